@@ -1,0 +1,46 @@
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test check lint type cover lock protos
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## create .venv with every locked dependency and the authz command
+
+$(STAMP): pyproject.toml deploy/requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "authz needs Python 3.11 or newer: make PYTHON=/path/to/python")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
+	$(BIN)/authz demo
+
+test: install ## run every test, with real servers
+	$(BIN)/python -m pytest
+
+check: lint type test ## what CI runs
+
+lint: install ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: install ## static types
+	$(BIN)/mypy
+
+cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/core
+	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m coverage report --include='authz/core/*' --fail-under=100
+
+lock: install ## pin every dependency with hashes, from pyproject.toml
+	$(PYTHON) -m pip install --quiet --target build/uv uv
+	for set in "requirements.txt" "requirements-dev.txt --extra demo --extra dev"; do \
+	  PYTHONPATH=build/uv $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/$$set; done
+
+protos: install ## compile protos/ into authz/_pb/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/authz/_pb/*.proto

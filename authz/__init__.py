@@ -1,0 +1,1 @@
+"""An authorization sidecar for Envoy: one decision per request, one atomic Redis call per decision."""

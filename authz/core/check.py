@@ -1,0 +1,149 @@
+"""The values of one check on its way through: attributes in, lookup, the store's reply, decision out.
+
+Only values: the rules that turn one into the next are in `decision.py`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from authz.core.errors import DenyReason
+from authz.core.limits import Limit
+from authz.core.route import Route
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAttributes:
+    """What Envoy told about one request.
+
+    `request_id` is Envoy's stream id: the same for every retry of one check, and nothing a client can choose.
+    `target` is the request target as the backend will receive it, query included. `api_keys` holds every value of the
+    API key header, as bytes. `body` is empty where Envoy was not told to send it.
+    """
+
+    request_id: str
+    method: str
+    target: str
+    api_keys: tuple[bytes, ...] = ()
+    is_grpc: bool = False
+    overrides_method: bool = False
+    has_body: bool = False
+    body: bytes = b""
+    source_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: an account through one of its keys, with that key's scopes."""
+
+    account_id: str
+    key_id: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The question to the key store, and what was already found out about the request.
+
+    `digest` is the SHA-256 of the presented key (32 bytes); `cost` the tokens to take. `route` is the row that matched,
+    None where none did; `methods` then lists what the path would have accepted. `accounts` holds every account id that
+    the request names where its route declares one; `refusal` is what the request itself already earned, due only after
+    the key has proven valid.
+    """
+
+    digest: bytes
+    cost: int
+    route: Route | None
+    methods: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    refusal: DenyReason | None = None
+
+
+class KeyState(StrEnum):
+    """What a key record says of its key; a single letter, because every check reads it from Redis."""
+
+    ACTIVE = "a"
+    REVOKED = "r"
+    DISABLED = "d"
+    SUSPENDED = "s"
+    UNKNOWN = "u"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """The projection of one key: what a check needs to know of it.
+
+    `revision` grows with every change of the row it was made from. `expires_at_ms` is Unix time in milliseconds, 0 for
+    never. `limit` is None where the policy's default applies. A key that does not exist has a record too, with the state
+    `UNKNOWN`, revision 0 and empty ids.
+    """
+
+    state: KeyState
+    revision: int = 0
+    key_id: str = ""
+    account_id: str = ""
+    scopes: frozenset[str] = frozenset()
+    limit: Limit | None = None
+    expires_at_ms: int = 0
+
+
+class TakeOutcome(StrEnum):
+    """What the store found: a token granted, none left, or a key that opens nothing."""
+
+    GRANTED = "g"
+    LIMITED = "l"
+    REVOKED = "r"
+    DISABLED = "d"
+    SUSPENDED = "s"
+    EXPIRED = "e"
+    UNKNOWN = "u"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The state of a key's bucket after a check: tokens left (a fraction) under the limit that was applied."""
+
+    limit: Limit
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The store's answer to a `Lookup`. `bucket` is set where a bucket was looked at (`GRANTED` and `LIMITED`)."""
+
+    outcome: TakeOutcome
+    record: KeyRecord
+    bucket: Bucket | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request may pass. `principal` is None on routes that need no key.
+
+    `would_deny` is the refusal that a shadow route did not enforce.
+    """
+
+    route: Route
+    principal: Principal | None = None
+    bucket: Bucket | None = None
+    would_deny: DenyReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The request may not pass.
+
+    `methods` is what a 405 lists. `retry_after_s` is in whole seconds, set where waiting helps. `detail` is for the log
+    alone.
+    """
+
+    reason: DenyReason
+    route: Route | None = None
+    principal: Principal | None = None
+    bucket: Bucket | None = None
+    methods: tuple[str, ...] = ()
+    retry_after_s: int | None = None
+    detail: str = ""
+
+
+Decision: TypeAlias = Allow | Deny

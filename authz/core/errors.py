@@ -1,0 +1,133 @@
+"""What can go wrong: the closed list of refusals with their public face, and the exceptions for what breaks.
+
+A refusal is a value (`Deny`) and costs nothing to make; an exception means that a part of the system failed.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class GrpcCode(IntEnum):
+    """The gRPC status codes in use (https://grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+class DenyReason(StrEnum):
+    """Why a check was refused: a metric label and a log field, never shown to the caller."""
+
+    PATH_NOT_CANONICAL = "path_not_canonical"
+    METHOD_REFUSED = "method_refused"
+    METHOD_OVERRIDDEN = "method_overridden"
+    KEY_ON_SESSION_ROUTE = "key_on_session_route"
+    KEY_MISSING = "key_missing"
+    KEY_REPEATED = "key_repeated"
+    KEY_MALFORMED = "key_malformed"
+    KEY_UNKNOWN = "key_unknown"
+    KEY_REVOKED = "key_revoked"
+    KEY_EXPIRED = "key_expired"
+    KEY_DISABLED = "key_disabled"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    RATE_LIMITED = "rate_limited"
+    BARRED = "barred"
+    ROUTE_UNKNOWN = "route_unknown"
+    METHOD_UNKNOWN = "method_unknown"
+    SCOPE_MISSING = "scope_missing"
+    ACCOUNT_MISMATCH = "account_mismatch"
+    ACCOUNT_REPEATED = "account_repeated"
+    ACCOUNT_ABSENT = "account_absent"
+    BODY_UNREADABLE = "body_unreadable"
+    STORE_UNAVAILABLE = "store_unavailable"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """The public face of a refusal.
+
+    `code` is the gRPC code and `http` the HTTP status. `message` goes into JSON bodies, `line` is the whole text of a
+    text/plain body. None of them tells one bad key from another.
+    """
+
+    code: GrpcCode
+    http: int
+    message: str
+    line: str
+
+
+_BAD_REQUEST = Denial(GrpcCode.INVALID_ARGUMENT, 400, "bad request", "bad request")
+_UNAUTHORIZED = Denial(GrpcCode.UNAUTHENTICATED, 401, "invalid or missing api key", "unauthorized")
+_FORBIDDEN = Denial(GrpcCode.PERMISSION_DENIED, 403, "forbidden", "forbidden")
+_UNAVAILABLE = Denial(GrpcCode.UNAVAILABLE, 503, "unavailable", "unavailable")
+
+DENIALS: dict[DenyReason, Denial] = {
+    DenyReason.PATH_NOT_CANONICAL: _BAD_REQUEST,
+    DenyReason.METHOD_REFUSED: _BAD_REQUEST,
+    DenyReason.METHOD_OVERRIDDEN: _BAD_REQUEST,
+    DenyReason.KEY_ON_SESSION_ROUTE: _FORBIDDEN,
+    DenyReason.KEY_MISSING: _UNAUTHORIZED,
+    DenyReason.KEY_REPEATED: _UNAUTHORIZED,
+    DenyReason.KEY_MALFORMED: _UNAUTHORIZED,
+    DenyReason.KEY_UNKNOWN: _UNAUTHORIZED,
+    DenyReason.KEY_REVOKED: _UNAUTHORIZED,
+    DenyReason.KEY_EXPIRED: _UNAUTHORIZED,
+    DenyReason.KEY_DISABLED: _UNAUTHORIZED,
+    DenyReason.ACCOUNT_SUSPENDED: _UNAUTHORIZED,
+    DenyReason.RATE_LIMITED: Denial(
+        GrpcCode.RESOURCE_EXHAUSTED, 429, "rate limit exceeded", "rate limit exceeded"
+    ),
+    DenyReason.BARRED: _FORBIDDEN,
+    DenyReason.ROUTE_UNKNOWN: Denial(GrpcCode.NOT_FOUND, 404, "not found", "not found"),
+    DenyReason.METHOD_UNKNOWN: Denial(
+        GrpcCode.UNIMPLEMENTED, 405, "method not allowed", "method not allowed"
+    ),
+    DenyReason.SCOPE_MISSING: Denial(GrpcCode.PERMISSION_DENIED, 403, "missing scope {scope}", "forbidden"),
+    DenyReason.ACCOUNT_MISMATCH: Denial(GrpcCode.PERMISSION_DENIED, 403, "account mismatch", "forbidden"),
+    DenyReason.ACCOUNT_REPEATED: _BAD_REQUEST,
+    DenyReason.ACCOUNT_ABSENT: _BAD_REQUEST,
+    DenyReason.BODY_UNREADABLE: _BAD_REQUEST,
+    DenyReason.STORE_UNAVAILABLE: _UNAVAILABLE,
+    DenyReason.INTERNAL: _UNAVAILABLE,
+}
+
+
+class StoreUnavailable(Exception):  # noqa: N818 -- named for the state it reports
+    """A store did not answer in time, or refused.
+
+    `store` is "redis" or "postgres". `transient` is False where trying again cannot help, such as a wrong password.
+    """
+
+    def __init__(self, store: str, detail: str, *, transient: bool = True) -> None:
+        super().__init__(f"{store} unavailable: {detail}")
+        self.store = store
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault in a policy: `where` is its place in the document, e.g. ("routes", 3, "match", 0)."""
+
+    where: tuple[str | int, ...]
+    message: str
+
+
+class PolicyError(Exception):
+    """A policy that must not be loaded; `problems` holds every fault found, in document order."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+class SettingsError(Exception):
+    """A setting that is missing or cannot be understood; the message names it, never its secret value."""
+
+
+class Refused(Exception):  # noqa: N818 -- an operator's request that the rules do not permit
+    """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""

@@ -1,0 +1,64 @@
+"""API keys as text: how one is made, told from noise without I/O, digested and hinted at.
+
+Who owns a key and whether it still works is not known here; the secret itself is never kept.
+"""
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from zlib import crc32
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ENTROPY_BYTES = 32
+_SECRET_CHARS = 43  # 62**43 > 2**256
+_CHECKSUM_CHARS = 6  # 62**6 > 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFormat:
+    """The format of one API's keys: `prefix` + 43 base62 characters of secret + 6 of CRC-32 over all that precedes."""
+
+    prefix: str
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression for secret scanners; a match still has to pass the checksum."""
+        return re.escape(self.prefix) + f"[0-9A-Za-z]{{{_SECRET_CHARS + _CHECKSUM_CHARS}}}"
+
+    def mint(self, entropy: bytes) -> str:
+        """Make the key for 32 bytes of randomness."""
+        if len(entropy) != ENTROPY_BYTES:
+            raise ValueError(f"a key takes {ENTROPY_BYTES} bytes of entropy")
+        unchecked = self.prefix + _base62(int.from_bytes(entropy), _SECRET_CHARS)
+        return unchecked + _base62(crc32(unchecked.encode()), _CHECKSUM_CHARS)
+
+    def is_well_formed(self, presented: bytes) -> bool:
+        """Tell whether prefix, alphabet, length and checksum hold: a key that could exist, without asking anyone."""
+        prefix = self.prefix.encode()
+        if len(presented) != len(prefix) + _SECRET_CHARS + _CHECKSUM_CHARS or not presented.startswith(prefix):
+            return False
+        # bytes.isalnum knows ASCII only, which is base62 exactly.
+        if not presented[len(prefix) :].isalnum():
+            return False
+        unchecked, checksum = presented[:-_CHECKSUM_CHARS], presented[-_CHECKSUM_CHARS:]
+        return _base62(crc32(unchecked), _CHECKSUM_CHARS).encode() == checksum
+
+    def hint(self, key: str) -> str:
+        """Shorten a key to what may be shown for ever: its prefix and last four characters."""
+        return f"{self.prefix}…{key[-4:]}"
+
+
+def digest(presented: bytes) -> bytes:
+    """Return the SHA-256 of a key (32 bytes): what is stored and looked up in its place.
+
+    A plain hash is enough: a secret of 256 random bits leaves nothing to guess.
+    """
+    return sha256(presented).digest()
+
+
+def _base62(number: int, chars: int) -> str:
+    digits = []
+    for _ in range(chars):
+        number, remainder = divmod(number, 62)
+        digits.append(ALPHABET[remainder])
+    return "".join(reversed(digits))

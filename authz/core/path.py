@@ -1,0 +1,1 @@
+"""Request targets: the one spelling of a path that is accepted, and everything else refused."""

@@ -1,0 +1,61 @@
+"""The policy as frozen values: what an API's routes are, what each needs, and what a key may spend.
+
+Reading files is `adapters/policy_file.py`; matching a path is `router.py`.
+"""
+
+from dataclasses import dataclass
+
+from authz.core.limits import Limit
+from authz.core.route import Route
+from authz.core.router import Router
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A permission, `resource:action`. `write` scopes alone may gate routes that yield credentials."""
+
+    name: str
+    description: str
+    write: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRules:
+    """How API keys look and travel: the header's lower-case name, the prefix, and how many an account may have active."""
+
+    header: str
+    prefix: str
+    active_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClass:
+    """How many streams of a class may be open at once, and how long a lease lives without a sign of life."""
+
+    per_key: int
+    per_account: int
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateHeaders:
+    """Which families of rate headers are sent."""
+
+    ietf: bool = True
+    legacy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain."""
+
+    api: str
+    domain: str
+    keys: KeyRules
+    limit: Limit
+    rate_headers: RateHeaders
+    methods: frozenset[str]
+    scopes: dict[str, Scope]
+    streams: dict[str, StreamClass]
+    routes: tuple[Route, ...]
+    router: Router

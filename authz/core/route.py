@@ -1,0 +1,60 @@
+"""One row of the policy table, as frozen values.
+
+How rows are found by path is `router.py`; how they are read from a file is `adapters/policy_file.py`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Access(StrEnum):
+    """What a route asks of its caller."""
+
+    SCOPE = "scope"
+    ANY = "any"
+    PUBLIC = "public"
+    SESSION = "session"
+    BARRED = "barred"
+
+
+class ErrorFormat(StrEnum):
+    """How a route's refusals are written."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class BindingPlace(StrEnum):
+    """Where in a request an account id travels."""
+
+    PATH = "path"
+    QUERY = "query"
+    BODY = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBinding:
+    """One place where a request may name an account, e.g. `query:account_id`."""
+
+    place: BindingPlace
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table: a method and a template, and what it needs.
+
+    `method` is an HTTP method or "*". `scope` is set where `access` is `SCOPE`. `cost` is in tokens.
+    """
+
+    method: str
+    template: str
+    access: Access
+    scope: str = ""
+    accounts: tuple[AccountBinding, ...] = ()
+    account_required: bool = False
+    yields_credential: bool = False
+    cost: int = 1
+    errors: ErrorFormat = ErrorFormat.JSON
+    stream: str = ""
+    shadow: bool = False
