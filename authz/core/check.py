@@ -74,8 +74,8 @@ class KeyRecord:
     """The projection of one key: what a check needs to know of it.
 
     `revision` grows with every change of the row it was made from. `expires_at_ms` is Unix time in milliseconds, 0 for
-    never. `limit` is None where the policy's default applies. A key that does not exist has a record too, with the state
-    `UNKNOWN`, revision 0 and empty ids.
+    never. `limit` is None where the policy's default applies. A key that does not exist has a record too, in the state
+    `UNKNOWN`, with revision 0 and empty ids.
     """
 
     state: KeyState

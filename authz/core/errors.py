@@ -79,14 +79,10 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.KEY_EXPIRED: _UNAUTHORIZED,
     DenyReason.KEY_DISABLED: _UNAUTHORIZED,
     DenyReason.ACCOUNT_SUSPENDED: _UNAUTHORIZED,
-    DenyReason.RATE_LIMITED: Denial(
-        GrpcCode.RESOURCE_EXHAUSTED, 429, "rate limit exceeded", "rate limit exceeded"
-    ),
+    DenyReason.RATE_LIMITED: Denial(GrpcCode.RESOURCE_EXHAUSTED, 429, "rate limit exceeded", "rate limit exceeded"),
     DenyReason.BARRED: _FORBIDDEN,
     DenyReason.ROUTE_UNKNOWN: Denial(GrpcCode.NOT_FOUND, 404, "not found", "not found"),
-    DenyReason.METHOD_UNKNOWN: Denial(
-        GrpcCode.UNIMPLEMENTED, 405, "method not allowed", "method not allowed"
-    ),
+    DenyReason.METHOD_UNKNOWN: Denial(GrpcCode.UNIMPLEMENTED, 405, "method not allowed", "method not allowed"),
     DenyReason.SCOPE_MISSING: Denial(GrpcCode.PERMISSION_DENIED, 403, "missing scope {scope}", "forbidden"),
     DenyReason.ACCOUNT_MISMATCH: Denial(GrpcCode.PERMISSION_DENIED, 403, "account mismatch", "forbidden"),
     DenyReason.ACCOUNT_REPEATED: _BAD_REQUEST,

@@ -11,8 +11,8 @@ from authz.core.route import Route
 class Match:
     """What the table says about a method and a path.
 
-    `route` is the row, None where none matched; then `methods` lists, sorted, what the path does accept (empty: the path
-    is unknown). `variables` holds the template's variables, percent-decoded.
+    `route` is the row, None where none matched; then `methods` lists, sorted, what the path does accept (none: the
+    path is unknown). `variables` holds the template's variables, percent-decoded.
     """
 
     route: Route | None
@@ -27,4 +27,4 @@ class Router:
 
     def match(self, method: str, target: Target) -> Match | None:
         """Find the row for a method and a path; None where the path's once-decoded spelling would match another row."""
-        ...
+        raise NotImplementedError

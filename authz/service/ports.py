@@ -11,7 +11,7 @@ from authz.core.check import KeyRecord, Lookup, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 
-TakeReply: TypeAlias = Take | None | StoreUnavailable
+TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
 
 
@@ -29,8 +29,8 @@ class KeyProjection(Protocol):
     def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
         """Look a key up and take its cost from its bucket, in one atomic call.
 
-        Never waits and never raises: `reply` is called exactly once, in a later turn of the event loop. `default` is the
-        limit of keys that have none of their own.
+        Never waits and never raises: `reply` is called exactly once, in a later turn of the event loop. `default` is
+        the limit of keys that have none of their own.
         """
         ...
 
