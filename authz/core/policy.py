@@ -21,7 +21,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class KeyRules:
-    """How API keys look and travel: the header's lower-case name, the prefix, and how many may be active per account."""
+    """How API keys look and travel: the header's lower-case name, the prefix, and how many an account may have."""
 
     header: str
     prefix: str

@@ -1,0 +1,1 @@
+"""Everything on one machine: packaged Redis, Postgres and Envoy, a small backend, and a tour of what authz does."""

