@@ -3,7 +3,7 @@
 Only values: the rules that turn one into the next are in `decision.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -24,11 +24,11 @@ class RequestAttributes:
     request_id: str
     method: str
     target: str
-    api_keys: tuple[bytes, ...] = ()
+    api_keys: tuple[bytes, ...] = field(default=(), repr=False)
     is_grpc: bool = False
     overrides_method: bool = False
     has_body: bool = False
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     source_address: str = ""
 
 
@@ -51,7 +51,7 @@ class Lookup:
     the key has proven valid.
     """
 
-    digest: bytes
+    digest: bytes = field(repr=False)
     cost: int
     route: Route | None
     methods: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ Reading files is `adapters/policy_file.py`; matching a path is `router.py`.
 
 from dataclasses import dataclass
 
+from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.router import Router
@@ -21,10 +22,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class KeyRules:
-    """How API keys look and travel: the header's lower-case name, the prefix, and how many an account may have."""
+    """How API keys look and travel: the header's lower-case name, the format, and how many an account may have."""
 
     header: str
-    prefix: str
+    format: KeyFormat
     active_max: int
 
 

@@ -1,0 +1,89 @@
+"""The decision, as a pair of pure functions around the one question to the key store.
+
+`plan` makes every refusal that needs no store; `conclude` turns the store's answer into a verdict. The order of their
+lines is the order of the refusals: the first one wins. Waiting, clocks and logs are `service/checker.py`.
+"""
+
+from typing import TypeAlias
+
+from authz.core.accounts import claimed_accounts
+from authz.core.check import Allow, Decision, Deny, Lookup, Principal, RequestAttributes, Take, TakeOutcome
+from authz.core.errors import DenyReason
+from authz.core.keys import digest
+from authz.core.limits import retry_after_s
+from authz.core.path import parse
+from authz.core.policy import Policy
+from authz.core.route import Access
+
+Plan: TypeAlias = Lookup | Allow | Deny
+
+_KEY_REFUSALS = {
+    TakeOutcome.UNKNOWN: DenyReason.KEY_UNKNOWN,
+    TakeOutcome.REVOKED: DenyReason.KEY_REVOKED,
+    TakeOutcome.EXPIRED: DenyReason.KEY_EXPIRED,
+    TakeOutcome.DISABLED: DenyReason.KEY_DISABLED,
+    TakeOutcome.SUSPENDED: DenyReason.ACCOUNT_SUSPENDED,
+}
+
+
+def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
+    """Decide what can be decided without a store, and otherwise say what to look up."""
+    target = parse(attributes.target)
+    if target is None:
+        return Deny(DenyReason.PATH_NOT_CANONICAL)
+    if attributes.method not in policy.methods:
+        return Deny(DenyReason.METHOD_REFUSED)
+    if attributes.overrides_method:
+        return Deny(DenyReason.METHOD_OVERRIDDEN)
+    match = policy.router.match(attributes.method, target)
+    if match is None:
+        return Deny(DenyReason.PATH_NOT_CANONICAL)
+    route = match.route
+    if route is not None and route.access in {Access.PUBLIC, Access.SESSION}:
+        if route.access is Access.SESSION and attributes.api_keys:
+            return Deny(DenyReason.KEY_ON_SESSION_ROUTE, route)
+        return Allow(route)
+    if len(attributes.api_keys) != 1:
+        return Deny(DenyReason.KEY_REPEATED if attributes.api_keys else DenyReason.KEY_MISSING, route)
+    (presented,) = attributes.api_keys
+    if not policy.keys.format.is_well_formed(presented):
+        return Deny(DenyReason.KEY_MALFORMED, route)
+    accounts, refusal = claimed_accounts(match, target, attributes)
+    return Lookup(
+        digest=digest(presented),
+        cost=1 if route is None else route.cost,
+        route=route,
+        methods=match.methods,
+        accounts=accounts,
+        refusal=refusal,
+    )
+
+
+def conclude(lookup: Lookup, take: Take) -> Decision:
+    """Turn the store's answer into the verdict."""
+    route, record, bucket = lookup.route, take.record, take.bucket
+    principal = Principal(record.account_id, record.key_id, record.scopes)
+    if take.outcome in _KEY_REFUSALS:
+        return Deny(_KEY_REFUSALS[take.outcome], route, principal if record.key_id else None)
+    if take.outcome is not TakeOutcome.GRANTED or bucket is None:
+        wait_s = None if bucket is None else retry_after_s(bucket.limit, bucket.remaining, lookup.cost)
+        return Deny(DenyReason.RATE_LIMITED, route, principal, bucket, retry_after_s=wait_s)
+    if route is None:
+        reason = DenyReason.METHOD_UNKNOWN if lookup.methods else DenyReason.ROUTE_UNKNOWN
+        return Deny(reason, None, principal, bucket, methods=lookup.methods)
+    if route.access is Access.BARRED:
+        return Deny(DenyReason.BARRED, route, principal, bucket)
+    if route.access is not Access.ANY and route.scope not in record.scopes:
+        return Deny(DenyReason.SCOPE_MISSING, route, principal, bucket)
+    if lookup.refusal is not None:
+        return Deny(lookup.refusal, route, principal, bucket)
+    if any(account != record.account_id for account in lookup.accounts):
+        return Deny(DenyReason.ACCOUNT_MISMATCH, route, principal, bucket)
+    return Allow(route, principal, bucket)
+
+
+def enforce(decision: Decision) -> Decision:
+    """Let what a shadow route would refuse pass, marked; leave every other decision alone."""
+    if isinstance(decision, Allow) or decision.route is None or not decision.route.shadow:
+        return decision
+    return Allow(decision.route, decision.principal, decision.bucket, would_deny=decision.reason)
