@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias
 
-from authz.core.check import KeyRecord, Lookup, Take
+from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 
@@ -50,4 +50,24 @@ class KeyDirectory(Protocol):
 
         A key that does not exist gives a record in the state `UNKNOWN`. Raises `StoreUnavailable`.
         """
+        ...
+
+
+class CheckObserver(Protocol):
+    """Who is told what happened: metrics and the decision log. Called in the hot path; never waits, never raises."""
+
+    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
+        """Note one decision: called once for every check, on every path out."""
+        ...
+
+    def store_answered(self, store: str, latency_s: float) -> None:
+        """Note how long a store ("redis" or "postgres") took over one question, failures included."""
+        ...
+
+    def store_failed(self, store: str) -> None:
+        """Note that a check met a store out of reach."""
+        ...
+
+    def degraded(self, store: str) -> None:
+        """Note that a check was decided from memory while `store` was out of reach."""
         ...

@@ -1,0 +1,55 @@
+"""The decision log: one JSON line for every refusal and for a sample of what was allowed.
+
+What goes into it is chosen field by field, so that no key, header or query can slip in; the raw path stays out because
+callers put secrets where they should not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from authz.core.check import Allow, Decision, RequestAttributes
+
+
+class DecisionLog:
+    """Observes checks (`service.ports.CheckObserver`) and writes them down.
+
+    `sample` is the share of allowed checks that is written, from 0 to 1; `chance` gives numbers in [0, 1).
+    """
+
+    def __init__(self, *, sample: float, chance: Callable[[], float]) -> None:
+        self._sample = sample
+        self._chance = chance
+        self._log = structlog.stdlib.get_logger("authz.decision")
+
+    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
+        """Write one decision, unless it is an ordinary allow outside the sample."""
+        if isinstance(decision, Allow) and decision.would_deny is None and self._chance() >= self._sample:
+            return
+        self._log.info("decision", **_fields(attributes, decision), latency_ms=round(latency_s * 1000, 3))
+
+    def store_answered(self, store: str, latency_s: float) -> None:
+        """Leave answers to the metrics."""
+
+    def store_failed(self, store: str) -> None:
+        """Leave failures to the refusal that follows."""
+
+    def degraded(self, store: str) -> None:
+        """Leave degraded checks to the metrics."""
+
+
+def _fields(attributes: RequestAttributes, decision: Decision) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "decision": "allow" if isinstance(decision, Allow) else "deny",
+        "method": attributes.method,
+        "route": decision.route.template if decision.route else None,
+        "request_id": attributes.request_id,
+        "source_address": attributes.source_address,
+    }
+    if decision.principal is not None:
+        fields |= {"account_id": decision.principal.account_id, "key_id": decision.principal.key_id}
+    if isinstance(decision, Allow):
+        return fields if decision.would_deny is None else fields | {"would_deny": decision.would_deny.value}
+    fields["reason"] = decision.reason.value
+    return fields | {"detail": decision.detail} if decision.detail else fields

@@ -1,0 +1,140 @@
+"""The sidecar's metrics, as Prometheus reads them.
+
+Counting is plain integers in dictionaries and lists, because it happens in every check; the client library's types are
+made at a scrape. Label values come from closed lists: outcomes, reasons, stores and the policy's own templates.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from authz import __version__
+from authz.core.check import Allow, Decision, RequestAttributes
+from authz.core.errors import DENIALS, DenyReason
+
+STORES = ("redis", "postgres")
+BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5)
+
+_UNMATCHED = "unmatched"
+_ERROR_HTTP = 500
+
+
+class _Histogram:
+    """Counts of observations in seconds, per upper bound."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+
+class Metrics(Collector):
+    """Observes checks (`service.ports.CheckObserver`) and shows the totals.
+
+    `stores_up` tells for each store whether it is in reach right now.
+    """
+
+    def __init__(self, stores_up: Callable[[], dict[str, bool]]) -> None:
+        self._stores_up = stores_up
+        self._decisions: Counter[tuple[DenyReason | None, str]] = Counter()
+        self._would_deny: Counter[tuple[DenyReason, str]] = Counter()
+        self._failures = Counter(dict.fromkeys(STORES, 0))
+        self._degraded = Counter(dict.fromkeys(STORES, 0))
+        self._checks = _Histogram()
+        self._answers = {store: _Histogram() for store in STORES}
+
+    def decided(self, _attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
+        """Count one decision."""
+        template = _UNMATCHED if decision.route is None else decision.route.template
+        if isinstance(decision, Allow):
+            self._decisions[None, template] += 1
+            if decision.would_deny is not None:
+                self._would_deny[decision.would_deny, template] += 1
+        else:
+            self._decisions[decision.reason, template] += 1
+        self._checks.observe(latency_s)
+
+    def store_answered(self, store: str, latency_s: float) -> None:
+        """Count one answer of a store, with its time."""
+        self._answers[store].observe(latency_s)
+
+    def store_failed(self, store: str) -> None:
+        """Count one check that met a store out of reach."""
+        self._failures[store] += 1
+
+    def degraded(self, store: str) -> None:
+        """Count one check decided from memory."""
+        self._degraded[store] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family (`prometheus_client.registry.Collector`)."""
+        yield self._checks_family()
+        yield _counts(
+            "authz_would_deny", "Checks that a shadow route let pass.", ("reason", "route"), self._would_deny.items()
+        )
+        latency = HistogramMetricFamily("authz_check_duration_seconds", "Time from a check's start to its decision.")
+        latency.add_metric([], self._checks.buckets(), self._checks.sum_s)
+        yield latency
+        stores = HistogramMetricFamily("authz_store_duration_seconds", "Time a store took to answer.", labels=["store"])
+        for store, answers in self._answers.items():
+            stores.add_metric([store], answers.buckets(), answers.sum_s)
+        yield stores
+        yield _counts(
+            "authz_store_failures",
+            "Checks that met a store out of reach.",
+            ("store",),
+            (((store,), count) for store, count in self._failures.items()),
+        )
+        yield _counts(
+            "authz_degraded_checks",
+            "Checks decided from memory while a store was out of reach.",
+            ("store",),
+            (((store,), count) for store, count in self._degraded.items()),
+        )
+        up = GaugeMetricFamily("authz_store_up", "Whether a store is in reach.", labels=["store"])
+        for store, is_up in self._stores_up().items():
+            up.add_metric([store], float(is_up))
+        yield up
+        build = GaugeMetricFamily("authz_build_info", "The running version.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+
+    def _checks_family(self) -> Metric:
+        rows = (((_outcome(reason), reason or "", route), count) for (reason, route), count in self._decisions.items())
+        return _counts("authz_checks", "Checks by outcome, reason and route.", ("outcome", "reason", "route"), rows)
+
+
+def registry(metrics: Metrics) -> CollectorRegistry:
+    """Make a registry of the metrics and what the process itself has to tell."""
+    collected = CollectorRegistry()
+    collected.register(metrics)
+    ProcessCollector(registry=collected)
+    PlatformCollector(registry=collected)
+    GCCollector(registry=collected)
+    return collected
+
+
+def _outcome(reason: DenyReason | None) -> str:
+    if reason is None:
+        return "allow"
+    return "error" if DENIALS[reason].http >= _ERROR_HTTP else "deny"
+
+
+def _counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in rows:
+        family.add_metric(values, count)
+    return family

@@ -1,0 +1,129 @@
+"""The `authz` command: what an operator can ask of it.
+
+Each command imports what it needs when it runs, so that `authz serve` carries neither the demo nor the tables.
+Exit codes: 0 done, 1 failed or out of reach, 2 wrong usage, 3 refused by the rules, 4 durable but not effective yet.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from authz import __version__
+from authz.cli_accounts import app as accounts
+from authz.cli_keys import app as keys
+from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
+policy_app = typer.Typer(no_args_is_help=True, help="Check the policy file.")
+app.add_typer(policy_app, name="policy")
+app.add_typer(accounts, name="accounts")
+app.add_typer(keys, name="keys")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command; what an operator can mend is one line on standard error, not a traceback."""
+    try:
+        app()
+    except (SettingsError, StoreUnavailable) as error:
+        _errors.print(f"[red]error:[/red] {error}")
+        raise SystemExit(1) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve() -> None:
+    """Run the sidecar until SIGTERM."""
+    import uvloop  # noqa: PLC0415 -- see the module's docstring
+
+    from authz.app import serve as run  # noqa: PLC0415
+    from authz.settings import load  # noqa: PLC0415
+
+    try:
+        uvloop.run(run(load()))
+    except PolicyError as error:
+        _print_problems(error, load().policy_file)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the Postgres schema up to date."""
+    from authz.adapters.postgres import migrate as run  # noqa: PLC0415
+    from authz.settings import load  # noqa: PLC0415
+
+    applied = asyncio.run(run(load().postgres_url.get_secret_value()))
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+
+@app.command()
+def settings(*, as_json: AsJson = False) -> None:
+    """List every setting with its default and meaning."""
+    from authz.settings import described  # noqa: PLC0415
+
+    rows = described()
+    if as_json:
+        typer.echo(json.dumps([dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in rows]))
+        return
+    table = Table("variable", "default", "meaning", box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@policy_app.command()
+def lint(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
+    """Load a policy as the sidecar would, and print every fault with its line and column."""
+    from authz.adapters.policy_file import load_policy  # noqa: PLC0415
+
+    try:
+        policy = load_policy(file)
+    except PolicyError as error:
+        _print_problems(error, file)
+    else:
+        typer.echo(f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults")
+
+
+@policy_app.command()
+def schema() -> None:
+    """Print the JSON Schema of policy files."""
+    from authz.adapters.policy_file import schema_text  # noqa: PLC0415
+
+    typer.echo(schema_text())
+
+
+@app.command()
+def demo(
+    *,
+    port: Annotated[int, typer.Option(help="Envoy's port; 0 picks a free one.")] = 8000,
+    tour: Annotated[bool, typer.Option("--tour", help="Walk through every kind of answer and stop.")] = False,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write where everything is, as JSON, once it answers.")
+    ] = None,
+) -> None:
+    """Run everything on this machine: Envoy, authz, Redis, Postgres and a small backend."""
+    from authz.demo.run import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))
+
+
+def _print_problems(error: PolicyError, file: Path) -> None:
+    from authz.adapters.policy_file import rendered  # noqa: PLC0415
+
+    typer.echo(rendered(error, file), err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,85 @@
+"""The admin endpoints over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
+
+They say how the process is, and let nobody change anything.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+Readiness = Callable[[], dict[str, bool]]
+
+
+class _Quiet(uvicorn.Server):
+    """A server that leaves the process' signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class AdminServer:
+    """Serves one registry and one readiness on `HOST:PORT` or `unix:/PATH` until told to stop.
+
+    `readiness` names each thing that must be true for the process to be ready.
+    """
+
+    def __init__(self, registry: CollectorRegistry, readiness: Readiness, listen: str) -> None:
+        self._registry = registry
+        self._readiness = readiness
+        self._socket = _bound(listen)
+        routes = [
+            Route("/metrics", self._metrics),
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+        ]
+        app = Starlette(routes=routes)
+        self._server = _Quiet(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Return the TCP port; 0 on a unix socket."""
+        name = self._socket.getsockname()
+        return name[1] if isinstance(name, tuple) else 0
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+
+    async def stop(self) -> None:
+        """Finish answering and close."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+
+    async def _metrics(self, request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), media_type=content_type)
+
+    async def _healthz(self, _request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, _request: Request) -> Response:
+        conditions = self._readiness()
+        return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
+
+
+def _bound(listen: str) -> socket.socket:
+    if listen.startswith("unix:"):
+        unix = socket.socket(socket.AF_UNIX)
+        unix.bind(listen.removeprefix("unix:"))
+        return unix
+    host, _, port = listen.rpartition(":")
+    return socket.create_server(
+        (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+    )

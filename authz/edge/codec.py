@@ -1,0 +1,178 @@
+"""Between Envoy's messages and the core's values: CheckRequest in, CheckResponse out.
+
+The words and numbers of a refusal are `core/errors.py`; how they are laid out for each kind of caller is here.
+"""
+
+import json
+from collections.abc import Iterable
+from math import ceil
+from typing import assert_never
+
+from google.protobuf.struct_pb2 import Struct
+
+from authz._pb.base_pb2 import HeaderValue, HeaderValueOption
+from authz._pb.check_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
+from authz._pb.http_status_pb2 import HttpStatus, StatusCode
+from authz._pb.rpc_status_pb2 import Status
+from authz.core.check import Allow, Bucket, Decision, Deny, RequestAttributes
+from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
+from authz.core.limits import full_after_s
+from authz.core.policy import Policy, RateHeaders
+from authz.core.route import ErrorFormat
+
+METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+
+_UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
+_OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+Headers = list[tuple[str, str]]
+
+
+def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
+    """Read the attributes of one request; `key_header` is the lower-case name of the header that carries the key."""
+    http = request.attributes.request.http
+    api_keys: list[bytes] = []
+    is_grpc = overrides_method = has_body = False
+    for name, value in _headers(request):
+        if name == key_header:
+            api_keys.append(value)
+        elif name == "content-type":
+            # gRPC-Web callers get an HTTP answer; only native gRPC has trailers to carry a status.
+            is_grpc = value.startswith(b"application/grpc") and not value.startswith(b"application/grpc-web")
+        elif name == "content-length":
+            has_body = value != b"0"
+        elif name == "transfer-encoding":
+            has_body = True
+        elif name in METHOD_OVERRIDES:
+            overrides_method = True
+    return RequestAttributes(
+        request_id=http.id,
+        method=http.method,
+        target=http.path,
+        api_keys=tuple(api_keys),
+        is_grpc=is_grpc,
+        overrides_method=overrides_method,
+        has_body=has_body,
+        body=http.raw_body or http.body.encode(),
+        source_address=request.attributes.source.address.socket_address.address,
+    )
+
+
+def _headers(request: CheckRequest) -> Iterable[tuple[str, bytes]]:
+    http = request.attributes.request.http
+    if http.HasField("header_map"):
+        return ((header.key, header.raw_value or header.value.encode()) for header in http.header_map.headers)
+    # Without encode_raw_headers, repeated values arrive joined by a comma, which no key contains.
+    return ((name, value.encode()) for name, value in http.headers.items())
+
+
+def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) -> CheckResponse:
+    """Write the answer to one request."""
+    match decision:
+        case Deny():
+            return _refusal(policy, attributes, decision)
+        case Allow():
+            return _permission(policy, decision)
+        case _:
+            assert_never(decision)
+
+
+def _permission(policy: Policy, allow: Allow) -> CheckResponse:
+    identity: Headers = []
+    if allow.principal is not None:
+        identity = [
+            ("x-authz-account-id", allow.principal.account_id),
+            ("x-authz-key-id", allow.principal.key_id),
+            ("x-authz-scopes", " ".join(sorted(allow.principal.scopes))),
+        ]
+    return CheckResponse(
+        status=Status(code=0),
+        ok_response=OkHttpResponse(
+            headers=_options(identity),
+            headers_to_remove=[policy.keys.header],
+            response_headers_to_add=_options(_rate_headers(policy.rate_headers, allow.bucket)),
+        ),
+        dynamic_metadata=_metadata(allow),
+    )
+
+
+def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> CheckResponse:
+    denial = DENIALS[deny.reason]
+    content_type, body = _body(policy, attributes, deny, denial)
+    headers: Headers = [("content-type", content_type), ("cache-control", "no-store")]
+    if attributes.is_grpc:
+        # Envoy would turn a 429 into UNAVAILABLE, which clients retry at once.
+        headers.append(("grpc-status", str(int(denial.code))))
+    if deny.methods:
+        headers.append(("allow", ", ".join(deny.methods)))
+    if denial.code is GrpcCode.UNAUTHENTICATED:
+        headers.append(("www-authenticate", f'ApiKey realm="{policy.api}"'))
+    if deny.retry_after_s is not None:
+        headers.append(("retry-after", str(deny.retry_after_s)))
+    headers += _rate_headers(policy.rate_headers, deny.bucket)
+    http = DeniedHttpResponse(
+        status=HttpStatus(code=StatusCode.Name(denial.http)), headers=_options(headers), body=body
+    )
+    status, metadata = Status(code=denial.code, message=denial.line), _metadata(deny)
+    # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
+    if deny.reason in _UNANSWERED:
+        return CheckResponse(status=status, error_response=http, dynamic_metadata=metadata)
+    return CheckResponse(status=status, denied_response=http, dynamic_metadata=metadata)
+
+
+def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Denial) -> tuple[str, str]:
+    scope = "" if deny.route is None else deny.route.scope
+    message = denial.message.format(scope=scope)
+    if attributes.is_grpc:
+        return "text/plain", message  # Envoy puts the body into grpc-message
+    if deny.route is not None and deny.route.errors is ErrorFormat.TEXT:
+        return "text/plain; charset=utf-8", denial.line + "\n"
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": denial.line.upper().replace(" ", "_"),
+        "domain": policy.domain,
+        "metadata": {"scope": scope} if deny.reason is DenyReason.SCOPE_MISSING else {},
+    }
+    body = {"code": int(denial.code), "message": message, "details": [info]}
+    return "application/json", json.dumps(body, separators=(",", ":"))
+
+
+def _rate_headers(families: RateHeaders, bucket: Bucket | None) -> Headers:
+    """Write the bucket's state: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family."""
+    if bucket is None:
+        return []
+    headers: Headers = []
+    limit, remaining = bucket.limit, int(bucket.remaining)
+    full_s = full_after_s(limit, bucket.remaining)
+    if families.ietf:
+        window_s = ceil(limit.capacity / limit.refill_per_s)
+        headers.append(("ratelimit-policy", f'"default";q={limit.capacity};w={window_s}'))
+        headers.append(("ratelimit", f'"default";r={remaining};t={full_s}'))
+    if families.legacy:
+        headers.append(("x-ratelimit-limit", str(limit.capacity)))
+        headers.append(("x-ratelimit-remaining", str(remaining)))
+        headers.append(("x-ratelimit-reset", str(full_s)))
+    return headers
+
+
+def _options(headers: Headers) -> list[HeaderValueOption]:
+    return [
+        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
+        for name, value in headers
+    ]
+
+
+def _metadata(decision: Decision) -> Struct:
+    """Describe the decision for Envoy's access log."""
+    metadata = Struct()
+    fields = {"decision": "allow" if isinstance(decision, Allow) else "deny"}
+    reason = decision.would_deny if isinstance(decision, Allow) else decision.reason
+    if reason is not None:
+        fields["reason"] = reason.value
+    if decision.route is not None:
+        fields["route"] = decision.route.template
+    if decision.principal is not None:
+        fields["account_id"] = decision.principal.account_id
+        fields["key_id"] = decision.principal.key_id
+    metadata.update(fields)
+    return metadata

@@ -1,0 +1,167 @@
+"""One check from attributes to decision: everything that waits, and what happens when something does not answer.
+
+The rules are `core/decision.py`; sockets, protobuf and the metrics' names are elsewhere. No task and no future is made
+for a check whose key is in the projection: replies arrive by callback, a batch at a time.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from time import perf_counter
+
+from authz.core.check import Decision, Deny, Lookup, RequestAttributes
+from authz.core.decision import conclude, enforce, plan
+from authz.core.errors import DenyReason, StoreUnavailable
+from authz.core.policy import Policy
+from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection, TakeReply
+from authz.service.recent_keys import RecentKeys
+
+FILLS_MAX = 1000
+"""Keys being loaded from the directory at once; beyond it, checks of keys unknown to the projection are refused."""
+
+_RETRY_AFTER_S = 1
+
+Answer = Callable[[Decision], None]
+
+
+class FailureMode(StrEnum):
+    """What a store out of reach means for a check."""
+
+    DENY = "deny"
+    DEGRADE = "degrade"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureModes:
+    """The failure mode of each store."""
+
+    redis: FailureMode = FailureMode.DENY
+    postgres: FailureMode = FailureMode.DENY
+
+    def degrades(self, store: str) -> bool:
+        """Tell whether recently seen keys keep working while `store` is out of reach."""
+        return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
+
+    @property
+    def any_degrades(self) -> bool:
+        """Tell whether recently seen keys have to be remembered at all."""
+        return FailureMode.DEGRADE in {self.redis, self.postgres}
+
+
+@dataclass(slots=True)
+class _Check:
+    """A check on its way. The policy is the one it began with: a reload in between changes nothing for it."""
+
+    policy: Policy
+    attributes: RequestAttributes
+    answer: Answer
+    started_s: float
+    asked_s: float = 0.0
+    filled: bool = False
+
+
+class Checker:
+    """Decides checks against the policy of the moment, the projection and, on a miss, the directory."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        projection: KeyProjection,
+        directory: KeyDirectory,
+        observer: CheckObserver,
+        *,
+        failure: FailureModes,
+        recent: RecentKeys,
+    ) -> None:
+        self.policy = policy
+        self._projection = projection
+        self._directory = directory
+        self._observer = observer
+        self._failure = failure
+        self._recent = recent
+        self._fills: dict[bytes, list[tuple[_Check, Lookup]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def check(self, attributes: RequestAttributes, answer: Answer) -> None:
+        """Decide one request; `answer` is called exactly once, before or after this returns."""
+        check = _Check(self.policy, attributes, answer, perf_counter())
+        planned = plan(check.policy, attributes)
+        if isinstance(planned, Lookup):
+            self._ask(check, planned)
+        else:
+            self._finish(check, planned)
+
+    async def close(self) -> None:
+        """Let the loads under way end; every check gets its answer."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ask(self, check: _Check, lookup: Lookup) -> None:
+        check.asked_s = perf_counter()
+        self._projection.take(lookup, check.policy.limit, partial(self._replied, check, lookup))
+
+    def _replied(self, check: _Check, lookup: Lookup, reply: TakeReply) -> None:
+        self._observer.store_answered("redis", perf_counter() - check.asked_s)
+        if reply is None:
+            self._miss(check, lookup)
+        elif isinstance(reply, StoreUnavailable):
+            self._store_failed(check, lookup, reply)
+        else:
+            if self._failure.any_degrades:
+                self._recent.remember(lookup.digest, reply)
+            self._finish(check, conclude(lookup, reply))
+
+    def _miss(self, check: _Check, lookup: Lookup) -> None:
+        if check.filled:
+            self._store_failed(check, lookup, StoreUnavailable("redis", "lost a record that was just written"))
+            return
+        check.filled = True
+        waiting = self._fills.get(lookup.digest)
+        if waiting is not None:
+            waiting.append((check, lookup))
+        elif len(self._fills) >= FILLS_MAX:
+            self._store_failed(check, lookup, StoreUnavailable("postgres", "too many keys are being loaded"))
+        else:
+            self._fills[lookup.digest] = [(check, lookup)]
+            task = asyncio.get_running_loop().create_task(self._fill(lookup.digest))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _fill(self, digest: bytes) -> None:
+        """Load one key for all the checks that wait for it, then ask for each of them again."""
+        failure = StoreUnavailable("postgres", "the load was cut short")
+        filled = False
+        started_s = perf_counter()
+        try:
+            # The epoch is noted before the row is read: a store that restarts in between must not be given what may
+            # have changed meanwhile.
+            epoch = self._projection.epoch
+            async with self._directory.hold(digest) as record:
+                self._observer.store_answered("postgres", perf_counter() - started_s)
+                await self._projection.put(digest, record, epoch=epoch)
+            filled = True
+        except StoreUnavailable as error:
+            failure = error
+        finally:
+            for check, lookup in self._fills.pop(digest):
+                if filled:
+                    self._ask(check, lookup)
+                else:
+                    self._store_failed(check, lookup, failure)
+
+    def _store_failed(self, check: _Check, lookup: Lookup, failure: StoreUnavailable) -> None:
+        self._observer.store_failed(failure.store)
+        if self._failure.degrades(failure.store):
+            take = self._recent.take(lookup, check.policy.limit)
+            if take is not None:
+                self._observer.degraded(failure.store)
+                self._finish(check, conclude(lookup, take))
+                return
+        refusal = Deny(DenyReason.STORE_UNAVAILABLE, lookup.route, retry_after_s=_RETRY_AFTER_S, detail=str(failure))
+        self._finish(check, refusal)
+
+    def _finish(self, check: _Check, decision: Decision) -> None:
+        decision = enforce(decision)
+        self._observer.decided(check.attributes, decision, perf_counter() - check.started_s)
+        check.answer(decision)

@@ -1,0 +1,92 @@
+"""Every setting, read from `AUTHZ_*` environment variables; no other module reads the environment.
+
+What an API's routes, limits and words are is policy, not a setting.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from authz.core.errors import SettingsError
+from authz.service.checker import FailureMode
+
+PREFIX = "AUTHZ_"
+_UNIX = "unix:"
+_PORT_MAX = 65535
+
+
+def _checked_listen(value: str) -> str:
+    _, colon, port = value.rpartition(":")
+    if value.startswith(_UNIX) and len(value) > len(_UNIX):
+        return value
+    if colon and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
+        return value
+    raise ValueError("must be HOST:PORT or unix:/PATH")
+
+
+Listen = Annotated[str, AfterValidator(_checked_listen)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, with their defaults."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy: routes, scopes, limits.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis: redis://[user:password@]host:port/db, rediss:// with TLS, or unix:///path.",
+    )
+    redis_deadline_s: Seconds = Field(0.05, description="How long one answer of Redis may take.")
+    redis_in_flight_max: int = Field(10_000, gt=0, description="Commands that may wait for Redis at once.")
+    postgres_url: SecretStr = Field(
+        SecretStr("postgresql://authz@127.0.0.1:5432/authz"), description="Postgres, as a libpq URL."
+    )
+    postgres_deadline_s: Seconds = Field(0.1, description="How long loading one key from Postgres may take.")
+    postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres.")
+    redis_failure: FailureMode = Field(
+        FailureMode.DENY, description="While Redis is out of reach: deny (503), or degrade to keys seen lately."
+    )
+    postgres_failure: FailureMode = Field(
+        FailureMode.DENY, description="The same for Postgres, which is asked for keys that Redis does not hold."
+    )
+    degrade_window_s: Seconds = Field(300, description="In degrade: how long after its last check a key still works.")
+    degrade_keys_max: int = Field(10_000, gt=0, description="In degrade: how many keys are remembered.")
+    negative_ttl_s: Seconds = Field(5, description="How long Redis remembers that a key does not exist.")
+    grpc_listen: Listen = Field("127.0.0.1:9002", description="Where Envoy asks: HOST:PORT or unix:/PATH.")
+    admin_listen: Listen = Field("0.0.0.0:9090", description="Where /metrics, /healthz and /readyz answer.")
+    drain_delay_s: float = Field(
+        2, ge=0, description="On SIGTERM: not ready, yet serving, until Envoy's health checks have noticed."
+    )
+    drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
+    reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="The least level that is logged."
+    )
+    log_allow_sample: float = Field(0.01, ge=0, le=1, description="The share of allowed checks that is logged.")
+
+
+def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
+    """Read the settings; raises `SettingsError` naming each that cannot be used, without its value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = (
+            f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
+        )
+        raise SettingsError("; ".join(faults)) from None
+
+
+def described() -> list[tuple[str, str, str]]:
+    """List every setting as (variable, default, meaning)."""
+    return [
+        (f"{PREFIX}{name.upper()}", _plain(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _plain(default: object) -> str:
+    return default.get_secret_value() if isinstance(default, SecretStr) else str(default)
