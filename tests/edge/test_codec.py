@@ -1,0 +1,205 @@
+"""What is read from Envoy's message, and what each kind of caller is answered."""
+
+import json
+
+import pytest
+from builders import KEY, policy, request, take
+
+from authz._pb.check_pb2 import CheckRequest, CheckResponse
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
+from authz.core.errors import DENIALS, DenyReason
+from authz.core.limits import Limit
+from authz.core.policy import RateHeaders
+from authz.core.route import Access, ErrorFormat, Route
+from authz.edge.codec import METHOD_OVERRIDES, decode, encode
+
+POLICY = policy()
+PRINCIPAL = Principal("acct_1", "key_1", frozenset({"servers:write", "servers:read"}))
+ROUTE = Route("GET", "/v1/servers", Access.SCOPE, "servers:read")
+
+
+def message(*headers: tuple[str, bytes], raw: bool = True, **http: str) -> CheckRequest:
+    sent = CheckRequest()
+    sent.attributes.source.address.socket_address.address = "203.0.113.9"
+    target = sent.attributes.request.http
+    target.id, target.method, target.path = "42", http.get("method", "GET"), http.get("path", "/v1/servers?x=1")
+    target.body = http.get("body", "")
+    if raw:
+        target.header_map.SetInParent()
+    for name, value in headers:
+        if raw:
+            target.header_map.headers.add(key=name, raw_value=value)
+        else:
+            target.headers[name] = value.decode()
+    return sent
+
+
+def headers(answer: CheckResponse) -> dict[str, str]:
+    options = answer.ok_response.response_headers_to_add or answer.denied_response.headers
+    return {option.header.key: option.header.value for option in options or answer.error_response.headers}
+
+
+def refusal(reason: DenyReason, attributes: RequestAttributes | None = None, **fields: object) -> CheckResponse:
+    return encode(POLICY, attributes or request(), Deny(reason, **fields))  # type: ignore[arg-type]
+
+
+def test_the_target_keeps_its_query_and_the_address_is_envoys() -> None:
+    read = decode(message(), "x-api-key")
+    assert (read.request_id, read.method, read.target) == ("42", "GET", "/v1/servers?x=1")
+    assert read.source_address == "203.0.113.9"
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_key_is_read_in_both_header_encodings(raw: bool) -> None:  # noqa: FBT001 -- parametrised
+    assert decode(message(("x-api-key", KEY.encode()), raw=raw), "x-api-key").api_keys == (KEY.encode(),)
+
+
+def test_every_value_of_the_key_header_is_kept() -> None:
+    read = decode(message(("x-api-key", b"a"), ("x-api-key", b""), ("x-api-key", b"\xe9")), "x-api-key")
+    assert read.api_keys == (b"a", b"", b"\xe9")
+
+
+def test_the_key_header_has_the_policys_name() -> None:
+    assert decode(message(("x-api-key", b"a")), "x-other").api_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_grpc"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+proto", True),
+        (b"application/grpc-web+proto", False),
+        (b"application/json", False),
+    ],
+)
+def test_native_grpc_callers_are_known_by_their_content_type(content_type: bytes, is_grpc: bool) -> None:  # noqa: FBT001
+    assert decode(message(("content-type", content_type)), "x-api-key").is_grpc is is_grpc
+
+
+def test_method_overrides_and_bodies_are_noticed() -> None:
+    for name in METHOD_OVERRIDES:
+        assert decode(message((name, b"DELETE")), "x-api-key").overrides_method
+    assert decode(message(("content-length", b"5")), "x-api-key").has_body
+    assert decode(message(("transfer-encoding", b"chunked")), "x-api-key").has_body
+    assert not decode(message(("content-length", b"0")), "x-api-key").has_body
+    assert decode(message(body="{}"), "x-api-key").body == b"{}"
+
+
+def test_an_allow_overwrites_the_identity_headers_and_removes_the_key() -> None:
+    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, take().bucket))
+    assert answer.WhichOneof("http_response") == "ok_response"
+    assert answer.status.code == 0
+    assert [(option.header.key, option.header.value) for option in answer.ok_response.headers] == [
+        ("x-authz-account-id", "acct_1"),
+        ("x-authz-key-id", "key_1"),
+        ("x-authz-scopes", "servers:read servers:write"),
+    ]
+    assert list(answer.ok_response.headers_to_remove) == ["x-api-key"]
+    assert dict(answer.dynamic_metadata) == {
+        "decision": "allow",
+        "route": "/v1/servers",
+        "account_id": "acct_1",
+        "key_id": "key_1",
+    }
+
+
+def test_an_open_route_sets_no_identity() -> None:
+    answer = encode(POLICY, request(), Allow(Route("POST", "/v1/public/login", Access.PUBLIC)))
+    assert not answer.ok_response.headers
+    assert not answer.ok_response.response_headers_to_add
+    assert list(answer.ok_response.headers_to_remove) == ["x-api-key"]
+
+
+def test_rate_headers_replace_what_a_backend_sends() -> None:
+    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, Bucket(Limit(120, 2), 118.6)))
+    assert headers(answer) == {
+        "ratelimit-policy": '"default";q=120;w=60',
+        "ratelimit": '"default";r=118;t=1',
+        "x-ratelimit-limit": "120",
+        "x-ratelimit-remaining": "118",
+        "x-ratelimit-reset": "1",
+    }
+    assert {option.append_action for option in answer.ok_response.response_headers_to_add} == {2}
+
+
+@pytest.mark.parametrize(("ietf", "legacy", "count"), [(True, False, 2), (False, True, 3), (False, False, 0)])
+def test_each_family_of_rate_headers_can_be_switched_off(ietf: bool, legacy: bool, count: int) -> None:  # noqa: FBT001
+    switched = policy(rate_headers=RateHeaders(ietf=ietf, legacy=legacy))
+    assert len(headers(encode(switched, request(), Allow(ROUTE, PRINCIPAL, take().bucket)))) == count
+
+
+@pytest.mark.parametrize("reason", DenyReason)
+def test_no_refusal_is_an_ok(reason: DenyReason) -> None:
+    answer = refusal(reason)
+    assert answer.status.code == DENIALS[reason].code != 0
+    refused = answer.denied_response if answer.HasField("denied_response") else answer.error_response
+    assert refused.status.code == DENIALS[reason].http
+    assert answer.HasField("error_response") is (DENIALS[reason].http == 503)
+
+
+def test_a_refusal_is_json_as_grpc_gateway_writes_it() -> None:
+    answer = refusal(DenyReason.SCOPE_MISSING, route=ROUTE, principal=PRINCIPAL)
+    assert json.loads(answer.denied_response.body) == {
+        "code": 7,
+        "message": "missing scope servers:read",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "FORBIDDEN",
+                "domain": "api.truetick.example",
+                "metadata": {"scope": "servers:read"},
+            }
+        ],
+    }
+    assert headers(answer)["content-type"] == "application/json"
+    assert headers(answer)["cache-control"] == "no-store"
+
+
+def test_a_text_route_answers_one_line() -> None:
+    route = Route("GET", "/v1/logs", Access.SCOPE, "servers:read", errors=ErrorFormat.TEXT)
+    assert refusal(DenyReason.SCOPE_MISSING, route=route).denied_response.body == "forbidden\n"
+    assert refusal(DenyReason.KEY_MISSING, route=route).denied_response.body == "unauthorized\n"
+
+
+def test_a_401_says_how_to_authenticate() -> None:
+    assert headers(refusal(DenyReason.KEY_REVOKED))["www-authenticate"] == 'ApiKey realm="truetick"'
+    assert "www-authenticate" not in headers(refusal(DenyReason.BARRED))
+
+
+def test_a_429_says_when_to_come_back() -> None:
+    answer = refusal(DenyReason.RATE_LIMITED, bucket=Bucket(Limit(120, 2), 0.5), retry_after_s=1)
+    sent = headers(answer)
+    assert sent["retry-after"] == "1"
+    assert sent["ratelimit"] == '"default";r=0;t=60'
+    assert json.loads(answer.denied_response.body)["message"] == "rate limit exceeded"
+
+
+def test_a_405_lists_the_methods() -> None:
+    assert headers(refusal(DenyReason.METHOD_UNKNOWN, methods=("GET", "POST")))["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (DenyReason.RATE_LIMITED, "8"),
+        (DenyReason.KEY_MISSING, "16"),
+        (DenyReason.BARRED, "7"),
+        (DenyReason.STORE_UNAVAILABLE, "14"),
+    ],
+)
+def test_a_native_grpc_caller_gets_its_own_status(reason: DenyReason, status: str) -> None:
+    answer = refusal(reason, request(is_grpc=True))
+    assert headers(answer)["grpc-status"] == status
+    body = (answer.denied_response if answer.HasField("denied_response") else answer.error_response).body
+    assert body == DENIALS[reason].message
+    assert "grpc-status" not in headers(refusal(reason))
+
+
+def test_metadata_names_the_reason_and_never_the_key() -> None:
+    decisions: list[Decision] = [
+        Deny(DenyReason.KEY_REVOKED, ROUTE, PRINCIPAL),
+        Allow(ROUTE, would_deny=DenyReason.KEY_MISSING),
+    ]
+    answers = [encode(POLICY, request("GET", "/v1/servers", KEY), decision) for decision in decisions]
+    assert [dict(answer.dynamic_metadata)["reason"] for answer in answers] == ["key_revoked", "key_missing"]
+    assert all(KEY not in str(answer) for answer in answers)
