@@ -102,7 +102,7 @@ def lint(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None
 @policy_app.command()
 def schema() -> None:
     """Print the JSON Schema of policy files."""
-    from authz.adapters.policy_file import schema_text  # noqa: PLC0415
+    from authz.adapters.policy_document import schema_text  # noqa: PLC0415
 
     typer.echo(schema_text())
 

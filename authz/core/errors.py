@@ -107,10 +107,16 @@ class StoreUnavailable(Exception):  # noqa: N818 -- named for the state it repor
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in a policy: `where` is its place in the document, e.g. ("routes", 3, "match", 0)."""
+    """One fault in a policy.
+
+    `where` is its place in the document, e.g. ("routes", 3, "match", 0). `line` and `column` count from 1; 0 means not
+    known yet.
+    """
 
     where: tuple[str | int, ...]
     message: str
+    line: int = 0
+    column: int = 0
 
 
 class PolicyError(Exception):

@@ -1,9 +1,11 @@
-"""Token buckets: their size, and the reference model of how they fill and empty.
+"""Token buckets: their size, how they fill and empty, and how long to wait.
 
-The bucket that counts lives in Redis (`adapters/lua/check.lua`); this model is written independently of it.
+The bucket that counts lives in Redis (`adapters/lua/check.lua`). This model is written independently of it: tests hold
+one against the other, and it stands in where an operator chose to go on without Redis.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +14,33 @@ class Limit:
 
     capacity: int
     refill_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBucket:
+    """A bucket that held `remaining` tokens at `at_s` (seconds on any clock). Fractions of tokens are kept."""
+
+    limit: Limit
+    remaining: float
+    at_s: float
+
+    def take(self, cost: float, now_s: float) -> tuple[bool, "TokenBucket"]:
+        """Refill, then take `cost` tokens, all or none; a clock that went back gives nothing."""
+        elapsed_s = max(0.0, now_s - self.at_s)
+        filled = min(self.limit.capacity, self.remaining + elapsed_s * self.limit.refill_per_s)
+        granted = filled >= cost
+        return granted, replace(self, remaining=filled - cost if granted else filled, at_s=max(now_s, self.at_s))
+
+    def under(self, limit: Limit) -> "TokenBucket":
+        """Return the same bucket under another limit; tokens above a smaller size are lost."""
+        return replace(self, limit=limit, remaining=min(self.remaining, limit.capacity))
+
+
+def retry_after_s(limit: Limit, remaining: float, cost: float) -> int:
+    """Return the whole seconds, at least one, until `cost` tokens are there (RFC 9110 section 10.2.3)."""
+    return max(1, ceil((cost - remaining) / limit.refill_per_s))
+
+
+def full_after_s(limit: Limit, remaining: float) -> int:
+    """Return the whole seconds until the bucket is full."""
+    return ceil((limit.capacity - remaining) / limit.refill_per_s)

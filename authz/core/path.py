@@ -1,16 +1,80 @@
-"""Request targets: the one spelling of a path that is accepted, and everything else refused."""
+"""Request targets: the one spelling of a path that is accepted, and everything else refused.
 
+Nothing is repaired here: a path that a backend could read differently is not decided on at all. Which row a path
+belongs to is `router.py`.
+"""
+
+import re
 from dataclasses import dataclass
+from urllib.parse import unquote_plus, unquote_to_bytes
+
+PATH_CHARS_MAX = 8192
+SEGMENTS_MAX = 64
+
+# What RFC 3986 allows in a path, without the ";" of path parameters, which backends treat in different ways.
+_PATH = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@%]*)+")
+# What may follow the "?": the same, and the characters that browsers leave alone in a query.
+_QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|{}^`\"<>\\]*")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# What must not come out of decoding: another path, another encoding, a parameter, a query, a fragment, a control byte.
+_DECODED_DANGER = re.compile(r"[/\\;%?#\x00-\x1f\x7f]")
+_DOTS = frozenset({".", ".."})
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A canonical request target: raw path segments (percent encodings as sent) and the raw query without its `?`."""
+    """A canonical request target.
+
+    `segments` are as sent, percent encodings included; a trailing slash gives an empty last one. `decoded` are the same
+    segments percent-decoded once: the very same tuple where nothing was encoded. `query` is raw, without its `?`.
+    """
 
     segments: tuple[str, ...]
+    decoded: tuple[str, ...]
     query: str = ""
 
 
 def parse(target: str) -> Target | None:
-    """Split a request target; None where its path has more than one reading (RFC 3986 section 6, spec'd refusals)."""
-    raise NotImplementedError(target)
+    """Split a request target; None where its path or query has more than one reading.
+
+    Refused: no leading slash, empty segments (but for a trailing slash), dot segments, `;`, backslashes, control bytes,
+    fragments, bytes outside ASCII, broken escapes, and escapes that hide any of these or a further escape.
+    """
+    path, _, query = target.partition("?")
+    if len(path) > PATH_CHARS_MAX or not _PATH.fullmatch(path) or not _QUERY.fullmatch(query):
+        return None
+    segments = tuple(path[1:].split("/"))
+    if len(segments) > SEGMENTS_MAX or "" in segments[:-1] or not _DOTS.isdisjoint(segments):
+        return None
+    if "%" not in path:
+        return Target(segments, segments, query)
+    decoded = _decoded(path, segments)
+    return None if decoded is None else Target(segments, decoded, query)
+
+
+def _decoded(path: str, segments: tuple[str, ...]) -> tuple[str, ...] | None:
+    if _BROKEN_ESCAPE.search(path):
+        return None
+    try:
+        decoded = tuple(unquote_to_bytes(segment).decode() for segment in segments)
+    except UnicodeDecodeError:
+        return None
+    if any(_DECODED_DANGER.search(segment) for segment in decoded) or not _DOTS.isdisjoint(decoded):
+        return None
+    return decoded
+
+
+def query_values(query: str, name: str) -> list[str]:
+    """Return every value that a backend might read for a query parameter, percent-decoded.
+
+    Some backends take `;` for a separator as well as `&`. Where the readings differ, the values of both are returned.
+    """
+    values = _values(query, name, "&")
+    if ";" not in query:
+        return values
+    return values + [value for value in _values(query.replace("&", ";"), name, ";") if value not in values]
+
+
+def _values(query: str, name: str, separator: str) -> list[str]:
+    pairs = (pair.partition("=") for pair in query.split(separator))
+    return [unquote_plus(value) for key, _, value in pairs if unquote_plus(key) == name]

@@ -1,0 +1,123 @@
+"""Key records and their buckets in Redis: one hash per key, one script per check.
+
+    k:<digest, base64>   h  header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for the default
+                         b  bucket: "TOKENS AT_US"
+                         0… record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…", in chunks
+
+No field is longer than 64 bytes, so that Redis keeps the hash in its compact encoding: half the memory. The connection
+is `redis_link.py`; the scripts in `lua/` say what happens on the server.
+"""
+
+from binascii import b2a_base64
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+from authz.adapters.redis_link import RedisLink, Script
+from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.errors import StoreUnavailable
+from authz.core.limits import Limit
+from authz.service.ports import TakeReply
+
+RECORD_TTL_S = 86_400
+"""How long a record lives after its last use; longer than any bucket takes to fill, which would else be forgotten."""
+
+_CHUNK_BYTES = 64
+_CHUNKS_MAX = 6
+_CACHED_MAX = 16_384
+_BUCKETED = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
+
+CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
+
+# EVALSHA with one key of 45 bytes and five arguments, up to the key's own 43 characters.
+_CHECK_HEAD = b"*9\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:" % CHECK.sha.encode()
+
+
+class RedisKeys:
+    """The projection of key records (`service.ports.KeyProjection`) over one link."""
+
+    def __init__(self, link: RedisLink, *, negative_ttl_s: float) -> None:
+        self._link = link
+        self._negative_ttl_s = negative_ttl_s
+        self._records: dict[bytes, KeyRecord] = {}
+        self._scopes: dict[str, frozenset[str]] = {}
+        self._tails: dict[tuple[str, int, Limit], bytes] = {}
+
+    @property
+    def epoch(self) -> str:
+        """Name the server's present life; empty while it is out of reach."""
+        return self._link.epoch
+
+    def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
+        """Look a key up and take its cost from its bucket, in one call (`service.ports.KeyProjection`)."""
+        tail = self._tails.get((self._link.epoch, lookup.cost, default)) or self._tail(lookup.cost, default)
+        command = _CHECK_HEAD + _name(lookup.digest) + tail
+        self._link.run(CHECK, command, partial(self._taken, default, reply))
+
+    async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
+        """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
+        current = self._link.epoch
+        if epoch is not None and epoch != current:
+            return False
+        ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
+        arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
+        encoded = (str(argument).encode() for argument in arguments)
+        return bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
+
+    def _tail(self, cost: int, default: Limit) -> bytes:
+        if len(self._tails) >= _CACHED_MAX:
+            self._tails.clear()
+        arguments = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
+        encoded = (str(argument).encode() for argument in arguments)
+        tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded)
+        return self._tails.setdefault((self._link.epoch, cost, default), tail)
+
+    def _taken(self, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
+        if isinstance(value, bytes):
+            taken, _, body = value.partition(b"\n")
+            record = self._records.get(body) or self._record(body)
+            outcome = TakeOutcome(taken[:1].decode())
+            bucket = Bucket(record.limit or default, float(taken[2:])) if outcome in _BUCKETED else None
+            reply(Take(outcome, record, bucket))
+        elif value is None or isinstance(value, StoreUnavailable):
+            reply(value)
+        else:
+            reply(StoreUnavailable("redis", str(value)))
+
+    def _record(self, body: bytes) -> KeyRecord:
+        """Parse a record once for all checks that get the same bytes."""
+        if len(self._records) >= _CACHED_MAX:
+            self._records.clear()
+            self._scopes.clear()
+        header, _, text = body.decode().partition("\n")
+        _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
+        key_id, account_id, scopes = text.split(" ", 2) if text else ("", "", "")
+        record = KeyRecord(
+            state=KeyState(state),
+            revision=int(revision),
+            key_id=key_id,
+            account_id=account_id,
+            scopes=self._scopes.setdefault(scopes, frozenset(scopes.split())),
+            limit=None if capacity == "-" else Limit(int(capacity), float(refill)),
+            expires_at_ms=int(expires_at_ms),
+        )
+        return self._records.setdefault(body, record)
+
+
+def _name(digest: bytes) -> bytes:
+    return b2a_base64(digest, newline=False)[:43]
+
+
+def _header(epoch: str, record: KeyRecord) -> str:
+    limit = "- -" if record.limit is None else f"{record.limit.capacity} {record.limit.refill_per_s!r}"
+    return f"{epoch} {record.revision} {record.state} {record.expires_at_ms} {limit}"
+
+
+def _chunks(record: KeyRecord) -> list[bytes]:
+    if not record.key_id:
+        return []
+    text = " ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode()
+    starts = [_CHUNK_BYTES * number for number in range(_CHUNKS_MAX)]
+    ends: list[int | None] = [*starts[1:], None]  # the last chunk takes whatever is left
+    return [text[start:end] for start, end in zip(starts, ends, strict=True) if start < len(text)]

@@ -1,0 +1,85 @@
+"""What Prometheus reads: exact counts, closed labels, a bounded number of series."""
+
+import pytest
+from builders import ROUTES, policy, request, take
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from authz.adapters.prometheus import STORES, Metrics, registry
+from authz.core.check import Allow, Deny, Principal
+from authz.core.errors import DENIALS, DenyReason
+
+ROUTE = ROUTES[1]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(lambda: {"redis": True, "postgres": False})
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = generate_latest(registry(metrics)).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("authz_")
+    }
+
+
+def test_each_decision_counts_once_by_outcome_reason_and_template(metrics: Metrics) -> None:
+    principal = Principal("acct_1", "key_1", frozenset())
+    for decision in (
+        Allow(ROUTE, principal, take().bucket),
+        Deny(DenyReason.SCOPE_MISSING, ROUTE),
+        Deny(DenyReason.PATH_NOT_CANONICAL),
+        Deny(DenyReason.STORE_UNAVAILABLE, ROUTE),
+    ):
+        metrics.decided(request(), decision, 0.0004)
+    read = samples(metrics)
+    for outcome, reason, route in (
+        ("allow", "", ROUTE.template),
+        ("deny", "scope_missing", ROUTE.template),
+        ("deny", "path_not_canonical", "unmatched"),
+        ("error", "store_unavailable", ROUTE.template),
+    ):
+        assert read["authz_checks_total", (("outcome", outcome), ("reason", reason), ("route", route))] == 1
+    assert read["authz_check_duration_seconds_count", ()] == 4
+    assert read["authz_check_duration_seconds_bucket", (("le", "0.00025"),)] == 0
+    assert read["authz_check_duration_seconds_bucket", (("le", "0.0005"),)] == 4
+    assert read["authz_check_duration_seconds_sum", ()] == pytest.approx(0.0016)
+
+
+def test_a_shadow_route_counts_what_it_would_have_refused(metrics: Metrics) -> None:
+    metrics.decided(request(), Allow(ROUTE, would_deny=DenyReason.KEY_MISSING), 0.1)
+    read = samples(metrics)
+    assert read["authz_would_deny_total", (("reason", "key_missing"), ("route", ROUTE.template))] == 1
+
+
+def test_stores_are_counted_apart(metrics: Metrics) -> None:
+    metrics.store_answered("redis", 10)
+    metrics.store_failed("postgres")
+    metrics.degraded("redis")
+    read = samples(metrics)
+    assert read["authz_store_duration_seconds_bucket", (("le", "0.5"), ("store", "redis"))] == 0
+    assert read["authz_store_duration_seconds_bucket", (("le", "+Inf"), ("store", "redis"))] == 1
+    assert read["authz_store_duration_seconds_count", (("store", "postgres"),)] == 0
+    assert read["authz_store_failures_total", (("store", "postgres"),)] == 1
+    assert read["authz_degraded_checks_total", (("store", "redis"),)] == 1
+    assert read["authz_store_up", (("store", "redis"),)] == 1
+    assert read["authz_store_up", (("store", "postgres"),)] == 0
+
+
+def test_the_number_of_series_is_bounded_by_the_policy(metrics: Metrics) -> None:
+    table = policy()
+    for route in (None, *table.routes):
+        for reason in DenyReason:
+            for number in range(3):
+                metrics.decided(request("GET", f"/v1/servers/{number}"), Deny(reason, route), 0.1)
+        if route is not None:
+            metrics.decided(request(), Allow(route, would_deny=DenyReason.KEY_MISSING), 0.1)
+    templates = {route.template for route in table.routes}
+    checks = [key for key in samples(metrics) if key[0] == "authz_checks_total"]
+    # Every reason for every template and for what matched none, and one allow a template.
+    assert len(checks) == (len(templates) + 1) * len(DENIALS) + len(templates)
+    assert len(samples(metrics)) - len(checks) < 100 + len(templates) * len(STORES)

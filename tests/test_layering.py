@@ -1,0 +1,71 @@
+"""The arrows of the architecture: what each layer may import. And the house's own measures."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for path in (ROOT / "authz").rglob("*.py") if "_pb" not in path.parts)
+LINES_MAX = 300
+
+# Layer -> what it may import of ours; a layer may always import itself.
+LAYERS = {
+    "core": set[str](),
+    "service": {"core"},
+    "adapters": {"core", "service.ports"},
+    "edge": {"core", "service", "_pb"},
+}
+DRIVERS = {"asyncpg", "redis", "hiredis", "prometheus_client", "grpc", "uvicorn", "starlette", "yaml", "pydantic"}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def layer(path: Path) -> str:
+    inside = path.relative_to(ROOT / "authz").parts
+    return inside[0] if len(inside) > 1 else ""
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if layer(path) in LAYERS], ids=str)
+def test_a_layer_imports_only_what_is_below_it(path: Path) -> None:
+    allowed = {layer(path), *LAYERS[layer(path)]}
+    for name in imports(path):
+        if name.startswith("authz."):
+            inside = name.removeprefix("authz.")
+            assert any(inside == place or inside.startswith(f"{place}.") for place in allowed), name
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if layer(path) == "core"], ids=str)
+def test_the_core_is_standard_library_only(path: Path) -> None:
+    outside = {name.partition(".")[0] for name in imports(path)} - {"authz"}
+    assert outside <= set(sys.stdlib_module_names)
+    assert not outside & {"asyncio", "socket", "time", "os", "random", "secrets", "logging", "datetime"}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if layer(path) == "service"], ids=str)
+def test_no_driver_shows_in_a_use_case(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports(path)} & DRIVERS
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {path for path in SOURCES if "os.environ" in path.read_text() or "getenv" in path.read_text()}
+    assert readers <= {ROOT / "authz" / "demo" / "servers.py"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_no_file_outgrows_its_reader(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))

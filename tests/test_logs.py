@@ -1,0 +1,62 @@
+"""Every line is JSON, and an API key in it is masked."""
+
+import json
+import logging
+
+import pytest
+import structlog
+from builders import FORMAT, KEY, ROUTES, request, take
+
+from authz import logs
+from authz.adapters.decision_log import DecisionLog
+from authz.core.check import Allow, Deny, Principal
+from authz.core.errors import DenyReason
+
+
+@pytest.fixture(autouse=True)
+def _configured(capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001 -- logging goes to the captured stream
+    logs.configure("info", FORMAT.pattern)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_key_is_masked_in_fields_tracebacks_and_other_libraries_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError(KEY)  # noqa: TRY301 -- the traceback is what is tested
+    except ValueError:
+        structlog.stdlib.get_logger("authz").exception("failed", what=f"with {KEY}")
+    logging.getLogger("elsewhere").warning("got %s", KEY)
+    out = capsys.readouterr().out
+    assert KEY not in out
+    assert out.count("[api key]") >= 3
+
+
+def test_a_line_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.stdlib.get_logger("authz").debug("quiet")
+    assert lines(capsys) == []
+
+
+def test_every_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    log = DecisionLog(sample=0, chance=lambda: 0.5)
+    principal = Principal("acct_1", "key_1", frozenset())
+    log.decided(request("GET", f"/v1/servers/{KEY}?q=1", KEY), Deny(DenyReason.BARRED, ROUTES[-1], principal), 0.0012)
+    log.decided(request(), Deny(DenyReason.STORE_UNAVAILABLE, detail="redis unavailable: closed"), 0.05)
+    refused, failed = lines(capsys)
+    assert refused["reason"] == "barred"
+    assert refused["route"] == "/v1/admin/**"
+    assert (refused["account_id"], refused["key_id"]) == ("acct_1", "key_1")
+    assert refused["latency_ms"] == 1.2
+    assert "s1" not in str(refused)
+    assert failed["detail"] == "redis unavailable: closed"
+
+
+def test_allowed_checks_are_sampled_and_shadowed_ones_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    chances = iter([0.4, 0.6])
+    log = DecisionLog(sample=0.5, chance=lambda: next(chances))
+    for _ in range(2):
+        log.decided(request(), Allow(ROUTES[0], bucket=take().bucket), 0.001)
+    log.decided(request(), Allow(ROUTES[0], would_deny=DenyReason.KEY_MISSING), 0.001)
+    written = lines(capsys)
+    assert [line.get("would_deny") for line in written] == [None, "key_missing"]

@@ -1,0 +1,45 @@
+"""Settings come from AUTHZ_* variables, are checked, and never show a secret."""
+
+import pytest
+
+from authz.core.errors import SettingsError
+from authz.settings import Settings, described, load
+
+
+def test_defaults_need_no_environment() -> None:
+    assert load().grpc_listen == "127.0.0.1:9002"
+
+
+def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHZ_GRPC_LISTEN", "unix:/run/authz.sock")
+    assert load().grpc_listen == "unix:/run/authz.sock"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("AUTHZ_GRPC_LISTEN", "9002", "AUTHZ_GRPC_LISTEN: Value error, must be HOST:PORT or unix:/PATH"),
+        ("AUTHZ_GRPC_LISTEN", "h:70000", "AUTHZ_GRPC_LISTEN: Value error, must be HOST:PORT or unix:/PATH"),
+        ("AUTHZ_REDIS_DEADLINE_S", "0", "AUTHZ_REDIS_DEADLINE_S: Input should be greater than 0"),
+        ("AUTHZ_REDIS_FAILURE", "allow", "AUTHZ_REDIS_FAILURE: Input should be 'deny' or 'degrade'"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value) == message
+
+
+def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHZ_REDIS_URL", "redis://:hunter2@127.0.0.1/0")
+    monkeypatch.setenv("AUTHZ_POSTGRES_URL", "postgresql://a:hunter2@127.0.0.1/a")
+    assert "hunter2" not in repr(load())
+    assert "hunter2" not in str(described())
+
+
+def test_every_setting_is_described() -> None:
+    assert len(described()) == len(Settings.model_fields)
+    assert all(meaning.endswith(".") for _, _, meaning in described())
