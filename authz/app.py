@@ -1,0 +1,153 @@
+"""The sidecar put together: what it is built of, in which order it starts, and how it drains.
+
+It starts without its stores and says so in its health, because a sidecar that does not start helps nobody.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from authz import logs
+from authz.adapters.decision_log import DecisionLog
+from authz.adapters.policy_file import load_policy
+from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.prometheus import Metrics, registry
+from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
+from authz.adapters.redis_link import RedisLink
+from authz.core.check import Decision, RequestAttributes
+from authz.core.errors import StoreUnavailable
+from authz.edge.admin_http import AdminServer
+from authz.edge.grpc_server import GrpcServer
+from authz.service.checker import Checker, FailureModes
+from authz.service.key_admin import KeyAdmin, keep_reconciling
+from authz.service.recent_keys import RecentKeys
+from authz.settings import Settings
+
+_PING_INTERVAL_S = 1.0
+
+_log = structlog.stdlib.get_logger("authz")
+
+
+class _Telemetry(Metrics):
+    """Metrics and the decision log as one observer of checks."""
+
+    def __init__(self, log: DecisionLog, sidecar: "Sidecar") -> None:
+        super().__init__(sidecar.stores_up)
+        self._log = log
+
+    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
+        """Count a decision and, where it is worth a line, write it down."""
+        super().decided(attributes, decision, latency_s)
+        self._log.decided(attributes, decision, latency_s)
+
+
+class Sidecar:
+    """Everything that runs in the sidecar's process. Raises `PolicyError` for a policy that must not be loaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        policy = load_policy(settings.policy_file)
+        logs.configure(settings.log_level, policy.keys.format.pattern)
+        self._link = RedisLink(
+            settings.redis_url.get_secret_value(),
+            deadline_s=settings.redis_deadline_s,
+            in_flight_max=settings.redis_in_flight_max,
+            scripts=(CHECK, PUT),
+        )
+        self._postgres = Postgres(
+            settings.postgres_url.get_secret_value(),
+            deadline_s=settings.postgres_deadline_s,
+            pool_max=settings.postgres_pool_max,
+        )
+        keys, directory = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s), PostgresKeys(self._postgres)
+        telemetry = _Telemetry(DecisionLog(sample=settings.log_allow_sample, chance=random.random), self)
+        self._checker = Checker(
+            policy,
+            keys,
+            directory,
+            telemetry,
+            failure=FailureModes(settings.redis_failure, settings.postgres_failure),
+            recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
+        )
+        self._admin = KeyAdmin(directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        self._grpc = GrpcServer(self._checker, settings.grpc_listen)
+        self._http = AdminServer(registry(telemetry), self.readiness, settings.admin_listen)
+        self._is_draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def stores_up(self) -> dict[str, bool]:
+        """Tell for each store whether it is in reach."""
+        return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
+
+    def readiness(self) -> dict[str, bool]:
+        """Name what has to be true before checks are sent here: the stores reached once, and no drain under way."""
+        reached = {"redis": self._link.reached.is_set(), "postgres": self._postgres.reached.is_set()}
+        return {**reached, "serving": not self._is_draining}
+
+    async def start(self) -> None:
+        """Open the listeners and reach for the stores; health says SERVING once both were reached."""
+        await self._postgres.start()
+        self._link.start()
+        await self._grpc.start()
+        self._http.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._watch_postgres()),
+            loop.create_task(self._serve_when_reached()),
+            loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
+        ]
+        _log.info("listening", grpc=self._settings.grpc_listen, admin=self._settings.admin_listen)
+
+    async def drain(self) -> None:
+        """Leave without a failed check: say so, go on until Envoy has noticed, finish what is under way, close."""
+        self._is_draining = True
+        await self._grpc.serve_health(serving=False)
+        await asyncio.sleep(self._settings.drain_delay_s)
+        await self._grpc.stop(self._settings.drain_grace_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._checker.close()
+        await self._link.close()
+        await self._postgres.close()
+        await self._http.stop()
+        _log.info("drained")
+
+    async def _watch_postgres(self) -> None:
+        """Keep a connection warm and know whether Postgres is there: checks ask it too seldom to tell."""
+        while True:
+            try:
+                await self._postgres.ping()
+            except StoreUnavailable as error:
+                _log.warning("postgres is out of reach", error=str(error))
+            await asyncio.sleep(_PING_INTERVAL_S)
+
+    async def _serve_when_reached(self) -> None:
+        await self._link.reached.wait()
+        await self._postgres.reached.wait()
+        await self._grpc.serve_health(serving=True)
+        _log.info("serving")
+
+
+async def serve(settings: Settings) -> None:
+    """Run the sidecar until SIGTERM or SIGINT, then drain it."""
+    sidecar = Sidecar(settings)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await sidecar.start()
+    await stopping.wait()
+    await sidecar.drain()
+
+
+def _report(outcome: int | Exception) -> None:
+    if isinstance(outcome, Exception):
+        _log.warning("changes are not effective yet", error=str(outcome))
+    else:
+        _log.info("changes made effective", keys=outcome)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from authz import __version__
+from authz import __version__, logs
 from authz.cli_accounts import app as accounts
 from authz.cli_keys import app as keys
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
@@ -31,6 +31,7 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def main() -> None:
     """Run the command; what an operator can mend is one line on standard error, not a traceback."""
+    logs.silence()
     try:
         app()
     except (SettingsError, StoreUnavailable) as error:

@@ -11,6 +11,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 _MASK = "[api key]"
+_NOTHING = r"(?!)"
 
 
 def configure(level: str, key_pattern: str) -> None:
@@ -45,6 +46,11 @@ def configure(level: str, key_pattern: str) -> None:
         )
     )
     logging.basicConfig(handlers=[out], level=level.upper(), force=True)
+
+
+def silence() -> None:
+    """Log nothing: a command's output is what it prints, and its failures are exit codes."""
+    configure("critical", _NOTHING)
 
 
 class _Redaction:

@@ -133,3 +133,7 @@ class SettingsError(Exception):
 
 class Refused(Exception):  # noqa: N818 -- an operator's request that the rules do not permit
     """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""
+
+
+class NotEffectiveYet(Exception):  # noqa: N818 -- named for the state it reports
+    """A change that is durable but not yet effective everywhere; it is retried until it is."""

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
@@ -70,4 +71,48 @@ class CheckObserver(Protocol):
 
     def degraded(self, store: str) -> None:
         """Note that a check was decided from memory while `store` was out of reach."""
+        ...
+
+
+class KeyLedger(Protocol):
+    """Where accounts and keys are kept and changed (Postgres). Every method raises `StoreUnavailable`.
+
+    A change and its line in the audit log are one transaction. Changes that the projection must learn of are returned,
+    and kept until `settle` says that they are effective.
+    """
+
+    async def add_account(self, account: Account, actor: Actor) -> None:
+        """Keep a new account."""
+        ...
+
+    async def accounts(self) -> list[Account]:
+        """Return every account, oldest first."""
+        ...
+
+    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> Change:
+        """Keep a new key, if its account may have another; raises `Refused`."""
+        ...
+
+    async def keys(self, account_id: str) -> list[ApiKey]:
+        """Return an account's keys, oldest first."""
+        ...
+
+    async def key(self, key_id: str) -> ApiKey:
+        """Return one key; raises `Refused` if there is none."""
+        ...
+
+    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> Change:
+        """Revoke, disable, enable or limit a key; raises `Refused` if there is none."""
+        ...
+
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[Change]:
+        """Suspend or reinstate an account with all its keys; raises `Refused` if there is none."""
+        ...
+
+    async def pending(self, *, everything: bool = False) -> list[Change]:
+        """Return the changes that are not settled, or with `everything` the present record of every key."""
+        ...
+
+    async def settle(self, change: Change) -> None:
+        """Note that a change is effective."""
         ...

@@ -1,0 +1,214 @@
+"""Accounts, keys, pending changes and the audit log in Postgres: the truth that Redis projects.
+
+The pool and its deadlines are `postgres.py`; who may ask for what is `service/key_admin.py`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from authz.adapters.postgres import Postgres
+from authz.core.check import KeyRecord, KeyState
+from authz.core.errors import Refused
+from authz.core.limits import Limit
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change
+
+_RECORD = (
+    "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
+    "WHERE {} ORDER BY k.created_at, k.id"
+)
+_ACTIVE = (
+    "SELECT count(*) FROM api_keys "
+    "WHERE account_id = $1 AND revoked_at IS NULL AND (expires_at > $2 OR expires_at IS NULL)"
+)
+_KEY_CHANGES = {
+    AuditEvent.KEY_REVOKED: "revoked_at = coalesce(revoked_at, now())",
+    AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
+    AuditEvent.KEY_ENABLED: "disabled_at = NULL",
+    AuditEvent.KEY_LIMITED: "capacity = $2, refill_per_s = $3",
+}
+_ACCOUNT_CHANGES = {
+    AuditEvent.ACCOUNT_SUSPENDED: "suspended_at = coalesce(suspended_at, now())",
+    AuditEvent.ACCOUNT_REINSTATED: "suspended_at = NULL",
+}
+
+
+class PostgresKeys:
+    """The directory and the ledger of keys (`service.ports.KeyDirectory`, `service.ports.KeyLedger`)."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    @asynccontextmanager
+    async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
+        """Read a key's record and hold it still (`service.ports.KeyDirectory`)."""
+        async with self._postgres.transaction() as connection:
+            # The share lock keeps a revocation from committing while an older row is still on its way to Redis.
+            row = await connection.fetchrow(_RECORD.format("k.digest = $1") + " FOR SHARE", digest)
+            yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
+
+    async def add_account(self, account: Account, actor: Actor) -> None:
+        """Keep a new account."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
+                account.id,
+                account.name,
+                account.email,
+                account.created_at,
+            )
+            await _audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
+
+    async def accounts(self) -> list[Account]:
+        """Return every account, oldest first."""
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch("SELECT * FROM accounts ORDER BY created_at, id")
+        return [Account(**dict(row)) for row in rows]
+
+    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> Change:
+        """Keep a new key, if its account may have another."""
+        async with self._postgres.transaction() as connection:
+            # The account's row is the queue in which creations stand: two cannot both see the last free place.
+            account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", key.account_id)
+            if account is None:
+                raise Refused(f"there is no account {key.account_id}")
+            if account["suspended_at"] is not None:
+                raise Refused(f"the account {key.account_id} is suspended")
+            if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
+                raise Refused(f"api key limit reached (max {active_max} per account)")
+            await connection.execute(
+                "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
+                "expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                key.id,
+                key.account_id,
+                digest,
+                key.name,
+                key.hint,
+                sorted(key.scopes),
+                *_limit_columns(key.limit),
+                key.created_at,
+                key.expires_at,
+            )
+            await _audit(connection, actor, AuditEvent.KEY_CREATED, key.account_id, key.id)
+            (change,) = await _changes(connection, "k.id = $1", key.id)
+        return change
+
+    async def keys(self, account_id: str) -> list[ApiKey]:
+        """Return an account's keys, oldest first."""
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch(_RECORD.format("k.account_id = $1"), account_id)
+        return [_key(row) for row in rows]
+
+    async def key(self, key_id: str) -> ApiKey:
+        """Return one key."""
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(_RECORD.format("k.id = $1"), key_id)
+        if row is None:
+            raise Refused(f"there is no key {key_id}")
+        return _key(row)
+
+    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> Change:
+        """Revoke, disable, enable or limit a key."""
+        columns = _limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
+        async with self._postgres.transaction() as connection:
+            account_id = await connection.fetchval(
+                f"UPDATE api_keys SET {_KEY_CHANGES[event]} WHERE id = $1 RETURNING account_id",  # noqa: S608 -- ours
+                key_id,
+                *columns,
+            )
+            if account_id is None:
+                raise Refused(f"there is no key {key_id}")
+            await _audit(connection, actor, event, account_id, key_id)
+            (change,) = await _enqueued(connection, "k.id = $1", key_id)
+        return change
+
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[Change]:
+        """Suspend or reinstate an account with all its keys."""
+        async with self._postgres.transaction() as connection:
+            done = await connection.fetchval(
+                f"UPDATE accounts SET {_ACCOUNT_CHANGES[event]} WHERE id = $1 RETURNING id",  # noqa: S608 -- ours
+                account_id,
+            )
+            if done is None:
+                raise Refused(f"there is no account {account_id}")
+            # A new revision for each key: Redis must take the record that follows for the newer one.
+            await connection.execute("UPDATE api_keys SET revision = revision WHERE account_id = $1", account_id)
+            await _audit(connection, actor, event, account_id)
+            return await _enqueued(connection, "k.account_id = $1", account_id)
+
+    async def pending(self, *, everything: bool = False) -> list[Change]:
+        """Return the changes that are not settled, or the present record of every key."""
+        where = "true" if everything else "k.id IN (SELECT key_id FROM key_outbox)"
+        async with self._postgres.transaction() as connection:
+            return await _changes(connection, where)
+
+    async def settle(self, change: Change) -> None:
+        """Note that a change is effective; a newer one of the same key stays pending."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                "DELETE FROM key_outbox WHERE key_id = $1 AND revision <= $2", change.key_id, change.record.revision
+            )
+
+
+async def _changes(connection: Any, where: str, *arguments: str) -> list[Change]:  # noqa: ANN401 -- untyped driver
+    rows = await connection.fetch(_RECORD.format(where), *arguments)
+    return [Change(row["id"], row["digest"], _record(row)) for row in rows]
+
+
+async def _enqueued(connection: Any, where: str, *arguments: str) -> list[Change]:  # noqa: ANN401 -- untyped driver
+    changes = await _changes(connection, where, *arguments)
+    await connection.executemany(
+        "INSERT INTO key_outbox (key_id, revision) VALUES ($1, $2) "
+        "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision",
+        [(change.key_id, change.record.revision) for change in changes],
+    )
+    return changes
+
+
+async def _audit(
+    connection: Any,  # noqa: ANN401 -- untyped driver
+    actor: Actor,
+    event: AuditEvent,
+    account_id: str,
+    key_id: str | None = None,
+) -> None:
+    await connection.execute(
+        "INSERT INTO audit_log (actor, source_address, event, account_id, key_id) VALUES ($1, $2, $3, $4, $5)",
+        actor.name,
+        actor.source_address,
+        event,
+        account_id,
+        key_id,
+    )
+
+
+def _limit_columns(limit: Limit | None) -> tuple[int | None, float | None]:
+    return (None, None) if limit is None else (limit.capacity, limit.refill_per_s)
+
+
+def _limit(row: Any) -> Limit | None:  # noqa: ANN401 -- untyped driver
+    return None if row["capacity"] is None else Limit(row["capacity"], row["refill_per_s"])
+
+
+def _record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
+    states = (
+        (KeyState.REVOKED, row["revoked_at"]),
+        (KeyState.SUSPENDED, row["suspended_at"]),
+        (KeyState.DISABLED, row["disabled_at"]),
+    )
+    expires_at = row["expires_at"]
+    return KeyRecord(
+        state=next((state for state, since in states if since is not None), KeyState.ACTIVE),
+        revision=row["revision"],
+        key_id=row["id"],
+        account_id=row["account_id"],
+        scopes=frozenset(row["scopes"]),
+        limit=_limit(row),
+        expires_at_ms=0 if expires_at is None else int(expires_at.timestamp() * 1000),
+    )
+
+
+def _key(row: Any) -> ApiKey:  # noqa: ANN401 -- untyped driver
+    plain = {name: row[name] for name in ("id", "account_id", "name", "hint", "created_at", "expires_at")}
+    times = {name: row[name] for name in ("disabled_at", "revoked_at", "revision")}
+    return ApiKey(**plain, **times, scopes=frozenset(row["scopes"]), limit=_limit(row))

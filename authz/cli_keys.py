@@ -1,0 +1,122 @@
+"""`authz keys`: make, list, change and revoke API keys."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from authz.cli_output import AsJson, actor, plain, run, show
+from authz.core.limits import Limit
+from authz.core.ownership import AuditEvent
+from authz.service.key_admin import KeyRequest
+
+app = typer.Typer(no_args_is_help=True, help="API keys.")
+
+KeyId = Annotated[str, typer.Argument(help="The key's id (not the key itself).")]
+Capacity = Annotated[int | None, typer.Option(help="The bucket's size, in requests.")]
+Refill = Annotated[float | None, typer.Option(help="Requests that come back each second.")]
+
+_COLUMNS = ("id", "name", "hint", "scopes", "created_at", "expires_at", "disabled_at", "revoked_at")
+_DAYS = re.compile(r"([1-9][0-9]{0,4})d")
+
+
+@app.command()
+def create(
+    account_id: Annotated[str, typer.Argument(help="The account it belongs to, for ever.")],
+    *,
+    name: Annotated[str, typer.Option(help="What to call it.")],
+    scope: Annotated[list[str], typer.Option(help="A scope it holds; may be repeated.")],
+    expires: Annotated[str | None, typer.Option(help="When it ends: 2027-01-31T12:00:00Z, or 30d from now.")] = None,
+    capacity: Capacity = None,
+    refill_per_s: Refill = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it: this once, it is kept nowhere."""
+    request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), _expiry(expires))
+    made = run(lambda admin: admin.create_key(request, actor()))
+    if as_json:
+        typer.echo(json.dumps({**plain(made.key), "api_key": made.secret}))
+    else:
+        typer.echo(made.secret)
+        typer.echo(f"{made.key.id}: shown this once; keep it safe", err=True)
+
+
+@app.command("list")
+def list_keys(account_id: Annotated[str, typer.Argument(help="Whose keys.")], *, as_json: AsJson = False) -> None:
+    """List an account's keys."""
+    show(run(lambda admin: admin.keys(account_id)), _COLUMNS, as_json=as_json)
+
+
+@app.command("show")
+def show_key(key_id: KeyId, *, as_json: AsJson = False) -> None:
+    """Show one key."""
+    key = run(lambda admin: admin.key(key_id))
+    if as_json:
+        typer.echo(json.dumps(plain(key)))
+    else:
+        show([key], _COLUMNS, as_json=False)
+
+
+@app.command()
+def revoke(key_id: KeyId, *, as_json: AsJson = False) -> None:
+    """End a key for good; done once no sidecar admits it any more."""
+    _change(key_id, AuditEvent.KEY_REVOKED, "revoked", as_json=as_json)
+
+
+@app.command()
+def disable(key_id: KeyId, *, as_json: AsJson = False) -> None:
+    """Stop a key until it is enabled again."""
+    _change(key_id, AuditEvent.KEY_DISABLED, "disabled", as_json=as_json)
+
+
+@app.command()
+def enable(key_id: KeyId, *, as_json: AsJson = False) -> None:
+    """Let a disabled key work again."""
+    _change(key_id, AuditEvent.KEY_ENABLED, "enabled", as_json=as_json)
+
+
+@app.command()
+def limit(key_id: KeyId, *, capacity: Capacity = None, refill_per_s: Refill = None, as_json: AsJson = False) -> None:
+    """Give a key its own limit; without options, the policy's default. It applies to the next request."""
+    own = _limit(capacity, refill_per_s)
+    _change(key_id, AuditEvent.KEY_LIMITED, "limited", own, as_json=as_json)
+
+
+@app.command()
+def reconcile(
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Write every key's record anew.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make changes effective that Redis has not learned of yet."""
+    count = run(lambda admin: admin.reconcile(everything=everything))
+    typer.echo(json.dumps({"written": count}) if as_json else f"{count} keys written")
+
+
+def _change(key_id: str, event: AuditEvent, done: str, own: Limit | None = None, *, as_json: bool) -> None:
+    run(lambda admin: admin.change_key(key_id, event, actor(), own))
+    typer.echo(json.dumps({"id": key_id, "done": done}) if as_json else f"{key_id} {done}")
+
+
+def _limit(capacity: int | None, refill_per_s: float | None) -> Limit | None:
+    if capacity is None and refill_per_s is None:
+        return None
+    if capacity is None or refill_per_s is None:
+        raise typer.BadParameter("--capacity and --refill-per-s belong together")
+    return Limit(capacity, refill_per_s)
+
+
+def _expiry(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if days := _DAYS.fullmatch(text):
+        return datetime.now(UTC) + timedelta(days=int(days[1]))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a time such as 2027-01-31T12:00:00Z nor days such as 30d"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,77 @@
+"""Accounts and their API keys, as the directory keeps them; and what can happen to a key.
+
+What a check needs to know of a key is `check.KeyRecord`; the secret is in none of these but `NewApiKey`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from authz.core.check import KeyRecord
+from authz.core.limits import Limit
+
+
+class AuditEvent(StrEnum):
+    """What the audit log records."""
+
+    ACCOUNT_CREATED = "account_created"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    ACCOUNT_REINSTATED = "account_reinstated"
+    KEY_CREATED = "key_created"
+    KEY_REVOKED = "key_revoked"
+    KEY_DISABLED = "key_disabled"
+    KEY_ENABLED = "key_enabled"
+    KEY_LIMITED = "key_limited"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asked for a change, and from where."""
+
+    name: str
+    source_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom keys belong to. A suspended account's keys open nothing."""
+
+    id: str
+    name: str
+    created_at: datetime
+    email: str | None = None
+    suspended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies."""
+
+    id: str
+    account_id: str
+    name: str
+    hint: str
+    scopes: frozenset[str]
+    created_at: datetime
+    limit: Limit | None = None
+    expires_at: datetime | None = None
+    disabled_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key just made, with its secret: to be shown once and kept nowhere."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change that is durable in the directory and has to become effective in the projection."""
+
+    key_id: str
+    digest: bytes = field(repr=False)
+    record: KeyRecord

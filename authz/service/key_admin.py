@@ -1,0 +1,157 @@
+"""What operators and account owners can do to accounts and keys: checked against the policy, durable, then effective.
+
+Where things are kept is behind `ports.KeyLedger`; what a sidecar decides from them is `checker.py`.
+"""
+
+import asyncio
+from base64 import b32encode
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
+from authz.core.keys import ENTROPY_BYTES, digest
+from authz.core.limits import Limit
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change, NewApiKey
+from authz.core.policy import Policy
+from authz.service.ports import KeyLedger, KeyProjection
+
+_ID_BYTES = 10  # sixteen characters of base32
+_NAME_CHARS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """What a new key is to be."""
+
+    account_id: str
+    name: str
+    scopes: frozenset[str]
+    limit: Limit | None = None
+    expires_at: datetime | None = None
+
+
+class KeyAdmin:
+    """The use cases around accounts and keys. `entropy(n)` gives n random bytes, `now` the time with its zone."""
+
+    def __init__(
+        self,
+        ledger: KeyLedger,
+        projection: KeyProjection,
+        policy: Policy,
+        *,
+        entropy: Callable[[int], bytes],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._projection = projection
+        self._policy = policy
+        self._entropy = entropy
+        self._now = now
+
+    async def create_account(self, name: str, email: str | None, actor: Actor) -> Account:
+        """Open an account; raises `Refused` for a name that is none."""
+        account = Account(self._id("acct"), _checked_name(name), self._now(), email)
+        await self._ledger.add_account(account, actor)
+        return account
+
+    async def accounts(self) -> list[Account]:
+        """Return every account, oldest first."""
+        return await self._ledger.accounts()
+
+    async def create_key(self, request: KeyRequest, actor: Actor) -> NewApiKey:
+        """Make a key; raises `Refused`. The secret is in what is returned and nowhere else."""
+        name = _checked_name(request.name)
+        self._check_request(request)
+        key_format = self._policy.keys.format
+        secret = key_format.mint(self._entropy(ENTROPY_BYTES))
+        key = ApiKey(
+            id=self._id("key"),
+            account_id=request.account_id,
+            name=name,
+            hint=key_format.hint(secret),
+            scopes=request.scopes,
+            created_at=self._now(),
+            limit=request.limit,
+            expires_at=request.expires_at,
+        )
+        change = await self._ledger.add_key(key, digest(secret.encode()), self._policy.keys.active_max, actor)
+        # Redis may remember for a few seconds that there was no such key; out of reach, it will be asked anew anyway.
+        with suppress(StoreUnavailable):
+            await self._projection.put(change.digest, change.record)
+        return NewApiKey(key, secret)
+
+    async def keys(self, account_id: str) -> list[ApiKey]:
+        """Return an account's keys, oldest first."""
+        return await self._ledger.keys(account_id)
+
+    async def key(self, key_id: str) -> ApiKey:
+        """Return one key; raises `Refused` if there is none."""
+        return await self._ledger.key(key_id)
+
+    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
+        """Revoke, disable, enable or limit a key; returns once every sidecar decides by it.
+
+        Raises `Refused`, and `NotEffectiveYet` when Redis could not be told: the change is then durable and retried.
+        """
+        if limit is not None:
+            _check_limit(limit)
+        await self._effect([await self._ledger.change_key(key_id, event, actor, limit)])
+
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
+        """Suspend or reinstate an account with all its keys, as `change_key` does."""
+        await self._effect(await self._ledger.change_account(account_id, event, actor))
+
+    async def reconcile(self, *, everything: bool = False) -> int:
+        """Make pending changes effective, or with `everything` write every key anew; returns how many were written."""
+        changes = await self._ledger.pending(everything=everything)
+        await self._effect(changes)
+        return len(changes)
+
+    async def _effect(self, changes: list[Change]) -> None:
+        try:
+            for change in changes:
+                # Where Redis holds a newer revision, a later change has already been put there: that one rules.
+                await self._projection.put(change.digest, change.record)
+                await self._ledger.settle(change)
+        except StoreUnavailable as error:
+            raise NotEffectiveYet(f"durable, but not effective yet: {error}; it is retried until it is") from error
+
+    def _check_request(self, request: KeyRequest) -> None:
+        if not request.scopes:
+            raise Refused("a key needs at least one scope")
+        for scope in sorted(request.scopes - self._policy.scopes.keys()):
+            raise Refused(f"there is no scope {scope}")
+        if request.expires_at is not None and request.expires_at <= self._now():
+            raise Refused("the expiry is in the past")
+        if request.limit is not None:
+            _check_limit(request.limit)
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
+
+
+async def keep_reconciling(admin: KeyAdmin, interval_s: float, report: Callable[[int | Exception], None]) -> None:
+    """Make pending changes effective every `interval_s` seconds, for ever; report each round that did or failed."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            count = await admin.reconcile()
+        except (NotEffectiveYet, StoreUnavailable) as error:
+            report(error)
+        else:
+            if count:
+                report(count)
+
+
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not name or len(name) > _NAME_CHARS_MAX or not name.isprintable():
+        raise Refused(f"a name is 1 to {_NAME_CHARS_MAX} printable characters")
+    return name
+
+
+def _check_limit(limit: Limit) -> None:
+    if not 0 < limit.capacity <= 10**6 or not 0 < limit.refill_per_s <= 10**6:
+        raise Refused("a limit's capacity and refill are more than 0 and at most 1000000")
