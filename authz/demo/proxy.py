@@ -1,0 +1,49 @@
+"""Envoy as a child process, run from the shipped `envoy.yaml` with this machine's addresses put in.
+
+What the configuration means is said in the file itself.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from authz.demo.servers import Server, package_folder, shipped
+
+
+class EnvoyServer(Server):
+    """An Envoy on loopback in front of one backend, asking the sidecars on the given ports."""
+
+    def __init__(
+        self, folder: Path, *, port: int, admin_port: int, authz_ports: Sequence[int], backend_port: int
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.admin_url = f"http://127.0.0.1:{admin_port}"
+        config = configured(
+            yaml.safe_load(shipped("envoy.yaml").read_text()),
+            port=port,
+            admin_port=admin_port,
+            clusters={"authz": authz_ports, "backend": [backend_port], "backend-grpc": [backend_port]},
+        )
+        # JSON is YAML.
+        (folder / "envoy.yaml").write_text(json.dumps(config))
+        binary = package_folder("envoy") / "_bin" / "envoy"
+        options = ["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"]
+        super().__init__("envoy", [binary, "-c", folder / "envoy.yaml", *options], folder / "envoy.log")
+
+
+def configured(config: Any, *, port: int, admin_port: int, clusters: dict[str, Sequence[int]]) -> Any:  # noqa: ANN401 -- YAML
+    """Put loopback addresses into a configuration: the listener's, the admin's, and one endpoint a port per cluster."""
+    config["admin"]["address"] = _address(admin_port)
+    (listener,) = config["static_resources"]["listeners"]
+    listener["address"] = _address(port)
+    for cluster in config["static_resources"]["clusters"]:
+        endpoints = [{"endpoint": {"address": _address(endpoint)}} for endpoint in clusters[cluster["name"]]]
+        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": endpoints}]
+    return config
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}

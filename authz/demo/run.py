@@ -1,0 +1,84 @@
+"""`authz demo`: starts the house, says where everything is, and waits to be told to stop.
+
+What the house is made of is `house.py`.
+"""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from rich.console import Console
+
+from authz.demo.house import House
+from authz.demo.servers import ServerFailed
+from authz.demo.tour import walk
+
+_SCOPES = ("servers:read", "servers:write", "console", "files:read", "files:write", "backups", "billing:read")
+
+
+class _Stopped(BaseException):
+    """SIGTERM, as an exception, so that it unwinds like Ctrl-C does."""
+
+
+def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
+    """Run the demo until Ctrl-C or SIGTERM, or the tour to its end; returns the exit code."""
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, _stop)
+    house = House(port=port)
+    try:
+        with console.status("starting") as status:
+            house.start(lambda step: status.update(f"starting {step}"))
+        if tour:
+            return walk(house, console)
+        secret = house.create_key("demo", *_SCOPES).secret
+        _welcome(console, house, secret)
+        if ready_file is not None:
+            _write_ready(ready_file, house, secret)
+        signal.pause()
+    except (KeyboardInterrupt, _Stopped):
+        console.print("stopping")
+    except ServerFailed as error:
+        console.print(f"[red]error:[/red] {error}")
+        return 1
+    finally:
+        house.stop()
+    return 0
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise _Stopped
+
+
+def _welcome(console: Console, house: House, secret: str) -> None:
+    server = f"{house.url}/v1/servers"
+    header = f"-H 'x-api-key: {secret}'"
+    console.print(f"\n[bold]Envoy answers on {house.url}[/bold] · metrics on {house.admin_url}/metrics\n")
+    for comment, arguments in (
+        ("what the key may see", f"{header} {server}"),
+        ("who the caller is", f"{header} {house.url}/v1/whoami"),
+        ("a log stream", f"-N {header} '{server}/s1/logs/stream?tail=3'"),
+        ("no key", server),
+        ("barred, whatever the key", f"{header} {house.url}/v1/admin/users"),
+        ("more than a bucket holds", f"-o /dev/null -s -w '%{{http_code}}\\n' {header} '{server}?[1-130]'"),
+    ):
+        console.print(f"# {comment}", style="dim")
+        console.print(f"curl -i {arguments}", soft_wrap=True, markup=False)
+    console.print("\nCtrl-C stops everything.")
+
+
+def _write_ready(path: Path, house: House, secret: str) -> None:
+    """Write where everything is, in one piece and for its owner's eyes: it holds a key."""
+    ready = {
+        "envoy": house.url,
+        "admin": house.admin_url,
+        "redis": house.redis.url,
+        "postgres": house.postgres.url,
+        "pids": house.pids,
+        "account_id": house.account_id,
+        "api_key": secret,
+    }
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(ready, indent=2) + "\n")
+    draft.replace(path)

@@ -1,0 +1,141 @@
+"""`authz demo --tour`: every kind of answer, asked for through Envoy, with what was expected beside what was seen.
+
+A step is a row of the table; the servers behind it are `house.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from authz.core.keys import ENTROPY_BYTES, KeyFormat
+from authz.core.limits import Limit
+from authz.core.ownership import AuditEvent
+from authz.demo.house import House
+
+_FILE_WIDTH = 140
+_FORMAT = KeyFormat("ttk_")
+_ECHO = {"x-demo-echo": "1"}
+
+Facts = Mapping[str, Any]
+"""What came back: the status, the headers, and the fields of the body that a step may expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request and what is expected of its answer.
+
+    `key` names one of the tour's keys, "" sends none. `expected` maps "status", header names, and "message" (of a JSON
+    refusal), "text" (the whole body) or "backend:NAME" (a header that the backend saw) to what they should be, where
+    None means absent and "*" anything.
+    """
+
+    title: str
+    method: str
+    target: str
+    key: str
+    expected: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    times: int = 1
+
+
+def _steps(account_id: str) -> tuple[Step, ...]:
+    bad_key = {"status": 401, "message": "invalid or missing api key", "www-authenticate": "*"}
+    identity = {"backend:x-authz-account-id": account_id, "backend:x-authz-scopes": "servers:read"}
+    limits = {"ratelimit-policy": '"default";q=120;w=60', "x-ratelimit-limit": "120", "x-ratelimit-remaining": "*"}
+    forged = {"x-authz-account-id": "acct_forged"}
+    empty = {"retry-after": "1", "x-ratelimit-remaining": "0", "message": "rate limit exceeded"}
+    preflight = {"origin": "https://app.example", "access-control-request-method": "GET"}
+    return (
+        Step("allow", "GET", "/v1/servers", "reader", {"status": 200, **limits}),
+        Step("allow: the backend knows the caller, not the key", "GET", "/v1/servers/s1", "reader",
+             {"status": 200, **identity, "backend:x-api-key": None}, _ECHO),
+        Step("allow: a forged identity is replaced", "GET", "/v1/servers/s1", "reader",
+             {"status": 200, **identity}, _ECHO | forged),
+        Step("allow: a public route needs no key", "POST", "/v1/public/login", "",
+             {"status": 200, "backend:x-authz-account-id": None}, _ECHO | forged),
+        Step("allow: a log stream", "GET", "/v1/servers/s1/logs/stream?tail=2", "reader",
+             {"status": 200, "content-type": "text/event-stream; charset=utf-8"}),
+        Step("400 a path with two readings", "POST", "/v1/servers/s1%3Astart", "writer",
+             {"status": 400, "message": "bad request"}),
+        Step("401 no key", "GET", "/v1/servers", "", bad_key),
+        Step("401 a malformed key", "GET", "/v1/servers", "malformed", bad_key),
+        Step("401 a key that does not exist", "GET", "/v1/servers", "unknown", bad_key),
+        Step("401 a revoked key", "GET", "/v1/servers", "revoked", bad_key),
+        Step("401 in the log stream's own words", "GET", "/v1/servers/s1/logs/stream", "",
+             {"status": 401, "text": "unauthorized\n"}),
+        Step("403 a scope the key lacks", "POST", "/v1/servers/s1:start", "reader",
+             {"status": 403, "message": "missing scope servers:write"}),
+        Step("403 barred, whatever the key", "GET", "/v1/admin/users", "writer",
+             {"status": 403, "message": "forbidden"}),
+        Step("403 another account", "GET", "/v1/servers?account_id=acct_other", "reader",
+             {"status": 403, "message": "account mismatch"}),
+        Step("403 a key on the dashboard's own surface", "GET", "/dashboard/keys", "reader",
+             {"status": 403, "message": "forbidden"}),
+        Step("404 no such route", "GET", "/v1/nowhere", "reader", {"status": 404, "message": "not found"}),
+        Step("405 another method", "PUT", "/v1/servers", "reader", {"status": 405, "allow": "GET, POST"}),
+        Step("429 an empty bucket", "GET", "/v1/servers", "small", {"status": 429, **empty}, times=4),
+        Step("a preflight needs no key", "OPTIONS", "/v1/servers", "",
+             {"status": 200, "access-control-allow-origin": "https://app.example"}, preflight),
+    )  # fmt: skip
+
+
+def walk(house: House, console: Console) -> int:
+    """Take every step and print the outcome; returns 0 when all was as expected, else 1."""
+    keys = _keys(house)
+    table = Table("", "step", "expected", "seen", title="authz, through Envoy")
+    failures = 0
+    with httpx.Client(base_url=house.url, trust_env=False, timeout=5) as client:
+        for step in _steps(house.account_id):
+            seen = _take(client, step, keys)
+            differing = {name for name, value in step.expected.items() if not _fits(value, seen.get(name))}
+            failures += bool(differing)
+            table.add_row(
+                "[red]✗[/red]" if differing else "[green]✓[/green]", step.title, *_columns(step, seen, differing)
+            )
+    console.print(table, width=None if console.is_terminal else _FILE_WIDTH, crop=False)
+    console.print(f"{failures} of the steps differ" if failures else "everything as expected")
+    return 1 if failures else 0
+
+
+def _keys(house: House) -> dict[str, str]:
+    revoked = house.create_key("revoked", "servers:read")
+    house.change_key(revoked.key.id, AuditEvent.KEY_REVOKED)
+    return {
+        "reader": house.create_key("reader", "servers:read").secret,
+        "writer": house.create_key("writer", "servers:read", "servers:write").secret,
+        "small": house.create_key("small", "servers:read", limit=Limit(capacity=3, refill_per_s=1)).secret,
+        "revoked": revoked.secret,
+        "unknown": _FORMAT.mint(bytes(ENTROPY_BYTES)),
+        "malformed": "ttk_not-a-key",
+    }
+
+
+def _take(client: httpx.Client, step: Step, keys: Mapping[str, str]) -> Facts:
+    headers = dict(step.headers) | ({"x-api-key": keys[step.key]} if step.key else {})
+    for _ in range(step.times):
+        with client.stream(step.method, step.target, headers=headers) as answer:
+            is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
+            body = next(answer.iter_text(), "") if is_stream else answer.read().decode()
+    facts: dict[str, Any] = {"status": answer.status_code, "text": body, **answer.headers}
+    if answer.headers.get("content-type") == "application/json":
+        document = answer.json()
+        facts["message"] = document.get("message")
+        facts |= {f"backend:{name}": value for name, value in document.get("headers", [])}
+    return facts
+
+
+def _fits(expected: Any, seen: Any) -> bool:  # noqa: ANN401 -- statuses and texts
+    return seen is not None if expected == "*" else bool(expected == seen)
+
+
+def _columns(step: Step, seen: Facts, differing: set[str]) -> tuple[str, str]:
+    def line(name: str, value: Any) -> str:  # noqa: ANN401 -- statuses and texts
+        text = f"{name}: {str(value).strip() if value is not None else '-'}"
+        return f"[red]{text}[/red]" if name in differing else text
+
+    expected = "\n".join(line(name, value) for name, value in step.expected.items())
+    return expected, "\n".join(line(name, seen.get(name)) for name in step.expected)
