@@ -119,7 +119,7 @@ def _translated(fault: Any) -> Problem:  # noqa: ANN401 -- pydantic's ErrorDetai
         return Problem(where, f"unknown field {name}" + (f"; did you mean {close[0]}?" if close else ""))
     words = _WORDS.get(fault["type"])
     message = words.format(name=name, **fault.get("ctx", {})) if words else fault["msg"]
-    return Problem(where, message)
+    return Problem(where, f"{name} {message}".strip() if message.startswith("must") else message)
 
 
 def _located(root: yaml.Node, problem: Problem) -> Problem:

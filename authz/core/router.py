@@ -42,6 +42,7 @@ class _Node:
 
 
 _UNKNOWN = Match(None)
+_NO_VERB = ":"  # what follows a colon at the very end: not the empty verb of rows without one
 
 
 class Router:
@@ -80,7 +81,7 @@ class Router:
         verb = ""
         if ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
-            segments = (*segments[:-1], last)
+            segments, verb = (*segments[:-1], last), verb or _NO_VERB
         return _find(self._barred, segments, 0, verb) or _find(self._open, segments, 0, verb)
 
 

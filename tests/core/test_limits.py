@@ -1,0 +1,85 @@
+"""The reference bucket: published vectors, and the bound that no window may exceed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.core.limits import Limit, TokenBucket, full_after_s, retry_after_s
+
+FIVE = Limit(capacity=5, refill_per_s=1)
+
+# (time in s, tokens asked for, tokens left, refused): as throttled and redis-cell publish them for five at once, one a
+# second.
+VECTORS = [
+    (0, 6, 5, True),
+    (0, 1, 4, False),
+    (0, 1, 3, False),
+    (0, 1, 2, False),
+    (0, 1, 1, False),
+    (0, 1, 0, False),
+    (0, 1, 0, True),
+    (3.0, 1, 2, False),
+    (3.1, 1, 1, False),
+    (4.0, 1, 1, False),
+    (8.0, 1, 4, False),
+    (9.5, 1, 4, False),
+    (9.5, 0, 4, False),
+    (9.5, 2, 2, False),
+    (9.5, 5, 2, True),
+    (15, 6, 5, True),
+]
+
+
+def test_the_published_vectors_hold() -> None:
+    bucket = TokenBucket(FIVE, 5, 0)
+    for now_s, cost, left, refused in VECTORS:
+        granted, bucket = bucket.take(cost, now_s)
+        assert (int(bucket.remaining + 1e-9), not granted) == (left, refused), now_s
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 3), st.integers(0, 6)), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.floats(0.1, 10),
+)
+def test_no_window_admits_more_than_capacity_and_refill(
+    asked: list[tuple[float, int]], capacity: int, refill_per_s: float
+) -> None:
+    bucket, now_s = TokenBucket(Limit(capacity, refill_per_s), capacity, 0), 0.0
+    taken: list[tuple[float, int]] = []
+    for delay_s, cost in asked:
+        now_s += delay_s
+        granted, bucket = bucket.take(cost, now_s)
+        assert 0 <= bucket.remaining <= capacity
+        if granted:
+            taken.append((now_s, cost))
+    for start, (since_s, _) in enumerate(taken):
+        total = 0
+        for until_s, cost in taken[start:]:
+            total += cost
+            assert total <= capacity + refill_per_s * (until_s - since_s) + 1e-6
+
+
+def test_a_refused_take_costs_nothing_and_a_clock_that_went_back_gives_nothing() -> None:
+    _, bucket = TokenBucket(FIVE, 1, 10).take(2, 10)
+    assert bucket.remaining == 1
+    _, bucket = bucket.take(0, 5)
+    assert (bucket.remaining, bucket.at_s) == (1, 10)
+
+
+def test_a_smaller_limit_applies_at_once() -> None:
+    assert TokenBucket(FIVE, 5, 0).under(Limit(2, 1)).remaining == 2
+    assert TokenBucket(FIVE, 1, 0).under(Limit(9, 1)).remaining == 1
+
+
+@pytest.mark.parametrize(
+    ("remaining", "cost", "expected"), [(0, 1, 1), (0.2, 1, 1), (0, 4, 2), (0.9, 5, 3), (5, 1, 1), (0.999, 1, 1)]
+)
+def test_the_wait_is_whole_seconds_and_at_least_one(remaining: float, cost: int, expected: int) -> None:
+    assert retry_after_s(Limit(120, 2), remaining, cost) == expected
+
+
+def test_a_bucket_is_full_after_what_is_missing_has_come_back() -> None:
+    assert full_after_s(Limit(120, 2), 120) == 0
+    assert full_after_s(Limit(120, 2), 118.5) == 1
+    assert full_after_s(Limit(120, 2), 0) == 60

@@ -1,0 +1,34 @@
+"""However a path is spelt, what reaches the backend is what was decided on: the whole table, through Envoy."""
+
+from functools import cache
+
+import pytest
+from houses import Keys
+from spellings import leniently_read, spellings
+from wire import Answer, send
+
+from authz.demo.house import House
+
+ROWS = spellings()
+
+
+def test_the_table_is_large() -> None:
+    assert len(ROWS) >= 150
+
+
+@pytest.fixture(scope="module")
+def ask(house: House, keys: Keys):  # type: ignore[no-untyped-def]  # noqa: ANN201 -- a cached function
+    @cache
+    def asked(method: str, target: str) -> Answer:
+        return send(house.url, method, target, ("x-api-key", keys.reader))
+
+    return asked
+
+
+@pytest.mark.parametrize(("method", "spelling", "canonical"), ROWS, ids=[f"{row[0]} {row[1]}" for row in ROWS])
+def test_a_spelling_is_decided_like_its_canonical_path_or_refused(ask, method, spelling, canonical) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    seen, expected = ask(method, spelling), ask(method, canonical)
+    assert seen.status in {400, expected.status}
+    if seen.reached_backend:
+        # In the loosest way of reading it, what the backend got must be allowed as well, or be nothing at all.
+        assert ask(method, leniently_read(seen.document["target"])).status in {200, 404}
