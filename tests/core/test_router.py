@@ -12,7 +12,8 @@ from authz.core.router import Match, Router
 
 
 def router(*rows: str, barred: tuple[str, ...] = ()) -> Router:
-    routes = [Route(*row.split(" "), Access.ANY) for row in rows]
+    pairs = [row.split(" ") for row in rows]
+    routes = [Route(method, template, Access.ANY) for method, template in pairs]
     return Router([*routes, *(Route("*", template, Access.BARRED) for template in barred)])
 
 

@@ -1,0 +1,23 @@
+"""A fresh database in the real Postgres for each test that asks for one."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def database(postgres_url: str) -> AsyncIterator[str]:
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    try:
+        yield postgres_url.replace("/postgres?", f"/{name}?")
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+        await asyncio.sleep(0)

@@ -1,0 +1,44 @@
+"""Key administration over the real Postgres, with a projection that remembers what it was given."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from builders import policy
+from databases import database
+from projections import MemoryProjection
+
+from authz.adapters.postgres import Postgres, migrate
+from authz.adapters.postgres_keys import PostgresKeys
+from authz.service.key_admin import KeyAdmin
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    async with database(postgres_url) as url:
+        await migrate(url)
+        yield url
+
+
+@pytest.fixture
+async def postgres(database_url: str) -> AsyncIterator[Postgres]:
+    postgres = Postgres(database_url, deadline_s=10, pool_max=20)
+    await postgres.start()
+    yield postgres
+    await postgres.close()
+
+
+@pytest.fixture
+def ledger(postgres: Postgres) -> PostgresKeys:
+    return PostgresKeys(postgres)
+
+
+@pytest.fixture
+def projection() -> MemoryProjection:
+    return MemoryProjection()
+
+
+@pytest.fixture
+def admin(ledger: PostgresKeys, projection: MemoryProjection) -> KeyAdmin:
+    return KeyAdmin(ledger, projection, policy(), entropy=os.urandom, now=lambda: datetime.now(UTC))
