@@ -30,7 +30,15 @@ class EnvoyServer(Server):
         # JSON is YAML.
         (folder / "envoy.yaml").write_text(json.dumps(config))
         binary = package_folder("envoy") / "_bin" / "envoy"
-        options = ["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"]
+        options = [
+            "--concurrency",
+            "2",
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "--file-flush-interval-msec",
+            "200",
+        ]
         super().__init__("envoy", [binary, "-c", folder / "envoy.yaml", *options], folder / "envoy.log")
 
 
