@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     postgres_url: SecretStr = Field(
         SecretStr("postgresql://authz@127.0.0.1:5432/authz"), description="Postgres, as a libpq URL."
     )
-    postgres_deadline_s: Seconds = Field(0.1, description="How long loading one key from Postgres may take.")
+    postgres_deadline_s: Seconds = Field(0.05, description="How long loading one key from Postgres may take.")
     postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres.")
     redis_failure: FailureMode = Field(
         FailureMode.DENY, description="While Redis is out of reach: deny (503), or degrade to keys seen lately."

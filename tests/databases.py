@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 
@@ -21,3 +22,9 @@ async def database(postgres_url: str) -> AsyncIterator[str]:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
         await asyncio.sleep(0)
+
+
+def processes(postmaster: int) -> list[int]:
+    """A postmaster and everything it started: stopped alone, it would leave its backends answering."""
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    return [postmaster, *map(int, children)]

@@ -9,7 +9,7 @@ from signal import SIGCONT, SIGSTOP
 
 import asyncpg
 import pytest
-from databases import database
+from databases import database, processes
 
 from authz.adapters.postgres import Postgres, migrate
 from authz.core.errors import StoreUnavailable
@@ -20,12 +20,6 @@ from authz.demo.servers import PostgresServer
 async def empty_url(postgres_url: str) -> AsyncIterator[str]:
     async with database(postgres_url) as url:
         yield url
-
-
-def processes(postmaster: int) -> list[int]:
-    """A postmaster and everything it started: stopped alone, it would leave its backends answering."""
-    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    return [postmaster, *map(int, children)]
 
 
 async def test_migrations_apply_once_whoever_comes_first(empty_url: str) -> None:

@@ -1,0 +1,75 @@
+"""`authz demo`: says where everything is once it answers, and leaves nothing behind however it ends."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from wire import send
+
+from authz.demo.house import House
+from authz.demo.servers import Server, ServerFailed, free_port
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_answers_and_stops_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
+    ready = tmp_path / "ready.json"
+    command = [sys.executable, "-m", "authz", "demo", "--port", "0", "--ready-file", str(ready)]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    tmp_path.chmod(0o755)
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    while not ready.exists():
+        assert demo.poll() is None
+        time.sleep(0.02)
+    where = json.loads(ready.read_text())
+    assert set(where) == {"envoy", "admin", "redis", "postgres", "pids", "account_id", "api_key"}
+    assert stat.S_IMODE(ready.stat().st_mode) == 0o600
+    assert all(is_running(pid) for pid in where["pids"].values())
+    answer = send(where["envoy"], "GET", "/v1/servers/s1", ("x-api-key", where["api_key"]))
+    assert answer.backend_saw("x-authz-account-id") == [where["account_id"]]
+    demo.send_signal(number)
+    out, _ = demo.communicate(timeout=15)
+    assert demo.returncode == 0
+    assert f"curl -i -H 'x-api-key: {where['api_key']}' {where['envoy']}/v1/servers" in out
+    assert not any(is_running(pid) for pid in where["pids"].values())
+    assert list(tmp_path.iterdir()) == [ready]
+
+
+def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    house = House(env={"AUTHZ_POLICY_FILE": "/none.yaml"})
+    with pytest.raises(ServerFailed, match="authz ended"):
+        house.start()
+    assert list(tmp_path.iterdir()) == []
+    assert set(house.pids.values()) == {0}
+
+
+def test_a_server_that_ends_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    server = Server("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], tmp_path / "log")
+    assert server.stop() is None
+    with pytest.raises(ServerFailed, match="broken ended: no such luck"):
+        server.start(lambda: False)
+    assert server.pid == 0
+
+
+def test_a_server_that_ignores_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authz.demo.servers._STOP_S", 0.1)
+    program = (
+        f"import signal, pathlib; signal.signal(15, 1); pathlib.Path({str(tmp_path / 'up')!r}).touch(); signal.pause()"
+    )
+    server = Server("stubborn", [sys.executable, "-c", program], tmp_path / "log")
+    server.start((tmp_path / "up").exists)
+    assert server.stop() == -signal.SIGKILL
+
+
+def test_free_ports_are_ports() -> None:
+    assert 0 < free_port() < 65536

@@ -1,0 +1,118 @@
+"""The `authz` command as an operator uses it, in processes of its own, against the real stores."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wire import send
+
+from authz.demo.house import House
+from authz.demo.servers import shipped
+
+ROOT = Path(__file__).parents[2]
+
+
+def authz(house: House | None, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    where = {}
+    if house is not None:
+        where = {"AUTHZ_REDIS_URL": house.redis.url, "AUTHZ_POSTGRES_URL": house.postgres.url}
+        where["AUTHZ_POLICY_FILE"] = str(shipped("policies/truetick.yaml"))
+    return subprocess.run(
+        [sys.executable, "-m", "authz", *arguments],
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", **where, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_key_from_its_making_to_its_end(house: House) -> None:
+    account = json.loads(authz(house, "accounts", "create", "Grace", "--json").stdout)
+    made = authz(house, "keys", "create", account["id"], "--name", "ci", "--scope", "servers:read", "--expires", "30d")
+    secret, key_id = made.stdout.strip(), made.stderr.partition(":")[0]
+    assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 200
+
+    (listed,) = json.loads(authz(house, "keys", "list", account["id"], "--json").stdout)
+    assert listed["id"] == key_id
+    assert secret not in str(listed)
+    assert json.loads(authz(house, "keys", "show", key_id, "--json").stdout) == listed
+    assert key_id in authz(house, "keys", "show", key_id).stdout
+
+    for command, status in (("disable", 401), ("enable", 200)):
+        assert authz(house, "keys", command, key_id).returncode == 0
+        assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
+    assert authz(house, "keys", "limit", key_id, "--capacity", "1", "--refill-per-s", "0.001").returncode == 0
+    statuses = [send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status for _ in range(2)]
+    assert statuses == [200, 429]
+    assert json.loads(authz(house, "keys", "limit", key_id, "--json").stdout) == {"id": key_id, "done": "limited"}
+
+    for command, status in (("suspend", 401), ("reinstate", 200)):
+        assert authz(house, "accounts", command, account["id"]).returncode == 0
+        assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
+    assert authz(house, "keys", "revoke", key_id).stdout == f"{key_id} revoked\n"
+    assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 401
+    assert account["id"] in authz(house, "accounts", "list").stdout
+    assert authz(house, "keys", "reconcile").stdout == "0 keys written\n"
+    assert int(authz(house, "keys", "reconcile", "--all").stdout.split()[0]) > 0
+
+
+def test_failures_are_one_line_and_an_exit_code(house: House, tmp_path: Path) -> None:
+    refused = authz(house, "keys", "revoke", "key_none")
+    assert (refused.returncode, refused.stderr) == (3, "refused: there is no key key_none\n")
+    nowhere = f"unix://{tmp_path}/none.sock"
+    account = json.loads(authz(house, "accounts", "create", "Ada", "--json").stdout)["id"]
+    key = json.loads(authz(house, "keys", "create", account, "--name", "x", "--scope", "console", "--json").stdout)
+    pending = authz(house, "keys", "revoke", key["id"], AUTHZ_REDIS_URL=nowhere)
+    assert (pending.returncode, pending.stderr.partition(":")[0]) == (4, "not done yet")
+    gone = authz(house, "accounts", "list", AUTHZ_POSTGRES_URL=f"postgresql://u:hunter2@/x?host={tmp_path}")
+    assert gone.returncode == 1
+    assert gone.stderr.startswith("error: postgres unavailable")
+    assert "hunter2" not in gone.stderr + gone.stdout
+    wrong = authz(house, "accounts", "list", AUTHZ_REDIS_DEADLINE_S="soon")
+    assert (wrong.returncode, "AUTHZ_REDIS_DEADLINE_S" in wrong.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("keys", "create", "acct_1", "--name", "x"),
+        ("keys", "create", "acct_1", "--name", "x", "--scope", "console", "--expires", "soon"),
+        ("keys", "create", "acct_1", "--name", "x", "--scope", "console", "--capacity", "3"),
+        ("no-such-command",),
+    ],
+)
+def test_wrong_usage_exits_with_two(arguments: tuple[str, ...]) -> None:
+    assert authz(None, *arguments).returncode == 2
+
+
+def test_a_change_made_while_redis_is_away_is_made_effective_by_the_sidecar(house: House, tmp_path: Path) -> None:
+    made = house.create_key("later", "servers:read")
+    assert send(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
+    assert authz(house, "keys", "revoke", made.key.id, AUTHZ_REDIS_URL=f"unix://{tmp_path}/none.sock").returncode == 4
+    while send(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+        pass
+
+
+def test_a_policy_is_checked_as_the_sidecar_would() -> None:
+    good = authz(None, "policy", "lint", "policies/truetick.yaml")
+    assert (good.returncode, good.stdout) == (0, "policies/truetick.yaml: 84 routes, 7 scopes, no faults\n")
+    path = "tests/data/policies/01-misspelt-field.yaml"
+    bad = authz(None, "policy", "lint", path)
+    assert (bad.returncode, bad.stderr) == (1, f"{path}:12:5: unknown field scpoe; did you mean scope?\n")
+    serve = authz(None, "serve", AUTHZ_POLICY_FILE=path)
+    assert (serve.returncode, serve.stderr) == (1, bad.stderr)
+    schema = json.loads(authz(None, "policy", "schema").stdout)
+    assert schema["title"] == "Document"
+
+
+def test_settings_and_version_are_listed() -> None:
+    listed = json.loads(authz(None, "settings", "--json").stdout)
+    assert {"AUTHZ_POLICY_FILE", "AUTHZ_REDIS_FAILURE"} <= {row["variable"] for row in listed}
+    assert "AUTHZ_POLICY_FILE" in authz(None, "settings").stdout
+    assert authz(None, "--version").stdout == "0.1.0\n"
+
+
+def test_migrating_again_changes_nothing(house: House) -> None:
+    assert authz(house, "migrate").stdout == "up to date\n"

@@ -1,0 +1,105 @@
+"""The shipped Envoy configuration: valid, and with every setting that the policy's safety rests on."""
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from authz.demo.proxy import configured
+from authz.demo.servers import package_folder, shipped
+
+
+@pytest.fixture(scope="module")
+def config() -> Any:  # noqa: ANN401 -- YAML
+    return yaml.safe_load(shipped("envoy.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def manager(config: Any) -> Any:  # noqa: ANN401 -- YAML
+    (listener,) = config["static_resources"]["listeners"]
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def walk(node: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 -- YAML
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield name, value
+            yield from walk(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from walk(item)
+
+
+def test_envoy_itself_finds_it_valid() -> None:
+    envoy = package_folder("envoy") / "_bin" / "envoy"
+    done = subprocess.run(
+        [envoy, "--mode", "validate", "-c", shipped("envoy.yaml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_paths_headers_and_addresses_are_normalised_before_anything_else(manager: Any) -> None:  # noqa: ANN401
+    assert manager["normalize_path"] is True
+    assert manager["merge_slashes"] is True
+    assert manager["path_with_escaped_slashes_action"] == "REJECT_REQUEST"
+    assert manager["common_http_protocol_options"]["headers_with_underscores_action"] == "REJECT_REQUEST"
+    assert manager["use_remote_address"] is True
+    (mutation,) = manager["early_header_mutation_extensions"]
+    stripped = mutation["typed_config"]["mutations"][0]["remove_on_match"]["key_matcher"]
+    assert stripped == {"prefix": "x-authz-", "ignore_case": True}
+
+
+def test_no_answer_is_no_permission(manager: Any) -> None:  # noqa: ANN401 -- YAML
+    names = [item["name"] for item in manager["http_filters"]]
+    assert names == ["envoy.filters.http.cors", "envoy.filters.http.ext_authz", "envoy.filters.http.router"]
+    authz = manager["http_filters"][1]["typed_config"]
+    assert authz["failure_mode_allow"] is False
+    assert authz["validate_mutations"] is True
+    assert authz["encode_raw_headers"] is True
+    assert authz["decoder_header_mutation_rules"]["disallow_all"] is True
+    assert not {"filter_enabled", "shadow_mode", "clear_route_cache", "with_request_body"} & authz.keys()
+    assert authz["grpc_service"]["timeout"] == "0.2s"
+
+
+def test_no_route_goes_around_authz_or_carries_the_key_on(manager: Any, config: Any) -> None:  # noqa: ANN401 -- YAML
+    assert not [value for name, value in walk(config) if name == "disabled"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    assert "x-api-key" in host["request_headers_to_remove"]
+    assert not [route for route in host["routes"] if "request_headers_to_remove" in route]
+    assert not [name for name, _ in walk(config) if name in {"redirect", "direct_response", "prefix_rewrite"}]
+
+
+def test_the_access_log_names_neither_key_nor_query(manager: Any) -> None:  # noqa: ANN401 -- YAML
+    fields = manager["access_log"][0]["typed_config"]["log_format"]["json_format"]
+    assert not [
+        value for value in fields.values() if "API-KEY" in value.upper() or "PATH(WQ" in value or "REQ(:PATH" in value
+    ]
+
+
+def test_other_addresses_change_nothing_else(config: Any) -> None:  # noqa: ANN401 -- YAML
+    clusters = {"authz": [1, 2], "backend": [3], "backend-grpc": [3]}
+    moved = configured(yaml.safe_load(shipped("envoy.yaml").read_text()), port=5, admin_port=6, clusters=clusters)
+    ports = [value for name, value in walk(moved) if name == "port_value"]
+    assert sorted(ports) == [1, 2, 3, 3, 5, 6]
+
+    def without_addresses(document: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 -- YAML
+        skipped = {
+            "address",
+            "socket_address",
+            "endpoints",
+            "load_assignment",
+            "lb_endpoints",
+            "endpoint",
+            "port_value",
+        }
+        return [
+            (name, value)
+            for name, value in walk(document)
+            if name not in skipped and not isinstance(value, dict | list)
+        ]
+
+    assert without_addresses(moved["static_resources"]["listeners"]) == without_addresses(
+        config["static_resources"]["listeners"]
+    )

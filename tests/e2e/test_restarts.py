@@ -1,0 +1,66 @@
+"""Restarting sidecars one after the other costs no request, and a sidecar that is told to stop drains."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from signal import SIGTERM
+
+import httpx
+import pytest
+from houses import ROOMY
+
+from authz.demo.house import House
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    # Envoy asks for health every second: two of these, and the sidecar may close.
+    house = House(sidecars=2, env={"AUTHZ_DRAIN_DELAY_S": "2.2"})
+    house.start()
+    yield house
+    house.stop()
+
+
+def load(url: str, secret: str, stopping: threading.Event, statuses: list[int]) -> None:
+    async def run() -> None:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as client:
+            while not stopping.is_set():
+                answer = await client.get("/v1/servers", headers={"x-api-key": secret})
+                statuses.append(answer.status_code)
+
+    asyncio.run(run())
+
+
+@pytest.mark.timeout(60)
+def test_a_rolling_restart_costs_no_request(house: House) -> None:
+    secret = house.create_key("rolling", "servers:read", limit=ROOMY).secret
+    stopping, statuses = threading.Event(), list[int]()
+    threads = [threading.Thread(target=load, args=(house.url, secret, stopping, statuses)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(2):
+            before = len(statuses)
+            assert house.sidecars[number].stop() == 0
+            house.start_sidecar(number)
+            until = len(statuses) + 500
+            while len(statuses) < until:
+                threading.Event().wait(0.01)
+            assert len(statuses) > before
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {200}
+    assert len(statuses) > 1000
+
+
+def test_a_sidecar_told_to_stop_says_so_first(house: House) -> None:
+    house.sidecars[1].signal(SIGTERM)
+    while True:
+        answer = httpx.get(f"http://127.0.0.1:{house.admin_ports[1]}/readyz", trust_env=False)
+        if answer.status_code == 503:
+            break
+    assert answer.json() == {"redis": True, "postgres": True, "serving": False}
+    assert house.sidecars[1].stop() == 0
+    assert '"event": "drained"' in house.sidecars[1].log.read_text()
