@@ -48,7 +48,7 @@ def test_a_layer_imports_only_what_is_below_it(path: Path) -> None:
 def test_the_core_is_standard_library_only(path: Path) -> None:
     outside = {name.partition(".")[0] for name in imports(path)} - {"authz"}
     assert outside <= set(sys.stdlib_module_names)
-    assert not outside & {"asyncio", "socket", "time", "os", "random", "secrets", "logging", "datetime"}
+    assert not outside & {"asyncio", "socket", "time", "os", "random", "secrets", "logging"}
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if layer(path) == "service"], ids=str)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -14,7 +15,15 @@ from authz.core.errors import DenyReason
 
 
 @pytest.fixture(autouse=True)
-def _configured(capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001 -- logging goes to the captured stream
+def _restored() -> Iterator[None]:
+    handlers = logging.getLogger().handlers[:]
+    yield
+    logging.getLogger().handlers[:] = handlers
+    structlog.reset_defaults()
+
+
+def configured() -> None:
+    """Log to the stream of the test that runs; a fixture would see the one of its set-up."""
     logs.configure("info", FORMAT.pattern)
 
 
@@ -23,6 +32,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_a_key_is_masked_in_fields_tracebacks_and_other_libraries_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configured()
     try:
         raise ValueError(KEY)  # noqa: TRY301 -- the traceback is what is tested
     except ValueError:
@@ -34,11 +44,13 @@ def test_a_key_is_masked_in_fields_tracebacks_and_other_libraries_lines(capsys: 
 
 
 def test_a_line_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    configured()
     structlog.stdlib.get_logger("authz").debug("quiet")
     assert lines(capsys) == []
 
 
 def test_every_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    configured()
     log = DecisionLog(sample=0, chance=lambda: 0.5)
     principal = Principal("acct_1", "key_1", frozenset())
     log.decided(request("GET", f"/v1/servers/{KEY}?q=1", KEY), Deny(DenyReason.BARRED, ROUTES[-1], principal), 0.0012)
@@ -53,6 +65,7 @@ def test_every_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFixture[s
 
 
 def test_allowed_checks_are_sampled_and_shadowed_ones_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    configured()
     chances = iter([0.4, 0.6])
     log = DecisionLog(sample=0.5, chance=lambda: next(chances))
     for _ in range(2):

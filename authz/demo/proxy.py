@@ -4,7 +4,7 @@ What the configuration means is said in the file itself.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class EnvoyServer(Server):
         super().__init__("envoy", [binary, "-c", folder / "envoy.yaml", *options], folder / "envoy.log")
 
 
-def configured(config: Any, *, port: int, admin_port: int, clusters: dict[str, Sequence[int]]) -> Any:  # noqa: ANN401 -- YAML
+def configured(config: Any, *, port: int, admin_port: int, clusters: Mapping[str, Sequence[int]]) -> Any:  # noqa: ANN401 -- YAML
     """Put loopback addresses into a configuration: the listener's, the admin's, and one endpoint a port per cluster."""
     config["admin"]["address"] = _address(admin_port)
     (listener,) = config["static_resources"]["listeners"]

@@ -141,6 +141,7 @@ def test_the_tree_finds_a_row_exactly_when_one_matches(templates: list[str], seg
     assert seen in matching if matching else seen is None
 
 
+@pytest.mark.timed
 def test_ten_thousand_rows_match_as_fast_as_ten() -> None:
     def table(count: int) -> Router:
         return router(*(f"GET /v1/kind{number}/{{id}}/part" for number in range(count)))

@@ -75,6 +75,7 @@ async def revoked(house: House, keys: list[tuple[str, str]]) -> dict[str, float]
     return moments
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(60)
 def test_no_check_that_starts_after_a_revoke_returned_admits_the_key(house: House) -> None:
     keys = asyncio.run(created(house))
