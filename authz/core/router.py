@@ -5,16 +5,12 @@ What a row then asks of its caller is `decision.py`; whether templates make sens
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from authz.core.path import Target
 from authz.core.route import Access, Route
 from authz.core.template import ANY_DEPTH, ONE, Template
 
 ANY_METHOD = "*"
-
-_Rows: TypeAlias = dict[str, tuple[Route, Template]]
-"""The rows of one path, by method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +26,30 @@ class Match:
     variables: dict[str, str] | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Place:
+    """The rows of one template by method. `takes_colon` is False where a colon at the end means another place."""
+
+    takes_colon: bool
+    rows: dict[str, tuple[Route, Template]] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Node:
-    """One place in the tree of templates: what may come next, and the rows that end here, by custom verb."""
+    """One step in the tree of templates: what may come next, and the places that end here, by custom verb.
+
+    `packages` are gRPC packages by name, of `package_names_max` names at most.
+    """
 
     literals: "dict[str, _Node]" = field(default_factory=dict)
     packages: "dict[str, _Node]" = field(default_factory=dict)
+    package_names_max: int = 0
     one: "_Node | None" = None
     any_depth: "_Node | None" = None
-    rows: dict[str, _Rows] = field(default_factory=dict)
+    places: dict[str, _Place] = field(default_factory=dict)
 
 
 _UNKNOWN = Match(None)
-_NO_VERB = ":"  # what follows a colon at the very end: not the empty verb of rows without one
 
 
 class Router:
@@ -55,34 +62,37 @@ class Router:
         self._barred, self._open = _Node(), _Node()
         for route in routes:
             template = Template.parse(route.template)
-            node = self._barred if route.access is Access.BARRED else self._open
+            barred = route.access is Access.BARRED
+            node = self._barred if barred else self._open
             for part in template.parts:
                 node = _grown(node, part)
-            node.rows.setdefault(template.verb, {})[route.method] = (route, template)
+            takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
+            place = node.places.setdefault(template.verb, _Place(takes_colon))
+            place.rows[route.method] = (route, template)
 
     def match(self, method: str, target: Target) -> Match | None:
-        """Find the row for a method and a path; None where the path's once-decoded spelling would match another row."""
-        rows = self._rows(target.segments)
-        if target.decoded is not target.segments:
-            # A backend that decodes before it routes must arrive where we do, or nowhere.
-            other = self._rows(target.decoded)
-            if other is not None and other is not rows:
-                return None
-        if rows is None:
+        """Find the row for a method and a path; None where another reading of the path leads to another row.
+
+        Servers differ in whether they decode before they route, whether a colon begins a custom verb, and whether a
+        slash at the end counts. One that reads the path in another way must arrive where we do, or nowhere.
+        """
+        place = self._place(target.segments)
+        if target.decoded is not target.segments and self._place(target.decoded) not in (None, place):
+            return None
+        if place is None or (":" in target.segments[-1] and not place.takes_colon):
             return _UNKNOWN
-        found = rows.get(method) or rows.get(ANY_METHOD)
+        if not target.segments[-1] and self._place(target.decoded[:-1]) not in (None, place):
+            return None
+        found = place.rows.get(method) or place.rows.get(ANY_METHOD)
         if found is None:
-            return Match(None, tuple(sorted(rows)))
+            return Match(None, tuple(sorted(place.rows)))
         route, template = found
         return Match(route, (), template.variables(target.decoded) if route.accounts else None)
 
-    def _rows(self, segments: tuple[str, ...]) -> _Rows | None:
-        # A literal colon in the last segment always begins a custom verb: ids that hold one arrive encoded.
-        verb = ""
-        if ":" in segments[-1]:
-            last, _, verb = segments[-1].rpartition(":")
-            segments, verb = (*segments[:-1], last), verb or _NO_VERB
-        return _find(self._barred, segments, 0, verb) or _find(self._open, segments, 0, verb)
+    def _place(self, segments: tuple[str, ...]) -> _Place | None:
+        # What is barred stays barred with a slash behind it.
+        bare = segments[:-1] if segments[-1:] == ("",) else segments
+        return _found(self._barred, bare) or _found(self._open, segments)
 
 
 def _grown(node: _Node, part: str) -> _Node:
@@ -93,35 +103,45 @@ def _grown(node: _Node, part: str) -> _Node:
         node.any_depth = node.any_depth or _Node()
         return node.any_depth
     if part.endswith(ANY_DEPTH):
-        return node.packages.setdefault(part.removesuffix(ANY_DEPTH), _Node())
+        package = part.removesuffix(f".{ANY_DEPTH}")
+        node.package_names_max = max(node.package_names_max, package.count(".") + 1)
+        return node.packages.setdefault(package, _Node())
     return node.literals.setdefault(part, _Node())
 
 
-def _find(node: _Node, segments: tuple[str, ...], depth: int, verb: str) -> _Rows | None:
+def _found(tree: _Node, segments: tuple[str, ...]) -> _Place | None:
+    """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
+    if segments and ":" in segments[-1]:
+        last, _, verb = segments[-1].rpartition(":")
+        spoken = _find(tree, (*segments[:-1], last), 0, verb) if verb else None
+        if spoken is not None:
+            return spoken
+    return _find(tree, segments, 0, "")
+
+
+def _find(node: _Node, segments: tuple[str, ...], depth: int, verb: str) -> _Place | None:
     """Walk down, the more specific branch first: a literal, then one segment, then a package, then the rest."""
+    found = None
     if depth == len(segments):
-        return node.rows.get(verb) or _rest(node, verb)
-    segment = segments[depth]
-    literal = node.literals.get(segment)
-    found = _find(literal, segments, depth + 1, verb) if literal else None
-    if not found and node.one and segment:
-        found = _find(node.one, segments, depth + 1, verb)
-    if not found and node.packages:
-        found = _in_package(node, segment)
-    return found or _rest(node, verb)
+        found = node.places.get(verb)
+    else:
+        segment = segments[depth]
+        if literal := node.literals.get(segment):
+            found = _find(literal, segments, depth + 1, verb)
+        if found is None and node.one and segment:
+            found = _find(node.one, segments, depth + 1, verb)
+        if found is None and node.packages:
+            found = _in_package(node, segment, verb)
+    if found is None and node.any_depth:
+        found = node.any_depth.places.get(verb)
+    return found
 
 
-def _rest(node: _Node, verb: str) -> _Rows | None:
-    """Find the rows for whatever follows, colons included unless a row names the verb."""
-    return (node.any_depth.rows.get(verb) or node.any_depth.rows.get("")) if node.any_depth else None
-
-
-def _in_package(node: _Node, segment: str) -> _Rows | None:
-    """Find the rows for every service in a gRPC package, the longest name first."""
-    end = segment.rfind(".")
-    while end >= 0:
-        package = node.packages.get(segment[: end + 1])
+def _in_package(node: _Node, segment: str, verb: str) -> _Place | None:
+    """Find the place of every service in a gRPC package, the longest name first."""
+    names = segment.split(".", node.package_names_max)
+    for count in range(len(names) - 1, 0, -1):
+        package = node.packages.get(".".join(names[:count]))
         if package:
-            return package.rows.get("")
-        end = segment.rfind(".", 0, end)
+            return package.places.get(verb)
     return None
