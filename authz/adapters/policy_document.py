@@ -53,9 +53,9 @@ class Keys(_Model):
 class LimitModel(_Model):
     """A token bucket."""
 
-    capacity: int = Field(gt=0)
+    capacity: int = Field(gt=0, le=1_000_000_000)
     """Its size in tokens."""
-    refill_per_s: float = Field(gt=0, strict=False)
+    refill_per_s: float = Field(ge=0.000_001, le=1_000_000_000, strict=False)
     """Tokens that come back each second; a fraction is fine."""
 
 
@@ -90,6 +90,8 @@ class Stream(_Model):
 
 class Routes(_Model):
     """Routes with the same needs."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["scope"]}, {"required": ["access"]}]})
 
     scope: str | None = None
     """The scope that a key must hold, exactly. Either this or `access`."""

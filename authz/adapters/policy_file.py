@@ -3,6 +3,7 @@
 Which fields there are is `policy_document.py`; this module knows YAML and where things stand in it.
 """
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,9 +35,14 @@ _WORDS = {
     "string_too_short": "must not be empty",
     "literal_error": "must be {expected}",
     "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:,}",
+    "less_than_equal": "must be at most {le:,}",
     "string_pattern_mismatch": "must match {pattern}",
     "value_error": "{error}",
 }
+
+# YAML 1.1 also reads 0120 as 80, 1:30 as 90, and knows infinity; people do not.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
 def load_policy(path: Path) -> Policy:
@@ -70,8 +76,12 @@ def _composed(text: str) -> yaml.Node:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise PolicyError([Problem((), f"not YAML: {error.problem}", line, column)]) from None
-    except yaml.YAMLError as error:
-        raise PolicyError([Problem((), f"not YAML: {error}", 1, 1)]) from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise PolicyError([Problem((), f"not YAML: {error.reason}", line, column)]) from None
+    except RecursionError:
+        raise PolicyError([Problem((), "nested too deeply", 1, 1)]) from None
     if root is None:
         raise PolicyError([Problem((), "the file is empty", 1, 1)])
     return root
@@ -90,6 +100,8 @@ def _plain(node: yaml.Node, seen: set[int]) -> Any:  # noqa: ANN401 -- any YAML 
         value = yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError):
         raise _at(node, f"{node.tag} is not a plain value") from None
+    if isinstance(value, int | float) and not isinstance(value, bool) and not _NUMBER.fullmatch(node.value):
+        raise _at(node, f"{node.value!r} is not a plain number")
     if value is None or isinstance(value, str | int | float):
         return value
     raise _at(node, f"{node.tag.rpartition(':')[2]} is not a plain value; write it in quotes")
@@ -113,7 +125,7 @@ def _at(node: yaml.Node, message: str) -> PolicyError:
 
 def _translated(fault: Any) -> Problem:  # noqa: ANN401 -- pydantic's ErrorDetails, whose ctx is untyped
     where: tuple[str | int, ...] = tuple(part for part in fault["loc"] if part != "[key]")
-    name = str(where[-1]) if where else ""
+    name = next((part for part in reversed(where) if isinstance(part, str)), "")
     if fault["type"] == "extra_forbidden":
         close = get_close_matches(name, field_names(), 1)
         return Problem(where, f"unknown field {name}" + (f"; did you mean {close[0]}?" if close else ""))

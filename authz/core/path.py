@@ -18,7 +18,7 @@ _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|{}^`\"<>\\]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # What must not come out of decoding: another path, another encoding, a parameter, a query, a fragment, a control byte.
 _DECODED_DANGER = re.compile(r"[/\\;%?#\x00-\x1f\x7f]")
-_DOTS = frozenset({".", ".."})
+DOTS = frozenset({".", ".."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def parse(target: str) -> Target | None:
     if len(path) > PATH_CHARS_MAX or not _PATH.fullmatch(path) or not _QUERY.fullmatch(query):
         return None
     segments = tuple(path[1:].split("/"))
-    if len(segments) > SEGMENTS_MAX or "" in segments[:-1] or not _DOTS.isdisjoint(segments):
+    if len(segments) > SEGMENTS_MAX or "" in segments[:-1] or not DOTS.isdisjoint(segments):
         return None
     if "%" not in path:
         return Target(segments, segments, query)
@@ -59,7 +59,7 @@ def _decoded(path: str, segments: tuple[str, ...]) -> tuple[str, ...] | None:
         decoded = tuple(unquote_to_bytes(segment).decode() for segment in segments)
     except UnicodeDecodeError:
         return None
-    if any(_DECODED_DANGER.search(segment) for segment in decoded) or not _DOTS.isdisjoint(decoded):
+    if any(_DECODED_DANGER.search(segment) for segment in decoded) or not DOTS.isdisjoint(decoded):
         return None
     return decoded
 

@@ -63,12 +63,16 @@ def _row_faults(route: Route, around: Surroundings) -> Iterator[str]:
     if route.method == ANY_METHOD:
         if route.access not in _FREE_METHOD:
             yield "the method * is for barred and session routes only"
+    elif route.access is Access.BARRED:
+        yield "a barred row bars every method: its method must be *"
     elif route.method not in around.methods:
         yield f"the method {route.method} is not among the policy's methods"
     if route.access is Access.SCOPE and route.scope not in around.scopes:
         yield f"the scope {route.scope} is not declared"
     elif route.yields_credential and not (route.access is Access.SCOPE and around.scopes[route.scope].write):
         yield "a route that yields a credential needs a scope declared write: true"
+    if route.yields_credential and route.shadow:
+        yield "a route that yields a credential cannot be a shadow"
     yield from _extra_faults(route, around)
 
 
@@ -107,14 +111,24 @@ def _repeated(rows: Sequence[Row]) -> Iterator[Problem]:
 
 
 def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:
-    router = Router(row.route for row in rows if row.route.access is Access.BARRED)
+    barred = [row.route for row in rows if row.route.access is Access.BARRED]
+    router = Router(barred)
+    depth = max((len(_shape(route)[0]) for route in barred), default=0)
     for row in rows:
         if row.route.access is Access.BARRED:
             continue
-        parts, verb = _shape(row.route)
-        segments = [_SAMPLE if part in {ONE, ANY_DEPTH} else part for part in parts]
+        matches = [router.match(row.route.method, target) for target in _samples(row.route, depth)]
+        templates = [match.route.template for match in matches if match and match.route]
+        if len(templates) == len(matches):
+            yield Problem(row.where, f"never reached: {templates[0]} is barred")
+
+
+def _samples(route: Route, depth: int) -> Iterator[Target]:
+    """Make a path of each length that a row takes and that rows of `depth` parts can tell apart."""
+    parts, verb = _shape(route)
+    fixed = tuple(_SAMPLE if part == ONE else part for part in parts if part != ANY_DEPTH)
+    for count in range(depth + 1 if ANY_DEPTH in parts else 1):
+        segments = (*fixed, *[_SAMPLE] * count) or ("",)
         if verb:
-            segments[-1] += f":{verb}"
-        match = router.match(row.route.method, Target(tuple(segments), tuple(segments)))
-        if match is not None and match.route is not None:
-            yield Problem(row.where, f"never reached: {match.route.template} is barred")
+            segments = (*segments[:-1], f"{segments[-1]}:{verb}")
+        yield Target(segments, segments)

@@ -6,12 +6,14 @@ Source: https://github.com/googleapis/googleapis/blob/master/google/api/http.pro
 import re
 from dataclasses import dataclass
 
+from authz.core.path import DOTS
+
 ONE = "*"
 ANY_DEPTH = "**"
 
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=@]+")
 _SLASH = re.compile(r"/(?![^{]*\})")  # outside of braces
-_VERB = re.compile(r"[a-z][a-z0-9-]*")
+_VERB = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _VARIABLE = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_.]*)(?:=(?P<pattern>[^{}]+))?\}")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\.\*\*")
 _METHOD = re.compile(r"/[A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)+/[A-Za-z_][\w]*", re.ASCII)
@@ -83,6 +85,6 @@ def _parsed(segment: str) -> tuple[str, list[str]]:
 
 
 def _part(text: str) -> str:
-    if text in {ONE, ANY_DEPTH} or _LITERAL.fullmatch(text):
+    if text in {ONE, ANY_DEPTH} or (_LITERAL.fullmatch(text) and text not in DOTS):
         return text
     raise TemplateError("empty segment" if not text else f"bad segment {text!r}")

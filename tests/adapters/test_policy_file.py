@@ -138,6 +138,41 @@ def test_a_file_that_cannot_be_read_is_a_fault_too(tmp_path: Path) -> None:
         load_policy(tmp_path / "latin.yaml")
 
 
+@pytest.mark.parametrize("text", ["[" * 5000 + "]" * 5000, "{a: " * 5000 + "1" + "}" * 5000])
+def test_a_file_that_is_nested_too_deeply_is_a_fault_too(tmp_path: Path, text: str) -> None:
+    (tmp_path / "deep.yaml").write_text(text)
+    with pytest.raises(PolicyError, match="nested too deeply"):
+        load_policy(tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize(
+    ("row", "barred", "hidden"),
+    [
+        ("GET /v1/**", ["/v1/{x}"], False),
+        ("GET /v1/**", ["/v1/{x}/**"], False),
+        ("GET /v1/**", ["/v1", "/v1/{x}/{y}/**"], False),
+        ("GET /v1/**", ["/v1", "/v1/{x}/**"], True),
+        ("GET /v1/{x}:go", ["/v1/{x}"], True),
+        ("GET /v1/{x}", ["/v1/{x}:go"], False),
+        ("GET /**:go", ["/**:go"], True),
+        ("/shop.v1.Orders/Ship", ["/shop.**"], True),
+        ("/shop.**", ["/shop.v1.**"], False),
+    ],
+)
+def test_only_a_row_that_is_barred_altogether_is_a_fault(
+    tmp_path: Path, row: str, barred: list[str], *, hidden: bool
+) -> None:
+    document = yaml.safe_load(SHIPPED.read_text())
+    bars = [bar if bar.startswith("/shop") else f"* {bar}" for bar in barred]
+    document["routes"] = [{"access": "any", "match": row}, {"access": "barred", "match": bars}]
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(document))
+    if hidden:
+        with pytest.raises(PolicyError, match="never reached"):
+            load_policy(tmp_path / "policy.yaml")
+    else:
+        assert len(load_policy(tmp_path / "policy.yaml").routes) == len(barred) + 1
+
+
 @given(st.text(max_size=200))
 def test_no_text_makes_the_loader_stumble(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "random.yaml"
