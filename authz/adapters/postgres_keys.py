@@ -43,8 +43,9 @@ class PostgresKeys:
     async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
         """Read a key's record and hold it still (`service.ports.KeyDirectory`)."""
         async with self._postgres.transaction() as connection:
-            # The share lock keeps a revocation from committing while an older row is still on its way to Redis.
-            row = await connection.fetchrow(_RECORD.format("k.digest = $1") + " FOR SHARE", digest)
+            # The share locks keep a revocation or suspension from committing while an older record is on its way to
+            # Redis. The account comes first, as it does for those who change it.
+            row = await connection.fetchrow(_RECORD.format("k.digest = $1") + " FOR SHARE OF a, k", digest)
             yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
 
     async def add_account(self, account: Account, actor: Actor) -> None:

@@ -6,6 +6,7 @@ What the house is made of is `house.py`.
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -35,7 +36,8 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
         _welcome(console, house, secret)
         if ready_file is not None:
             _write_ready(ready_file, house, secret)
-        signal.pause()
+        while True:  # not signal.pause(): a signal that came just before it would be waited for in vain
+            time.sleep(0.5)
     except (KeyboardInterrupt, _Stopped):
         console.print("stopping")
     except ServerFailed as error:

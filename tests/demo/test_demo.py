@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -73,3 +74,26 @@ def test_a_server_that_ignores_its_end_is_killed(tmp_path: Path, monkeypatch: py
 
 def test_free_ports_are_ports() -> None:
     assert 0 < free_port() < 65536
+
+
+def test_the_tour_is_a_command_that_exits_with_its_outcome() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "authz", "demo", "--tour", "--port", "0"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "everything as expected")
+
+
+def test_a_demo_whose_port_is_taken_says_why(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = subprocess.run(
+            [sys.executable, "-m", "authz", "demo", "--port", str(taken.getsockname()[1])],
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "envoy ended" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """The `authz` command as an operator uses it, in processes of its own, against the real stores."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,10 @@ def authz(house: House | None, *arguments: str, **env: str) -> subprocess.Comple
     if house is not None:
         where = {"AUTHZ_REDIS_URL": house.redis.url, "AUTHZ_POSTGRES_URL": house.postgres.url}
         where["AUTHZ_POLICY_FILE"] = str(shipped("policies/truetick.yaml"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
     return subprocess.run(
         [sys.executable, "-m", "authz", *arguments],
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", **where, **env},
+        env={**kept, "COLUMNS": "200", **where, **env},
         capture_output=True,
         text=True,
         check=False,
