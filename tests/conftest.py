@@ -1,13 +1,26 @@
-"""The servers that tests run against: containers where a Docker engine answers, packaged ones elsewhere."""
+"""The servers that tests run against: containers where a Docker engine answers, packaged ones elsewhere.
+
+Tests that kill or stop a server bring their own packaged one, since they need its process.
+"""
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from testcontainers.community.postgres import PostgresContainer
+from testcontainers.community.redis import RedisContainer
 
 from authz.demo.servers import PostgresServer, RedisServer
+
+
+@cache
+def docker_answers() -> bool:
+    client = shutil.which("docker")
+    return client is not None and subprocess.run([client, "info"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +33,10 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def redis_url(scratch: Path) -> Iterator[str]:
+    if docker_answers():
+        with RedisContainer("redis:7") as container:
+            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        return
     server = RedisServer(scratch)
     server.start()
     yield server.url
@@ -28,6 +45,10 @@ def redis_url(scratch: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_url(scratch: Path) -> Iterator[str]:
+    if docker_answers():
+        with PostgresContainer("postgres:18", driver=None) as container:
+            yield container.get_connection_url()
+        return
     server = PostgresServer(scratch)
     server.start()
     yield server.url

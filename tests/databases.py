@@ -5,10 +5,16 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
 _numbers = itertools.count()
+
+
+def on_database(postgres_url: str, name: str) -> str:
+    """Point a URL to another database of the same server."""
+    return urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
 
 
 @asynccontextmanager
@@ -17,7 +23,7 @@ async def database(postgres_url: str) -> AsyncIterator[str]:
     admin = await asyncpg.connect(postgres_url)
     await admin.execute(f"CREATE DATABASE {name}")
     try:
-        yield postgres_url.replace("/postgres?", f"/{name}?")
+        yield on_database(postgres_url, name)
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()

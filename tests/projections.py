@@ -23,7 +23,8 @@ class MemoryProjection:
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         if self.is_down:
             raise StoreUnavailable("redis", "not connected")
-        assert epoch is None
+        if epoch not in {None, self.epoch}:
+            return False
         held = self.records.get(digest)
         if held is not None and held.revision > record.revision:
             return False

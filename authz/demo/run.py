@@ -19,13 +19,14 @@ _SCOPES = ("servers:read", "servers:write", "console", "files:read", "files:writ
 
 
 class _Stopped(BaseException):
-    """SIGTERM, as an exception, so that it unwinds like Ctrl-C does."""
+    """Ctrl-C or SIGTERM, as an exception, so that everything started is stopped on the way out."""
 
 
 def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
     """Run the demo until Ctrl-C or SIGTERM, or the tour to its end; returns the exit code."""
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _stop)
     house = House(port=port)
     try:
         with console.status("starting") as status:
@@ -38,7 +39,7 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
             _write_ready(ready_file, house, secret)
         while True:  # not signal.pause(): a signal that came just before it would be waited for in vain
             time.sleep(0.5)
-    except (KeyboardInterrupt, _Stopped):
+    except _Stopped:
         console.print("stopping")
     except ServerFailed as error:
         console.print(f"[red]error:[/red] {error}")

@@ -9,7 +9,7 @@ from signal import SIGCONT, SIGSTOP
 
 import asyncpg
 import pytest
-from databases import database, processes
+from databases import database, on_database, processes
 
 from authz.adapters.postgres import Postgres, migrate
 from authz.core.errors import StoreUnavailable
@@ -53,7 +53,7 @@ async def test_a_postgres_that_is_not_there_is_unavailable(tmp_path: Path) -> No
 
 
 async def test_a_database_that_does_not_exist_is_no_matter_of_waiting(postgres_url: str) -> None:
-    postgres = Postgres(postgres_url.replace("/postgres?", "/none?"), deadline_s=5, pool_max=1)
+    postgres = Postgres(on_database(postgres_url, "none"), deadline_s=5, pool_max=1)
     await postgres.start()
     with pytest.raises(StoreUnavailable) as raised:
         await postgres.ping()

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from houses import Keys
 from rich.console import Console
-from wire import send
+from wire import send, send_settled
 
 from authz.core.limits import Limit
 from authz.demo.house import House
@@ -57,7 +57,7 @@ def test_the_log_stream_is_refused_in_one_line_of_text(
     }
     headers = [("x-api-key", secrets[key])] if key else []
     if key == "empty":
-        send(house.url, "GET", "/v1/servers", *headers)
+        send_settled(house.url, "GET", "/v1/servers", *headers)
     answer = send(house.url, "GET", target, *headers)
     assert (answer.status, answer.body) == (status, line)
     assert (answer.header("content-type") or "").startswith("text/plain")
@@ -65,7 +65,7 @@ def test_the_log_stream_is_refused_in_one_line_of_text(
 
 def test_rate_headers_count_down_and_say_when_to_come_back(house: House) -> None:
     secret = house.create_key("counted", "servers:read", limit=Limit(3, 0.2)).secret
-    answers = [send(house.url, "GET", "/v1/servers", ("x-api-key", secret)) for _ in range(4)]
+    answers = [send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)) for _ in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
     assert [answer.header("x-ratelimit-remaining") for answer in answers] == ["2", "1", "0", "0"]
     assert answers[0].header("ratelimit-policy") == '"default";q=3;w=15'
@@ -77,7 +77,7 @@ def test_rate_headers_count_down_and_say_when_to_come_back(house: House) -> None
 def test_probing_costs_tokens_and_a_401_costs_none(house: House) -> None:
     secret = house.create_key("probing", "servers:read", limit=Limit(4, 0.001)).secret
     for target in ("/v1/nowhere", "/v1/admin/users", "/v1/servers/s1/file"):
-        send(house.url, "GET", target, ("x-api-key", secret))
+        send_settled(house.url, "GET", target, ("x-api-key", secret))
     send(house.url, "GET", "/v1/servers", ("x-api-key", secret), ("x-api-key", secret))
     answer = send(house.url, "GET", "/v1/servers", ("x-api-key", secret))
     assert (answer.status, answer.header("x-ratelimit-remaining")) == (200, "0")
@@ -109,7 +109,7 @@ def test_a_native_grpc_caller_gets_its_own_status(
     house: House, keys: Keys, key: str, method: str, code: grpc.StatusCode, text: str
 ) -> None:
     empty = house.create_key("empty", "servers:read", limit=Limit(1, 0.001)).secret
-    send(house.url, "GET", "/v1/servers", ("x-api-key", empty))
+    send_settled(house.url, "GET", "/v1/servers", ("x-api-key", empty))
     secret = {"": "", "all": keys.all_scopes, "empty": empty}[key]
     metadata = (("x-api-key", secret),) if secret else ()
     with grpc.insecure_channel(house.url.removeprefix("http://")) as channel, pytest.raises(grpc.RpcError) as raised:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from wire import send
+from wire import send_settled
 
 from authz.demo.house import House
 from authz.demo.servers import shipped
@@ -34,7 +34,7 @@ def test_a_key_from_its_making_to_its_end(house: House) -> None:
     account = json.loads(authz(house, "accounts", "create", "Grace", "--json").stdout)
     made = authz(house, "keys", "create", account["id"], "--name", "ci", "--scope", "servers:read", "--expires", "30d")
     secret, key_id = made.stdout.strip(), made.stderr.partition(":")[0]
-    assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 200
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 200
 
     (listed,) = json.loads(authz(house, "keys", "list", account["id"], "--json").stdout)
     assert listed["id"] == key_id
@@ -44,17 +44,17 @@ def test_a_key_from_its_making_to_its_end(house: House) -> None:
 
     for command, status in (("disable", 401), ("enable", 200)):
         assert authz(house, "keys", command, key_id).returncode == 0
-        assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
+        assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
     assert authz(house, "keys", "limit", key_id, "--capacity", "1", "--refill-per-s", "0.001").returncode == 0
-    statuses = [send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status for _ in range(2)]
+    statuses = [send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status for _ in range(2)]
     assert statuses == [200, 429]
     assert json.loads(authz(house, "keys", "limit", key_id, "--json").stdout) == {"id": key_id, "done": "limited"}
 
     for command, status in (("suspend", 401), ("reinstate", 200)):
         assert authz(house, "accounts", command, account["id"]).returncode == 0
-        assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
+        assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
     assert authz(house, "keys", "revoke", key_id).stdout == f"{key_id} revoked\n"
-    assert send(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 401
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 401
     assert account["id"] in authz(house, "accounts", "list").stdout
     assert authz(house, "keys", "reconcile").stdout == "0 keys written\n"
     assert int(authz(house, "keys", "reconcile", "--all").stdout.split()[0]) > 0
@@ -91,9 +91,9 @@ def test_wrong_usage_exits_with_two(arguments: tuple[str, ...]) -> None:
 
 def test_a_change_made_while_redis_is_away_is_made_effective_by_the_sidecar(house: House, tmp_path: Path) -> None:
     made = house.create_key("later", "servers:read")
-    assert send(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
     assert authz(house, "keys", "revoke", made.key.id, AUTHZ_REDIS_URL=f"unix://{tmp_path}/none.sock").returncode == 4
-    while send(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+    while send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
         pass
 
 
