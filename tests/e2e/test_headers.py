@@ -2,7 +2,7 @@
 
 import pytest
 from houses import Keys
-from wire import Answer, send
+from wire import Answer, send_settled
 
 from authz.demo.house import House
 
@@ -23,7 +23,7 @@ def identity(answer: Answer) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("header", FORGED)
 def test_a_forged_identity_is_replaced_on_keyed_routes(house: House, keys: Keys, header: tuple[str, str]) -> None:
-    answer = send(house.url, "GET", "/v1/servers/s1", ("x-api-key", keys.reader), header, header)
+    answer = send_settled(house.url, "GET", "/v1/servers/s1", ("x-api-key", keys.reader), header, header)
     assert answer.status == 200
     seen = identity(answer)
     assert seen.pop("x-authz-key-id")[0].startswith("key_")
@@ -35,13 +35,13 @@ def test_a_forged_identity_is_replaced_on_keyed_routes(house: House, keys: Keys,
 def test_a_forged_identity_is_taken_off_open_routes(
     house: House, method: str, target: str, header: tuple[str, str]
 ) -> None:
-    answer = send(house.url, method, target, header)
+    answer = send_settled(house.url, method, target, header)
     assert answer.status == 200
     assert identity(answer) == {}
 
 
 def test_a_key_sent_to_a_public_route_stays_at_the_edge(house: House, keys: Keys) -> None:
-    answer = send(house.url, "POST", "/v1/public/login", ("x-api-key", keys.reader), ("x-api-key", "other"))
+    answer = send_settled(house.url, "POST", "/v1/public/login", ("x-api-key", keys.reader), ("x-api-key", "other"))
     assert answer.status == 200
     assert identity(answer) == {}
     assert keys.reader.encode() not in answer.body
@@ -50,7 +50,7 @@ def test_a_key_sent_to_a_public_route_stays_at_the_edge(house: House, keys: Keys
 @pytest.mark.parametrize("name", ["X_Authz_Account_Id", "x_authz_account_id", "x_api_key"])
 def test_underscores_are_refused(house: House, keys: Keys, name: str) -> None:
     for method, target in (("GET", "/v1/servers"), ("POST", "/v1/public/login")):
-        answer = send(house.url, method, target, ("x-api-key", keys.reader), (name, "acct_forged"))
+        answer = send_settled(house.url, method, target, ("x-api-key", keys.reader), (name, "acct_forged"))
         assert answer.status == 400
 
 
@@ -75,35 +75,35 @@ def test_underscores_are_refused(house: House, keys: Keys, name: str) -> None:
 )
 def test_an_odd_key_is_a_401(house: House, keys: Keys, values: list[bytes]) -> None:
     sent = [value.replace(b"{key}", keys.reader.encode()) for value in values]
-    answer = send(house.url, "GET", "/v1/servers", *(("x-api-key", value) for value in sent))
+    answer = send_settled(house.url, "GET", "/v1/servers", *(("x-api-key", value) for value in sent))
     # "key, " arrives without the blank, and a comma is in no key.
     assert answer.status == 401
     assert answer.document["message"] == "invalid or missing api key"
 
 
 def test_a_key_of_64_kib_is_refused_before_it_is_looked_at(house: House) -> None:
-    assert send(house.url, "GET", "/v1/servers", ("x-api-key", b"a" * 65_536)).status == 431
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", b"a" * 65_536)).status == 431
 
 
 def test_the_keys_name_is_not_case_sensitive_and_blanks_around_it_are_not_part_of_it(house: House, keys: Keys) -> None:
-    answer = send(house.url, "GET", "/v1/servers", ("X-API-Key", f"  {keys.reader}\t"))
+    answer = send_settled(house.url, "GET", "/v1/servers", ("X-API-Key", f"  {keys.reader}\t"))
     assert answer.status == 200
 
 
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_no_header_turns_one_method_into_another(house: House, keys: Keys, name: str) -> None:
     for method, target in (("POST", "/v1/public/login"), ("GET", "/v1/servers")):
-        assert send(house.url, method, target, ("x-api-key", keys.reader), (name, "DELETE")).status == 400
+        assert send_settled(house.url, method, target, ("x-api-key", keys.reader), (name, "DELETE")).status == 400
 
 
 @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "CONNECT"])
 def test_methods_outside_the_list_never_pass(house: House, keys: Keys, method: str) -> None:
-    answer = send(house.url, method, "/v1/servers", ("x-api-key", keys.reader))
+    answer = send_settled(house.url, method, "/v1/servers", ("x-api-key", keys.reader))
     assert answer.status in {400, 404}
 
 
 def test_hop_by_hop_headers_cannot_drop_what_authz_sets(house: House, keys: Keys) -> None:
-    answer = send(
+    answer = send_settled(
         house.url,
         "GET",
         "/v1/servers/s1",

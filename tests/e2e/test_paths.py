@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 from houses import Keys
 from spellings import leniently_read, spellings
-from wire import Answer, send
+from wire import Answer, send_settled
 
 from authz.demo.house import House
 
@@ -20,7 +20,7 @@ def test_the_table_is_large() -> None:
 def ask(house: House, keys: Keys):  # type: ignore[no-untyped-def]  # noqa: ANN201 -- a cached function
     @cache
     def asked(method: str, target: str) -> Answer:
-        return send(house.url, method, target, ("x-api-key", keys.reader))
+        return send_settled(house.url, method, target, ("x-api-key", keys.reader))
 
     return asked
 

@@ -15,7 +15,7 @@ from authz.demo.house import House
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     # Envoy asks for health every second: two of these, and the sidecar may close.
-    house = House(sidecars=2, env={"AUTHZ_DRAIN_DELAY_S": "2.2"})
+    house = House(sidecars=2, env={"AUTHZ_DRAIN_DELAY_S": "2.2", "AUTHZ_REDIS_DEADLINE_S": "0.15"})
     house.start()
     yield house
     house.stop()
