@@ -21,12 +21,12 @@ from authz.core.limits import Limit
 from authz.service.ports import TakeReply
 
 RECORD_TTL_S = 86_400
-"""How long a record lives after its last use; longer than any bucket takes to fill, which would else be forgotten."""
+"""How long a record lives after its last use, at least; check.lua adds what a slow bucket needs to fill."""
 
 _CHUNK_BYTES = 64
-_CHUNKS_MAX = 6
+_CHUNKS_MAX = 4
 _CACHED_MAX = 16_384
-_BUCKETED = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
+_OUTCOMES = {outcome.value.encode(): outcome for outcome in TakeOutcome}
 
 CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
 
@@ -42,7 +42,9 @@ class RedisKeys:
         self._negative_ttl_s = negative_ttl_s
         self._records: dict[bytes, KeyRecord] = {}
         self._scopes: dict[str, frozenset[str]] = {}
-        self._tails: dict[tuple[str, int, Limit], bytes] = {}
+        # The arguments of the check by cost, for one epoch and default limit.
+        self._tails: dict[int, bytes] = {}
+        self._tails_are_for: tuple[str, Limit] | None = None
 
     @property
     def epoch(self) -> str:
@@ -51,9 +53,12 @@ class RedisKeys:
 
     def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
         """Look a key up and take its cost from its bucket, in one call (`service.ports.KeyProjection`)."""
-        tail = self._tails.get((self._link.epoch, lookup.cost, default)) or self._tail(lookup.cost, default)
-        command = _CHECK_HEAD + _name(lookup.digest) + tail
-        self._link.run(CHECK, command, partial(self._taken, default, reply))
+        applies = (self._link.epoch, default)
+        if applies != self._tails_are_for:
+            self._tails_are_for = applies
+            self._tails.clear()
+        tail = self._tails.get(lookup.cost) or self._tail(lookup.cost, default)
+        self._link.run(CHECK, _CHECK_HEAD + _name(lookup.digest) + tail, partial(self._taken, default, reply))
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
@@ -66,33 +71,39 @@ class RedisKeys:
         return bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
 
     def _tail(self, cost: int, default: Limit) -> bytes:
-        if len(self._tails) >= _CACHED_MAX:
-            self._tails.clear()
         arguments = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
         encoded = (str(argument).encode() for argument in arguments)
         tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded)
-        return self._tails.setdefault((self._link.epoch, cost, default), tail)
+        return self._tails.setdefault(cost, tail)
 
     def _taken(self, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
-        if isinstance(value, bytes):
-            taken, _, body = value.partition(b"\n")
-            record = self._records.get(body) or self._record(body)
-            outcome = TakeOutcome(taken[:1].decode())
-            bucket = Bucket(record.limit or default, float(taken[2:])) if outcome in _BUCKETED else None
-            reply(Take(outcome, record, bucket))
-        elif value is None or isinstance(value, StoreUnavailable):
+        if value is None or isinstance(value, StoreUnavailable):
             reply(value)
+        elif isinstance(value, bytes):
+            reply(self._take(default, value))
         else:
             reply(StoreUnavailable("redis", str(value)))
 
+    def _take(self, default: Limit, value: bytes) -> Take | StoreUnavailable:
+        taken, _, body = value.partition(b"\n")
+        try:
+            outcome = _OUTCOMES[taken[:1]]
+            record = self._records.get(body) or self._record(body)
+            if outcome is not TakeOutcome.GRANTED and outcome is not TakeOutcome.LIMITED:
+                return Take(outcome, record)
+            return Take(outcome, record, Bucket(record.limit or default, float(taken[2:])))
+        except (KeyError, ValueError):
+            return StoreUnavailable("redis", "a record that cannot be read", transient=False)
+
     def _record(self, body: bytes) -> KeyRecord:
-        """Parse a record once for all checks that get the same bytes."""
+        """Parse a record once for all checks that get the same bytes; raises ValueError."""
         if len(self._records) >= _CACHED_MAX:
             self._records.clear()
             self._scopes.clear()
         header, _, text = body.decode().partition("\n")
         _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
-        key_id, account_id, scopes = text.split(" ", 2) if text else ("", "", "")
+        key_id, _, rest = text.partition(" ")
+        account_id, _, scopes = rest.partition(" ")
         record = KeyRecord(
             state=KeyState(state),
             revision=int(revision),
@@ -115,7 +126,7 @@ def _header(epoch: str, record: KeyRecord) -> str:
 
 
 def _chunks(record: KeyRecord) -> list[bytes]:
-    if not record.key_id:
+    if record.state is KeyState.UNKNOWN:
         return []
     text = " ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode()
     starts = [_CHUNK_BYTES * number for number in range(_CHUNKS_MAX)]

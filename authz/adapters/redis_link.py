@@ -1,13 +1,12 @@
-"""One pipelined connection to Redis: what is asked in one turn of the event loop leaves in one write.
+"""The one connection to Redis that a process keeps up: made, watched, replaced; and the scripts that run over it.
 
-Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's; afterwards its transport is taken over, because a task and
-a future per command would cost more than the command. What commands mean is `redis_keys.py`.
+Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's, whose transport is then taken over by `redis_pipe.py`. What
+commands mean is `redis_keys.py`.
 """
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha1
@@ -18,16 +17,14 @@ import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import AuthenticationError, RedisError
 
+from authz.adapters.redis_pipe import Pipe, Reply
 from authz.core.errors import StoreUnavailable
 
-Reply = Callable[[Any], None]
-"""Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`, never raises."""
-
 _SETUP_DEADLINE_S = 0.5
+_BACKOFF_MIN_S = 0.02
 _BACKOFF_MAX_S = 0.5
-_HUNG_AFTER_DEADLINES = 10
-# Errors of a server that is no longer, or not yet, the one to talk to.
-_WRONG_SERVER = ("READONLY", "LOADING", "MASTERDOWN")
+_WATCH_INTERVAL_S = 1.0
+_EPOCH_CHARS = 8
 
 _log = structlog.stdlib.get_logger("authz.redis")
 
@@ -43,9 +40,13 @@ class Script:
 class RedisLink:
     """A connection that is kept up, with a deadline on every answer.
 
-    `in_flight_max` bounds the commands that wait; beyond it, and while there is no connection, commands are refused at
-    once. `epoch` names the life of the server behind the connection (from its run id): it changes with every restart
-    and failover, and is empty while there is none.
+    `in_flight_max` bounds the commands that wait; beyond it, and while there is no connection, commands are refused
+    with a `StoreUnavailable` in the next turn of the event loop. `reached` is set once Redis was reached at all.
+
+    `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
+    the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
+    do, because a primary that was demoted and promoted again keeps it and may have missed what was written meanwhile
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/).
     """
 
     def __init__(self, url: str, *, deadline_s: float, in_flight_max: int, scripts: Sequence[Script] = ()) -> None:
@@ -60,7 +61,9 @@ class RedisLink:
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._scripts = scripts
-        self._pipe: _Pipe | None = None
+        self._loading: set[Script] = set()
+        self._pipe: Pipe | None = None
+        self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.epoch = ""
         self.reached = asyncio.Event()
@@ -82,7 +85,7 @@ class RedisLink:
                 await self._keeper
         if self._pipe is not None:
             self._pipe.abort()
-            await self._pipe.lost.wait()
+            await self._lost.wait()
 
     def submit(self, command: bytes, reply: Reply) -> None:
         """Send one packed command; `reply` is called in a later turn of the event loop."""
@@ -101,12 +104,7 @@ class RedisLink:
     async def call(self, script: Script, key: bytes, *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
         """Run a script on one key and wait for its reply; raises `StoreUnavailable`."""
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def answer(value: Any) -> None:  # noqa: ANN401 -- any reply
-            if not answered.done():
-                answered.set_result(value)
-
-        self.run(script, _packed("EVALSHA", script.sha, b"1", key, *arguments), answer)
+        self.run(script, _packed("EVALSHA", script.sha, b"1", key, *arguments), partial(_settle, answered))
         value = await answered
         if isinstance(value, hiredis.ReplyError):
             raise StoreUnavailable("redis", str(value))
@@ -115,146 +113,110 @@ class RedisLink:
         return value
 
     def _ran(self, script: Script, command: bytes, reply: Reply, value: Any) -> None:  # noqa: ANN401 -- any reply
-        if isinstance(value, hiredis.ReplyError) and str(value).startswith("NOSCRIPT"):
-            self.submit(_packed("SCRIPT", "LOAD", script.source), _ignore)
-            self.submit(command, reply)
-        else:
+        # Nothing but this error says for certain that the command did nothing: any other replay could charge twice.
+        if type(value) is not hiredis.ReplyError or not str(value).startswith("NOSCRIPT"):
             reply(value)
+            return
+        if script not in self._loading:
+            self._loading.add(script)
+            self.submit(_packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
+        self.submit(command, reply)
 
     async def _keep_connected(self) -> None:
-        delay_s = 0.0
+        delay_s, complaint = 0.0, ""
         while True:
             try:
-                pipe, self.epoch = await self._connected()
+                connection, replication_id = await self._connect()
             except StoreUnavailable as error:
-                _log.warning("redis is out of reach", error=str(error))
-                # Jitter keeps a fleet from arriving together when Redis returns.
-                delay_s = min(_BACKOFF_MAX_S, delay_s * 2 or 0.02)
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
-                continue
-            delay_s = 0.0
-            self._pipe = pipe
-            self.reached.set()
-            _log.info("redis connected", epoch=self.epoch)
-            await pipe.lost.wait()
-            self._pipe, self.epoch = None, ""
-            _log.warning("redis connection lost")
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("redis is out of reach", error=complaint)
+            else:
+                complaint = ""
+                self._take_over(connection, replication_id)
+                if await self._watch(replication_id):
+                    delay_s = 0.0
+            # Jitter keeps a fleet from arriving together when Redis returns.
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
+            delay_s = min(_BACKOFF_MAX_S, delay_s * 2 or _BACKOFF_MIN_S)
 
-    async def _connected(self) -> tuple["_Pipe", str]:
+    async def _connect(self) -> tuple[AbstractConnection, str]:
+        """Make a connection that is ready for use; returns it with the server's replication id."""
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
         try:
             async with asyncio.timeout(_SETUP_DEADLINE_S):
-                await connection.connect()
-                await connection.send_command("INFO", "server")
-                info = (await connection.read_response(disable_decoding=True)).decode()
-                for script in self._scripts:
-                    await connection.send_command("SCRIPT", "LOAD", script.source)
-                    await connection.read_response()
-        except (RedisError, OSError) as error:
-            await connection.disconnect(nowait=True)
+                return connection, await self._set_up(connection)
+        except Exception as error:
             transient = not isinstance(error, AuthenticationError)
             raise StoreUnavailable("redis", str(error) or "no answer in time", transient=transient) from error
-        epoch = next(line[7:15] for line in info.splitlines() if line.startswith("run_id:"))
-        return _Pipe(connection, self._deadline_s), epoch
 
-
-class _Batch:
-    """The commands of one write, in order, and how many of them are answered."""
-
-    __slots__ = ("answered", "expired", "replies", "timer")
-
-    def __init__(self, replies: list[Reply]) -> None:
-        self.replies = replies
-        self.answered = 0
-        self.expired = False
-        self.timer: asyncio.TimerHandle | None = None
-
-
-class _Pipe(asyncio.Protocol):
-    """One live connection: batches go out, replies come back in the same order."""
-
-    def __init__(self, connection: AbstractConnection, deadline_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._deadline_s = deadline_s
-        self._reader = hiredis.Reader()
-        self._commands: list[bytes] = []
-        self._replies: list[Reply] = []
-        self._batches: deque[_Batch] = deque()
-        self.in_flight = 0
-        self.lost = asyncio.Event()
-        # redis-py's stream is left without its transport; the writer is kept, since it would close that when dropped.
-        self._writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001
-        assert self._writer is not None  # noqa: S101 -- a connected connection has one
-        self._transport: Any = self._writer.transport
-        self._transport.set_protocol(self)
-
-    def submit(self, command: bytes, reply: Reply) -> None:
-        """Queue a command for the write at the end of this turn."""
-        if not self._commands:
-            self._loop.call_soon(self._flush)
-        self._commands.append(command)
-        self._replies.append(reply)
-        self.in_flight += 1
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Hand each reply to whom it belongs (asyncio.Protocol)."""
-        self._reader.feed(data)
+    async def _set_up(self, connection: AbstractConnection) -> str:
         try:
-            while (value := self._reader.gets()) is not False:
-                self._answer(value)
-        except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for
-            self.abort()
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+            await connection.send_command("INFO", "replication")
+            replication_id = _replication_id(await connection.read_response(disable_decoding=True))
+            for script in self._scripts:
+                await connection.send_command("SCRIPT", "LOAD", script.source)
+                await connection.read_response()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return replication_id
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
-        """Refuse everything that waits (asyncio.Protocol)."""
-        self.lost.set()
-        waiting, self._batches = self._batches, deque()
-        waiting.append(_Batch(self._replies))
-        for batch in waiting:
-            self._expire(batch, "connection lost")
+    def _take_over(self, connection: AbstractConnection, replication_id: str) -> None:
+        # redis-py is left without its stream. The writer is held on to: dropped, it would close the transport.
+        writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001
+        assert writer is not None  # noqa: S101 -- a connected connection has one
+        self._lost.clear()
+        self._pipe = Pipe(writer.transport, deadline_s=self._deadline_s, on_lost=partial(self._drop, writer))
+        writer.transport.set_protocol(self._pipe)
+        self.epoch = replication_id[:_EPOCH_CHARS]
+        self.reached.set()
+        _log.info("redis connected", epoch=self.epoch)
+        if (
+            writer.is_closing()
+        ):  # lost since redis-py last read: that was told to its protocol, and never will be to ours
+            self._drop(writer)
 
-    def _flush(self) -> None:
-        if self.lost.is_set():
-            return
-        batch = _Batch(self._replies)
-        self._transport.write(b"".join(self._commands))
-        self._commands, self._replies = [], []
-        self._batches.append(batch)
-        batch.timer = self._loop.call_later(self._deadline_s, self._late, batch)
+    def _drop(self, _writer: asyncio.StreamWriter) -> None:
+        self._pipe, self.epoch = None, ""
+        self._lost.set()
+        _log.warning("redis connection lost")
 
-    def _answer(self, value: Any) -> None:  # noqa: ANN401 -- any reply
-        batch = self._batches[0]
-        reply = batch.replies[batch.answered]
-        batch.answered += 1
-        if batch.answered == len(batch.replies):
-            self._batches.popleft()
-            if batch.timer is not None:
-                batch.timer.cancel()
-        if not batch.expired:
-            self.in_flight -= 1
-            _call(reply, value)
-        if isinstance(value, hiredis.ReplyError) and str(value).startswith(_WRONG_SERVER):
-            self.abort()
+    async def _watch(self, replication_id: str) -> bool:
+        """Wait until the connection is lost, and leave a server that has begun another life, or become a replica.
 
-    def _late(self, batch: _Batch) -> None:
-        self._expire(batch, f"no answer within {self._deadline_s * 1000:g} ms")
-        # Its replies may still come and are then dropped in order; if they don't, the server hangs.
-        batch.timer = self._loop.call_later(self._deadline_s * _HUNG_AFTER_DEADLINES, self.abort)
+        Returns whether it was good for a while: one that breaks at once must not be made again at once.
+        """
+        lasted = False
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_INTERVAL_S):
+                    await self._lost.wait()
+            if self._pipe is None:
+                return lasted
+            lasted = True
+            self._pipe.submit(_packed("INFO", "replication"), partial(self._leave_unless, replication_id))
 
-    def _expire(self, batch: _Batch, why: str) -> None:
-        if batch.timer is not None:
-            batch.timer.cancel()
-        if batch.expired:
-            return
-        batch.expired = True
-        waiting = batch.replies[batch.answered :]
-        self.in_flight -= len(waiting)
-        for reply in waiting:
-            _call(reply, StoreUnavailable("redis", why))
+    def _leave_unless(self, replication_id: str, value: object) -> None:
+        if self._pipe is not None and not isinstance(value, StoreUnavailable):
+            try:
+                changed = _replication_id(value) != replication_id
+            except RedisError:
+                changed = True
+            if changed:
+                self._pipe.abort()
+
+
+def _replication_id(info: object) -> str:
+    """Return the id from an INFO of the section replication; raises `RedisError` where there is none to trust."""
+    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if fields.get("role") != "master":
+        raise RedisError("not a primary")
+    if len(fields.get("master_replid", "")) < _EPOCH_CHARS:
+        raise RedisError("no replication id")
+    return fields["master_replid"]
 
 
 def _packed(*words: str | bytes) -> bytes:
@@ -262,16 +224,10 @@ def _packed(*words: str | bytes) -> bytes:
     return command
 
 
-def _call(reply: Reply, value: Any) -> None:  # noqa: ANN401 -- any reply
-    try:
-        reply(value)
-    except Exception:  # noqa: BLE001 -- one broken caller must not cost the others their answers
-        _log.exception("a reply could not be delivered")
+def _settle(answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 -- any reply
+    if not answered.done():
+        answered.set_result(value)
 
 
 def _refuse(reply: Reply, why: str) -> None:
-    asyncio.get_running_loop().call_soon(_call, reply, StoreUnavailable("redis", why))
-
-
-def _ignore(_value: object) -> None:
-    return
+    asyncio.get_running_loop().call_soon(reply, StoreUnavailable("redis", why))

@@ -176,7 +176,7 @@ async def test_a_wrong_password_is_named_without_the_password(tmp_path: Path) ->
             server.url.replace("redis://", "redis://:hunter2@"), deadline_s=1, in_flight_max=10, scripts=(ECHO,)
         )
         with pytest.raises(StoreUnavailable) as raised:
-            await link._connected()  # noqa: SLF001 -- one attempt, without the loop around it
+            await link._connect()  # noqa: SLF001 -- one attempt, without the loop around it
         assert not raised.value.transient
         assert "hunter2" not in str(raised.value)
         good = RedisLink(server.url.replace("redis://", "redis://:right@"), deadline_s=1, in_flight_max=10)

@@ -2,22 +2,19 @@
 -- ARGV[1] epoch: a record written in another life of the server counts as missing
 -- ARGV[2] cost in tokens
 -- ARGV[3] capacity in tokens and ARGV[4] refill in tokens per second, of keys without a limit of their own
--- ARGV[5] how long a used record lives, in milliseconds
+-- ARGV[5] how long a record lives after its last use, in milliseconds; longer where its bucket takes longer to fill
 -- Reply: nil when the record is missing; else one string, "OUTCOME TOKENS\nHEADER\nRECORD", with the outcome g granted,
 -- l limited, e expired, or the state of a key that opens nothing. One string, because an array costs Redis more.
 -- One script, because read-refill-write from two sidecars would grant the same token twice.
 
-local fields = redis.call('HMGET', KEYS[1], 'h', 'b', '0', '1', '2', '3', '4', '5')
+local fields = redis.call('HMGET', KEYS[1], 'h', 'b', '0', '1', '2', '3')
 local header = fields[1]
 if not header then return false end
 local epoch, state, expires_ms, capacity, refill = string.match(header, '^(%S+) %d+ (%a) (%d+) (%S+) (%S+)$')
 if epoch ~= ARGV[1] then return false end
 
 local record = '\n' .. header .. '\n'
-for i = 3, 8 do
-  if not fields[i] then break end
-  record = record .. fields[i]
-end
+  .. (fields[3] or '') .. (fields[4] or '') .. (fields[5] or '') .. (fields[6] or '')
 if state ~= 'a' then return state .. ' 0' .. record end
 
 local time = redis.call('TIME')
@@ -42,8 +39,10 @@ if tokens >= cost then
 end
 local held = string.format('%.17g', tokens)
 redis.call('HSET', KEYS[1], 'b', held .. ' ' .. string.format('%.0f', math.max(now_us, at_us)))
--- The bucket must not be forgotten while it is in use: the record's life is renewed once in an hour of use.
-if math.floor(at_us / 3600000000) ~= math.floor(now_us / 3600000000) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[5])
+-- A bucket forgotten before it is full would come back with tokens it never earned. Its life is renewed by the first use
+-- and then once in an hour of use, hence the hour on top; the bound keeps the number one that PEXPIRE can read.
+if not fields[2] or math.floor(at_us / 3600000000) ~= math.floor(now_us / 3600000000) then
+  local full_ms = math.ceil(capacity / refill * 1000)
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(math.max(ARGV[5], full_ms) + 3600000, 1e12)))
 end
 return outcome .. ' ' .. held .. record

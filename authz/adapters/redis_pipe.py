@@ -1,0 +1,136 @@
+"""One live connection to Redis: what is asked in one turn of the event loop leaves in one write, replies come in order.
+
+It makes no connection and replaces none: that is `redis_link.py`. No task and no future is made for a command, because
+they would cost more than the command.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import hiredis
+import structlog
+
+from authz.core.errors import StoreUnavailable
+
+Reply: TypeAlias = Callable[[Any], None]
+"""Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`, never raises."""
+
+_HUNG_AFTER_DEADLINES = 10
+_TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
+# Errors of a server that is no longer, or not yet, the one to talk to. Before version 7 Redis quotes the first of them
+# inside a longer error when a script met it, hence not only at the start.
+_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ")
+
+_log = structlog.stdlib.get_logger("authz.redis")
+
+
+class Pipe(asyncio.Protocol):
+    """The protocol on a transport over which Redis already listens to us; `on_lost` is called once, when it ends.
+
+    Every command is answered within `deadline_s` of its write, if need be with a `StoreUnavailable`. A reply that comes
+    later is dropped in its place, so that it is never taken for another's; a server that says nothing for ten more
+    deadlines is left.
+    """
+
+    def __init__(self, transport: asyncio.WriteTransport, *, deadline_s: float, on_lost: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._deadline_s = deadline_s
+        self._on_lost = on_lost
+        self._reader = hiredis.Reader()
+        self._commands: list[bytes] = []
+        # In the order asked, up to the present turn; None once refused. The numbers count commands from the first on.
+        self._waiting: deque[Reply | None] = deque()
+        self._answered = 0
+        self._expired = 0
+        # Each write's deadline on the loop's clock, and the number of its last command.
+        self._writes: deque[tuple[float, int]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._hang_watch: asyncio.TimerHandle | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many commands Redis still owes a reply, those refused meanwhile included."""
+        return len(self._waiting)
+
+    def submit(self, command: bytes, reply: Reply) -> None:
+        """Queue a packed command for the write at the end of this turn."""
+        if not self._commands:
+            self._loop.call_soon(self._flush)
+        self._commands.append(command)
+        self._waiting.append(reply)
+
+    def abort(self) -> None:
+        """Drop the connection; whoever waits is told in the next turn."""
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand each reply to whom it belongs (asyncio.Protocol)."""
+        self._reader.feed(data)
+        try:
+            while (value := self._reader.gets()) is not False:
+                reply = self._waiting.popleft()
+                self._answered += 1
+                if reply is not None:
+                    _deliver(reply, value)
+                if type(value) is hiredis.ReplyError and any(word in str(value) for word in _WRONG_SERVER):
+                    self.abort()
+        except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
+        """Refuse everything that waits (asyncio.Protocol)."""
+        for timer in (self._sweeper, self._hang_watch):
+            if timer is not None:
+                timer.cancel()
+        self._commands.clear()
+        # First, so that whoever asks again on being refused is not asking here.
+        self._on_lost()
+        for reply in self._waiting:
+            if reply is not None:
+                _deliver(reply, StoreUnavailable("redis", "connection lost"))
+
+    def _flush(self) -> None:
+        if not self._commands:  # the connection was lost in this very turn
+            return
+        self._transport.write(b"".join(self._commands))
+        self._commands.clear()
+        self._writes.append((self._loop.time() + self._deadline_s, self._answered + len(self._waiting)))
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._deadline_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Refuse what is past its deadline: one timer for all writes, set for the oldest that is not answered."""
+        now_s, self._sweeper = self._loop.time(), None
+        while self._writes:
+            deadline_s, end = self._writes[0]
+            if end > self._answered:
+                if deadline_s > now_s + _TIMER_SLACK_S:
+                    self._sweeper = self._loop.call_at(deadline_s, self._sweep)
+                    return
+                self._expire(end)
+            self._writes.popleft()
+
+    def _expire(self, end: int) -> None:
+        for place in range(max(self._expired - self._answered, 0), end - self._answered):
+            reply, self._waiting[place] = self._waiting[place], None
+            if reply is not None:
+                _deliver(reply, StoreUnavailable("redis", f"no answer within {self._deadline_s * 1000:g} ms"))
+        self._expired = end
+        if self._hang_watch is None:
+            patience_s = self._deadline_s * _HUNG_AFTER_DEADLINES
+            self._hang_watch = self._loop.call_later(patience_s, self._leave_if_hung, self._answered)
+
+    def _leave_if_hung(self, answered: int) -> None:
+        self._hang_watch = None
+        if self._answered == answered:
+            self.abort()
+
+
+def _deliver(reply: Reply, value: object) -> None:
+    try:
+        reply(value)
+    except Exception:  # noqa: BLE001 -- one broken caller must not cost the others their answers
+        _log.exception("a reply could not be delivered")
