@@ -65,17 +65,18 @@ class Sidecar:
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
         )
-        keys, directory = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s), PostgresKeys(self._postgres)
+        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s)
+        self._directory = PostgresKeys(self._postgres)
         telemetry = _Telemetry(DecisionLog(sample=settings.log_allow_sample, chance=random.random), self)
         self._checker = Checker(
             policy,
             keys,
-            directory,
+            self._directory,
             telemetry,
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
         )
-        self._admin = KeyAdmin(directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
         self._grpc = GrpcServer(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(telemetry), self.readiness, settings.admin_listen)
         self._is_draining = False
@@ -123,7 +124,7 @@ class Sidecar:
         """Keep a connection warm and know whether Postgres is there: checks ask it too seldom to tell."""
         while True:
             try:
-                await self._postgres.ping()
+                await self._directory.probe()
             except StoreUnavailable as error:
                 _log.warning("postgres is out of reach", error=str(error))
             await asyncio.sleep(_PING_INTERVAL_S)

@@ -41,11 +41,6 @@ class Postgres:
         if self._pool is not None:
             self._pool.terminate()
 
-    async def ping(self) -> None:
-        """Ask for a sign of life; raises `StoreUnavailable`."""
-        async with self.transaction() as connection:
-            await connection.execute("SELECT 1")
-
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """Run the block in a transaction on a connection; raises `StoreUnavailable` past the deadline or on failure.

@@ -39,6 +39,11 @@ class PostgresKeys:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
+    async def probe(self) -> None:
+        """Look whether keys can be read at all; raises `StoreUnavailable`, also where the schema is missing."""
+        async with self._postgres.transaction() as connection:
+            await connection.fetch(_RECORD.format("false"))
+
     @asynccontextmanager
     async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
         """Read a key's record and hold it still (`service.ports.KeyDirectory`)."""

@@ -173,9 +173,8 @@ class RedisLink:
         self.epoch = replication_id[:_EPOCH_CHARS]
         self.reached.set()
         _log.info("redis connected", epoch=self.epoch)
-        if (
-            writer.is_closing()
-        ):  # lost since redis-py last read: that was told to its protocol, and never will be to ours
+        # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
+        if writer.is_closing():
             self._drop(writer)
 
     def _drop(self, _writer: asyncio.StreamWriter) -> None:

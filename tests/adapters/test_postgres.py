@@ -12,8 +12,14 @@ import pytest
 from databases import database, on_database, processes
 
 from authz.adapters.postgres import Postgres, migrate
+from authz.adapters.postgres_keys import PostgresKeys
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import PostgresServer
+
+
+async def ping(postgres: Postgres) -> None:
+    async with postgres.transaction() as connection:
+        await connection.execute("SELECT 1")
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ async def test_a_postgres_that_is_not_there_is_unavailable(tmp_path: Path) -> No
     await postgres.close()
     await postgres.start()
     with pytest.raises(StoreUnavailable) as raised:
-        await postgres.ping()
+        await ping(postgres)
     assert raised.value.transient
     assert not postgres.is_up
     await postgres.close()
@@ -56,7 +62,7 @@ async def test_a_database_that_does_not_exist_is_no_matter_of_waiting(postgres_u
     postgres = Postgres(on_database(postgres_url, "none"), deadline_s=5, pool_max=1)
     await postgres.start()
     with pytest.raises(StoreUnavailable) as raised:
-        await postgres.ping()
+        await ping(postgres)
     assert not raised.value.transient
     await postgres.close()
 
@@ -69,7 +75,7 @@ async def test_a_hang_is_an_error_within_the_deadline_and_heals(tmp_path_factory
     try:
         while not postgres.is_up:
             try:
-                await postgres.ping()
+                await ping(postgres)
             except StoreUnavailable:
                 continue
         stopped = processes(server.pid)
@@ -78,13 +84,13 @@ async def test_a_hang_is_an_error_within_the_deadline_and_heals(tmp_path_factory
         started_s = time.monotonic()
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="no answer in time"):
-                await postgres.ping()
+                await ping(postgres)
         assert time.monotonic() - started_s < 1
         for pid in stopped:
             os.kill(pid, SIGCONT)
         while not postgres.is_up:
             try:
-                await postgres.ping()
+                await ping(postgres)
             except StoreUnavailable:
                 continue
     finally:
@@ -99,4 +105,17 @@ async def test_values_in_a_drivers_message_are_not_passed_on(empty_url: str) -> 
         async with postgres.transaction() as connection:
             await connection.execute("SELECT $1::text::int", "hunter2")
     assert "hunter2" not in str(raised.value)
+    await postgres.close()
+
+
+async def test_keys_cannot_be_read_before_the_schema_is_there(empty_url: str) -> None:
+    postgres = Postgres(empty_url, deadline_s=5, pool_max=1)
+    await postgres.start()
+    keys = PostgresKeys(postgres)
+    with pytest.raises(StoreUnavailable, match="UndefinedTableError"):
+        await keys.probe()
+    assert not postgres.reached.is_set()
+    await migrate(empty_url)
+    await keys.probe()
+    assert postgres.reached.is_set()
     await postgres.close()

@@ -157,7 +157,10 @@ async def test_more_than_may_wait_is_refused_with_a_reason(link: RedisLink, serv
     assert len(refused) == 10
     server.signal(SIGCONT)
     await until_up(link)
-    assert await asked(link, "ECHO", "on") == b"on"
+    # What was given up on still counts until Redis has answered it.
+    while isinstance(reply := await asked(link, "ECHO", "on"), StoreUnavailable):
+        pass
+    assert reply == b"on"
 
 
 async def test_a_server_that_is_not_the_one_any_more_is_left(link: RedisLink) -> None:
@@ -194,3 +197,35 @@ async def test_a_link_that_never_connected_closes(tmp_path: Path) -> None:
     assert isinstance(await asked(link, "PING"), StoreUnavailable)
     await link.close()
     assert not link.is_up
+
+
+async def test_what_is_asked_while_the_connection_ends_is_answered(link: RedisLink, server: RedisServer) -> None:
+    late: list[asyncio.Future[Any]] = []
+
+    def ask_again(_refusal: object) -> None:
+        late.append(asked(link, "PING"))
+
+    server.signal(SIGSTOP)
+    link.submit(hiredis.pack_command(("PING",)), ask_again)
+    await asyncio.sleep(0)
+    server.kill()
+    while not late:
+        await asyncio.sleep(0)
+    assert isinstance(await late[0], StoreUnavailable)
+
+
+async def test_a_server_that_became_a_replica_is_left(link: RedisLink) -> None:
+    assert await asked(link, "REPLICAOF", "127.0.0.1", "1") == b"OK"
+    while link.is_up:
+        await asyncio.sleep(0.01)
+    with pytest.raises(StoreUnavailable, match="not a primary"):
+        await link._connect()  # noqa: SLF001 -- one attempt, without the loop around it
+
+
+async def test_a_promotion_is_another_epoch(link: RedisLink) -> None:
+    before = link.epoch
+    await asked(link, "REPLICAOF", "127.0.0.1", "1")
+    await asked(link, "REPLICAOF", "NO", "ONE")
+    while link.epoch in {"", before}:
+        await asyncio.sleep(0.01)
+    assert await asked(link, "PING") == b"PONG"
