@@ -23,6 +23,7 @@ from authz.adapters.redis_link import RedisLink
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import StoreUnavailable
 from authz.edge.admin_http import AdminServer
+from authz.edge.check_listener import CheckListener
 from authz.edge.grpc_server import GrpcServer
 from authz.service.checker import Checker, FailureModes
 from authz.service.key_admin import KeyAdmin, keep_reconciling
@@ -77,6 +78,7 @@ class Sidecar:
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
         )
         self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        self._hot = CheckListener(self._checker, settings.check_listen)
         self._grpc = GrpcServer(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(telemetry), self.readiness, settings.admin_listen)
         self._is_draining = False
@@ -95,6 +97,7 @@ class Sidecar:
         """Open the listeners and reach for the stores; health says SERVING once both were reached."""
         await self._postgres.start()
         self._link.start()
+        await self._hot.start()
         await self._grpc.start()
         self._http.start()
         loop = asyncio.get_running_loop()
@@ -103,14 +106,20 @@ class Sidecar:
             loop.create_task(self._serve_when_reached()),
             loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
         ]
-        _log.info("listening", grpc=self._settings.grpc_listen, admin=self._settings.admin_listen)
+        _log.info(
+            "listening",
+            check=self._settings.check_listen,
+            grpc=self._settings.grpc_listen,
+            admin=self._settings.admin_listen,
+        )
 
     async def drain(self) -> None:
         """Leave without a failed check: say so, go on until Envoy has noticed, finish what is under way, close."""
         self._is_draining = True
-        await self._grpc.serve_health(serving=False)
+        await self._serve_health(serving=False)
         await asyncio.sleep(self._settings.drain_delay_s)
-        await self._grpc.stop(self._settings.drain_grace_s)
+        grace_s = self._settings.drain_grace_s
+        await asyncio.gather(self._hot.stop(grace_s), self._grpc.stop(grace_s))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,6 +128,10 @@ class Sidecar:
         await self._postgres.close()
         await self._http.stop()
         _log.info("drained")
+
+    async def _serve_health(self, *, serving: bool) -> None:
+        self._hot.serve_health(serving=serving)
+        await self._grpc.serve_health(serving=serving)
 
     async def _watch_postgres(self) -> None:
         """Keep a connection warm and know whether Postgres is there: checks ask it too seldom to tell."""
@@ -132,7 +145,7 @@ class Sidecar:
     async def _serve_when_reached(self) -> None:
         await self._link.reached.wait()
         await self._postgres.reached.wait()
-        await self._grpc.serve_health(serving=True)
+        await self._serve_health(serving=True)
         _log.info("serving")
 
 

@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     degrade_window_s: Seconds = Field(300, description="In degrade: how long after its last check a key still works.")
     degrade_keys_max: int = Field(10_000, gt=0, description="In degrade: how many keys are remembered.")
     negative_ttl_s: Seconds = Field(5, description="How long Redis remembers that a key does not exist.")
-    grpc_listen: Listen = Field("127.0.0.1:9002", description="Where Envoy asks: HOST:PORT or unix:/PATH.")
+    check_listen: Listen = Field("127.0.0.1:9001", description="Where Envoy asks: HOST:PORT or unix:/PATH.")
+    grpc_listen: Listen = Field("127.0.0.1:9002", description="The same questions on grpcio: slower, complete.")
     admin_listen: Listen = Field("0.0.0.0:9090", description="Where /metrics, /healthz and /readyz answer.")
     drain_delay_s: float = Field(
         2, ge=0, description="On SIGTERM: not ready, yet serving, until Envoy's health checks have noticed."

@@ -35,11 +35,18 @@ T = TypeVar("T")
 class House:
     """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a folder that goes with them.
 
-    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars.
+    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars; with
+    `on_grpc` Envoy asks the grpcio listener instead of the check listener.
     """
 
     def __init__(
-        self, *, port: int = 0, sidecars: int = 1, env: dict[str, str] | None = None, ping_s: float = 15
+        self,
+        *,
+        port: int = 0,
+        sidecars: int = 1,
+        env: dict[str, str] | None = None,
+        ping_s: float = 15,
+        on_grpc: bool = False,
     ) -> None:
         self._down = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
@@ -51,6 +58,7 @@ class House:
             redis_url=SecretStr(self.redis.url),
             postgres_url=SecretStr(self.postgres.url),
         )
+        self.check_ports = [free_port() for _ in range(sidecars)]
         self.grpc_ports = [free_port() for _ in range(sidecars)]
         self.admin_ports = [free_port() for _ in range(sidecars)]
         self.sidecars = [self._sidecar(number, env or {}) for number in range(sidecars)]
@@ -61,7 +69,7 @@ class House:
             self.folder,
             port=port or free_port(),
             admin_port=free_port(),
-            authz_ports=self.grpc_ports,
+            authz_ports=self.grpc_ports if on_grpc else self.check_ports,
             backend_port=backend_port,
         )
         self._backend_port = backend_port
@@ -151,6 +159,7 @@ class House:
             "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
             "AUTHZ_REDIS_URL": self.redis.url,
             "AUTHZ_POSTGRES_URL": self.postgres.url,
+            "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_ports[number]}",
             "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{self.grpc_ports[number]}",
             "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self.admin_ports[number]}",
             "AUTHZ_DRAIN_DELAY_S": "0",

@@ -1,32 +1,24 @@
 """The grpc.aio server: `Authorization/Check` and `grpc.health.v1`, complete and plain.
 
-It translates and waits; deciding is the service's. A check that breaks inside answers an error: never an allow, and
-never an aborted call, which Envoy would ask again.
+The reference for the hot path's listener (`check_listener.py`), and what serves whoever does not get on with that.
 """
 
 import asyncio
 from typing import Any
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
-from authz.core.check import Decision, Deny, RequestAttributes
-from authz.core.errors import DenyReason
-from authz.edge.codec import decode, encode
+from authz.edge.checks import SERVICE, check
 from authz.service.checker import Checker
-
-SERVICE = "envoy.service.auth.v3.Authorization"
 
 _OPTIONS = [
     ("grpc.http2.max_ping_strikes", 0),  # Envoy's keepalive pings would count as abuse on a quiet connection
     ("grpc.max_receive_message_length", 1 << 20),
 ]
-
-_log = structlog.stdlib.get_logger("authz.grpc")
 
 
 class GrpcServer:
@@ -61,21 +53,11 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
     async def _check(self, request: CheckRequest, _context: Any) -> CheckResponse:  # noqa: ANN401 -- grpc has no types
-        policy = self._checker.policy
-        attributes = RequestAttributes(request_id="", method="", target="")
-        try:
-            attributes = decode(request, policy.keys.header)
-            return encode(policy, attributes, await self._decision(attributes))
-        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
-            _log.exception("check failed", request_id=attributes.request_id)
-            return encode(policy, attributes, Deny(DenyReason.INTERNAL, retry_after_s=1))
+        answered: asyncio.Future[CheckResponse] = asyncio.get_running_loop().create_future()
 
-    async def _decision(self, attributes: RequestAttributes) -> Decision:
-        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        def reply(answer: CheckResponse) -> None:
+            if not answered.done():  # Envoy may have hung up meanwhile
+                answered.set_result(answer)
 
-        def answer(decision: Decision) -> None:
-            if not decided.done():  # Envoy may have hung up meanwhile
-                decided.set_result(decision)
-
-        self._checker.check(attributes, answer)
-        return await decided
+        check(self._checker, request, reply)
+        return await answered

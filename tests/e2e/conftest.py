@@ -1,4 +1,4 @@
-"""The whole house: real Envoy, Redis, Postgres, sidecar and backend, once for all end-to-end tests."""
+"""The whole house: real Envoy, Redis, Postgres, sidecar and backend, once for each of the two listeners."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ from houses import ALL_SCOPES, ROOMY, Keys
 from authz.demo.house import House
 
 
-@pytest.fixture(scope="session")
-def house() -> Iterator[House]:
-    house = House(ping_s=0.2)
+@pytest.fixture(scope="session", params=[False, True], ids=["check-listener", "grpc-server"])
+def house(request: pytest.FixtureRequest) -> Iterator[House]:
+    house = House(ping_s=0.2, on_grpc=request.param)
     house.start()
     yield house
     house.stop()

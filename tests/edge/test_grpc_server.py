@@ -13,7 +13,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Allow, Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
-from authz.edge.grpc_server import SERVICE, GrpcServer
+from authz.edge.checks import SERVICE
+from authz.edge.grpc_server import GrpcServer
 
 ROUTE = policy().routes[0]
 

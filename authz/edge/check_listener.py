@@ -1,0 +1,157 @@
+"""The hot path's listener: checks and unary health checks on our own HTTP/2 core, a batch at a time.
+
+All calls of one read are begun before anything is written; all answers of one turn of the event loop leave in one
+write a connection. Streaming calls and health's Watch are `grpc_server.py`'s.
+"""
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from authz._pb.check_pb2 import CheckRequest, CheckResponse
+from authz.core.errors import GrpcCode
+from authz.edge.checks import SERVICE, check
+from authz.edge.h2 import Connection, Limits, Method, Request
+from authz.edge.h2.answers import Refusal
+from authz.service.checker import Checker
+
+_CHECK = Method(f"/{SERVICE}/Check")
+_HEALTH = Method("/grpc.health.v1.Health/Check")
+_METHODS = {method.path.encode(): method for method in (_CHECK, _HEALTH)}
+_LIMITS = Limits(message_bytes_max=1 << 20)
+_UNREADABLE = Refusal(GrpcCode.INTERNAL, "the request cannot be read")
+_NO_SUCH_SERVICE = Refusal(GrpcCode.NOT_FOUND, "unknown service")
+
+
+class CheckListener:
+    """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`."""
+
+    def __init__(self, checker: Checker, listen: str) -> None:
+        self.checker = checker
+        self._listen = listen
+        self._server: asyncio.Server | None = None
+        self.peers: set[_Peer] = set()
+        self.health = b""
+        self._deserted = asyncio.Event()
+        self._deserted.set()
+
+    @property
+    def port(self) -> int:
+        """Return the TCP port; 0 on a unix socket or before the start."""
+        name = self._server.sockets[0].getsockname() if self._server else ""
+        return name[1] if isinstance(name, tuple) else 0
+
+    async def start(self) -> None:
+        """Accept connections; health says NOT_SERVING until `serve_health`."""
+        self.serve_health(serving=False)
+        loop = asyncio.get_running_loop()
+        if self._listen.startswith("unix:"):
+            self._server = await loop.create_unix_server(self._peer, self._listen.removeprefix("unix:"))
+        else:
+            host, _, port = self._listen.rpartition(":")
+            self._server = await loop.create_server(self._peer, host.strip("[]"), int(port), reuse_port=True)
+
+    def serve_health(self, *, serving: bool) -> None:
+        """Tell Envoy's health checks whether to send checks here."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        self.health = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept no more connections, send GOAWAY, and close each connection once its calls are answered."""
+        if self._server is None:
+            return
+        self._server.close()
+        for peer in list(self.peers):
+            peer.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._deserted.wait()
+        for peer in list(self.peers):
+            peer.abort()
+
+    def arrived(self, peer: "_Peer") -> None:
+        """Note a connection."""
+        self.peers.add(peer)
+        self._deserted.clear()
+
+    def left(self, peer: "_Peer") -> None:
+        """Note its end."""
+        self.peers.discard(peer)
+        if not self.peers:
+            self._deserted.set()
+
+    def _peer(self) -> "_Peer":
+        return _Peer(self)
+
+
+class _Peer(asyncio.Protocol):
+    """One connection of Envoy's: reads become calls, answers become writes."""
+
+    def __init__(self, listener: CheckListener) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection(_METHODS, _LIMITS)
+        self._transport: Any = None
+        self._flushes = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._listener.arrived(self)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._connection.receive(data, self._loop.time()):
+            if isinstance(event, Request):
+                self._call(event)
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
+        self._listener.left(self)
+        self._connection.abandon()
+
+    # A peer that does not read its answers gets no further questions in.
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def drain(self) -> None:
+        self._connection.drain()
+        self._flush()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _call(self, request: Request) -> None:
+        try:
+            if request.call.method is _CHECK:
+                message = CheckRequest.FromString(request.message)
+                check(self._listener.checker, message, partial(self._reply, request.stream_id))
+                return
+            service = health_pb2.HealthCheckRequest.FromString(request.message).service
+        except DecodeError:
+            self._connection.refuse(request.stream_id, _UNREADABLE)
+            return
+        if service in {"", SERVICE}:
+            self._connection.respond(request.stream_id, self._listener.health)
+        else:
+            self._connection.refuse(request.stream_id, _NO_SUCH_SERVICE)
+
+    def _reply(self, stream_id: int, answer: CheckResponse) -> None:
+        self._connection.respond(stream_id, answer.SerializeToString())
+        if not self._flushes:
+            self._flushes = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushes = False
+        data = self._connection.take_output()
+        if data:
+            self._transport.write(data)
+        if self._connection.is_closed or self._connection.is_finished:
+            self._transport.close()

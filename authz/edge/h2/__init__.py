@@ -1,0 +1,11 @@
+"""A server's side of HTTP/2 for gRPC, as bytes in and bytes out: RFC 9113, RFC 7541 and gRPC over HTTP/2.
+
+No sockets and no event loop: the listener owns those, so that every line here is tested without either.
+"""
+
+from authz.edge.h2.call import Call, Method
+from authz.edge.h2.connection import Connection
+from authz.edge.h2.limits import Limits
+from authz.edge.h2.streams import Cancelled, Ended, Event, Request
+
+__all__ = ["Call", "Cancelled", "Connection", "Ended", "Event", "Limits", "Method", "Request"]

@@ -1,0 +1,95 @@
+"""The bytes of a gRPC answer, with everything that never changes built once.
+
+When a frame may leave is `outflow.py`. No block here touches the peer's dynamic table, so blocks can be constants.
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+from urllib.parse import quote
+
+from authz.core.errors import GrpcCode
+from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
+
+_LONG = 0x7F  # the length of a string that goes on in a second byte
+_TEXT_CHARS_MAX = 1_024  # percent-encoded, twelve bytes a character, this still fits one frame
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+_GRPC_PREFIX = Struct(">BI")  # compressed or not, message length
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that ends without a message: a gRPC status with a text for the caller, or a bare HTTP status."""
+
+    status: int | None = None
+    text: str = ""
+    http: int = 200
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+
+
+UNCOMPRESSED_ONLY = Refusal(
+    GrpcCode.UNIMPLEMENTED, "compression is not supported", fields=((b"grpc-accept-encoding", b"identity"),)
+)
+
+
+def _string(text: bytes) -> bytes:
+    # RFC 7541 sections 5.1 and 5.2, without Huffman: constants gain nothing by it.
+    if len(text) < _LONG:
+        return bytes([len(text)]) + text
+    rest, size = len(text) - _LONG, b"\x7f"
+    while rest > _LONG:
+        size += bytes([rest & _LONG | 0x80])
+        rest >>= 7
+    return size + bytes([rest]) + text
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + _string(name) + _string(value)
+
+
+_STATUS_200 = b"\x88"  # static table, entry 8
+_STATUS = b"\x08"  # a value of its own for the name of entry 8
+_CONTENT_TYPE = b"\x0f\x10" + _string(b"application/grpc")  # the name of entry 31
+TABLE_SIZE_0 = b"\x20"
+ANSWER_BLOCK = _STATUS_200 + _CONTENT_TYPE
+_TRAILERS_BLOCK = _field(b"grpc-status", b"0")
+
+_ANSWER_HEAD = frame(HEADERS, END_HEADERS, 0, ANSWER_BLOCK)[:5]  # up to the stream id
+_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, _TRAILERS_BLOCK)[:5]
+_OPENING = Struct(f">5sI{len(ANSWER_BLOCK)}sIBIBI").pack
+_CLOSING = Struct(f">5sI{len(_TRAILERS_BLOCK)}s").pack
+
+
+def whole_answer(stream_id: int, message: bytes) -> bytes:
+    """Build a complete answer, for a message that fits one frame and the peer's windows."""
+    size = len(message)
+    return (
+        _OPENING(_ANSWER_HEAD, stream_id, ANSWER_BLOCK, size + 5 << 8 | DATA, 0, stream_id, 0, size)
+        + message
+        + _CLOSING(_TRAILERS_HEAD, stream_id, _TRAILERS_BLOCK)
+    )
+
+
+def trailers(stream_id: int) -> bytes:
+    """Build the frame that ends an answer with status OK."""
+    return _CLOSING(_TRAILERS_HEAD, stream_id, _TRAILERS_BLOCK)
+
+
+def data_head(stream_id: int, size: int) -> bytes:
+    """Build the head of a DATA frame of `size` bytes."""
+    return FRAME_HEAD.pack(size << 8 | DATA, 0, stream_id)
+
+
+def framed(message: bytes) -> bytes:
+    """Put gRPC's prefix before a message."""
+    return _GRPC_PREFIX.pack(0, len(message)) + message
+
+
+def refusal_block(refusal: Refusal) -> bytes:
+    """Build the header block of an answer that is over with its headers."""
+    block = _STATUS_200 if refusal.http == 200 else _STATUS + _string(str(refusal.http).encode())  # noqa: PLR2004 -- OK
+    if refusal.status is not None:
+        text = quote(refusal.text[:_TEXT_CHARS_MAX], safe=_PRINTABLE).encode()
+        block += (
+            _CONTENT_TYPE + _field(b"grpc-status", str(int(refusal.status)).encode()) + _field(b"grpc-message", text)
+        )
+    return block + b"".join(_field(*field) for field in refusal.fields)

@@ -1,0 +1,152 @@
+"""What the header fields of a gRPC request say: which method, how long the caller waits, what must be refused.
+
+How fields travel is `blocks.py`. RFC 9113 section 8 decides what is malformed, the gRPC protocol what is refused
+(https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from hpack import Decoder, HPACKError
+
+from authz.core.errors import GrpcCode
+from authz.edge.h2.answers import UNCOMPRESSED_ONLY, Refusal
+from authz.edge.h2.wire import ErrorCode, StreamFault
+
+Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+TRACE = b"traceparent"
+# Every field whose value is read. The value of any other may change without changing the call.
+READ = frozenset(
+    {b":method", b":scheme", b":path", b":authority", b"host", b"te", b"content-type", b"content-length"}
+    | {b"grpc-timeout", b"grpc-encoding"}
+)
+_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
+# RFC 9113 section 8.2.2: these speak about an HTTP/1.1 connection.
+_FORBIDDEN = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
+_CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?( *;.*)?")
+_CONTENT_LENGTH = re.compile(rb"[0-9]{1,15}")
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_SHORT = 127  # a string up to this length has a length of one byte (RFC 7541 section 5.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A gRPC method that is served: its path `/package.Service/Method`, and whether its caller streams messages."""
+
+    path: str
+    client_streaming: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """What the headers of one request say.
+
+    `method` is None only where there is a `refusal`. `timeout_s` counts from the headers' arrival; None where the
+    caller waits for ever. Not frozen: with tracing one is made for every request, and a frozen one takes thrice as
+    long to make.
+    """
+
+    method: Method | None
+    timeout_s: float | None = None
+    trace: bytes = b""
+    content_length: int | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether the body is one message and nothing else needs watching: the ordinary unary call."""
+        return (
+            self.refusal is None
+            and self.content_length is None
+            and self.method is not None
+            and not self.method.client_streaming
+        )
+
+    @property
+    def traceparent(self) -> str:
+        """The caller's W3C trace context, decoded only here because few are ever read; empty where there is none."""
+        if not self.trace:
+            return ""
+        try:
+            ((_, value),) = Decoder().decode(b"\0\1t" + self.trace, raw=True)
+        except HPACKError:
+            return ""
+        return bytes(value).decode("ascii", "replace")
+
+
+def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
+    """Read a request's fields; raises `StreamFault` where they are malformed (RFC 9113 section 8.1.1)."""
+    found = _collect(fields)
+    if not (found.get(b":method") and found.get(b":scheme") and found.get(b":path")):
+        raise _malformed("a pseudo-header is missing")
+    authority = found.get(b":authority")
+    if authority is not None and found.get(b"host", authority) != authority:
+        raise _malformed("host contradicts :authority")
+    if found.get(b"te", b"trailers") != b"trailers":
+        raise _malformed("te must be trailers")
+    length = found.get(b"content-length")
+    if length is not None and not _CONTENT_LENGTH.fullmatch(length):
+        raise _malformed("content-length is no length")
+    timeout = _TIMEOUT.fullmatch(found.get(b"grpc-timeout", b""))
+    trace = found.get(TRACE, b"")
+    return Call(
+        method=methods.get(found[b":path"]),
+        timeout_s=int(timeout[1]) * _UNIT_S[timeout[2]] if timeout else None,
+        trace=bytes([len(trace)]) + trace if 0 < len(trace) < _SHORT else b"",
+        content_length=None if length is None else int(length),
+        refusal=_refusal(found, methods),
+    )
+
+
+def verify_trailers(fields: Fields) -> None:
+    """Raise `StreamFault` where a request's trailers are malformed."""
+    for name, value in fields:
+        if name.startswith(b":"):
+            raise _malformed("a pseudo-header among trailers")
+        _verify(name, value)
+
+
+def _collect(fields: Fields) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    is_regular = False
+    for name, value in fields:
+        if not name.startswith(b":"):
+            is_regular = True
+        elif is_regular or name not in _PSEUDO:
+            raise _malformed("a pseudo-header that is unknown or late")
+        _verify(name, value)
+        if name in found and name in READ:
+            raise _malformed("a field that may come once came twice")
+        found[name] = value
+    return found
+
+
+def _verify(name: bytes, value: bytes) -> None:
+    if not _NAME.fullmatch(name) or name in _FORBIDDEN:
+        raise _malformed("a field name that is not permitted")
+    if not _VALUE.fullmatch(value):
+        raise _malformed("a field value that is not permitted")
+
+
+def _refusal(found: dict[bytes, bytes], methods: Mapping[bytes, Method]) -> Refusal | None:
+    if found[b":method"] != b"POST":
+        return Refusal(http=405)
+    if not _CONTENT_TYPE.fullmatch(found.get(b"content-type", b"")):
+        return Refusal(http=415)
+    if found.get(b"grpc-encoding", b"identity") != b"identity":
+        return UNCOMPRESSED_ONLY
+    if found[b":path"] not in methods:
+        return Refusal(GrpcCode.UNIMPLEMENTED, "unknown method")
+    if not _TIMEOUT.fullmatch(found.get(b"grpc-timeout", b"0n")):
+        return Refusal(GrpcCode.INTERNAL, "grpc-timeout is not a timeout")
+    return None
+
+
+def _malformed(text: str) -> StreamFault:
+    return StreamFault(ErrorCode.PROTOCOL_ERROR, text)

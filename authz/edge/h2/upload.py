@@ -1,0 +1,98 @@
+"""A request body that takes more than one frame, or holds more than one message: gRPC's framing and its limits.
+
+The ordinary request, one message in one frame, never comes here.
+"""
+
+from authz.core.errors import GrpcCode
+from authz.edge.h2.answers import UNCOMPRESSED_ONLY, Refusal
+from authz.edge.h2.call import Call
+from authz.edge.h2.wire import ErrorCode, StreamFault
+
+_PREFIX_BYTES = 5
+_TRUNCATED = Refusal(GrpcCode.INTERNAL, "the request ended within a message")
+_TOO_LARGE = Refusal(GrpcCode.RESOURCE_EXHAUSTED, "message too large")
+_NOT_ONE = Refusal(GrpcCode.UNIMPLEMENTED, "the method takes exactly one message")
+
+
+class Upload:
+    """The body of one open request.
+
+    `window_bytes` is what the peer may still send on the stream. `is_answered` marks a call answered before its end,
+    whose remaining messages nobody wants.
+    """
+
+    __slots__ = ("_buffer", "_message_bytes_max", "_received_bytes", "call", "is_answered", "window_bytes")
+
+    def __init__(self, call: Call, message_bytes_max: int, window_bytes: int) -> None:
+        self.call = call
+        self.window_bytes = window_bytes
+        self.is_answered = False
+        self._buffer = bytearray()
+        self._received_bytes = 0
+        self._message_bytes_max = message_bytes_max
+
+    @property
+    def is_streaming(self) -> bool:
+        """Tell whether each message is delivered as it completes."""
+        return self.call.method is not None and self.call.method.client_streaming
+
+    @property
+    def held_bytes(self) -> int:
+        """Count the bytes kept in memory."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes] | Refusal:
+        """Take in some of the body; return the messages a streaming call has completed, or why it must end.
+
+        Raises `StreamFault` where the body outgrows its content-length.
+        """
+        self._received_bytes += len(data)
+        if self.call.content_length is not None and self._received_bytes > self.call.content_length:
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "more data than content-length")
+        self._buffer += data
+        return self._streamed() if self.is_streaming else self._single()
+
+    def finish(self) -> bytes | Refusal | None:
+        """Take note of the end; return a unary call's message, None for a streaming call.
+
+        Raises `StreamFault` where the body falls short of its content-length.
+        """
+        if self.call.content_length not in (None, self._received_bytes):
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "less data than content-length")
+        if self.is_streaming:
+            return _TRUNCATED if self._buffer else None
+        if not self._buffer:
+            return _NOT_ONE
+        if len(self._buffer) < _PREFIX_BYTES or len(self._buffer) != _PREFIX_BYTES + self._length(0):
+            return _TRUNCATED
+        return bytes(self._buffer[_PREFIX_BYTES:])
+
+    def _single(self) -> list[bytes] | Refusal:
+        refusal = self._fault(0)
+        if refusal is None and len(self._buffer) > _PREFIX_BYTES + self._length(0):
+            return _NOT_ONE
+        return refusal or []
+
+    def _streamed(self) -> list[bytes] | Refusal:
+        messages = []
+        start = 0
+        while True:
+            refusal = self._fault(start)
+            if refusal is not None:
+                return refusal
+            stop = start + _PREFIX_BYTES + self._length(start)
+            if stop > len(self._buffer) or start + _PREFIX_BYTES > len(self._buffer):
+                break
+            messages.append(bytes(self._buffer[start + _PREFIX_BYTES : stop]))
+            start = stop
+        del self._buffer[:start]
+        return messages
+
+    def _fault(self, start: int) -> Refusal | None:
+        if start < len(self._buffer) and self._buffer[start]:
+            return UNCOMPRESSED_ONLY
+        return _TOO_LARGE if self._length(start) > self._message_bytes_max else None
+
+    def _length(self, start: int) -> int:
+        # A prefix still incomplete gives too small a number, which no check below mistakes for the whole.
+        return int.from_bytes(self._buffer[start + 1 : start + _PREFIX_BYTES])

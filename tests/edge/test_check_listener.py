@@ -1,0 +1,219 @@
+"""The hot path's listener over real sockets: grpcio as the peer; answers late, out of order, or never wanted."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from builders import policy
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from authz._pb.check_pb2 import CheckRequest, CheckResponse
+from authz.core.check import Allow, Decision, Deny, Principal, RequestAttributes
+from authz.core.errors import DenyReason
+from authz.edge.check_listener import CheckListener
+from authz.edge.checks import SERVICE
+
+ROUTE = policy().routes[0]
+
+
+class LateChecker:
+    """Allows every check after a while of its own, in the name of the target it asks for."""
+
+    policy = policy()
+
+    def __init__(self) -> None:
+        self.delay_s: Callable[[], float] = lambda: 0
+        self.failure: Exception | None = None
+
+    def check(self, attributes: RequestAttributes, answer: Callable[[Decision], None]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        decision = Allow(ROUTE, Principal(attributes.target, "key_1", frozenset()))
+        if delay_s := self.delay_s():
+            asyncio.get_running_loop().call_later(delay_s, answer, decision)
+        else:
+            answer(decision)
+
+
+@pytest.fixture
+def checker() -> LateChecker:
+    return LateChecker()
+
+
+@pytest.fixture
+async def listener(checker: LateChecker) -> AsyncIterator[CheckListener]:
+    listener = CheckListener(checker, "127.0.0.1:0")  # type: ignore[arg-type]  # all that the listener asks of a checker
+    await listener.start()
+    listener.serve_health(serving=True)
+    yield listener
+    await listener.stop(0)
+
+
+@pytest.fixture
+async def channel(listener: CheckListener) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
+        yield channel
+
+
+def check(channel: grpc.aio.Channel) -> Any:  # noqa: ANN401 -- grpc has no types
+    return channel.unary_unary(
+        f"/{SERVICE}/Check",
+        request_serializer=CheckRequest.SerializeToString,
+        response_deserializer=CheckResponse.FromString,
+    )
+
+
+def asking(target: str) -> CheckRequest:
+    request = CheckRequest()
+    request.attributes.request.http.path = target
+    return request
+
+
+def account(answer: CheckResponse) -> str:
+    return answer.ok_response.headers[0].header.value
+
+
+async def test_a_check_is_answered_again_and_again(channel: grpc.aio.Channel) -> None:
+    for number in range(50):
+        assert account(await check(channel)(asking(f"/{number}"))) == f"/{number}"
+
+
+async def test_each_answer_reaches_its_own_call(channel: grpc.aio.Channel, checker: LateChecker) -> None:
+    chance = random.Random(3)  # noqa: S311 -- a test's delays
+    checker.delay_s = lambda: chance.choice([0, 0.001, 0.01, 0.03])
+    for _ in range(8):
+        calls = [check(channel)(asking(f"/{number}")) for number in range(256)]
+        for call in chance.sample(calls, 40):
+            call.cancel()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for number, answer in enumerate(answers):
+            if not isinstance(answer, BaseException):
+                assert account(answer) == f"/{number}"
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        assert len(failures) <= 40
+        assert all(isinstance(failure, asyncio.CancelledError) for failure in failures)
+
+
+async def test_a_check_that_breaks_is_an_error_and_no_allow(channel: grpc.aio.Channel, checker: LateChecker) -> None:
+    checker.failure = RuntimeError("broken")
+    answer = await check(channel)(asking("/"))
+    assert answer.status.code == 14
+    assert answer.error_response.status.code == 503
+    assert "broken" not in str(answer)
+
+
+async def test_an_answer_that_cannot_be_written_is_an_error(
+    channel: grpc.aio.Channel, checker: LateChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denial = Deny(DenyReason.BARRED)
+    monkeypatch.setattr(checker, "check", lambda _attributes, answer: answer(None if denial else denial))
+    answer = await check(channel)(asking("/"))
+    assert answer.status.code != 0
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "code"),
+    [
+        (f"/{SERVICE}/Check", b"\xff\xff", grpc.StatusCode.INTERNAL),
+        (f"/{SERVICE}/Other", b"", grpc.StatusCode.UNIMPLEMENTED),
+        ("/grpc.health.v1.Health/Check", b"\xff\xff", grpc.StatusCode.INTERNAL),
+        ("/grpc.health.v1.Health/Check", b"\x0a\x01x", grpc.StatusCode.NOT_FOUND),
+    ],
+)
+async def test_what_is_not_served_has_a_status(
+    channel: grpc.aio.Channel, method: str, message: bytes, code: grpc.StatusCode
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await channel.unary_unary(method)(message)
+    assert raised.value.code() == code
+
+
+async def test_compression_is_refused(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await check(channel)(asking("/" + "a" * 5000), compression=grpc.Compression.Gzip)
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_large_request_arrives_whole_and_a_huge_one_is_refused(channel: grpc.aio.Channel) -> None:
+    target = "/" + "a" * 200_000
+    assert account(await check(channel)(asking(target))) == target
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await check(channel)(asking("/" + "a" * (1 << 20)))
+    assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_health_follows_what_it_is_told(listener: CheckListener, channel: grpc.aio.Channel) -> None:
+    ask = HealthStub(channel).Check
+    for serving, expected in ((True, 1), (False, 2)):
+        listener.serve_health(serving=serving)
+        for service in ("", SERVICE):
+            assert (await ask(health_pb2.HealthCheckRequest(service=service))).status == expected
+
+
+async def test_a_stop_lets_calls_under_way_finish(
+    listener: CheckListener, channel: grpc.aio.Channel, checker: LateChecker
+) -> None:
+    await check(channel)(asking("/"))
+    checker.delay_s = lambda: 0.1
+    calls = [asyncio.ensure_future(check(channel)(asking(f"/{number}"))) for number in range(20)]
+    await asyncio.sleep(0.05)
+    await listener.stop(5)
+    assert [account(await call) for call in calls] == [f"/{number}" for number in range(20)]
+    assert listener.peers == set()
+
+
+async def test_a_stop_waits_no_longer_than_its_grace(
+    listener: CheckListener, channel: grpc.aio.Channel, checker: LateChecker
+) -> None:
+    checker.delay_s = lambda: 60
+    call = asyncio.ensure_future(check(channel)(asking("/")))
+    while not listener.peers:
+        await asyncio.sleep(0.01)
+    await listener.stop(0.05)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+
+
+async def test_a_peer_that_speaks_no_http_2_is_shown_out(listener: CheckListener) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert b"not HTTP/2" in await reader.read()
+    writer.close()
+
+
+async def test_a_peer_that_does_not_read_is_asked_no_more(listener: CheckListener, checker: LateChecker) -> None:
+    (peer,) = [listener._peer()]  # noqa: SLF001 -- the protocol alone, on a transport that counts
+    paused: list[str] = []
+
+    class Transport:
+        def write(self, data: bytes) -> None:
+            assert data
+
+        def pause_reading(self) -> None:
+            paused.append("paused")
+
+        def resume_reading(self) -> None:
+            paused.append("resumed")
+
+    peer.connection_made(Transport())  # type: ignore[arg-type]  # what a peer asks of a transport
+    peer.pause_writing()
+    peer.resume_writing()
+    assert paused == ["paused", "resumed"]
+    peer.connection_lost(None)
+    assert checker.failure is None
+
+
+async def test_a_unix_socket_serves_too(checker: LateChecker, scratch: Path) -> None:
+    listener = CheckListener(checker, f"unix:{scratch}/check.sock")  # type: ignore[arg-type]  # as above
+    assert listener.port == 0
+    await listener.stop(0)
+    await listener.start()
+    assert listener.port == 0
+    async with grpc.aio.insecure_channel(f"unix:{scratch}/check.sock") as channel:
+        assert account(await check(channel)(asking("/unix"))) == "/unix"
+    await listener.stop(1)
