@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover lock protos
+.PHONY: help install demo test check lint type cover bench lock protos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ type: install ## static types
 cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/core
 	$(BIN)/python -m pytest -m "not timed" --cov --cov-report=term --timeout=60
 	$(BIN)/python -m coverage report --include='authz/core/*' --fail-under=100
+
+bench: install ## what a check costs, as ratios inside one run: build/bench/report.md
+	$(BIN)/python tests/bench/bench.py
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv

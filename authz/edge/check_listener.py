@@ -12,9 +12,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from authz._pb.check_pb2 import CheckRequest, CheckResponse
+from authz._pb.check_pb2 import CheckRequest
 from authz.core.errors import GrpcCode
-from authz.edge.checks import SERVICE, check
+from authz.edge.checks import SERVICE, Checks
 from authz.edge.h2 import Connection, Limits, Method, Request
 from authz.edge.h2.answers import Refusal
 from authz.service.checker import Checker
@@ -31,7 +31,7 @@ class CheckListener:
     """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`."""
 
     def __init__(self, checker: Checker, listen: str) -> None:
-        self.checker = checker
+        self.checks = Checks(checker)
         self._listen = listen
         self._server: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
@@ -131,7 +131,7 @@ class _Peer(asyncio.Protocol):
         try:
             if request.call.method is _CHECK:
                 message = CheckRequest.FromString(request.message)
-                check(self._listener.checker, message, partial(self._reply, request.stream_id))
+                self._listener.checks.check(message, partial(self._reply, request.stream_id))
                 return
             service = health_pb2.HealthCheckRequest.FromString(request.message).service
         except DecodeError:
@@ -142,8 +142,8 @@ class _Peer(asyncio.Protocol):
         else:
             self._connection.refuse(request.stream_id, _NO_SUCH_SERVICE)
 
-    def _reply(self, stream_id: int, answer: CheckResponse) -> None:
-        self._connection.respond(stream_id, answer.SerializeToString())
+    def _reply(self, stream_id: int, answer: bytes) -> None:
+        self._connection.respond(stream_id, answer)
         if not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._flush)

@@ -9,41 +9,51 @@ from functools import partial
 
 import structlog
 
-from authz._pb.check_pb2 import CheckRequest, CheckResponse
+from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
-from authz.core.policy import Policy
-from authz.edge.codec import decode, encode
+from authz.edge.answers import Answers
+from authz.edge.codec import decode
 from authz.service.checker import Checker
 
 SERVICE = "envoy.service.auth.v3.Authorization"
+
+Reply = Callable[[bytes], None]
+"""Called exactly once, with a CheckResponse as bytes."""
 
 _log = structlog.stdlib.get_logger("authz.check")
 _UNREAD = RequestAttributes(request_id="", method="", target="")
 
 
-def check(checker: Checker, request: CheckRequest, reply: Callable[[CheckResponse], None]) -> None:
-    """Decide one request; `reply` is called exactly once, before or after this returns."""
-    policy = checker.policy
-    attributes = _UNREAD
-    try:
-        attributes = decode(request, policy.keys.header)
-        checker.check(attributes, partial(_answer, policy, attributes, reply))
-    except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
-        _fail(policy, attributes, reply)
+class Checks:
+    """Answers the checks of one checker."""
+
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+        self._answers = Answers(checker.policy)
+
+    def check(self, request: CheckRequest, reply: Reply) -> None:
+        """Decide one request; `reply` is called before or after this returns."""
+        answers = self._answers
+        if answers.policy is not self._checker.policy:
+            answers = self._answers = Answers(self._checker.policy)
+        attributes = _UNREAD
+        try:
+            attributes = decode(request, answers.policy.keys.header)
+            self._checker.check(attributes, partial(_answer, answers, attributes, reply))
+        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
+            _fail(answers, attributes, reply)
 
 
-def _answer(
-    policy: Policy, attributes: RequestAttributes, reply: Callable[[CheckResponse], None], decision: Decision
-) -> None:
+def _answer(answers: Answers, attributes: RequestAttributes, reply: Reply, decision: Decision) -> None:
     try:
-        answer = encode(policy, attributes, decision)
+        answer = answers.write(attributes, decision)
     except Exception:  # noqa: BLE001 -- as above
-        _fail(policy, attributes, reply)
+        _fail(answers, attributes, reply)
     else:
         reply(answer)
 
 
-def _fail(policy: Policy, attributes: RequestAttributes, reply: Callable[[CheckResponse], None]) -> None:
+def _fail(answers: Answers, attributes: RequestAttributes, reply: Reply) -> None:
     _log.exception("check failed", request_id=attributes.request_id)
-    reply(encode(policy, attributes, Deny(DenyReason.INTERNAL, retry_after_s=1)))
+    reply(answers.write(attributes, Deny(DenyReason.INTERNAL, retry_after_s=1)))

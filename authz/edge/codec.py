@@ -14,7 +14,7 @@ from authz._pb.base_pb2 import HeaderValue, HeaderValueOption
 from authz._pb.check_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
-from authz.core.check import Allow, Bucket, Decision, Deny, RequestAttributes
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
 from authz.core.limits import full_after_s
 from authz.core.policy import Policy, RateHeaders
@@ -78,19 +78,13 @@ def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) ->
 
 
 def _permission(policy: Policy, allow: Allow) -> CheckResponse:
-    identity: Headers = []
-    if allow.principal is not None:
-        identity = [
-            ("x-authz-account-id", allow.principal.account_id),
-            ("x-authz-key-id", allow.principal.key_id),
-            ("x-authz-scopes", " ".join(sorted(allow.principal.scopes))),
-        ]
+    identity = [] if allow.principal is None else identity_headers(allow.principal)
     return CheckResponse(
         status=Status(code=0),
         ok_response=OkHttpResponse(
-            headers=_options(identity),
+            headers=options(identity),
             headers_to_remove=[policy.keys.header],
-            response_headers_to_add=_options(_rate_headers(policy.rate_headers, allow.bucket)),
+            response_headers_to_add=options(rate_headers(policy.rate_headers, allow.bucket)),
         ),
         dynamic_metadata=_metadata(allow),
     )
@@ -109,10 +103,8 @@ def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> Check
         headers.append(("www-authenticate", f'ApiKey realm="{policy.api}"'))
     if deny.retry_after_s is not None:
         headers.append(("retry-after", str(deny.retry_after_s)))
-    headers += _rate_headers(policy.rate_headers, deny.bucket)
-    http = DeniedHttpResponse(
-        status=HttpStatus(code=StatusCode.Name(denial.http)), headers=_options(headers), body=body
-    )
+    headers += rate_headers(policy.rate_headers, deny.bucket)
+    http = DeniedHttpResponse(status=HttpStatus(code=StatusCode.Name(denial.http)), headers=options(headers), body=body)
     status, metadata = Status(code=denial.code, message=denial.line), _metadata(deny)
     # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
     if deny.reason in _UNANSWERED:
@@ -137,7 +129,16 @@ def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Den
     return "application/json", json.dumps(body, separators=(",", ":"))
 
 
-def _rate_headers(families: RateHeaders, bucket: Bucket | None) -> Headers:
+def identity_headers(principal: Principal) -> Headers:
+    """Write who calls, for the backend."""
+    return [
+        ("x-authz-account-id", principal.account_id),
+        ("x-authz-key-id", principal.key_id),
+        ("x-authz-scopes", " ".join(sorted(principal.scopes))),
+    ]
+
+
+def rate_headers(families: RateHeaders, bucket: Bucket | None) -> Headers:
     """Write the bucket's state: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family."""
     if bucket is None:
         return []
@@ -155,7 +156,8 @@ def _rate_headers(families: RateHeaders, bucket: Bucket | None) -> Headers:
     return headers
 
 
-def _options(headers: Headers) -> list[HeaderValueOption]:
+def options(headers: Headers) -> list[HeaderValueOption]:
+    """Make header options that replace whatever is there."""
     return [
         HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
         for name, value in headers

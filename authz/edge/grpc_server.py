@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from authz._pb.check_pb2 import CheckRequest, CheckResponse
-from authz.edge.checks import SERVICE, check
+from authz._pb.check_pb2 import CheckRequest
+from authz.edge.checks import SERVICE, Checks
 from authz.service.checker import Checker
 
 _OPTIONS = [
@@ -25,13 +25,12 @@ class GrpcServer:
     """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`."""
 
     def __init__(self, checker: Checker, listen: str) -> None:
-        self._checker = checker
+        self._checks = Checks(checker)
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
         check = grpc.unary_unary_rpc_method_handler(
             self._check,
             request_deserializer=CheckRequest.FromString,
-            response_serializer=CheckResponse.SerializeToString,
         )
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Check": check})])
         add_HealthServicer_to_server(self._health, self._server)
@@ -52,12 +51,12 @@ class GrpcServer:
         """Refuse new calls (GOAWAY) and let those under way finish."""
         await self._server.stop(grace_s)
 
-    async def _check(self, request: CheckRequest, _context: Any) -> CheckResponse:  # noqa: ANN401 -- grpc has no types
-        answered: asyncio.Future[CheckResponse] = asyncio.get_running_loop().create_future()
+    async def _check(self, request: CheckRequest, _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def reply(answer: CheckResponse) -> None:
+        def reply(answer: bytes) -> None:
             if not answered.done():  # Envoy may have hung up meanwhile
                 answered.set_result(answer)
 
-        check(self._checker, request, reply)
+        self._checks.check(request, reply)
         return await answered

@@ -1,0 +1,39 @@
+"""A listener that allows everything without looking: the floor under every check, on the same HTTP/2 core."""
+
+import argparse
+import asyncio
+from collections.abc import Callable
+
+import uvloop
+
+from authz.adapters.policy_file import load_policy
+from authz.core.check import Allow, Decision, RequestAttributes
+from authz.demo.servers import shipped
+from authz.edge.check_listener import CheckListener
+from authz.edge.checks import Checks
+
+POLICY = load_policy(shipped("policies/truetick.yaml"))
+ALLOW = Allow(POLICY.routes[0])
+
+
+class ConstantChecker:
+    policy = POLICY
+
+    def check(self, _attributes: RequestAttributes, answer: Callable[[Decision], None]) -> None:
+        answer(ALLOW)
+
+
+async def main(port: int) -> None:
+    listener = CheckListener(ConstantChecker(), f"127.0.0.1:{port}")  # type: ignore[arg-type]  # all that is asked of it
+    await listener.start()
+    listener.serve_health(serving=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    # Nothing is read and nothing is built: one answer, made once.
+    answer = bytes.fromhex("1a00")
+    Checks.check = lambda _checks, _request, reply: reply(answer)  # type: ignore[method-assign,assignment]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    uvloop.run(main(parser.parse_args().port))

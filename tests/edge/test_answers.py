@@ -1,0 +1,56 @@
+"""Answers put together from pieces are byte for byte what protobuf writes for the same values."""
+
+from builders import KEY, LIMIT, ROUTES, policy, request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal
+from authz.core.errors import DenyReason
+from authz.core.limits import Limit
+from authz.core.policy import RateHeaders
+from authz.edge import answers as answers_module
+from authz.edge.answers import Answers
+from authz.edge.codec import encode
+
+POLICIES = [
+    policy(rate_headers=RateHeaders(ietf=ietf, legacy=legacy)) for ietf in (True, False) for legacy in (True, False)
+]
+ANSWERS = [Answers(each) for each in POLICIES]
+
+NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200)
+PRINCIPALS = st.builds(Principal, NAMES, NAMES, st.frozensets(NAMES, max_size=9))
+LIMITS = st.builds(Limit, st.integers(1, 10**6), st.floats(0.001, 10**4))
+BUCKETS = st.builds(Bucket, LIMITS, st.floats(0, 10**6)) | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
+REASONS = st.sampled_from(DenyReason)
+ALLOWS = st.builds(Allow, st.sampled_from(ROUTES), st.none() | PRINCIPALS, st.none() | BUCKETS, st.none() | REASONS)
+DENIES = st.builds(
+    Deny,
+    REASONS,
+    st.none() | st.sampled_from(ROUTES),
+    st.none() | PRINCIPALS,
+    st.none() | BUCKETS,
+    st.sampled_from([(), ("GET",), ("GET", "POST")]),
+    st.none() | st.integers(1, 99),
+    st.sampled_from(["", "detail"]),
+)
+
+
+@given(st.integers(0, 3), ALLOWS | DENIES, st.booleans())
+def test_every_answer_is_what_protobuf_writes(which: int, decision: Decision, is_grpc: bool) -> None:  # noqa: FBT001
+    attributes = request("GET", "/v1/servers", KEY, is_grpc=is_grpc)
+    expected = encode(POLICIES[which], attributes, decision).SerializeToString(deterministic=True)
+    for _ in range(2):  # the second time from the pieces kept
+        assert ANSWERS[which].write(attributes, decision) == expected
+
+
+def test_what_is_kept_is_bounded() -> None:
+    before, answers_module.PIECES_MAX = answers_module.PIECES_MAX, 10
+    try:
+        answers = Answers(POLICIES[0])
+        for number in range(50):
+            principal = Principal(f"acct_{number}", f"key_{number}", frozenset())
+            answers.write(request(), Allow(ROUTES[0], principal, Bucket(LIMIT, number)))
+            answers.write(request(), Deny(DenyReason.KEY_MISSING, retry_after_s=number))
+        assert all(len(pieces) <= 10 for pieces in (answers._callers, answers._rates, answers._refusals))  # noqa: SLF001 -- what is bounded
+    finally:
+        answers_module.PIECES_MAX = before
