@@ -31,6 +31,14 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of a test's own, outside of pytest's, whose permissions every other run of pytest sets anew."""
+    folder = Path(tempfile.mkdtemp(prefix="authz-test-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def redis_url(scratch: Path) -> Iterator[str]:
     if docker_answers():

@@ -5,6 +5,7 @@ What they are configured to do is the caller's business. Each is stopped by its 
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 _STOP_S = 5.0
 _START_S = 20.0
 _POLL_S = 0.01
+_PORTS = range(12_000, 32_000)
 
 
 class ServerFailed(Exception):  # noqa: N818 -- named for what happened
@@ -25,10 +27,18 @@ class ServerFailed(Exception):  # noqa: N818 -- named for what happened
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port on loopback that nothing uses at this moment.
+
+    It is below those that the system gives to outgoing connections, one of which could take it before it is used.
+    """
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 -- not a secret
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def accepts(port: int) -> bool:
@@ -165,7 +175,9 @@ class PostgresServer(Server):
         if not (self._folder / "data").exists():
             initdb = [str(self._programs / "bin" / "initdb"), "-D", str(self._folder / "data"), "-U", "postgres"]
             options = ["--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync"]
-            subprocess.run([*initdb, *options], check=True, capture_output=True, **_as_user(self._user))  # noqa: S603 -- ours
+            made = subprocess.run([*initdb, *options], check=False, capture_output=True, **_as_user(self._user))  # noqa: S603 -- ours
+            if made.returncode:
+                raise ServerFailed(f"initdb failed: {made.stderr.decode(errors='replace').strip()}")
         super().start(is_ready or self._answers)
 
     def _answers(self) -> bool:

@@ -67,8 +67,8 @@ async def test_a_database_that_does_not_exist_is_no_matter_of_waiting(postgres_u
     await postgres.close()
 
 
-async def test_a_hang_is_an_error_within_the_deadline_and_heals(tmp_path_factory: pytest.TempPathFactory) -> None:
-    server = PostgresServer(tmp_path_factory.mktemp("pg"))
+async def test_a_hang_is_an_error_within_the_deadline_and_heals(folder: Path) -> None:
+    server = PostgresServer(folder)
     server.start()
     postgres = Postgres(server.url, deadline_s=0.1, pool_max=2)
     await postgres.start()

@@ -22,11 +22,10 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_demo_answers_and_stops_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
-    ready = tmp_path / "ready.json"
+def test_the_demo_answers_and_stops_without_a_trace(folder: Path, number: signal.Signals) -> None:
+    ready = folder / "ready.json"
     command = [sys.executable, "-m", "authz", "demo", "--port", "0", "--ready-file", str(ready)]
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    tmp_path.chmod(0o755)
+    environment = os.environ | {"TMPDIR": str(folder)}
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     while not ready.exists():
         assert demo.poll() is None
@@ -42,33 +41,33 @@ def test_the_demo_answers_and_stops_without_a_trace(tmp_path: Path, number: sign
     assert demo.returncode == 0
     assert f"curl -i -H 'x-api-key: {where['api_key']}' {where['envoy']}/v1/servers" in out
     assert not any(is_running(pid) for pid in where["pids"].values())
-    assert list(tmp_path.iterdir()) == [ready]
+    assert list(folder.iterdir()) == [ready]
 
 
-def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_a_start_that_fails_half_way_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     house = House(env={"AUTHZ_POLICY_FILE": "/none.yaml"})
     with pytest.raises(ServerFailed, match="authz ended"):
         house.start()
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
     assert set(house.pids.values()) == {0}
 
 
-def test_a_server_that_ends_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    server = Server("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], tmp_path / "log")
+def test_a_server_that_ends_shows_the_end_of_its_log(folder: Path) -> None:
+    server = Server("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], folder / "log")
     assert server.stop() is None
     with pytest.raises(ServerFailed, match="broken ended: no such luck"):
         server.start(lambda: False)
     assert server.pid == 0
 
 
-def test_a_server_that_ignores_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ignores_its_end_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("authz.demo.servers._STOP_S", 0.1)
     program = (
-        f"import signal, pathlib; signal.signal(15, 1); pathlib.Path({str(tmp_path / 'up')!r}).touch(); signal.pause()"
+        f"import signal, pathlib; signal.signal(15, 1); pathlib.Path({str(folder / 'up')!r}).touch(); signal.pause()"
     )
-    server = Server("stubborn", [sys.executable, "-c", program], tmp_path / "log")
-    server.start((tmp_path / "up").exists)
+    server = Server("stubborn", [sys.executable, "-c", program], folder / "log")
+    server.start((folder / "up").exists)
     assert server.stop() == -signal.SIGKILL
 
 
@@ -83,17 +82,17 @@ def test_the_tour_is_a_command_that_exits_with_its_outcome() -> None:
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "everything as expected")
 
 
-def test_a_demo_whose_port_is_taken_says_why(tmp_path: Path) -> None:
+def test_a_demo_whose_port_is_taken_says_why(folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = subprocess.run(
             [sys.executable, "-m", "authz", "demo", "--port", str(taken.getsockname()[1])],
-            env=os.environ | {"TMPDIR": str(tmp_path)},
+            env=os.environ | {"TMPDIR": str(folder)},
             capture_output=True,
             text=True,
             check=False,
         )
     assert done.returncode == 1
     assert "envoy ended" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
