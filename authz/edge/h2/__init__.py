@@ -5,7 +5,7 @@ No sockets and no event loop: the listener owns those, so that every line here i
 
 from authz.edge.h2.call import Call, Method
 from authz.edge.h2.connection import Connection
+from authz.edge.h2.events import Cancelled, Ended, Event, Request
 from authz.edge.h2.limits import Limits
-from authz.edge.h2.streams import Cancelled, Ended, Event, Request
 
 __all__ = ["Call", "Cancelled", "Connection", "Ended", "Event", "Limits", "Method", "Request"]

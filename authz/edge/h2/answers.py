@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from struct import Struct
 from urllib.parse import quote
 
+from hpack.hpack import encode_integer
+
 from authz.core.errors import GrpcCode
 from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
 
-_LONG = 0x7F  # the length of a string that goes on in a second byte
+_OK = 200
 _TEXT_CHARS_MAX = 1_024  # percent-encoded, twelve bytes a character, this still fits one frame
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _GRPC_PREFIX = Struct(">BI")  # compressed or not, message length
@@ -22,7 +24,7 @@ class Refusal:
 
     status: int | None = None
     text: str = ""
-    http: int = 200
+    http: int = _OK
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -32,14 +34,8 @@ UNCOMPRESSED_ONLY = Refusal(
 
 
 def _string(text: bytes) -> bytes:
-    # RFC 7541 sections 5.1 and 5.2, without Huffman: constants gain nothing by it.
-    if len(text) < _LONG:
-        return bytes([len(text)]) + text
-    rest, size = len(text) - _LONG, b"\x7f"
-    while rest > _LONG:
-        size += bytes([rest & _LONG | 0x80])
-        rest >>= 7
-    return size + bytes([rest]) + text
+    # Without Huffman (RFC 7541 section 5.2): constants gain nothing by it.
+    return bytes(encode_integer(len(text), 7)) + text
 
 
 def _field(name: bytes, value: bytes) -> bytes:
@@ -86,7 +82,7 @@ def framed(message: bytes) -> bytes:
 
 def refusal_block(refusal: Refusal) -> bytes:
     """Build the header block of an answer that is over with its headers."""
-    block = _STATUS_200 if refusal.http == 200 else _STATUS + _string(str(refusal.http).encode())  # noqa: PLR2004 -- OK
+    block = _STATUS_200 if refusal.http == _OK else _STATUS + _string(str(refusal.http).encode())
     if refusal.status is not None:
         text = quote(refusal.text[:_TEXT_CHARS_MAX], safe=_PRINTABLE).encode()
         block += (

@@ -13,13 +13,13 @@ from authz.edge.h2.call import READ, TRACE, Call, Method, call_from
 from authz.edge.h2.wire import ConnectionFault, ErrorCode, StreamFault
 
 _KNOWN_MAX = 256
-_TEMPLATES_MAX = 4
+_TEMPLATES_MAX = 8
 _LONG = 0x7F  # the length of a string that goes on in a second byte
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """A block with gaps: `pieces` of constant bytes, each followed by a value that nobody reads; then `tail`.
+    """A block with gaps: constant `pieces`, each followed by a value that may change; then `tail`.
 
     A piece ends where a value's length begins and a value ends where a field does, so a block that fits has the same
     fields with other values in the gaps. `traced` is the index of the gap that holds the trace context, -1 without.
@@ -31,22 +31,23 @@ class _Template:
     traced: int
 
     def fit(self, block: bytes) -> Call | None:
-        start = 0
+        start = trace_start = trace_stop = 0
         size = len(block)
-        trace = b""
         for index, piece in enumerate(self.pieces):
             stop = start + len(piece)
-            if stop >= size or not block.startswith(piece, start):
+            if not block.startswith(piece, start) or stop >= size:
                 return None
             length = block[stop] & 0x7F
             if length == _LONG:
                 return None
             start = stop + 1 + length
             if index == self.traced:
-                trace = block[stop:start]
-        if start > size or block[start:] != self.tail:
+                trace_start, trace_stop = stop, start
+        if block[start:] != self.tail or start > size:
             return None
-        return Call(self.call.method, self.call.timeout_s, trace) if trace else self.call
+        if not trace_stop:
+            return self.call
+        return Call(self.call.method, self.call.timeout_s, block[trace_start:trace_stop], self.call.content_length)
 
 
 class HeaderBlocks:
@@ -73,6 +74,8 @@ class HeaderBlocks:
     def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Decode a block; raises `ConnectionFault` where the decoder's state is lost, `StreamFault` where it is not."""
         is_stateless = self.is_stateless
+        if is_stateless and len(block) > self._list_bytes_max:
+            raise StreamFault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large")
         try:
             return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError as error:
@@ -87,7 +90,8 @@ class HeaderBlocks:
         for template in self._templates:
             call = template.fit(block)
             if call is not None:
-                self._remember(block, call)
+                if not call.trace:  # which never comes twice
+                    self._remember(block, call)
                 return call
         return None
 
@@ -98,9 +102,8 @@ class HeaderBlocks:
         call = call_from(fields, self._methods)
         if was_stateless and call.is_plain:
             self._remember(block, call)
-            template = _template_of(block, [name for name, _ in fields], call)
-            if template is not None:
-                self._templates = [template, *self._templates[: _TEMPLATES_MAX - 1]]
+            templates = _templates(block, [name for name, _ in fields], call)
+            self._templates = [*templates, *self._templates][:_TEMPLATES_MAX]
         return call
 
     def _remember(self, block: bytes, call: Call) -> None:
@@ -109,21 +112,20 @@ class HeaderBlocks:
         self.known[block] = call
 
 
-def _template_of(block: bytes, names: list[bytes], call: Call) -> _Template | None:
+def _templates(block: bytes, names: list[bytes], call: Call) -> list[_Template]:
+    """Make the template that tracing needs, which is quick to fit, and the one with every gap there is."""
     spans = _value_spans(block)
     if spans is None:
-        return None
-    pieces: list[bytes] = []
-    traced = -1
-    start = 0
-    for name, span in zip(names, spans, strict=True):
-        if name in READ or not span:
-            continue
-        if name == TRACE:
-            traced = len(pieces)
-        pieces.append(block[start : span.start])
-        start = span.stop
-    return _Template(tuple(pieces), block[start:], call, traced) if pieces else None
+        return []
+    gaps = [(span, name == TRACE) for name, span in zip(names, spans, strict=True) if span and name not in READ]
+    return [_template(block, some, call) for some in ([gap for gap in gaps if gap[1]], gaps) if some]
+
+
+def _template(block: bytes, gaps: list[tuple[range, bool]], call: Call) -> _Template:
+    starts = [0, *(span.stop for span, _ in gaps)]
+    pieces = tuple(block[start : span.start] for start, (span, _) in zip(starts, gaps, strict=False))
+    traced = [is_trace for _, is_trace in gaps]
+    return _Template(pieces, block[starts[-1] :], call, traced.index(True) if True in traced else -1)
 
 
 def _value_spans(block: bytes) -> list[range] | None:

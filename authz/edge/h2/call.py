@@ -60,13 +60,8 @@ class Call:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether the body is one message and nothing else needs watching: the ordinary unary call."""
-        return (
-            self.refusal is None
-            and self.content_length is None
-            and self.method is not None
-            and not self.method.client_streaming
-        )
+        """Tell whether one message answers the call and nothing stands against it: the ordinary unary call."""
+        return self.refusal is None and self.method is not None and not self.method.client_streaming
 
     @property
     def traceparent(self) -> str:
@@ -123,7 +118,7 @@ def _collect(fields: Fields) -> dict[bytes, bytes]:
         _verify(name, value)
         if name in found and name in READ:
             raise _malformed("a field that may come once came twice")
-        found[name] = value
+        found.setdefault(name, value)
     return found
 
 

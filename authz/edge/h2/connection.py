@@ -1,16 +1,19 @@
 """One connection of one peer: bytes in, requests out; answers in, bytes out.
 
-The read loop and the frames that concern the connection as a whole are here; streams are `streams.py`.
+The read loop is here; what a frame means for its stream is `streams.py`, for the whole connection `session.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from authz.edge.h2 import wire
 from authz.edge.h2.answers import Refusal
 from authz.edge.h2.call import Call, Method
+from authz.edge.h2.events import Event, Request
 from authz.edge.h2.limits import Limits, Patience
 from authz.edge.h2.outflow import Outflow
-from authz.edge.h2.streams import AWAITING, Event, Request, Streams
+from authz.edge.h2.session import Session
+from authz.edge.h2.streams import AWAITING, Streams
 from authz.edge.h2.wire import (
     DATA,
     END_HEADERS,
@@ -22,272 +25,220 @@ from authz.edge.h2.wire import (
     ConnectionFault,
     ErrorCode,
     StreamFault,
-    frame,
-    goaway,
-    settings,
-    settings_in,
-    unpadded,
-    window_update,
 )
 
-_PREFIX_BYTES = 5
+_FIRST_ON_STREAM = 0x8000_0001  # a client's stream id is odd, and the bit above it is reserved
 _PRIORITY_BYTES = 5
-_PING_BYTES = 8
-_WORD_BYTES = 4
-_SETTING_BYTES = 6
-_GOAWAY_BYTES_MIN = 8
+_SIZES = {wire.RST_STREAM: 4, wire.PING: 8, wire.WINDOW_UPDATE: 4}
 
 
 class Connection:
-    """The server's side. `methods` are those it serves, by path; `is_closed` after a fault of the peer's."""
+    """The server's side of one HTTP/2 connection (RFC 9113) that carries gRPC.
+
+    The listener writes `take_output()` on connecting, after every `receive`, and after answers given later; it closes
+    the socket once the connection `is_closed` or `is_finished`. Nothing here raises for what a peer sends.
+    """
+
+    __slots__ = (
+        "_block",
+        "_is_greeted",
+        "_limits",
+        "_outflow",
+        "_patience",
+        "_rest",
+        "_session",
+        "_streams",
+        "is_closed",
+    )
 
     def __init__(self, methods: Mapping[bytes, Method], limits: Limits) -> None:
+        """Serve `methods`, keyed by path."""
         self._limits = limits
-        self._patience = Patience(limits)
         self._outflow = Outflow()
+        self._patience = Patience(limits)
         self._streams = Streams(limits, methods, self._outflow, self._patience)
         self._rest = b""
-        self._awaits_preface = True
-        self._awaits_settings = True
-        self._partial: tuple[int, int, bytearray] | None = None  # stream id, flags and block of unfinished HEADERS
+        self._block: _Block | None = None
+        self._is_greeted = False
+        self._session = Session(limits, self._outflow, self._streams)
         self.is_closed = False
-        self.is_draining = False
-        self._outflow.write(
-            settings(
-                {
-                    wire.HEADER_TABLE_SIZE: 0,
-                    wire.MAX_CONCURRENT_STREAMS: limits.streams_max,
-                    wire.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-                    wire.MAX_HEADER_LIST_SIZE: limits.header_list_bytes_max,
-                }
-            )
-        )
-        if limits.connection_window_bytes > wire.WINDOW_DEFAULT:
-            self._outflow.write(window_update(0, limits.connection_window_bytes - wire.WINDOW_DEFAULT))
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether a drain is over: every call is answered and nothing waits to be sent."""
-        return self.is_draining and not self._streams.open
+        """Tell whether a drain is over: no new call is accepted and every call is answered."""
+        return self._session.is_leaving and not self._streams.open
 
     def receive(self, data: bytes, now_s: float) -> list[Event]:
-        """Take what was read at `now_s` (any monotonic clock); returns what it completed, in order."""
+        """Take in what one read brought; return what it completed, in order. `now_s` is a monotonic clock's."""
         events: list[Event] = []
         if self.is_closed:
             return events
         self._patience.now_s = now_s
+        buffer = self._rest + data if self._rest else data
         try:
-            self._read(self._rest + data if self._rest else data, events)
+            start = 0 if self._is_greeted else self._greeting(buffer)
+            self._rest = buffer[self._walk(buffer, start, events) :]
         except ConnectionFault as fault:
+            self._outflow.write(wire.goaway(self._streams.last_id, fault.code, str(fault)))
             self.is_closed = True
             self._rest = b""
-            self._outflow.write(goaway(self._streams.last_id, fault.code, str(fault)))
             self._streams.abandon(events)
+            return events
+        used = self._limits.connection_window_bytes - self._streams.window_bytes
+        if used > self._streams.window_bytes:
+            self._streams.window_bytes += used
+            self._outflow.write(wire.window_update(0, used))
+        if self._outflow.is_waiting:
+            self._streams.flush()
         return events
 
     def respond(self, stream_id: int, message: bytes) -> None:
-        """Answer a call with one message; a call that is gone is left alone."""
+        """Answer a call with one message and status OK; a stream that is gone is ignored."""
         self._streams.respond(stream_id, message)
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
-        """Answer a call without a message; a call that is gone is left alone."""
+        """Answer a call without a message; a stream that is gone is ignored."""
         self._streams.refuse(stream_id, refusal)
 
     def take_output(self) -> bytes:
-        """Return everything to be written now."""
+        """Return all that is to be written now."""
         return self._outflow.take()
 
     def drain(self) -> None:
-        """Tell the peer to go elsewhere; calls under way are still answered, later ones refused for another try."""
-        if not self.is_draining and not self.is_closed:
-            self.is_draining = True
-            self._streams.open_max = 0
-            self._outflow.write(goaway(self._streams.last_id, ErrorCode.NO_ERROR))
+        """Take leave: finish what is in flight and what the peer sent before it knew, then be `is_finished`.
+
+        Two steps (RFC 9113 section 6.8), because requests may be under way: a GOAWAY that still accepts all, and once
+        a PING has come back, one with the last stream's id.
+        """
+        self._session.drain()
 
     def abandon(self) -> list[Event]:
-        """Forget every call, because the peer is gone; returns those that nobody waits for any more."""
+        """Note that the transport is gone; return a `Cancelled` for every call still unanswered."""
         events: list[Event] = []
         self.is_closed = True
         self._streams.abandon(events)
         return events
 
-    def _read(self, buffer: bytes, events: list[Event]) -> None:
-        position, size = self._past_preface(buffer), len(buffer)
-        if self._awaits_preface:
-            self._rest = buffer
-            return
-        while size - position >= FRAME_HEAD_BYTES:
-            word, flags, stream_id = FRAME_HEAD.unpack_from(buffer, position)
-            start, length = position + FRAME_HEAD_BYTES, word >> 8
-            if length > FRAME_BYTES_MAX:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame too large")
-            if start + length > size:
-                break
-            position = start + length
-            payload = buffer[start:position]
-            if not self._ordinary(word & 0xFF, flags, stream_id, payload, events):
-                self._unusual(word & 0xFF, flags, stream_id & wire.STREAM_ID_MASK, payload, events)
-        self._rest = buffer[position:]
-        missing = self._limits.connection_window_bytes - self._streams.window_bytes
-        if missing > self._streams.window_bytes:
-            self._streams.window_bytes += missing
-            self._outflow.write(window_update(0, missing))
-
-    def _past_preface(self, buffer: bytes) -> int:
-        if not self._awaits_preface:
-            return 0
-        if not wire.PREFACE.startswith(buffer[: len(wire.PREFACE)]):
+    def _greeting(self, buffer: bytes) -> int:
+        if buffer.startswith(wire.PREFACE):
+            self._is_greeted = True
+            return len(wire.PREFACE)
+        if not wire.PREFACE.startswith(buffer):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not HTTP/2")
-        if len(buffer) < len(wire.PREFACE):
-            return 0
-        self._awaits_preface = False
-        return len(wire.PREFACE)
+        return 0
 
-    def _ordinary(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> bool:
-        """Take the two frames that Envoy's calls are made of, the short way; False where anything is not as usual."""
+    def _walk(self, buffer: bytes, start: int, events: list[Event]) -> int:
+        """Read all whole frames from `start`; return where the rest begins.
+
+        The two frames of an ordinary request are read here, all others by `_frame`. Both ways of reading them agree:
+        this one only leaves out what cannot matter to a known block and a message that is whole.
+        """
         streams = self._streams
-        if kind == HEADERS and flags == END_HEADERS:
-            call = streams.blocks.known.get(payload) or streams.blocks.seen(payload)
+        is_open = streams.open
+        known = streams.blocks.known
+        unpack = FRAME_HEAD.unpack_from
+        number = int.from_bytes
+        end = len(buffer) if self._is_greeted else 0
+        while (body := start + FRAME_HEAD_BYTES) <= end:
+            word, flags, stream_id = unpack(buffer, start)
+            size = word >> 8
+            if size > FRAME_BYTES_MAX:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame too large")
+            start_next = body + size
+            if start_next > end:
+                break
+            kind = word & 0xFF
             if (
-                call is None
-                or self._partial is not None
-                or stream_id <= streams.last_id
-                or not stream_id & 1
-                or len(streams.open) >= streams.open_max
+                kind == DATA
+                and flags == END_STREAM
+                and type(call := is_open.get(stream_id)) is Call
+                and number(buffer[body : body + 5]) == size - 5  # uncompressed, and all of it here
+                and (call.content_length is None or call.content_length == size)
+                and size <= streams.window_bytes
+                and self._block is None
             ):
-                return False
-            streams.last_id = stream_id
-            streams.open[stream_id] = call
-            return True
-        if kind == DATA and flags == END_STREAM:
-            opened, size = streams.open.get(stream_id), len(payload)
-            if (
-                type(opened) is not Call
-                or self._partial is not None
-                or size > streams.window_bytes
-                or size - _PREFIX_BYTES > self._limits.message_bytes_max
-                or size < _PREFIX_BYTES
-                or payload[0]
-                or int.from_bytes(payload[1:_PREFIX_BYTES]) != size - _PREFIX_BYTES
+                streams.window_bytes -= size
+                is_open[stream_id] = AWAITING
+                events.append(Request(stream_id, call, buffer[body + 5 : start_next]))
+            elif (
+                kind == HEADERS
+                and flags == END_HEADERS
+                and stream_id > streams.last_id
+                and stream_id & _FIRST_ON_STREAM == 1
+                and len(is_open) < streams.open_max
+                and self._block is None
+                and (call := known.get(block := buffer[body:start_next]) or streams.blocks.seen(block))
             ):
-                return False
-            streams.window_bytes -= size
-            streams.open[stream_id] = AWAITING
-            events.append(Request(stream_id, opened, payload[_PREFIX_BYTES:]))
-            return True
-        return False
+                streams.last_id = stream_id
+                is_open[stream_id] = call
+            else:
+                self._frame(kind, flags, stream_id & wire.STREAM_ID_MASK, buffer[body:start_next], events)
+            start = start_next
+        return start
 
-    def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if self._awaits_settings and (kind != wire.SETTINGS or flags & wire.ACK):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-        if self._partial is not None and (kind != wire.CONTINUATION or stream_id != self._partial[0]):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+    def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if not self._session.is_settled and (kind != wire.SETTINGS or flags & wire.ACK):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "settings must come first")
+        if (self._block is not None) != (kind == wire.CONTINUATION):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "continuation out of place")
+        if kind not in (DATA, HEADERS, wire.WINDOW_UPDATE) or (kind == wire.WINDOW_UPDATE and self._outflow.is_waiting):
+            self._patience.spend()
+        if kind in _SIZES and len(payload) != _SIZES[kind]:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame of the wrong size")
         try:
-            if kind in _STREAM_FRAMES:
-                if not stream_id:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream's frame on stream 0")
-                _STREAM_FRAMES[kind](self, flags, stream_id, payload, events)
-            elif kind in _CONNECTION_FRAMES:
-                if stream_id:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a connection's frame on a stream")
-                _CONNECTION_FRAMES[kind](self, flags, payload)
-            elif kind == wire.WINDOW_UPDATE:
-                self._widen(stream_id, payload)
-            elif kind == wire.PUSH_PROMISE:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "clients do not push")
-            else:  # RFC 9113 section 5.5: unknown frames are ignored
-                self._patience.spend()
+            if stream_id:
+                self._on_stream(kind, flags, stream_id, payload, events)
+            else:
+                self._session.receive(kind, flags, payload)
         except StreamFault as fault:
             self._streams.fail(stream_id, fault.code, events)
 
-    def _data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        body = unpadded(flags, payload)
-        self._streams.data(stream_id, body, len(payload), events, ends=bool(flags & END_STREAM))
+    def _on_stream(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        match kind:
+            case wire.DATA:
+                data = wire.unpadded(flags, payload)
+                self._streams.data(stream_id, data, len(payload), events, ends=bool(flags & END_STREAM))
+            case wire.HEADERS:
+                self._block = _Block(stream_id, bool(flags & END_STREAM))
+                self._fragment(flags, stream_id, _prioritised(flags, wire.unpadded(flags, payload)), events)
+            case wire.CONTINUATION:
+                self._fragment(flags, stream_id, payload, events)
+            case wire.RST_STREAM:
+                self._streams.reset(stream_id, events)
+            case wire.WINDOW_UPDATE:
+                self._streams.widen(stream_id, int.from_bytes(payload) & wire.WINDOW_MAX)
+            case wire.PRIORITY:
+                if len(payload) != _PRIORITY_BYTES:
+                    fault = ConnectionFault if self._streams.is_idle(stream_id) else StreamFault
+                    raise fault(ErrorCode.FRAME_SIZE_ERROR, "priority of the wrong size")
+            case wire.SETTINGS | wire.PING | wire.GOAWAY | wire.PUSH_PROMISE:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame that no client sends on a stream")
 
-    def _headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        block = unpadded(flags, payload)
-        if flags & wire.PRIORITISED:
-            if len(block) < _PRIORITY_BYTES:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "priority cut short")
-            block = block[_PRIORITY_BYTES:]
-        if flags & END_HEADERS:
-            self._streams.headers(stream_id, block, events, ends=bool(flags & END_STREAM))
-        else:
-            self._partial = (stream_id, flags, bytearray(block))
-
-    def _continuation(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if self._partial is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a continuation of nothing")
-        self._patience.spend()
-        _, first_flags, block = self._partial
-        block += payload
-        if len(block) > self._limits.header_list_bytes_max:
+    def _fragment(self, flags: int, stream_id: int, fragment: bytes, events: list[Event]) -> None:
+        block = self._block
+        if block is None or block.stream_id != stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "continuation of another stream")
+        block.data += fragment
+        if len(block.data) > self._limits.header_block_bytes_max:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too large")
         if flags & END_HEADERS:
-            self._partial = None
-            self._streams.headers(stream_id, bytes(block), events, ends=bool(first_flags & END_STREAM))
-
-    def _priority(self, _flags: int, stream_id: int, payload: bytes, _events: list[Event]) -> None:
-        self._patience.spend()
-        if len(payload) != _PRIORITY_BYTES:
-            fault = ConnectionFault if self._streams.is_idle(stream_id) else StreamFault
-            raise fault(ErrorCode.FRAME_SIZE_ERROR, "a priority is five bytes")
-
-    def _reset(self, _flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        self._patience.spend()
-        if len(payload) != _WORD_BYTES:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a reset is four bytes")
-        self._streams.reset(stream_id, events)
-
-    def _settings(self, flags: int, payload: bytes) -> None:
-        if len(payload) % _SETTING_BYTES or (flags & wire.ACK and payload):
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "settings of a wrong size")
-        if flags & wire.ACK:
-            self._streams.blocks.forbid_table()
-            return
-        self._patience.spend()
-        self._awaits_settings = False
-        for name, value in settings_in(payload):
-            self._outflow.obey(name, value)
-        self._outflow.write(frame(wire.SETTINGS, wire.ACK, 0))
-        self._streams.flush()
-
-    def _ping(self, flags: int, payload: bytes) -> None:
-        self._patience.spend()
-        if len(payload) != _PING_BYTES:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a ping is eight bytes")
-        if not flags & wire.ACK:
-            self._outflow.write(frame(wire.PING, wire.ACK, 0, payload))
-
-    def _goaway(self, _flags: int, payload: bytes) -> None:
-        self._patience.spend()
-        if len(payload) < _GOAWAY_BYTES_MIN:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "goaway cut short")
-
-    def _widen(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != _WORD_BYTES:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a window update is four bytes")
-        increment = int.from_bytes(payload) & wire.STREAM_ID_MASK
-        if not stream_id:
-            self._outflow.widen(increment)
-        elif self._streams.is_idle(stream_id):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window update on an idle stream")
-        elif stream_id in self._streams.open:
-            self._outflow.widen_stream(stream_id, increment)
-        else:
-            self._patience.spend()
-        self._streams.flush()
+            self._block = None
+            self._streams.headers(stream_id, bytes(block.data), events, ends=block.ends)
 
 
-_STREAM_FRAMES = {
-    DATA: Connection._data,  # noqa: SLF001 -- the class' own table
-    HEADERS: Connection._headers,  # noqa: SLF001
-    wire.CONTINUATION: Connection._continuation,  # noqa: SLF001
-    wire.PRIORITY: Connection._priority,  # noqa: SLF001
-    wire.RST_STREAM: Connection._reset,  # noqa: SLF001
-}
-_CONNECTION_FRAMES = {
-    wire.SETTINGS: Connection._settings,  # noqa: SLF001
-    wire.PING: Connection._ping,  # noqa: SLF001
-    wire.GOAWAY: Connection._goaway,  # noqa: SLF001
-}
+@dataclass(slots=True)
+class _Block:
+    """A header block that is still coming (RFC 9113 section 4.3)."""
+
+    stream_id: int
+    ends: bool
+    data: bytearray = field(default_factory=bytearray)
+
+
+def _prioritised(flags: int, payload: bytes) -> bytes:
+    # Priorities are read past, as RFC 9113 section 5.3.2 suggests.
+    if not flags & wire.PRIORITISED:
+        return payload
+    if len(payload) < _PRIORITY_BYTES:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "headers too short for their priority")
+    return payload[_PRIORITY_BYTES:]

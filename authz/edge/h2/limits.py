@@ -5,21 +5,23 @@ Limits across connections belong to the listener.
 
 from dataclasses import dataclass
 
-from authz.edge.h2.wire import WINDOW_DEFAULT, WINDOW_MAX, ConnectionFault, ErrorCode
+from authz.edge.h2.wire import FRAME_BYTES_MAX, WINDOW_DEFAULT, WINDOW_MAX, ConnectionFault, ErrorCode
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one connection.
 
-    `streams_max` counts calls not yet answered in full. `upload_bytes_max` bounds what is held of all requests that
-    are still incomplete, `message_bytes_max` one gRPC message. The windows are the credit the peer gets for sending.
-    Nuisances (pings, resets, settings, frames without effect, errors) may come in a burst of `nuisances_max`, and then
-    at `nuisances_per_s`.
+    `streams_max` counts calls not yet answered in full. A header list over `header_list_bytes_max` costs one call, a
+    header block over `header_block_bytes_max` the connection: the latter must be out of reach of whatever a proxy
+    copies from its own callers. `message_bytes_max` bounds one gRPC message, `upload_bytes_max` what is held of all
+    requests that are incomplete. The windows are the credit the peer gets for sending. Nuisances (pings, resets,
+    settings, frames without effect, errors) may come in a burst of `nuisances_max`, then at `nuisances_per_s`.
     """
 
     streams_max: int = 2_048
     header_list_bytes_max: int = 16_384
+    header_block_bytes_max: int = 131_072
     message_bytes_max: int = 4_194_304
     upload_bytes_max: int = 16_777_216
     stream_window_bytes: int = 262_144
@@ -32,6 +34,8 @@ class Limits:
             # A peer counts on the default until it has read our settings.
             if not WINDOW_DEFAULT <= window_bytes <= WINDOW_MAX:
                 raise ValueError(f"a window is {WINDOW_DEFAULT} to {WINDOW_MAX} bytes, not {window_bytes}")
+        if self.message_bytes_max < FRAME_BYTES_MAX:
+            raise ValueError(f"messages up to {FRAME_BYTES_MAX} bytes are always accepted")
 
 
 class Patience:

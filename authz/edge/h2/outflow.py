@@ -14,14 +14,10 @@ from authz.edge.h2.answers import (
     whole_answer,
 )
 from authz.edge.h2.wire import (
-    ENABLE_PUSH,
     END_HEADERS,
     END_STREAM,
     FRAME_BYTES_MAX,
-    HEADER_TABLE_SIZE,
     HEADERS,
-    INITIAL_WINDOW_SIZE,
-    MAX_FRAME_SIZE,
     WINDOW_DEFAULT,
     WINDOW_MAX,
     ConnectionFault,
@@ -32,7 +28,6 @@ from authz.edge.h2.wire import (
 
 _TABLE_SIZE_DEFAULT = 4_096
 _PREFIX_BYTES = 5
-_FRAME_SIZE_MAX = 2**24 - 1
 
 
 class Outflow:
@@ -117,24 +112,13 @@ class Outflow:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window over its maximum")
         self._credit[stream_id] = credit
 
-    def obey(self, name: int, value: int) -> None:
-        """Take one of the peer's settings (RFC 9113 section 6.5.2); those that change nothing here are checked only."""
-        if name == HEADER_TABLE_SIZE:
-            self._set_table_size(value)
-        elif name == INITIAL_WINDOW_SIZE:
-            self._set_initial_window(value)
-        elif name == ENABLE_PUSH and value > 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "enable push is 0 or 1")
-        elif name == MAX_FRAME_SIZE and not FRAME_BYTES_MAX <= value <= _FRAME_SIZE_MAX:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "frame size out of range")
-
-    def _set_initial_window(self, size: int) -> None:
+    def set_initial_window(self, size: int) -> None:
         """Change every stream's window by the difference (RFC 9113 section 6.9.2)."""
         if size > WINDOW_MAX or size + max(self._credit.values(), default=0) > WINDOW_MAX:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial window over its maximum")
         self._initial = size
 
-    def _set_table_size(self, size: int) -> None:
+    def set_table_size(self, size: int) -> None:
         """Obey a smaller dynamic table by giving ours up for good, in the next block (RFC 9113 section 4.3.1)."""
         if size < self._table_size:
             self._table_size = 0

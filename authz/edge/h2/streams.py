@@ -4,14 +4,14 @@ Frames about the connection as a whole are in `connection.py`, which also takes 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from authz.core.errors import GrpcCode
 from authz.edge.h2.answers import Refusal
 from authz.edge.h2.blocks import HeaderBlocks
 from authz.edge.h2.call import Call, Method, verify_trailers
+from authz.edge.h2.events import Cancelled, Ended, Event, Request
 from authz.edge.h2.limits import Limits, Patience
 from authz.edge.h2.outflow import Outflow
 from authz.edge.h2.upload import Upload
@@ -19,36 +19,6 @@ from authz.edge.h2.wire import ConnectionFault, ErrorCode, StreamFault, rst_stre
 
 _RESET_MAX = 1_024
 _BUSY = Refusal(GrpcCode.RESOURCE_EXHAUSTED, "too much data in incomplete requests")
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One message of a call, to be answered by its `stream_id`.
-
-    A unary call gives one request, when it is complete. Not frozen: one is made per request, and a frozen one takes
-    thrice as long to make.
-    """
-
-    stream_id: int
-    call: Call
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A streaming call has sent its last message and waits for the answer."""
-
-    stream_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """Nobody waits for this call's answer any more."""
-
-    stream_id: int
-
-
-Event: TypeAlias = Request | Ended | Cancelled
 
 
 class Phase(Enum):
@@ -138,7 +108,7 @@ class Streams:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "data after the end")
         if isinstance(state, Call):
             state = self.open[stream_id] = self._upload(state)
-        self._admit(stream_id, state, size)
+        self._refill(stream_id, state, size)
         refusal = None if state.is_answered else self._feed(stream_id, state, data, events)
         if refusal is not None:
             self._reject(stream_id, state, refusal, events, is_over=ends)
@@ -150,6 +120,13 @@ class Streams:
         if self.is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "reset of an idle stream")
         self._forget(stream_id, events)
+
+    def widen(self, stream_id: int, increment: int) -> None:
+        """Enlarge the window of an answer."""
+        if self.is_idle(stream_id):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "window update on an idle stream")
+        if stream_id in self.open:
+            self._outflow.widen_stream(stream_id, increment)
 
     def fail(self, stream_id: int, code: ErrorCode, events: list[Event]) -> None:
         """Reset a stream for a fault of the peer's."""
@@ -208,16 +185,14 @@ class Streams:
             del self._reset[next(iter(self._reset))]
 
     def _upload(self, call: Call) -> Upload:
-        return Upload(call, self._limits.message_bytes_max, self._limits.stream_window_bytes)
+        return Upload(call, self._limits.message_bytes_max)
 
-    def _admit(self, stream_id: int, upload: Upload, size: int) -> None:
-        upload.window_bytes -= size
-        if upload.window_bytes < 0:
-            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window exceeded")
-        missing = self._limits.stream_window_bytes - upload.window_bytes
-        if missing > upload.window_bytes:
-            upload.window_bytes += missing
-            self._outflow.write(window_update(stream_id, missing))
+    def _refill(self, stream_id: int, upload: Upload, size: int) -> None:
+        # At half a window, which is more than one frame: no peer can overrun what it has been given.
+        upload.used_bytes += size
+        if upload.used_bytes > self._limits.stream_window_bytes // 2:
+            self._outflow.write(window_update(stream_id, upload.used_bytes))
+            upload.used_bytes = 0
 
     def _feed(self, stream_id: int, upload: Upload, data: bytes, events: list[Event]) -> Refusal | None:
         self._held_bytes -= upload.held_bytes

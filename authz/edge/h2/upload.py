@@ -17,15 +17,15 @@ _NOT_ONE = Refusal(GrpcCode.UNIMPLEMENTED, "the method takes exactly one message
 class Upload:
     """The body of one open request.
 
-    `window_bytes` is what the peer may still send on the stream. `is_answered` marks a call answered before its end,
-    whose remaining messages nobody wants.
+    `used_bytes` is what the peer has sent since its window was last refilled. `is_answered` marks a call answered
+    before its end, whose remaining messages nobody wants.
     """
 
-    __slots__ = ("_buffer", "_message_bytes_max", "_received_bytes", "call", "is_answered", "window_bytes")
+    __slots__ = ("_buffer", "_message_bytes_max", "_received_bytes", "call", "is_answered", "used_bytes")
 
-    def __init__(self, call: Call, message_bytes_max: int, window_bytes: int) -> None:
+    def __init__(self, call: Call, message_bytes_max: int) -> None:
         self.call = call
-        self.window_bytes = window_bytes
+        self.used_bytes = 0
         self.is_answered = False
         self._buffer = bytearray()
         self._received_bytes = 0
