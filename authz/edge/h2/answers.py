@@ -47,12 +47,12 @@ _STATUS = b"\x08"  # a value of its own for the name of entry 8
 _CONTENT_TYPE = b"\x0f\x10" + _string(b"application/grpc")  # the name of entry 31
 TABLE_SIZE_0 = b"\x20"
 ANSWER_BLOCK = _STATUS_200 + _CONTENT_TYPE
-_TRAILERS_BLOCK = _field(b"grpc-status", b"0")
+TRAILERS_BLOCK = _field(b"grpc-status", b"0")
 
 _ANSWER_HEAD = frame(HEADERS, END_HEADERS, 0, ANSWER_BLOCK)[:5]  # up to the stream id
-_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, _TRAILERS_BLOCK)[:5]
+_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_BLOCK)[:5]
 _OPENING = Struct(f">5sI{len(ANSWER_BLOCK)}sIBIBI").pack
-_CLOSING = Struct(f">5sI{len(_TRAILERS_BLOCK)}s").pack
+_CLOSING = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
 
 
 def whole_answer(stream_id: int, message: bytes) -> bytes:
@@ -61,13 +61,8 @@ def whole_answer(stream_id: int, message: bytes) -> bytes:
     return (
         _OPENING(_ANSWER_HEAD, stream_id, ANSWER_BLOCK, size + 5 << 8 | DATA, 0, stream_id, 0, size)
         + message
-        + _CLOSING(_TRAILERS_HEAD, stream_id, _TRAILERS_BLOCK)
+        + _CLOSING(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK)
     )
-
-
-def trailers(stream_id: int) -> bytes:
-    """Build the frame that ends an answer with status OK."""
-    return _CLOSING(_TRAILERS_HEAD, stream_id, _TRAILERS_BLOCK)
 
 
 def data_head(stream_id: int, size: int) -> bytes:

@@ -6,11 +6,11 @@ Whether a stream is still there to be answered is known to `streams.py`.
 from authz.edge.h2.answers import (
     ANSWER_BLOCK,
     TABLE_SIZE_0,
+    TRAILERS_BLOCK,
     Refusal,
     data_head,
     framed,
     refusal_block,
-    trailers,
     whole_answer,
 )
 from authz.edge.h2.wire import (
@@ -142,7 +142,7 @@ class Outflow:
         self._window -= sent
         if sent == len(rest):
             self.drop(stream_id)
-            self._ready.append(trailers(stream_id))
+            self._write_block(stream_id, END_HEADERS | END_STREAM, TRAILERS_BLOCK)
             return True
         self._waiting[stream_id] = rest[sent:]
         self._credit[stream_id] = credit - sent
