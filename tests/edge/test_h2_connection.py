@@ -9,6 +9,8 @@ from authz.edge.h2 import Cancelled, Connection, Ended, Limits, Request
 from authz.edge.h2.answers import Refusal
 from authz.edge.h2.wire import (
     ACK,
+    END_HEADERS,
+    END_STREAM,
     GOAWAY,
     PING,
     RST_STREAM,
@@ -253,3 +255,10 @@ def test_ping_comes_back_and_a_fault_is_heard_by_a_real_client() -> None:
     (end,) = peers.client.receive_data(peers.server.take_output())
     assert isinstance(end, ConnectionTerminated)
     assert end.error_code == ErrorCode.PROTOCOL_ERROR
+
+
+def test_refused_call_that_was_over_is_not_told_to_stop() -> None:
+    connection = settled()
+    connection.receive(headers(1, block(_path="/no/Such"), END_HEADERS | END_STREAM), 0.0)
+    assert codes(output := connection.take_output()) == ({}, None)
+    assert b"grpc-status\x0212" in output

@@ -90,3 +90,12 @@ def test_nuisances_at_a_steady_pace_are_borne() -> None:
 def test_limits_that_cannot_be_kept_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="bytes"):
         Limits(**wrong)
+
+
+def test_memory_of_resets_is_bounded_and_keeps_the_latest() -> None:
+    connection = settled(Limits())
+    ids = range(1, 2_401, 2)
+    connection.receive(b"".join(headers(stream_id, block(te="gzip")) for stream_id in ids), 0.0)
+    connection.take_output()
+    connection.receive(data(ids[-1], b"late") + data(ids[0], b"very late"), 0.0)
+    assert codes(connection.take_output()) == ({ids[0]: ErrorCode.STREAM_CLOSED}, None)
