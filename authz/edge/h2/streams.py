@@ -1,6 +1,6 @@
 """The streams of one connection: what each is up to, and what HEADERS, DATA and RST_STREAM mean for it.
 
-Frames about the connection as a whole are in `connection.py`, which also takes the ordinary request past this module.
+What concerns the connection as a whole is `session.py`; the ordinary request passes by in `connection.py`.
 """
 
 from collections.abc import Mapping
