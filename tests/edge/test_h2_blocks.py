@@ -99,7 +99,12 @@ def test_block_without_a_trace_is_known_whole_the_second_time() -> None:
 
 @pytest.mark.parametrize("trace", ["", "0" * 127])
 def test_trace_that_cannot_be_one_is_none(trace: str) -> None:
-    assert stateless().call(block(("traceparent", trace))).traceparent == ""
+    blocks = stateless()
+    assert blocks.call(block(("traceparent", trace))[1:]).traceparent == ""
+    blocks.call(block(("traceparent", TRACE))[1:])
+    call = blocks.seen(block(("traceparent", trace))[1:])
+    assert call is not None
+    assert call.traceparent == ""
 
 
 def test_trace_that_cannot_be_decoded_is_none() -> None:

@@ -72,7 +72,7 @@ class Call:
             ((_, value),) = Decoder().decode(b"\0\1t" + self.trace, raw=True)
         except HPACKError:
             return ""
-        return bytes(value).decode("ascii", "replace")
+        return bytes(value).decode("ascii", "replace") if len(value) < _SHORT else ""
 
 
 def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
