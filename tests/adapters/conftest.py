@@ -1,11 +1,25 @@
-"""A link to the real Redis and the projection over it."""
+"""A link to the real Redis and the projection over it; tests of the link itself run on both event loops."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from signal import SIGCONT
 
 import pytest
+import uvloop
+from links import linked
 
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.demo.servers import RedisServer
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on uvloop too what depends on how a loop treats its transports."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name.startswith("test_redis_link"):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.fixture
@@ -20,3 +34,21 @@ async def link(redis_url: str) -> AsyncIterator[RedisLink]:
 @pytest.fixture
 def keys(link: RedisLink) -> RedisKeys:
     return RedisKeys(link, negative_ttl_s=5)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, to be hurt."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.signal(SIGCONT)
+    server.stop()
+
+
+@pytest.fixture
+async def own_link(server: RedisServer) -> AsyncIterator[RedisLink]:
+    """A link to that Redis, with the deadline of a check."""
+    async with linked(server.url) as link:
+        await link.reached.wait()
+        yield link
