@@ -54,7 +54,7 @@ class RedisLink:
             url,
             protocol=2,
             client_name="authz",
-            # Ours alone limits the set-up: redis-py's uses asyncio.wait_for, which on Python 3.11 swallows cancellations.
+            # Ours alone limits the set-up: redis-py's uses asyncio.wait_for, which on Python 3.11 loses cancellations.
             socket_connect_timeout=None,
             socket_timeout=None,
             retry=None,

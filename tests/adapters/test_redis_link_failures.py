@@ -88,7 +88,8 @@ async def test_a_crash_is_an_answer_at_once_and_a_restart_is_another_epoch(
 
 
 async def test_what_is_asked_while_the_connection_ends_is_answered(own_link: RedisLink) -> None:
-    loop, answers = asyncio.get_running_loop(), []
+    loop, answers, faults = asyncio.get_running_loop(), [], []
+    loop.set_exception_handler(lambda _loop, context: faults.append(context))
 
     def ask_again(times: int, value: Any) -> None:  # noqa: ANN401 -- any reply
         answers.append(value)
@@ -103,6 +104,7 @@ async def test_what_is_asked_while_the_connection_ends_is_answered(own_link: Red
         while len(answers) < 2 + 5 * 2:
             await asyncio.sleep(0)
     assert any(isinstance(answer, StoreUnavailable) for answer in answers)
+    assert not faults
 
 
 async def test_more_than_may_wait_is_refused_with_a_reason(own_link: RedisLink, server: RedisServer) -> None:
