@@ -1,24 +1,31 @@
-"""A projection in memory, for tests of what is written to it."""
+"""A projection in memory: what the tests of its users stand on, held to the same contract as Redis."""
 
+import asyncio
+import time
 from collections.abc import Callable
 
-from authz.core.check import KeyRecord, Lookup
+from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import Limit, TokenBucket
 from authz.service.ports import TakeReply
 
 
 class MemoryProjection:
-    """Keeps the newest record of each key, as Redis does; `is_down` makes it fail."""
-
-    epoch = "e1"
+    """Keeps the newest record of each key, and its bucket, as Redis does; `is_down` makes it fail."""
 
     def __init__(self) -> None:
+        self.epoch = "e1"
         self.records: dict[bytes, KeyRecord] = {}
         self.is_down = False
+        self._buckets: dict[bytes, TokenBucket] = {}
+
+    async def begin_another_life(self) -> None:
+        """Void every record, as a promotion does."""
+        self.epoch = f"e{int(self.epoch[1:]) + 1}"
+        self.records.clear()
 
     def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
-        raise NotImplementedError  # administration takes no tokens
+        asyncio.get_running_loop().call_soon(lambda: reply(self._take(lookup, default)))
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         if self.is_down:
@@ -30,3 +37,19 @@ class MemoryProjection:
             return False
         self.records[digest] = record
         return True
+
+    def _take(self, lookup: Lookup, default: Limit) -> TakeReply:
+        if self.is_down:
+            return StoreUnavailable("redis", "not connected")
+        record, now_s = self.records.get(lookup.digest), time.time()
+        if record is None:
+            return None
+        if record.state is not KeyState.ACTIVE:
+            return Take(TakeOutcome(record.state), record)
+        if 0 < record.expires_at_ms <= now_s * 1000:
+            return Take(TakeOutcome.EXPIRED, record)
+        limit = record.limit or default
+        bucket = self._buckets.get(lookup.digest, TokenBucket(limit, limit.capacity, now_s))
+        granted, bucket = bucket.under(limit).take(lookup.cost, now_s)
+        self._buckets[lookup.digest] = bucket
+        return Take(TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED, record, Bucket(limit, bucket.remaining))

@@ -2,21 +2,20 @@
 
 import asyncio
 
-from authz.adapters.redis_keys import RedisKeys
 from authz.core.check import Lookup, Take
 from authz.core.limits import Limit
-from authz.service.ports import TakeReply
+from authz.service.ports import KeyProjection, TakeReply
 
 DEFAULT = Limit(capacity=120, refill_per_s=2)
 
 
-def asked(keys: RedisKeys, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> asyncio.Future[TakeReply]:
+def asked(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> asyncio.Future[TakeReply]:
     answer: asyncio.Future[TakeReply] = asyncio.get_running_loop().create_future()
     keys.take(Lookup(digest, cost, None), default, answer.set_result)
     return answer
 
 
-async def taken(keys: RedisKeys, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> Take:
+async def taken(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> Take:
     reply = await asked(keys, digest, cost, default)
     assert isinstance(reply, Take)
     return reply

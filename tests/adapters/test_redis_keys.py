@@ -2,25 +2,28 @@
 
 import asyncio
 import os
-import time
 from binascii import b2a_base64
+from dataclasses import replace
 
 import pytest
 from buckets import FIVE, VECTORS
 from houses import ALL_SCOPES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from takes import DEFAULT, asked, taken
+from links import asked as link_asked
+from takes import asked, taken
 
 from authz.adapters.redis_keys import CHECK, RECORD_TTL_S, RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
+from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit, TokenBucket
 
 SCOPES = frozenset(ALL_SCOPES)
 
 MEMORY = Script(b"return redis.call('MEMORY', 'USAGE', KEYS[1])")
 TTL = Script(b"return redis.call('PTTL', KEYS[1])")
+OVERWRITE = Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
 ENCODING = Script(b"return redis.call('OBJECT', 'ENCODING', KEYS[1])")
 
 
@@ -35,102 +38,6 @@ def digest() -> bytes:
 
 def name(digest: bytes) -> bytes:
     return b"k:" + b2a_base64(digest, newline=False)[:43]
-
-
-async def test_a_key_that_redis_does_not_hold_is_a_miss(keys: RedisKeys, digest: bytes) -> None:
-    assert await asked(keys, digest) is None
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [
-        record(),
-        record(limit=Limit(7, 0.25)),
-        record(expires_at_ms=4_102_444_800_000),
-        KeyRecord(KeyState.ACTIVE, 9, "key_1", "acct_1", frozenset({f"scope-{number}:read" for number in range(60)})),
-    ],
-)
-async def test_a_record_comes_back_as_it_was_put(keys: RedisKeys, digest: bytes, kept: KeyRecord) -> None:
-    assert await keys.put(digest, kept)
-    for remaining in (1, 2):
-        take = await taken(keys, digest)
-        assert take.outcome is TakeOutcome.GRANTED
-        assert take.record == kept
-        assert take.bucket is not None
-        assert take.bucket.limit == (kept.limit or DEFAULT)
-        assert take.bucket.remaining == pytest.approx(take.bucket.limit.capacity - remaining, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("state", "outcome"),
-    [
-        (KeyState.REVOKED, TakeOutcome.REVOKED),
-        (KeyState.DISABLED, TakeOutcome.DISABLED),
-        (KeyState.SUSPENDED, TakeOutcome.SUSPENDED),
-        (KeyState.UNKNOWN, TakeOutcome.UNKNOWN),
-    ],
-)
-async def test_a_key_that_opens_nothing_takes_nothing(
-    keys: RedisKeys, digest: bytes, state: KeyState, outcome: TakeOutcome
-) -> None:
-    await keys.put(digest, record(state) if state is not KeyState.UNKNOWN else KeyRecord(state))
-    take = await taken(keys, digest)
-    assert (take.outcome, take.bucket) == (outcome, None)
-
-
-async def test_a_key_expires_by_redis_clock(keys: RedisKeys, digest: bytes) -> None:
-    await keys.put(digest, record(expires_at_ms=int(time.time() * 1000) - 1))
-    assert (await taken(keys, digest)).outcome is TakeOutcome.EXPIRED
-    await keys.put(digest, record(expires_at_ms=int(time.time() * 1000) + 60_000))
-    assert (await taken(keys, digest)).outcome is TakeOutcome.GRANTED
-
-
-async def test_a_refused_check_spends_no_tokens(keys: RedisKeys, digest: bytes) -> None:
-    limit = Limit(3, 0.001)
-    await keys.put(digest, record(limit=limit))
-    outcomes = [(await taken(keys, digest, cost)).outcome for cost in (2, 2, 1, 1)]
-    assert outcomes == [TakeOutcome.GRANTED, TakeOutcome.LIMITED, TakeOutcome.GRANTED, TakeOutcome.LIMITED]
-
-
-async def test_a_changed_limit_applies_to_the_next_check_and_gives_no_tokens(keys: RedisKeys, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(100, 0.001)))
-    await taken(keys, digest, 60)
-    await keys.put(digest, record(revision=2, limit=Limit(10, 0.001)))
-    small = await taken(keys, digest)
-    assert small.bucket is not None
-    assert small.bucket.remaining == pytest.approx(9, abs=0.1)
-    await keys.put(digest, record(revision=3))
-    default = await taken(keys, digest, default=Limit(500, 0.001))
-    assert default.bucket is not None
-    assert default.bucket.remaining == pytest.approx(8, abs=0.1)
-
-
-async def test_a_slow_load_never_overwrites_a_newer_revocation(keys: RedisKeys, digest: bytes) -> None:
-    assert await keys.put(digest, record(KeyState.REVOKED, revision=5))
-    assert not await keys.put(digest, record(revision=4))
-    assert not await keys.put(digest, KeyRecord(KeyState.UNKNOWN))
-    assert (await taken(keys, digest)).outcome is TakeOutcome.REVOKED
-    assert await keys.put(digest, record(KeyState.REVOKED, revision=5))
-
-
-async def test_a_load_from_another_epoch_is_not_written(keys: RedisKeys, digest: bytes) -> None:
-    assert not await keys.put(digest, record(), epoch="ffffffff")
-    assert await asked(keys, digest) is None
-    assert await keys.put(digest, record(), epoch=keys.epoch)
-
-
-async def test_a_record_of_another_epoch_is_a_miss_and_makes_way(
-    keys: RedisKeys, link: RedisLink, digest: bytes
-) -> None:
-    await keys.put(digest, record(revision=9))
-    await taken(keys, digest, 20)
-    link.epoch = "another1"
-    assert await asked(keys, digest) is None
-    assert await keys.put(digest, record(revision=2))
-    take = await taken(keys, digest)
-    assert take.record.revision == 2
-    assert take.bucket is not None
-    assert take.bucket.remaining < 100.5  # the tokens taken before are still gone
 
 
 async def test_a_key_costs_at_most_four_hundred_bytes(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
@@ -149,10 +56,81 @@ async def test_that_a_key_does_not_exist_is_remembered_for_a_short_while(
     assert await link.call(TTL, name(digest)) > RECORD_TTL_S * 1000 - 5000
 
 
-async def test_checks_at_the_same_moment_share_one_bucket(keys: RedisKeys, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(50, 0.001)))
-    replies = await asyncio.gather(*(taken(keys, digest) for _ in range(200)))
-    assert sum(reply.outcome is TakeOutcome.GRANTED for reply in replies) == 50
+async def test_a_slow_bucket_is_remembered_until_it_is_full(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
+    slow = record(limit=Limit(10_000, 0.01))
+    full_ms = 1_000_000 * 1000
+    await keys.put(digest, slow)
+    await taken(keys, digest)
+    assert await link.call(TTL, name(digest)) > full_ms
+    await keys.put(digest, replace(slow, revision=2))
+    assert await link.call(TTL, name(digest)) > full_ms
+
+
+async def test_a_bucket_that_takes_for_ever_is_remembered_too(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
+    await keys.put(digest, record(limit=Limit(2**31, 1e-9)))
+    assert (await taken(keys, digest)).outcome is TakeOutcome.GRANTED
+    assert await link.call(TTL, name(digest)) > 1e11
+
+
+async def test_a_key_that_is_no_more_leaves_no_bucket_behind(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
+    await keys.put(digest, record(limit=Limit(10_000, 0.01)))
+    await taken(keys, digest)
+    link.epoch = "another1"
+    await keys.put(digest, KeyRecord(KeyState.UNKNOWN))
+    assert 0 < await link.call(TTL, name(digest)) <= 5000
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("h", "{epoch} 1 z 0 - -"),
+        ("h", "{epoch} 1 a 0 - -\xff"),
+        ("h", "{epoch} 1 a 0 x 1"),
+        ("h", "{epoch} 1 r 0 x 1"),
+        ("b", "many tokens"),
+        ("b", ""),
+    ],
+)
+async def test_a_record_that_cannot_be_read_is_an_outage_of_one_key(
+    keys: RedisKeys, link: RedisLink, digest: bytes, field: str, text: str
+) -> None:
+    await keys.put(digest, record())
+    broken = text.format(epoch=keys.epoch).encode("latin-1")
+    await link.call(
+        Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"), name(digest), field.encode(), broken
+    )
+    assert isinstance(await asked(keys, digest), StoreUnavailable)
+
+
+async def test_a_foreign_value_in_a_keys_place_is_an_outage_of_one_key(
+    keys: RedisKeys, link: RedisLink, digest: bytes
+) -> None:
+    await link.call(Script(b"return redis.call('SET', KEYS[1], 'x')"), name(digest))
+    assert isinstance(await asked(keys, digest), StoreUnavailable)
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        await keys.put(digest, record())
+
+
+async def test_a_record_is_parsed_once_and_the_memory_of_it_is_bounded(
+    keys: RedisKeys, digest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.adapters.redis_keys._CACHED_MAX", 3)
+    await keys.put(digest, record())
+    first = await taken(keys, digest)
+    assert (await taken(keys, digest)).record is first.record
+    for number in range(5):
+        other = os.urandom(32)
+        await keys.put(other, replace(record(), key_id=f"key_{number}"))
+        await taken(keys, other)
+    assert len(keys._records) <= 3  # noqa: SLF001 -- a bound nothing else shows
+    assert (await taken(keys, digest)).record == first.record
+
+
+async def test_scripts_that_redis_forgot_charge_once(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
+    await keys.put(digest, record(limit=Limit(100, 0.001)))
+    await link_asked(link, "SCRIPT", "FLUSH")
+    takes = await asyncio.gather(*(taken(keys, digest) for _ in range(30)))
+    assert sorted(round(take.bucket.remaining) for take in takes if take.bucket) == [*range(70, 100)]
 
 
 def clocked(now_s: float) -> Script:

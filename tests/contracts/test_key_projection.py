@@ -1,53 +1,67 @@
-"""What every projection of key records promises: the one in memory that other tests use, and Redis."""
+"""What every projection of key records promises: the one in memory that other tests stand on, and Redis."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Protocol
 
 import pytest
 from builders import record
+from links import packed
 from projections import MemoryProjection
-from takes import DEFAULT
+from takes import DEFAULT, asked, taken
 
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
-from authz.core.check import KeyRecord, KeyState, Lookup, Take
-from authz.service.ports import KeyProjection, TakeReply
+from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome
+from authz.core.limits import Limit
+from authz.demo.servers import RedisServer
+from authz.service.ports import KeyProjection
 
-Held = Callable[[bytes], Awaitable[KeyRecord | None]]
+SLOW = 0.001
+REVOKED = record(state=KeyState.REVOKED, revision=5)
+UNKNOWN = KeyRecord(KeyState.UNKNOWN)
+MANY = frozenset(f"scope-{number}:read" for number in range(60))
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A projection, and a way to see what it holds for a digest."""
+class Subject(KeyProjection, Protocol):
+    async def begin_another_life(self) -> None: ...
 
-    projection: KeyProjection
-    held: Held
+
+class RedisSubject(RedisKeys):
+    def __init__(self, link: RedisLink) -> None:
+        super().__init__(link, negative_ttl_s=5)
+        self._orders = link
+
+    async def begin_another_life(self) -> None:
+        """Demote the server and promote it again: it keeps its process, its data and its connections."""
+        before = self.epoch
+        for order in (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")):
+            self._orders.submit(packed(*order), lambda _reply: None)
+        while self.epoch in {"", before}:
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of this suite's own, since its tests end lives."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def subject(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Subject]:
+async def keys(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Subject]:
     if request.param == "memory":
-        memory = MemoryProjection()
-
-        async def remembered(digest: bytes) -> KeyRecord | None:
-            return memory.records.get(digest)
-
-        yield Subject(memory, remembered)
+        yield MemoryProjection()
         return
-    link = RedisLink(redis_url, deadline_s=1, in_flight_max=100, scripts=(CHECK, PUT))
+    link = RedisLink(server.url, deadline_s=1, in_flight_max=1000, scripts=(CHECK, PUT))
     link.start()
     await link.reached.wait()
-    keys = RedisKeys(link, negative_ttl_s=5)
-
-    async def taken(digest: bytes) -> KeyRecord | None:
-        answer: asyncio.Future[TakeReply] = asyncio.get_running_loop().create_future()
-        keys.take(Lookup(digest, 0, None), DEFAULT, answer.set_result)
-        reply = await answer
-        return reply.record if isinstance(reply, Take) else None
-
-    yield Subject(keys, taken)
+    yield RedisSubject(link)
     await link.close()
 
 
@@ -56,37 +70,101 @@ def digest() -> bytes:
     return os.urandom(32)
 
 
-async def test_nothing_is_held_until_it_is_put(subject: Subject, digest: bytes) -> None:
-    assert await subject.held(digest) is None
-    assert await subject.projection.put(digest, record())
-    assert await subject.held(digest) == record()
+async def held(keys: Subject, digest: bytes) -> KeyRecord | None:
+    reply = await asked(keys, digest, cost=0)
+    return reply.record if isinstance(reply, Take) else None
 
 
-async def test_a_newer_revision_replaces_an_older_one_and_not_the_other_way(subject: Subject, digest: bytes) -> None:
-    revoked = record(state=KeyState.REVOKED, revision=3)
-    assert await subject.projection.put(digest, record(revision=2))
-    assert await subject.projection.put(digest, revoked)
-    assert not await subject.projection.put(digest, record(revision=2))
-    assert await subject.held(digest) == revoked
+@pytest.mark.parametrize(
+    "kept",
+    [
+        record(),
+        replace(record(), scopes=frozenset()),
+        replace(record(), scopes=MANY),
+        replace(record(), limit=Limit(7, 0.25)),
+        replace(record(), expires_at_ms=4_102_444_800_000),
+    ],
+    ids=["plain", "no scopes", "many scopes", "own limit", "expiring"],
+)
+async def test_a_record_comes_back_as_it_was_put(keys: Subject, digest: bytes, kept: KeyRecord) -> None:
+    assert await asked(keys, digest) is None
+    assert await keys.put(digest, kept)
+    for spent in (1, 2):
+        take = await taken(keys, digest)
+        assert (take.outcome, take.record) == (TakeOutcome.GRANTED, kept)
+        assert take.bucket is not None
+        assert take.bucket.limit == (kept.limit or DEFAULT)
+        assert take.bucket.remaining == pytest.approx(take.bucket.limit.capacity - spent, abs=0.2)
 
 
-async def test_the_same_revision_may_be_written_again(subject: Subject, digest: bytes) -> None:
-    for _ in range(2):
-        assert await subject.projection.put(digest, record(revision=2))
+@pytest.mark.parametrize("state", [state for state in KeyState if state is not KeyState.ACTIVE])
+async def test_a_key_that_opens_nothing_takes_nothing(keys: Subject, digest: bytes, state: KeyState) -> None:
+    await keys.put(digest, UNKNOWN if state is KeyState.UNKNOWN else record(state=state))
+    take = await taken(keys, digest)
+    assert (take.outcome, take.bucket) == (TakeOutcome(state), None)
 
 
-async def test_that_a_key_is_unknown_gives_way_to_the_key_and_never_replaces_it(
-    subject: Subject, digest: bytes
-) -> None:
-    unknown = KeyRecord(KeyState.UNKNOWN)
-    assert await subject.projection.put(digest, unknown)
-    assert await subject.held(digest) == unknown
-    assert await subject.projection.put(digest, record())
-    assert not await subject.projection.put(digest, unknown)
-    assert await subject.held(digest) == record()
+async def test_a_key_expires_at_its_time(keys: Subject, digest: bytes) -> None:
+    now_ms = int(time.time() * 1000)
+    await keys.put(digest, replace(record(), expires_at_ms=now_ms - 1))
+    assert (await taken(keys, digest)).outcome is TakeOutcome.EXPIRED
+    await keys.put(digest, replace(record(), expires_at_ms=now_ms + 60_000))
+    assert (await taken(keys, digest)).outcome is TakeOutcome.GRANTED
 
 
-async def test_a_put_for_another_epoch_is_not_written(subject: Subject, digest: bytes) -> None:
-    assert not await subject.projection.put(digest, record(), epoch="another1")
-    assert await subject.held(digest) is None
-    assert await subject.projection.put(digest, record(), epoch=subject.projection.epoch)
+async def test_a_refused_check_spends_no_tokens(keys: Subject, digest: bytes) -> None:
+    await keys.put(digest, replace(record(), limit=Limit(3, SLOW)))
+    outcomes = [(await taken(keys, digest, cost)).outcome for cost in (2, 2, 1, 1)]
+    assert outcomes == [TakeOutcome.GRANTED, TakeOutcome.LIMITED, TakeOutcome.GRANTED, TakeOutcome.LIMITED]
+
+
+async def test_checks_at_the_same_moment_share_one_bucket(keys: Subject, digest: bytes) -> None:
+    await keys.put(digest, replace(record(), limit=Limit(50, SLOW)))
+    takes = await asyncio.gather(*(taken(keys, digest) for _ in range(200)))
+    assert sum(take.outcome is TakeOutcome.GRANTED for take in takes) == 50
+
+
+async def test_a_changed_limit_applies_to_the_next_check_and_gives_no_tokens(keys: Subject, digest: bytes) -> None:
+    await keys.put(digest, replace(record(), limit=Limit(100, SLOW)))
+    left = [await remaining(keys, digest, cost=60)]
+    await keys.put(digest, replace(record(revision=2), limit=Limit(10, SLOW)))
+    left.append(await remaining(keys, digest))
+    await keys.put(digest, record(revision=3))
+    left.append(await remaining(keys, digest, default=Limit(500, SLOW)))
+    left.append(await remaining(keys, digest, default=Limit(5, SLOW)))
+    assert left == pytest.approx([40, 9, 8, 4], abs=0.1)
+
+
+async def test_a_newer_revision_replaces_an_older_one_and_not_the_other_way(keys: Subject, digest: bytes) -> None:
+    assert await keys.put(digest, record(revision=4))
+    assert await keys.put(digest, REVOKED)
+    assert not await keys.put(digest, record(revision=4))
+    assert not await keys.put(digest, record(revision=4), epoch=keys.epoch)
+    assert await keys.put(digest, REVOKED)
+    assert await held(keys, digest) == REVOKED
+
+
+async def test_that_a_key_is_unknown_gives_way_to_the_key_and_never_replaces_it(keys: Subject, digest: bytes) -> None:
+    assert await keys.put(digest, UNKNOWN)
+    assert await held(keys, digest) == UNKNOWN
+    assert await keys.put(digest, record())
+    assert not await keys.put(digest, UNKNOWN)
+    assert await held(keys, digest) == record()
+
+
+async def test_another_life_voids_every_record_but_gives_no_tokens_back(keys: Subject, digest: bytes) -> None:
+    before = keys.epoch
+    await keys.put(digest, replace(record(revision=9), limit=Limit(100, SLOW)))
+    await taken(keys, digest, 70)
+    await keys.begin_another_life()
+    assert await held(keys, digest) is None
+    assert not await keys.put(digest, record(), epoch=before)
+    assert await held(keys, digest) is None
+    assert await keys.put(digest, replace(record(revision=2), limit=Limit(100, SLOW)), epoch=keys.epoch)
+    assert await remaining(keys, digest) == pytest.approx(29, abs=0.1)
+
+
+async def remaining(keys: Subject, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> float:
+    take = await taken(keys, digest, cost, default)
+    assert take.bucket is not None
+    return take.bucket.remaining
