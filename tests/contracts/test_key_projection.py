@@ -144,6 +144,12 @@ async def test_a_newer_revision_replaces_an_older_one_and_not_the_other_way(keys
     assert await held(keys, digest) == REVOKED
 
 
+async def test_scopes_that_were_taken_away_are_gone(keys: Subject, digest: bytes) -> None:
+    await keys.put(digest, replace(record(), scopes=MANY))
+    await keys.put(digest, record(revision=2))
+    assert await held(keys, digest) == record(revision=2)
+
+
 async def test_that_a_key_is_unknown_gives_way_to_the_key_and_never_replaces_it(keys: Subject, digest: bytes) -> None:
     assert await keys.put(digest, UNKNOWN)
     assert await held(keys, digest) == UNKNOWN
