@@ -37,9 +37,9 @@ def keys(link: RedisLink) -> RedisKeys:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
+def server(folder: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own, to be hurt."""
-    server = RedisServer(tmp_path)
+    server = RedisServer(folder)
     server.start()
     yield server
     server.signal(SIGCONT)

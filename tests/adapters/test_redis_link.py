@@ -83,8 +83,8 @@ async def test_a_link_closes_at_whatever_moment_of_its_set_up(server: RedisServe
         assert not link.is_up
 
 
-async def test_a_link_that_never_connected_closes(tmp_path: Path) -> None:
-    async with linked(f"unix://{tmp_path}/none.sock") as link:
+async def test_a_link_that_never_connected_closes(folder: Path) -> None:
+    async with linked(f"unix://{folder}/none.sock") as link:
         assert isinstance(await asked(link, "PING"), StoreUnavailable)
     assert not link.is_up
 
@@ -102,8 +102,8 @@ async def test_user_database_and_name_are_set_up(server: RedisServer) -> None:
         assert await asked(admin, "GET", "here") == b"1"
 
 
-async def test_a_wrong_password_is_named_without_the_password(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path, 0, "--requirepass", "right")
+async def test_a_wrong_password_is_named_without_the_password(folder: Path) -> None:
+    server = RedisServer(folder, 0, "--requirepass", "right")
     server.start()
     try:
         link = RedisLink(server.url.replace("//", "//:hunter2@"), deadline_s=1, in_flight_max=10)
@@ -115,11 +115,11 @@ async def test_a_wrong_password_is_named_without_the_password(tmp_path: Path) ->
         server.stop()
 
 
-async def test_a_unix_socket_serves(scratch: Path, tmp_path: Path) -> None:
-    server = RedisServer(tmp_path, 0, "--unixsocket", str(scratch / "redis.sock"))
+async def test_a_unix_socket_serves(folder: Path) -> None:
+    server = RedisServer(folder, 0, "--unixsocket", str(folder / "redis.sock"))
     server.start()
     try:
-        async with linked(f"unix://{scratch}/redis.sock") as link:
+        async with linked(f"unix://{folder}/redis.sock") as link:
             await link.reached.wait()
             assert await link.call(ECHO, b"k", b"through a socket") == b"through a socket"
     finally:

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -45,12 +48,14 @@ class RedisSubject(RedisKeys):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def server() -> Iterator[RedisServer]:
     """A Redis of this suite's own, since its tests end lives."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    folder = Path(tempfile.mkdtemp(prefix="authz-test-"))
+    server = RedisServer(folder)
     server.start()
     yield server
     server.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["memory", "redis"])
