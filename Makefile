@@ -13,7 +13,7 @@ install: $(STAMP) ## create .venv with every locked dependency and the authz com
 $(STAMP): pyproject.toml deploy/requirements-dev.txt deploy/requirements-xds.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "authz needs Python 3.11 or newer: make PYTHON=/path/to/python")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/xds -r deploy/requirements-xds.txt
 	@touch $@

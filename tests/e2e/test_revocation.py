@@ -83,7 +83,8 @@ def test_no_check_that_starts_after_a_revoke_returned_admits_the_key(house: Hous
     thread = threading.Thread(target=load.run)
     thread.start()
     try:
-        time.sleep(1)  # every key is seen before it is revoked
+        while len({secret for secret, _ in load.admitted[:]}) < REVOKES:  # every key is seen before it is revoked
+            time.sleep(0.05)
         moments = asyncio.run(revoked(house, keys))
     finally:
         load.stopping.set()
