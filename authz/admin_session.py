@@ -6,7 +6,7 @@ The sidecar has its own composition in `app.py`: it must start without its store
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from authz.adapters.policy_file import load_policy
@@ -37,11 +37,9 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     )
     await postgres.start()
     link.start()
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S / 5):
             await link.reached.wait()
-    except TimeoutError:
-        pass
     keys = RedisKeys(link, negative_ttl_s=settings.negative_ttl_s)
     try:
         yield KeyAdmin(PostgresKeys(postgres), keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))

@@ -1,6 +1,6 @@
 """The `authz` command: what an operator can ask of it.
 
-Each command imports what it needs when it runs, so that `authz serve` carries neither the demo nor the tables.
+What only some commands need is imported when they run, so that `authz serve` does not carry the demo.
 Exit codes: 0 done, 1 failed or out of reach, 2 wrong usage, 3 refused by the rules, 4 durable but not effective yet.
 """
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from authz import __version__, logs
 from authz.cli_accounts import app as accounts
 from authz.cli_keys import app as keys
+from authz.cli_output import AsJson
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
@@ -23,8 +24,6 @@ policy_app = typer.Typer(no_args_is_help=True, help="Check the policy file.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -34,6 +33,11 @@ def main() -> None:
     logs.silence()
     try:
         app()
+    except PolicyError as error:
+        from authz.adapters.policy_file import rendered  # noqa: PLC0415
+
+        typer.echo(rendered(error), err=True)
+        raise SystemExit(1) from None
     except (SettingsError, StoreUnavailable) as error:
         _errors.print(f"[red]error:[/red] {error}")
         raise SystemExit(1) from None
@@ -56,10 +60,7 @@ def serve() -> None:
     from authz.app import serve as run  # noqa: PLC0415
     from authz.settings import load  # noqa: PLC0415
 
-    try:
-        uvloop.run(run(load()))
-    except PolicyError as error:
-        _print_problems(error, load().policy_file)
+    uvloop.run(run(load()))
 
 
 @app.command()
@@ -92,12 +93,8 @@ def lint(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None
     """Load a policy as the sidecar would, and print every fault with its line and column."""
     from authz.adapters.policy_file import load_policy  # noqa: PLC0415
 
-    try:
-        policy = load_policy(file)
-    except PolicyError as error:
-        _print_problems(error, file)
-    else:
-        typer.echo(f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults")
+    policy = load_policy(file)
+    typer.echo(f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults")
 
 
 @policy_app.command()
@@ -121,10 +118,3 @@ def demo(
     from authz.demo.run import run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))
-
-
-def _print_problems(error: PolicyError, file: Path) -> None:
-    from authz.adapters.policy_file import rendered  # noqa: PLC0415
-
-    typer.echo(rendered(error, file), err=True)
-    raise typer.Exit(1)

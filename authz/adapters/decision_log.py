@@ -13,7 +13,7 @@ from authz.core.check import Allow, Decision, RequestAttributes
 
 
 class DecisionLog:
-    """Observes checks (`service.ports.CheckObserver`) and writes them down.
+    """Writes checks down.
 
     `sample` is the share of allowed checks that is written, from 0 to 1; `chance` gives numbers in [0, 1).
     """
@@ -28,15 +28,6 @@ class DecisionLog:
         if isinstance(decision, Allow) and decision.would_deny is None and self._chance() >= self._sample:
             return
         self._log.info("decision", **_fields(attributes, decision), latency_ms=round(latency_s * 1000, 3))
-
-    def store_answered(self, store: str, latency_s: float) -> None:
-        """Leave answers to the metrics."""
-
-    def store_failed(self, store: str) -> None:
-        """Leave failures to the refusal that follows."""
-
-    def degraded(self, store: str) -> None:
-        """Leave degraded checks to the metrics."""
 
 
 def _fields(attributes: RequestAttributes, decision: Decision) -> dict[str, Any]:

@@ -51,6 +51,13 @@ def load_policy(path: Path) -> Policy:
     The kinds, in order: the file cannot be read, it is not plain YAML, its shape is wrong, its rows break the rules.
     """
     try:
+        return _loaded(path)
+    except PolicyError as error:
+        raise PolicyError(error.problems, str(path)) from None
+
+
+def _loaded(path: Path) -> Policy:
+    try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError([Problem((), f"cannot be read: {error}")]) from None
@@ -64,9 +71,9 @@ def load_policy(path: Path) -> Policy:
     raise PolicyError(sorted((_located(root, problem) for problem in problems), key=lambda it: (it.line, it.column)))
 
 
-def rendered(error: PolicyError, path: Path) -> str:
+def rendered(error: PolicyError) -> str:
     """Write each fault on a line of its own, `FILE:LINE:COLUMN: message`, as compilers do."""
-    return "\n".join(f"{path}:{problem.line}:{problem.column}: {problem.message}" for problem in error.problems)
+    return "\n".join(f"{error.file}:{problem.line}:{problem.column}: {problem.message}" for problem in error.problems)
 
 
 def _composed(text: str) -> yaml.Node:

@@ -121,11 +121,12 @@ class Problem:
 
 
 class PolicyError(Exception):
-    """A policy that must not be loaded; `problems` holds every fault found, in document order."""
+    """A policy that must not be loaded: `problems` holds every fault found, in document order; `file` is where."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], file: str = "") -> None:
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = problems
+        self.file = file
 
 
 class SettingsError(Exception):

@@ -111,7 +111,7 @@ def test_a_fault_is_named_with_its_line_and_column(path: Path) -> None:
     expected = path.read_text().splitlines()[0].removeprefix("# ")
     with pytest.raises(PolicyError) as raised:
         load_policy(path)
-    assert rendered(raised.value, path) == f"{path}:{expected}"
+    assert rendered(raised.value) == f"{path}:{expected}"
 
 
 def test_there_are_at_least_twenty_five_faults() -> None:

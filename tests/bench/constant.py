@@ -2,29 +2,23 @@
 
 import argparse
 import asyncio
-from collections.abc import Callable
 
 import uvloop
 
 from authz.adapters.policy_file import load_policy
-from authz.core.check import Allow, Decision, RequestAttributes
 from authz.demo.servers import shipped
 from authz.edge.check_listener import CheckListener
 from authz.edge.checks import Checks
 
-POLICY = load_policy(shipped("policies/truetick.yaml"))
-ALLOW = Allow(POLICY.routes[0])
 
+class NoChecker:
+    """What a listener reads of a checker before the first check."""
 
-class ConstantChecker:
-    policy = POLICY
-
-    def check(self, _attributes: RequestAttributes, answer: Callable[[Decision], None]) -> None:
-        answer(ALLOW)
+    policy = load_policy(shipped("policies/truetick.yaml"))
 
 
 async def main(port: int) -> None:
-    listener = CheckListener(ConstantChecker(), f"127.0.0.1:{port}")  # type: ignore[arg-type]  # all that is asked of it
+    listener = CheckListener(NoChecker(), f"127.0.0.1:{port}")  # type: ignore[arg-type]  # all that is asked of it
     await listener.start()
     listener.serve_health(serving=True)
     await asyncio.Event().wait()

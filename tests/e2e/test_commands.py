@@ -109,6 +109,15 @@ def test_a_policy_is_checked_as_the_sidecar_would() -> None:
     assert schema["title"] == "Document"
 
 
+def test_a_policy_that_cannot_be_loaded_is_one_line_for_every_command(house: House, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.yaml")
+    for arguments in (("keys", "list", "acct_1"), ("accounts", "list"), ("serve",), ("policy", "lint", missing)):
+        done = authz(house, *arguments, AUTHZ_POLICY_FILE=missing)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{missing}:0:0: cannot be read")
+        assert done.stderr.count("\n") == 1
+
+
 def test_settings_and_version_are_listed() -> None:
     listed = json.loads(authz(None, "settings", "--json").stdout)
     assert {"AUTHZ_POLICY_FILE", "AUTHZ_REDIS_FAILURE"} <= {row["variable"] for row in listed}
