@@ -4,12 +4,12 @@ Whether they are the caller's own is decided in `decision.py`, after the key has
 """
 
 import json
+from collections.abc import Mapping
 
 from authz.core.check import RequestAttributes
 from authz.core.errors import DenyReason
 from authz.core.path import Target, query_values
 from authz.core.route import BindingPlace, Route
-from authz.core.router import Match
 
 Claims = tuple[tuple[str, ...], DenyReason | None]
 
@@ -21,11 +21,13 @@ class _Ambiguous(Exception):  # noqa: N818 -- a signal inside this module
         self.reason = reason
 
 
-def claimed_accounts(match: Match, target: Target, attributes: RequestAttributes) -> Claims:
-    """Return every account id the request names and, if a place cannot be trusted, the refusal that earns."""
-    route = match.route
-    if route is None or not route.accounts:
-        return (), None
+def claimed_accounts(
+    route: Route, variables: Mapping[str, str], target: Target, attributes: RequestAttributes
+) -> Claims:
+    """Return every account id the request names and, if a place cannot be trusted, the refusal that earns.
+
+    `variables` are the path's, by the names in the route's template.
+    """
     claims: list[str] = []
     try:
         for place in BindingPlace:
@@ -33,7 +35,7 @@ def claimed_accounts(match: Match, target: Target, attributes: RequestAttributes
             if not names:
                 continue
             if place is BindingPlace.PATH:
-                claims += [(match.variables or {})[name] for name in names]
+                claims += [variables[name] for name in names]
             elif place is BindingPlace.QUERY:
                 claims += _single([value for name in names for value in query_values(target.query, name)])
             else:

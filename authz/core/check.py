@@ -3,16 +3,17 @@
 Only values: the rules that turn one into the next are in `decision.py`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit
 from authz.core.route import Route
+from authz.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestAttributes:
     """What Envoy told about one request.
 
@@ -32,7 +33,7 @@ class RequestAttributes:
     source_address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Principal:
     """Who calls: an account through one of its keys, with that key's scopes."""
 
@@ -41,7 +42,7 @@ class Principal:
     scopes: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lookup:
     """The question to the key store, and what was already found out about the request.
 
@@ -69,13 +70,13 @@ class KeyState(StrEnum):
     UNKNOWN = "u"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeyRecord:
     """The projection of one key: what a check needs to know of it.
 
     `revision` grows with every change of the row it was made from. `expires_at_ms` is Unix time in milliseconds, 0 for
     never. `limit` is None where the policy's default applies. A key that does not exist has a record too, in the state
-    `UNKNOWN`, with revision 0 and empty ids.
+    `UNKNOWN`, with revision 0 and empty ids. `principal` is who calls with the key, made once for all its checks.
     """
 
     state: KeyState
@@ -85,6 +86,11 @@ class KeyRecord:
     scopes: frozenset[str] = frozenset()
     limit: Limit | None = None
     expires_at_ms: int = 0
+    principal: Principal = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the principal."""
+        object.__setattr__(self, "principal", Principal(self.account_id, self.key_id, self.scopes))
 
 
 class TakeOutcome(StrEnum):
@@ -99,7 +105,7 @@ class TakeOutcome(StrEnum):
     UNKNOWN = "u"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bucket:
     """The state of a key's bucket after a check: tokens left (a fraction) under the limit that was applied."""
 
@@ -107,7 +113,7 @@ class Bucket:
     remaining: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Take:
     """The store's answer to a `Lookup`. `bucket` is set where a bucket was looked at (`GRANTED` and `LIMITED`)."""
 
@@ -116,7 +122,7 @@ class Take:
     bucket: Bucket | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Allow:
     """The request may pass. `principal` is None on routes that need no key.
 
@@ -129,7 +135,7 @@ class Allow:
     would_deny: DenyReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deny:
     """The request may not pass.
 

@@ -7,13 +7,13 @@ lines is the order of the refusals: the first one wins. Waiting, clocks and logs
 from typing import TypeAlias
 
 from authz.core.accounts import claimed_accounts
-from authz.core.check import Allow, Decision, Deny, Lookup, Principal, RequestAttributes, Take, TakeOutcome
+from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes, Take, TakeOutcome
 from authz.core.errors import DenyReason
 from authz.core.keys import digest
 from authz.core.limits import retry_after_s
 from authz.core.path import parse
 from authz.core.policy import Policy
-from authz.core.route import Access
+from authz.core.route import Access, Route
 
 Plan: TypeAlias = Lookup | Allow | Deny
 
@@ -39,35 +39,33 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
     if match is None:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
     route = match.route
-    if route is not None and route.access in {Access.PUBLIC, Access.SESSION}:
-        if route.access is Access.SESSION and attributes.api_keys:
-            return Deny(DenyReason.KEY_ON_SESSION_ROUTE, route)
-        return Allow(route)
+    if route is not None and not route.needs_key:
+        return _without_key(route, attributes)
     if len(attributes.api_keys) != 1:
         return Deny(DenyReason.KEY_REPEATED if attributes.api_keys else DenyReason.KEY_MISSING, route)
-    (presented,) = attributes.api_keys
+    presented = attributes.api_keys[0]
     if not policy.keys.format.is_well_formed(presented):
         return Deny(DenyReason.KEY_MALFORMED, route)
-    accounts, refusal = claimed_accounts(match, target, attributes)
-    return Lookup(
-        digest=digest(presented),
-        cost=1 if route is None else route.cost,
-        route=route,
-        methods=match.methods,
-        accounts=accounts,
-        refusal=refusal,
-    )
+    if route is None:
+        return Lookup(digest(presented), 1, None, match.methods)
+    if not route.accounts:
+        return Lookup(digest(presented), route.cost, route)
+    accounts, refusal = claimed_accounts(route, match.variables or {}, target, attributes)
+    return Lookup(digest(presented), route.cost, route, (), accounts, refusal)
+
+
+def _without_key(route: Route, attributes: RequestAttributes) -> Allow | Deny:
+    if route.access is Access.SESSION and attributes.api_keys:
+        return Deny(DenyReason.KEY_ON_SESSION_ROUTE, route)
+    return Allow(route)
 
 
 def conclude(lookup: Lookup, take: Take) -> Decision:
     """Turn the store's answer into the verdict."""
     route, record, bucket = lookup.route, take.record, take.bucket
-    principal = Principal(record.account_id, record.key_id, record.scopes)
-    if take.outcome in _KEY_REFUSALS:
-        return Deny(_KEY_REFUSALS[take.outcome], route, principal if record.key_id else None)
+    principal = record.principal
     if take.outcome is not TakeOutcome.GRANTED or bucket is None:
-        wait_s = None if bucket is None else retry_after_s(bucket.limit, bucket.remaining, lookup.cost)
-        return Deny(DenyReason.RATE_LIMITED, route, principal, bucket, retry_after_s=wait_s)
+        return _not_granted(lookup, take)
     if route is None:
         reason = DenyReason.METHOD_UNKNOWN if lookup.methods else DenyReason.ROUTE_UNKNOWN
         return Deny(reason, None, principal, bucket, methods=lookup.methods)
@@ -77,9 +75,17 @@ def conclude(lookup: Lookup, take: Take) -> Decision:
         return Deny(DenyReason.SCOPE_MISSING, route, principal, bucket)
     if lookup.refusal is not None:
         return Deny(lookup.refusal, route, principal, bucket)
-    if any(account != record.account_id for account in lookup.accounts):
+    if lookup.accounts and any(account != record.account_id for account in lookup.accounts):
         return Deny(DenyReason.ACCOUNT_MISMATCH, route, principal, bucket)
     return Allow(route, principal, bucket)
+
+
+def _not_granted(lookup: Lookup, take: Take) -> Deny:
+    principal, bucket = take.record.principal, take.bucket
+    if take.outcome in _KEY_REFUSALS:
+        return Deny(_KEY_REFUSALS[take.outcome], lookup.route, principal if principal.key_id else None)
+    wait_s = None if bucket is None else retry_after_s(bucket.limit, bucket.remaining, lookup.cost)
+    return Deny(DenyReason.RATE_LIMITED, lookup.route, principal, bucket, retry_after_s=wait_s)
 
 
 def enforce(decision: Decision) -> Decision:

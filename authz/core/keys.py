@@ -4,7 +4,7 @@ Who owns a key and whether it still works is not known here; the secret itself i
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from zlib import crc32
 
@@ -20,6 +20,11 @@ class KeyFormat:
     """The format of one API's keys: `prefix` + 43 base62 characters of secret + 6 of CRC-32 over all that precedes."""
 
     prefix: str
+    _prefix: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Encode the prefix once for all checks."""
+        object.__setattr__(self, "_prefix", self.prefix.encode())
 
     @property
     def pattern(self) -> str:
@@ -35,14 +40,13 @@ class KeyFormat:
 
     def is_well_formed(self, presented: bytes) -> bool:
         """Tell whether prefix, alphabet, length and checksum hold: a key that could exist, without asking anyone."""
-        prefix = self.prefix.encode()
-        if len(presented) != len(prefix) + _SECRET_CHARS + _CHECKSUM_CHARS or not presented.startswith(prefix):
-            return False
         # bytes.isalnum knows ASCII only, which is base62 exactly.
-        if not presented[len(prefix) :].isalnum():
-            return False
-        unchecked, checksum = presented[:-_CHECKSUM_CHARS], presented[-_CHECKSUM_CHARS:]
-        return _checksum(unchecked) == checksum
+        return (
+            presented.startswith(self._prefix)
+            and len(presented) == len(self._prefix) + _SECRET_CHARS + _CHECKSUM_CHARS
+            and presented[len(self._prefix) :].isalnum()
+            and presented.endswith(_checksum(presented[:-_CHECKSUM_CHARS]))
+        )
 
     def hint(self, key: str) -> str:
         """Shorten a key to what may be shown for ever: its prefix and last four characters."""

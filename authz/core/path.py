@@ -5,14 +5,15 @@ belongs to is `router.py`.
 """
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote_plus, unquote_to_bytes
+
+from authz.core.value import value
 
 PATH_CHARS_MAX = 8192
 SEGMENTS_MAX = 64
 
 # What RFC 3986 allows in a path, without the ";" of path parameters, which backends treat in different ways.
-_PATH = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@%]*)+")
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,=:@%/]*")
 # What may follow the "?": the same, and the characters that browsers leave alone in a query.
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|{}^`\"<>\\]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -21,7 +22,7 @@ _DECODED_DANGER = re.compile(r"[/\\;%?#\x00-\x1f\x7f]")
 DOTS = frozenset({".", ".."})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """A canonical request target.
 
@@ -41,10 +42,10 @@ def parse(target: str) -> Target | None:
     fragments, bytes outside ASCII, broken escapes, and escapes that hide any of these or a further escape.
     """
     path, _, query = target.partition("?")
-    if len(path) > PATH_CHARS_MAX or not _PATH.fullmatch(path) or not _QUERY.fullmatch(query):
+    if len(path) > PATH_CHARS_MAX or not _PATH.fullmatch(path) or (query and not _QUERY.fullmatch(query)):
         return None
     segments = tuple(path[1:].split("/"))
-    if len(segments) > SEGMENTS_MAX or "" in segments[:-1] or not DOTS.isdisjoint(segments):
+    if len(segments) > SEGMENTS_MAX or "//" in path or ("/." in path and not DOTS.isdisjoint(segments)):
         return None
     if "%" not in path:
         return Target(segments, segments, query)

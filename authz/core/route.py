@@ -3,7 +3,7 @@
 How rows are found by path is `router.py`; how they are read from a file is `adapters/policy_file.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -58,3 +58,8 @@ class Route:
     errors: ErrorFormat = ErrorFormat.JSON
     stream: str = ""
     shadow: bool = False
+    needs_key: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note whether a key is asked for, once for all checks."""
+        object.__setattr__(self, "needs_key", self.access not in {Access.PUBLIC, Access.SESSION})

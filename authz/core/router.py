@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from authz.core.path import Target
 from authz.core.route import Access, Route
 from authz.core.template import ANY_DEPTH, ONE, Template
+from authz.core.value import value
 
 ANY_METHOD = "*"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Match:
     """What the table says about a method and a path.
 
     `route` is the row, None where none matched; then `methods` lists, sorted, what the path does accept (none: the
-    path is unknown). `variables` holds the template's variables, percent-decoded.
+    path is unknown). `variables` holds the template's variables, percent-decoded,
+    where the route reads accounts out of them.
     """
 
     route: Route | None
@@ -30,7 +32,7 @@ class Match:
 class _Place:
     """The rows of one template by method. `takes_colon` is False where a colon at the end means another place."""
 
-    takes_colon: bool
+    takes_colon: bool = False
     rows: dict[str, tuple[Route, Template]] = field(default_factory=dict)
 
 
@@ -59,15 +61,12 @@ class Router:
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._barred, self._open = _Node(), _Node()
+        self._barred, self._open = _Tree(), _Tree()
         for route in routes:
             template = Template.parse(route.template)
             barred = route.access is Access.BARRED
-            node = self._barred if barred else self._open
-            for part in template.parts:
-                node = _grown(node, part)
-            takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            place = node.places.setdefault(template.verb, _Place(takes_colon))
+            place = (self._barred if barred else self._open).grow(template)
+            place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
             place.rows[route.method] = (route, template)
 
     def match(self, method: str, target: Target) -> Match | None:
@@ -91,8 +90,34 @@ class Router:
 
     def _place(self, segments: tuple[str, ...]) -> _Place | None:
         # What is barred stays barred with a slash behind it.
-        bare = segments[:-1] if segments[-1:] == ("",) else segments
-        return _found(self._barred, bare) or _found(self._open, segments)
+        bare = segments if not segments or segments[-1] else segments[:-1]
+        return self._barred.find(bare) or self._open.find(segments)
+
+
+class _Tree:
+    """The templates of one kind, by their parts; `verbs` are the custom verbs that occur at all."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._verbs: set[str] = set()
+
+    def grow(self, template: Template) -> _Place:
+        """Make the place of a template, unless it is there."""
+        node = self._root
+        for part in template.parts:
+            node = _grown(node, part)
+        if template.verb:
+            self._verbs.add(template.verb)
+        return node.places.setdefault(template.verb, _Place())
+
+    def find(self, segments: tuple[str, ...]) -> _Place | None:
+        """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
+        if segments and ":" in segments[-1]:
+            last, _, verb = segments[-1].rpartition(":")
+            spoken = _find(self._root, (*segments[:-1], last), verb) if verb in self._verbs else None
+            if spoken is not None:
+                return spoken
+        return _find(self._root, segments, "")
 
 
 def _grown(node: _Node, part: str) -> _Node:
@@ -109,39 +134,43 @@ def _grown(node: _Node, part: str) -> _Node:
     return node.literals.setdefault(part, _Node())
 
 
-def _found(tree: _Node, segments: tuple[str, ...]) -> _Place | None:
-    """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
-    if segments and ":" in segments[-1]:
-        last, _, verb = segments[-1].rpartition(":")
-        spoken = _find(tree, (*segments[:-1], last), 0, verb) if verb else None
-        if spoken is not None:
-            return spoken
-    return _find(tree, segments, 0, "")
+def _find(root: _Node, segments: tuple[str, ...], verb: str) -> _Place | None:
+    """Walk down, the more specific branch first: a literal, then one segment, then a package, then the rest.
+
+    Branches not taken are kept with the depth they begin at, and tried, the latest first, where a walk ends nowhere.
+    """
+    untried: list[tuple[_Node, int]] = []
+    node: _Node | None = root
+    depth, end = 0, len(segments)
+    while node is not None:
+        if node.any_depth is not None:
+            untried.append((node.any_depth, end))
+        if depth == end:
+            found = node.places.get(verb)
+            if found is not None:
+                return found
+            node = None
+        else:
+            segment = segments[depth]
+            depth += 1
+            if node.packages and (package := _package(node, segment)):
+                untried.append((package, end))
+            one = node.one if segment else None
+            node = node.literals.get(segment)
+            if node is None:
+                node = one
+            elif one is not None:
+                untried.append((one, depth))
+        if node is None and untried:
+            node, depth = untried.pop()
+    return None
 
 
-def _find(node: _Node, segments: tuple[str, ...], depth: int, verb: str) -> _Place | None:
-    """Walk down, the more specific branch first: a literal, then one segment, then a package, then the rest."""
-    found = None
-    if depth == len(segments):
-        found = node.places.get(verb)
-    else:
-        segment = segments[depth]
-        if literal := node.literals.get(segment):
-            found = _find(literal, segments, depth + 1, verb)
-        if found is None and node.one and segment:
-            found = _find(node.one, segments, depth + 1, verb)
-        if found is None and node.packages:
-            found = _in_package(node, segment, verb)
-    if found is None and node.any_depth:
-        found = node.any_depth.places.get(verb)
-    return found
-
-
-def _in_package(node: _Node, segment: str, verb: str) -> _Place | None:
-    """Find the place of every service in a gRPC package, the longest name first."""
+def _package(node: _Node, segment: str) -> _Node | None:
+    """Find the gRPC package that a service is in, the longest name first."""
     names = segment.split(".", node.package_names_max)
     for count in range(len(names) - 1, 0, -1):
         package = node.packages.get(".".join(names[:count]))
         if package:
-            return package.places.get(verb)
+            return package
     return None

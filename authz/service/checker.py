@@ -44,11 +44,6 @@ class FailureModes:
         """Tell whether recently seen keys keep working while `store` is out of reach."""
         return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
-    @property
-    def any_degrades(self) -> bool:
-        """Tell whether recently seen keys have to be remembered at all."""
-        return FailureMode.DEGRADE in {self.redis, self.postgres}
-
 
 @dataclass(slots=True)
 class _Check:
@@ -80,6 +75,7 @@ class Checker:
         self._directory = directory
         self._observer = observer
         self._failure = failure
+        self._remembers = FailureMode.DEGRADE in {failure.redis, failure.postgres}
         self._recent = recent
         self._fills: dict[bytes, list[tuple[_Check, Lookup]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,7 +104,7 @@ class Checker:
         elif isinstance(reply, StoreUnavailable):
             self._store_failed(check, lookup, reply)
         else:
-            if self._failure.any_degrades:
+            if self._remembers:
                 self._recent.remember(lookup.digest, reply)
             self._finish(check, conclude(lookup, reply))
 
