@@ -1,7 +1,7 @@
 """CheckResponses as bytes, put together from pieces that come again.
 
-A message's bytes are the bytes of its parts in the order of their field numbers, so protobuf writes each part once and
-the parts are joined. What the parts say is `codec.py`; a test holds every answer against what protobuf writes for it.
+A message's bytes are the bytes of its fields in the order of their numbers, so protobuf writes each piece once and the
+pieces are joined. What they say is `codec.py`; a test holds every answer against what protobuf writes for it.
 """
 
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from typing import TypeVar
 
 from google.protobuf.struct_pb2 import Struct
 
-from authz._pb.check_pb2 import OkHttpResponse
+from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
-from authz.core.limits import Limit, full_after_s
+from authz.core.limits import full_after_s
 from authz.core.policy import Policy
-from authz.edge.codec import encode, identity_headers, options, rate_headers
+from authz.edge import codec
 
 PIECES_MAX = 16_384
 
-_STATUS_OK = b"\x0a\x00"  # field 1, an empty Status: code 0
-_OK_RESPONSE = b"\x1a"  # field 3, of a length
-_METADATA = b"\x22"  # field 4, of a length
+_STATUS_OK = CheckResponse(status={}).SerializeToString()
+_DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
 _LOW_BITS = 0x7F
 
 K = TypeVar("K")
 V = TypeVar("V")
+Shown = tuple[int, float, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,56 +35,106 @@ class _Caller:
     key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What every refusal of one request for one reason says: all but the caller's and the bucket's part."""
+
+    status: bytes
+    http: bytes
+    body: bytes
+    reason: bytes
+    is_error: bool
+
+
 class Answers:
     """Writes the answers of one policy."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._nobody = _Caller(OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString(), b"", b"")
-        self._allow = _entry("decision", "allow")
-        self._callers: dict[Principal, _Caller] = {}
-        self._rates: dict[tuple[Limit, int, int], bytes] = {}
+        self._allow, self._deny = _entry("decision", "allow"), _entry("decision", "deny")
+        self._callers: dict[tuple[str, str, frozenset[str]], _Caller] = {}
+        self._rates: dict[Shown, bytes] = {}
+        self._denied_rates: dict[Shown, bytes] = {}
+        self._waits: dict[int, bytes] = {}
         self._routes: dict[str, bytes] = {}
-        self._refusals: dict[tuple[bool, Deny], bytes] = {}
+        self._refusals: dict[tuple[object, ...], _Refusal] = {}
 
     def write(self, attributes: RequestAttributes, decision: Decision) -> bytes:
         """Write the answer to one request, as `encode` and protobuf would."""
         if isinstance(decision, Allow):
-            if decision.would_deny is None:
-                return self._permission(decision)
-        elif decision.principal is None and not decision.detail:
-            key = (attributes.is_grpc, decision)
-            return self._refusals.get(key) or _kept(self._refusals, key, self._encoded(attributes, decision))
-        return self._encoded(attributes, decision)
-
-    def _encoded(self, attributes: RequestAttributes, decision: Decision) -> bytes:
-        return encode(self.policy, attributes, decision).SerializeToString(deterministic=True)
+            return self._permission(decision)
+        return self._denial(attributes, decision)
 
     def _permission(self, allow: Allow) -> bytes:
-        principal, bucket, template = allow.principal, allow.bucket, allow.route.template
-        caller = self._nobody
-        if principal is not None:
-            caller = self._callers.get(principal) or _kept(self._callers, principal, self._caller(principal))
-        ok = caller.headers if bucket is None else caller.headers + self._rate(bucket)
+        bucket, template = allow.bucket, allow.route.template
+        caller = self._nobody if allow.principal is None else self._caller(allow.principal)
+        ok = caller.headers
+        if bucket is not None:
+            shown = _shown(bucket)
+            ok += self._rates.get(shown) or _kept(self._rates, shown, self._rate(bucket))
         route = self._routes.get(template) or _kept(self._routes, template, _entry("route", template))
-        metadata = caller.account + self._allow + caller.key + route
-        return b"".join((_STATUS_OK, _OK_RESPONSE, _length(ok), ok, _METADATA, _length(metadata), metadata))
+        reason = b"" if allow.would_deny is None else _entry("reason", allow.would_deny.value)
+        metadata = caller.account + self._allow + caller.key + reason + route
+        return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
+
+    def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
+        row = None if deny.route is None else (deny.route.method, deny.route.template)
+        key = (attributes.is_grpc, deny.reason, row, deny.methods)
+        refusal = self._refusals.get(key) or _kept(self._refusals, key, self._refusal(attributes, deny))
+        caller = self._nobody if deny.principal is None else self._caller(deny.principal)
+        http, wait_s, bucket = refusal.http, deny.retry_after_s, deny.bucket
+        if wait_s is not None:
+            http += self._waits.get(wait_s) or _kept(self._waits, wait_s, _wait(wait_s))
+        if bucket is not None:
+            shown = _shown(bucket)
+            http += self._denied_rates.get(shown) or _kept(self._denied_rates, shown, self._denied_rate(bucket))
+        http += refusal.body
+        metadata = caller.account + self._deny + caller.key + refusal.reason
+        described = _METADATA + _length(metadata) + metadata
+        if refusal.is_error:
+            return b"".join((refusal.status, described, _ERROR, _length(http), http))
+        return b"".join((refusal.status, _DENIED, _length(http), http, described))
 
     def _caller(self, principal: Principal) -> _Caller:
+        key = (principal.account_id, principal.key_id, principal.scopes)
+        return self._callers.get(key) or _kept(self._callers, key, self._described(principal))
+
+    def _described(self, principal: Principal) -> _Caller:
         headers = OkHttpResponse(
-            headers=options(identity_headers(principal)), headers_to_remove=[self.policy.keys.header]
+            headers=codec.options(codec.identity_headers(principal)), headers_to_remove=[self.policy.keys.header]
         )
         account, key = _entry("account_id", principal.account_id), _entry("key_id", principal.key_id)
         return _Caller(headers.SerializeToString(), account, key)
 
+    def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:
+        headers, body = codec.refusal_text(self.policy, attributes, deny)
+        reason = _entry("reason", deny.reason.value)
+        return _Refusal(
+            status=CheckResponse(status=codec.status(deny)).SerializeToString(),
+            http=DeniedHttpResponse(status=codec.http_status(deny), headers=codec.options(headers)).SerializeToString(),
+            body=DeniedHttpResponse(body=body).SerializeToString(),
+            reason=reason if deny.route is None else reason + _entry("route", deny.route.template),
+            is_error=codec.is_error(deny),
+        )
+
     def _rate(self, bucket: Bucket) -> bytes:
-        # What is sent is whole tokens and whole seconds: few buckets say anything new.
-        shown = (bucket.limit, int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining))
-        found = self._rates.get(shown)
-        if found is None:
-            headers = options(rate_headers(self.policy.rate_headers, bucket))
-            found = _kept(self._rates, shown, OkHttpResponse(response_headers_to_add=headers).SerializeToString())
-        return found
+        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket))
+        return OkHttpResponse(response_headers_to_add=headers).SerializeToString()
+
+    def _denied_rate(self, bucket: Bucket) -> bytes:
+        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket))
+        return DeniedHttpResponse(headers=headers).SerializeToString()
+
+
+def _shown(bucket: Bucket) -> Shown:
+    # What is sent is whole tokens and whole seconds: few buckets say anything new.
+    limit, remaining = bucket.limit, bucket.remaining
+    return limit.capacity, limit.refill_per_s, int(remaining), full_after_s(limit, remaining)
+
+
+def _wait(seconds: int) -> bytes:
+    return DeniedHttpResponse(headers=codec.options(codec.wait_headers(seconds))).SerializeToString()
 
 
 def _entry(name: str, value: str) -> bytes:
@@ -99,10 +149,18 @@ def _kept(pieces: dict[K, V], key: K, piece: V) -> V:
     return pieces.setdefault(key, piece)
 
 
+def _varint(number: int) -> bytes:
+    out = b""
+    while number > _LOW_BITS:
+        out += bytes([number & _LOW_BITS | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+_LENGTHS = [_varint(number) for number in range(2_048)]
+
+
 def _length(data: bytes) -> bytes:
     """Write a length as protobuf's varint."""
-    size, out = len(data), b""
-    while size > _LOW_BITS:
-        out += bytes([size & _LOW_BITS | 0x80])
-        size >>= 7
-    return out + bytes([size])
+    size = len(data)
+    return _LENGTHS[size] if size < len(_LENGTHS) else _varint(size)

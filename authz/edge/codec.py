@@ -4,14 +4,13 @@ The words and numbers of a refusal are `core/errors.py`; how they are laid out f
 """
 
 import json
-from collections.abc import Iterable
 from math import ceil
 from typing import assert_never
 
 from google.protobuf.struct_pb2 import Struct
 
 from authz._pb.base_pb2 import HeaderValue, HeaderValueOption
-from authz._pb.check_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
+from authz._pb.check_pb2 import AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
@@ -22,6 +21,7 @@ from authz.core.route import ErrorFormat
 
 METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
 
+_GRPC, _GRPC_WEB = b"application/grpc", b"application/grpc-web"
 _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -30,40 +30,44 @@ Headers = list[tuple[str, str]]
 
 def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
     """Read the attributes of one request; `key_header` is the lower-case name of the header that carries the key."""
-    http = request.attributes.request.http
-    api_keys: list[bytes] = []
+    attributes = request.attributes
+    http = attributes.request.http
+    api_keys: tuple[bytes, ...] = ()
     is_grpc = overrides_method = has_body = False
-    for name, value in _headers(request):
+    for header in http.header_map.headers or _joined(http):
+        name = header.key
         if name == key_header:
-            api_keys.append(value)
+            api_keys += (_text(header),)
         elif name == "content-type":
             # gRPC-Web callers get an HTTP answer; only native gRPC has trailers to carry a status.
-            is_grpc = value.startswith(b"application/grpc") and not value.startswith(b"application/grpc-web")
+            content_type = _text(header)
+            is_grpc = content_type.startswith(_GRPC) and not content_type.startswith(_GRPC_WEB)
         elif name == "content-length":
-            has_body = value != b"0"
+            has_body = _text(header) != b"0"
         elif name == "transfer-encoding":
             has_body = True
         elif name in METHOD_OVERRIDES:
             overrides_method = True
     return RequestAttributes(
-        request_id=http.id,
-        method=http.method,
-        target=http.path,
-        api_keys=tuple(api_keys),
-        is_grpc=is_grpc,
-        overrides_method=overrides_method,
-        has_body=has_body,
-        body=http.raw_body or http.body.encode(),
-        source_address=request.attributes.source.address.socket_address.address,
+        http.id,
+        http.method,
+        http.path,
+        api_keys,
+        is_grpc,
+        overrides_method,
+        has_body,
+        http.raw_body or http.body.encode(),
+        attributes.source.address.socket_address.address,
     )
 
 
-def _headers(request: CheckRequest) -> Iterable[tuple[str, bytes]]:
-    http = request.attributes.request.http
-    if http.HasField("header_map"):
-        return ((header.key, header.raw_value or header.value.encode()) for header in http.header_map.headers)
+def _text(header: HeaderValue) -> bytes:
+    return header.raw_value or header.value.encode()
+
+
+def _joined(http: AttributeContext.HttpRequest) -> list[HeaderValue]:
     # Without encode_raw_headers, repeated values arrive joined by a comma, which no key contains.
-    return ((name, value.encode()) for name, value in http.headers.items())
+    return [HeaderValue(key=name, value=value) for name, value in http.headers.items()]
 
 
 def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) -> CheckResponse:
@@ -91,6 +95,33 @@ def _permission(policy: Policy, allow: Allow) -> CheckResponse:
 
 
 def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> CheckResponse:
+    headers, body = refusal_text(policy, attributes, deny)
+    headers += wait_headers(deny.retry_after_s) + rate_headers(policy.rate_headers, deny.bucket)
+    http = DeniedHttpResponse(status=http_status(deny), headers=options(headers), body=body)
+    # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
+    if is_error(deny):
+        return CheckResponse(status=status(deny), error_response=http, dynamic_metadata=_metadata(deny))
+    return CheckResponse(status=status(deny), denied_response=http, dynamic_metadata=_metadata(deny))
+
+
+def status(deny: Deny) -> Status:
+    """Make the status that keeps Envoy from admitting the request."""
+    denial = DENIALS[deny.reason]
+    return Status(code=denial.code, message=denial.line)
+
+
+def http_status(deny: Deny) -> HttpStatus:
+    """Make the status that the caller sees."""
+    return HttpStatus(code=StatusCode.Name(DENIALS[deny.reason].http))
+
+
+def is_error(deny: Deny) -> bool:
+    """Tell whether nothing was decided: an error_response, not a denied_response."""
+    return deny.reason in _UNANSWERED
+
+
+def refusal_text(policy: Policy, attributes: RequestAttributes, deny: Deny) -> tuple[Headers, str]:
+    """Write the headers and the body that follow from the reason, the route and the kind of caller alone."""
     denial = DENIALS[deny.reason]
     content_type, body = _body(policy, attributes, deny, denial)
     headers: Headers = [("content-type", content_type), ("cache-control", "no-store")]
@@ -101,15 +132,12 @@ def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> Check
         headers.append(("allow", ", ".join(deny.methods)))
     if denial.code is GrpcCode.UNAUTHENTICATED:
         headers.append(("www-authenticate", f'ApiKey realm="{policy.api}"'))
-    if deny.retry_after_s is not None:
-        headers.append(("retry-after", str(deny.retry_after_s)))
-    headers += rate_headers(policy.rate_headers, deny.bucket)
-    http = DeniedHttpResponse(status=HttpStatus(code=StatusCode.Name(denial.http)), headers=options(headers), body=body)
-    status, metadata = Status(code=denial.code, message=denial.line), _metadata(deny)
-    # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
-    if deny.reason in _UNANSWERED:
-        return CheckResponse(status=status, error_response=http, dynamic_metadata=metadata)
-    return CheckResponse(status=status, denied_response=http, dynamic_metadata=metadata)
+    return headers, body
+
+
+def wait_headers(retry_after_s: int | None) -> Headers:
+    """Write how long to wait, in whole seconds; nothing where waiting does not help."""
+    return [] if retry_after_s is None else [("retry-after", str(retry_after_s))]
 
 
 def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Denial) -> tuple[str, str]:
