@@ -14,7 +14,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
-from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_link import RedisLink, Script, is_forgotten
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
@@ -53,12 +53,7 @@ class RedisKeys:
 
     def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
         """Look a key up and take its cost from its bucket, in one call (`service.ports.KeyProjection`)."""
-        applies = (self._link.epoch, default)
-        if applies != self._tails_are_for:
-            self._tails_are_for = applies
-            self._tails.clear()
-        tail = self._tails.get(lookup.cost) or self._tail(lookup.cost, default)
-        self._link.run(CHECK, _CHECK_HEAD + _name(lookup.digest) + tail, partial(self._taken, default, reply))
+        self._link.submit(self._command(lookup, default), partial(self._taken, lookup, default, reply))
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
@@ -70,21 +65,31 @@ class RedisKeys:
         encoded = (str(argument).encode() for argument in arguments)
         return bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
 
+    def _command(self, lookup: Lookup, default: Limit) -> bytes:
+        applies = (self._link.epoch, default)
+        if applies != self._tails_are_for:
+            self._tails_are_for = applies
+            self._tails.clear()
+        tail = self._tails.get(lookup.cost) or self._tail(lookup.cost, default)
+        return _CHECK_HEAD + _name(lookup.digest) + tail
+
     def _tail(self, cost: int, default: Limit) -> bytes:
         arguments = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
         encoded = (str(argument).encode() for argument in arguments)
         tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded)
         return self._tails.setdefault(cost, tail)
 
-    def _taken(self, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
-        if value is None or isinstance(value, StoreUnavailable):
-            reply(value)
-        elif isinstance(value, bytes):
-            reply(self._take(default, value))
+    def _taken(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
+        if is_forgotten(value):
+            self._link.load(CHECK)
+            self._link.submit(self._command(lookup, default), lambda again: reply(self._take(default, again)))
         else:
-            reply(StoreUnavailable("redis", str(value)))
+            reply(self._take(default, value))
 
-    def _take(self, default: Limit, value: bytes) -> Take | StoreUnavailable:
+    def _take(self, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
+        if not isinstance(value, bytes):
+            told = value is None or isinstance(value, StoreUnavailable)
+            return value if told else StoreUnavailable("redis", str(value))
         taken, _, body = value.partition(b"\n")
         try:
             outcome = _OUTCOMES[taken[:1]]

@@ -93,35 +93,34 @@ class RedisLink:
         pipe = self._pipe
         if pipe is None:
             _refuse(reply, "not connected")
-        elif pipe.in_flight >= self._in_flight_max:
+        elif len(pipe.waiting) >= self._in_flight_max:
             _refuse(reply, "too many commands wait for an answer")
         else:
             pipe.submit(command, reply)
 
-    def run(self, script: Script, command: bytes, reply: Reply) -> None:
-        """Send an EVALSHA of a script; a server that forgot the script gets it, and the command, once more."""
-        self.submit(command, partial(self._ran, script, command, reply))
+    def load(self, script: Script) -> None:
+        """Give a script to a server that has forgotten it; commands submitted from now on find it there."""
+        if script not in self._loading:
+            self._loading.add(script)
+            self.submit(_packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
 
     async def call(self, script: Script, key: bytes, *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
         """Run a script on one key and wait for its reply; raises `StoreUnavailable`."""
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.run(script, _packed("EVALSHA", script.sha, b"1", key, *arguments), partial(_settle, answered))
-        value = await answered
+        command = _packed("EVALSHA", script.sha, b"1", key, *arguments)
+        value = await self._reply(command)
+        if is_forgotten(value):
+            self.load(script)
+            value = await self._reply(command)
         if isinstance(value, hiredis.ReplyError):
             raise StoreUnavailable("redis", str(value))
         if isinstance(value, StoreUnavailable):
             raise value
         return value
 
-    def _ran(self, script: Script, command: bytes, reply: Reply, value: Any) -> None:  # noqa: ANN401 -- any reply
-        # Nothing but this error says for certain that the command did nothing: any other replay could charge twice.
-        if type(value) is not hiredis.ReplyError or not str(value).startswith("NOSCRIPT"):
-            reply(value)
-            return
-        if script not in self._loading:
-            self._loading.add(script)
-            self.submit(_packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
-        self.submit(command, reply)
+    async def _reply(self, command: bytes) -> Any:  # noqa: ANN401 -- any reply
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.submit(command, partial(_settle, answered))
+        return await answered
 
     async def _keep_connected(self) -> None:
         delay_s, complaint = 0.0, ""
@@ -206,6 +205,11 @@ class RedisLink:
                 changed = True
             if changed:
                 self._pipe.abort()
+
+
+def is_forgotten(reply: object) -> bool:
+    """Tell whether Redis does not know the script: the one error after which a command has certainly done nothing."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
 def _replication_id(info: object) -> str:

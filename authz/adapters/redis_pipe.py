@@ -31,7 +31,7 @@ class Pipe(asyncio.Protocol):
 
     Every command is answered within `deadline_s` of its write, if need be with a `StoreUnavailable`. A reply that comes
     later is dropped in its place, so that it is never taken for another's; a server that says nothing for ten more
-    deadlines is left.
+    deadlines is left. `waiting` holds whom Redis still owes a reply, in the order asked; None once refused.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, *, deadline_s: float, on_lost: Callable[[], None]) -> None:
@@ -41,8 +41,8 @@ class Pipe(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         self._commands: list[bytes] = []
-        # In the order asked, up to the present turn; None once refused. The numbers count commands from the first on.
-        self._waiting: deque[Reply | None] = deque()
+        # The numbers count commands from the first on.
+        self.waiting: deque[Reply | None] = deque()
         self._answered = 0
         self._expired = 0
         # Each write's deadline on the loop's clock, and the number of its last command.
@@ -50,17 +50,12 @@ class Pipe(asyncio.Protocol):
         self._sweeper: asyncio.TimerHandle | None = None
         self._hang_watch: asyncio.TimerHandle | None = None
 
-    @property
-    def in_flight(self) -> int:
-        """Return how many commands Redis still owes a reply, those refused meanwhile included."""
-        return len(self._waiting)
-
     def submit(self, command: bytes, reply: Reply) -> None:
         """Queue a packed command for the write at the end of this turn."""
         if not self._commands:
             self._loop.call_soon(self._flush)
         self._commands.append(command)
-        self._waiting.append(reply)
+        self.waiting.append(reply)
 
     def abort(self) -> None:
         """Drop the connection; whoever waits is told in the next turn."""
@@ -71,7 +66,7 @@ class Pipe(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (value := self._reader.gets()) is not False:
-                reply = self._waiting.popleft()
+                reply = self.waiting.popleft()
                 self._answered += 1
                 if reply is not None:
                     _deliver(reply, value)
@@ -88,7 +83,7 @@ class Pipe(asyncio.Protocol):
         self._commands.clear()
         # First, so that whoever asks again on being refused is not asking here.
         self._on_lost()
-        for reply in self._waiting:
+        for reply in self.waiting:
             if reply is not None:
                 _deliver(reply, StoreUnavailable("redis", "connection lost"))
 
@@ -97,7 +92,7 @@ class Pipe(asyncio.Protocol):
             return
         self._transport.write(b"".join(self._commands))
         self._commands.clear()
-        self._writes.append((self._loop.time() + self._deadline_s, self._answered + len(self._waiting)))
+        self._writes.append((self._loop.time() + self._deadline_s, self._answered + len(self.waiting)))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._deadline_s, self._sweep)
 
@@ -115,7 +110,7 @@ class Pipe(asyncio.Protocol):
 
     def _expire(self, end: int) -> None:
         for place in range(max(self._expired - self._answered, 0), end - self._answered):
-            reply, self._waiting[place] = self._waiting[place], None
+            reply, self.waiting[place] = self.waiting[place], None
             if reply is not None:
                 _deliver(reply, StoreUnavailable("redis", f"no answer within {self._deadline_s * 1000:g} ms"))
         self._expired = end
