@@ -54,7 +54,8 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         policy = load_policy(settings.policy_file)
-        logs.configure(settings.log_level, policy.keys.format.pattern)
+        key_pattern = policy.keys.format.pattern
+        logs.configure(settings.log_level, key_pattern)
         self._link = RedisLink(
             settings.redis_url.get_secret_value(),
             deadline_s=settings.redis_deadline_s,
@@ -68,7 +69,9 @@ class Sidecar:
         )
         keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s)
         self._directory = PostgresKeys(self._postgres)
-        telemetry = _Telemetry(DecisionLog(sample=settings.log_allow_sample, chance=random.random), self)
+        decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
+        log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
+        telemetry = _Telemetry(log, self)
         self._checker = Checker(
             policy,
             keys,

@@ -3,14 +3,19 @@
 What is worth a line is decided where it happens.
 """
 
+import asyncio
 import logging
 import re
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 _MASK = "[api key]"
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _NOTHING = r"(?!)"
 
 
@@ -46,6 +51,39 @@ def configure(level: str, key_pattern: str) -> None:
         )
     )
     logging.basicConfig(handlers=[out], level=level.upper(), force=True)
+
+
+class LineWriter:
+    """A short cut for lines of level info that come by the thousand: the same JSON, for a tenth of the cost.
+
+    Called with a line's fields, to which it adds. The lines of one turn of the event loop leave in one write.
+    """
+
+    def __init__(self, name: str, key_pattern: str) -> None:
+        self._name = name
+        self._key = re.compile(key_pattern.encode())
+        self._out = sys.stdout.buffer
+        self._lines: list[bytes] = []
+
+    def __call__(self, fields: dict[str, Any]) -> None:
+        """Write one line."""
+        fields |= {"level": "info", "logger": self._name, "timestamp": datetime.now(UTC)}
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._lines.append(orjson.dumps(fields, option=_LINE))
+
+    def _flush(self) -> None:
+        lines = self._key.sub(_MASK.encode(), b"".join(self._lines))
+        self._lines.clear()
+        self._out.write(lines)
+        self._out.flush()
+
+
+def line_writer(name: str, level: str, key_pattern: str) -> LineWriter | None:
+    """Make a writer of lines; None where `level` leaves lines of level info out."""
+    if logging.getLevelNamesMapping()[level.upper()] > logging.INFO:
+        return None
+    return LineWriter(name, key_pattern)
 
 
 def silence() -> None:

@@ -5,33 +5,36 @@ callers put secrets where they should not.
 """
 
 from collections.abc import Callable
-from typing import Any
-
-import structlog
+from typing import Any, TypeAlias
 
 from authz.core.check import Allow, Decision, RequestAttributes
+
+Write: TypeAlias = Callable[[dict[str, Any]], None]
 
 
 class DecisionLog:
     """Writes checks down.
 
-    `sample` is the share of allowed checks that is written, from 0 to 1; `chance` gives numbers in [0, 1).
+    `write` takes a line's fields; None writes nothing. `sample` is the share of allowed checks that is written, from 0
+    to 1; `chance` gives numbers in [0, 1).
     """
 
-    def __init__(self, *, sample: float, chance: Callable[[], float]) -> None:
+    def __init__(self, write: Write | None, *, sample: float, chance: Callable[[], float]) -> None:
+        self._write = write
         self._sample = sample
         self._chance = chance
-        self._log = structlog.stdlib.get_logger("authz.decision")
 
     def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
         """Write one decision, unless it is an ordinary allow outside the sample."""
         if isinstance(decision, Allow) and decision.would_deny is None and self._chance() >= self._sample:
             return
-        self._log.info("decision", **_fields(attributes, decision), latency_ms=round(latency_s * 1000, 3))
+        if self._write is not None:
+            self._write(_fields(attributes, decision) | {"latency_ms": round(latency_s * 1000, 3)})
 
 
 def _fields(attributes: RequestAttributes, decision: Decision) -> dict[str, Any]:
     fields: dict[str, Any] = {
+        "event": "decision",
         "decision": "allow" if isinstance(decision, Allow) else "deny",
         "method": attributes.method,
         "route": decision.route.template if decision.route else None,

@@ -24,7 +24,7 @@ from authz.demo.servers import Server, accepts, free_port
 from authz.service.key_admin import KeyRequest
 
 ROUNDS = 5
-KEYS = 1_000
+KEYS = 5_000
 MESSAGES = 5_000
 CALLS = {1: 2_000, 64: 20_000}
 REPORT = Path("build/bench")
@@ -125,7 +125,7 @@ def written(figures: dict[str, dict[str, float]], ratios: dict[str, float]) -> s
 
 def main() -> None:
     """Run everything and write the report."""
-    house = House(env={"AUTHZ_LOG_ALLOW_SAMPLE": "0", "AUTHZ_LOG_LEVEL": "warning"})
+    house = House(env={"AUTHZ_LOG_ALLOW_SAMPLE": "0.01"})
     house.start()
     port = free_port()
     constant = Server("constant", [sys.executable, str(Path(__file__).with_name("constant.py")), "--port", str(port)],
