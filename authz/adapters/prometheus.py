@@ -7,7 +7,7 @@ made at a scrape. Label values come from closed lists: outcomes, reasons, stores
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from authz import __version__
-from authz.core.check import Allow, Decision, RequestAttributes
+from authz.core.check import Decision, Deny
 from authz.core.errors import DENIALS, DenyReason
 
 STORES = ("redis", "postgres")
@@ -42,29 +42,30 @@ class _Histogram:
 
 
 class Metrics(Collector):
-    """Observes checks (`service.ports.CheckObserver`) and shows the totals.
+    """Counts what happens to checks, and shows the totals.
 
     `stores_up` tells for each store whether it is in reach right now.
     """
 
     def __init__(self, stores_up: Callable[[], dict[str, bool]]) -> None:
         self._stores_up = stores_up
-        self._decisions: Counter[tuple[DenyReason | None, str]] = Counter()
+        self._allowed: Counter[str] = Counter()
+        self._denied: Counter[tuple[DenyReason, str]] = Counter()
         self._would_deny: Counter[tuple[DenyReason, str]] = Counter()
         self._failures = Counter(dict.fromkeys(STORES, 0))
         self._degraded = Counter(dict.fromkeys(STORES, 0))
         self._checks = _Histogram()
         self._answers = {store: _Histogram() for store in STORES}
 
-    def decided(self, _attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
+    def decided(self, decision: Decision, latency_s: float) -> None:
         """Count one decision."""
         template = _UNMATCHED if decision.route is None else decision.route.template
-        if isinstance(decision, Allow):
-            self._decisions[None, template] += 1
+        if isinstance(decision, Deny):
+            self._denied[decision.reason, template] += 1
+        else:
+            self._allowed[template] += 1
             if decision.would_deny is not None:
                 self._would_deny[decision.would_deny, template] += 1
-        else:
-            self._decisions[decision.reason, template] += 1
         self._checks.observe(latency_s)
 
     def store_answered(self, store: str, latency_s: float) -> None:
@@ -113,7 +114,9 @@ class Metrics(Collector):
         yield build
 
     def _checks_family(self) -> Metric:
-        rows = (((_outcome(reason), reason or "", route), count) for (reason, route), count in self._decisions.items())
+        allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
+        denied = (((_outcome(reason), reason, route), count) for (reason, route), count in self._denied.items())
+        rows = chain(allowed, denied)
         return _counts("authz_checks", "Checks by outcome, reason and route.", ("outcome", "reason", "route"), rows)
 
 
@@ -127,9 +130,7 @@ def registry(metrics: Metrics) -> CollectorRegistry:
     return collected
 
 
-def _outcome(reason: DenyReason | None) -> str:
-    if reason is None:
-        return "allow"
+def _outcome(reason: DenyReason) -> str:
     return "error" if DENIALS[reason].http >= _ERROR_HTTP else "deny"
 
 

@@ -80,7 +80,7 @@ class RedisKeys:
         return self._tails.setdefault(cost, tail)
 
     def _taken(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
-        if is_forgotten(value):
+        if not isinstance(value, bytes) and is_forgotten(value):
             self._link.load(CHECK)
             self._link.submit(self._command(lookup, default), lambda again: reply(self._take(default, again)))
         else:

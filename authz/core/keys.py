@@ -41,10 +41,11 @@ class KeyFormat:
     def is_well_formed(self, presented: bytes) -> bool:
         """Tell whether prefix, alphabet, length and checksum hold: a key that could exist, without asking anyone."""
         # bytes.isalnum knows ASCII only, which is base62 exactly.
+        prefix = self._prefix
         return (
-            presented.startswith(self._prefix)
-            and len(presented) == len(self._prefix) + _SECRET_CHARS + _CHECKSUM_CHARS
-            and presented[len(self._prefix) :].isalnum()
+            len(presented) == len(prefix) + _SECRET_CHARS + _CHECKSUM_CHARS
+            and presented.startswith(prefix)
+            and presented[len(prefix) :].isalnum()
             and presented.endswith(_checksum(presented[:-_CHECKSUM_CHARS]))
         )
 

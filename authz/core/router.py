@@ -114,10 +114,40 @@ class _Tree:
         """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
-            spoken = _find(self._root, (*segments[:-1], last), verb) if verb in self._verbs else None
+            spoken = self._walk((*segments[:-1], last), verb) if verb in self._verbs else None
             if spoken is not None:
                 return spoken
-        return _find(self._root, segments, "")
+        return self._walk(segments, "")
+
+    def _walk(self, segments: tuple[str, ...], verb: str) -> _Place | None:
+        """Walk down, the more specific branch first: a literal, then one segment, then a package, then the rest.
+
+        Branches not taken are kept with the depth they begin at, and tried, the latest first, where a walk ends
+        nowhere.
+        """
+        untried: list[tuple[_Node, int]] = []
+        node: _Node | None = self._root
+        depth, end = 0, len(segments)
+        while node is not None:
+            if node.any_depth is not None:
+                untried.append((node.any_depth, end))
+            if depth == end:
+                found = node.places.get(verb)
+                if found is not None:
+                    return found
+                node = None
+            else:
+                segment = segments[depth]
+                depth += 1
+                if node.packages and (package := _package(node, segment)):
+                    untried.append((package, end))
+                one = node.one if segment else None
+                node = node.literals.get(segment, one)
+                if one is not None and node is not one:
+                    untried.append((one, depth))
+            if node is None and untried:
+                node, depth = untried.pop()
+        return None
 
 
 def _grown(node: _Node, part: str) -> _Node:
@@ -132,38 +162,6 @@ def _grown(node: _Node, part: str) -> _Node:
         node.package_names_max = max(node.package_names_max, package.count(".") + 1)
         return node.packages.setdefault(package, _Node())
     return node.literals.setdefault(part, _Node())
-
-
-def _find(root: _Node, segments: tuple[str, ...], verb: str) -> _Place | None:
-    """Walk down, the more specific branch first: a literal, then one segment, then a package, then the rest.
-
-    Branches not taken are kept with the depth they begin at, and tried, the latest first, where a walk ends nowhere.
-    """
-    untried: list[tuple[_Node, int]] = []
-    node: _Node | None = root
-    depth, end = 0, len(segments)
-    while node is not None:
-        if node.any_depth is not None:
-            untried.append((node.any_depth, end))
-        if depth == end:
-            found = node.places.get(verb)
-            if found is not None:
-                return found
-            node = None
-        else:
-            segment = segments[depth]
-            depth += 1
-            if node.packages and (package := _package(node, segment)):
-                untried.append((package, end))
-            one = node.one if segment else None
-            node = node.literals.get(segment)
-            if node is None:
-                node = one
-            elif one is not None:
-                untried.append((one, depth))
-        if node is None and untried:
-            node, depth = untried.pop()
-    return None
 
 
 def _package(node: _Node, segment: str) -> _Node | None:

@@ -30,6 +30,7 @@ Shown = tuple[int, float, int, int]
 class _Caller:
     """What an answer says of one caller: its headers and its entries of the metadata."""
 
+    principal: Principal | None
     headers: bytes
     account: bytes
     key: bytes
@@ -51,9 +52,10 @@ class Answers:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._nobody = _Caller(OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString(), b"", b"")
+        nothing = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
+        self._nobody = _Caller(None, nothing, b"", b"")
         self._allow, self._deny = _entry("decision", "allow"), _entry("decision", "deny")
-        self._callers: dict[tuple[str, str, frozenset[str]], _Caller] = {}
+        self._callers: dict[str, _Caller] = {}
         self._rates: dict[Shown, bytes] = {}
         self._denied_rates: dict[Shown, bytes] = {}
         self._waits: dict[int, bytes] = {}
@@ -62,19 +64,18 @@ class Answers:
 
     def write(self, attributes: RequestAttributes, decision: Decision) -> bytes:
         """Write the answer to one request, as `encode` and protobuf would."""
-        if isinstance(decision, Allow):
-            return self._permission(decision)
-        return self._denial(attributes, decision)
-
-    def _permission(self, allow: Allow) -> bytes:
-        bucket, template = allow.bucket, allow.route.template
-        caller = self._nobody if allow.principal is None else self._caller(allow.principal)
+        if not isinstance(decision, Allow):
+            return self._denial(attributes, decision)
+        principal, bucket, template = decision.principal, decision.bucket, decision.route.template
+        caller = self._nobody if principal is None else self._callers.get(principal.key_id)
+        if caller is None or caller.principal is not principal:
+            caller = self._caller(principal)
         ok = caller.headers
         if bucket is not None:
             shown = _shown(bucket)
             ok += self._rates.get(shown) or _kept(self._rates, shown, self._rate(bucket))
         route = self._routes.get(template) or _kept(self._routes, template, _entry("route", template))
-        reason = b"" if allow.would_deny is None else _entry("reason", allow.would_deny.value)
+        reason = b"" if decision.would_deny is None else _entry("reason", decision.would_deny.value)
         metadata = caller.account + self._allow + caller.key + reason + route
         return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
 
@@ -82,7 +83,7 @@ class Answers:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
         key = (attributes.is_grpc, deny.reason, row, deny.methods)
         refusal = self._refusals.get(key) or _kept(self._refusals, key, self._refusal(attributes, deny))
-        caller = self._nobody if deny.principal is None else self._caller(deny.principal)
+        caller = self._caller(deny.principal)
         http, wait_s, bucket = refusal.http, deny.retry_after_s, deny.bucket
         if wait_s is not None:
             http += self._waits.get(wait_s) or _kept(self._waits, wait_s, _wait(wait_s))
@@ -96,16 +97,23 @@ class Answers:
             return b"".join((refusal.status, described, _ERROR, _length(http), http))
         return b"".join((refusal.status, _DENIED, _length(http), http, described))
 
-    def _caller(self, principal: Principal) -> _Caller:
-        key = (principal.account_id, principal.key_id, principal.scopes)
-        return self._callers.get(key) or _kept(self._callers, key, self._described(principal))
-
-    def _described(self, principal: Principal) -> _Caller:
-        headers = OkHttpResponse(
-            headers=codec.options(codec.identity_headers(principal)), headers_to_remove=[self.policy.keys.header]
+    def _caller(self, principal: Principal | None) -> _Caller:
+        if principal is None:
+            return self._nobody
+        found = self._callers.get(principal.key_id)
+        if found is not None and found.principal == principal:
+            return found
+        headers = codec.options(codec.identity_headers(principal))
+        caller = _Caller(
+            principal,
+            OkHttpResponse(headers=headers, headers_to_remove=[self.policy.keys.header]).SerializeToString(),
+            _entry("account_id", principal.account_id),
+            _entry("key_id", principal.key_id),
         )
-        account, key = _entry("account_id", principal.account_id), _entry("key_id", principal.key_id)
-        return _Caller(headers.SerializeToString(), account, key)
+        if len(self._callers) >= PIECES_MAX:
+            self._callers.clear()
+        self._callers[principal.key_id] = caller
+        return caller
 
     def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:
         headers, body = codec.refusal_text(self.policy, attributes, deny)

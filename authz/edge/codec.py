@@ -35,15 +35,14 @@ def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
     api_keys: tuple[bytes, ...] = ()
     is_grpc = overrides_method = has_body = False
     for header in http.header_map.headers or _joined(http):
-        name = header.key
+        name, value = header.key, header.raw_value or header.value.encode()
         if name == key_header:
-            api_keys += (_text(header),)
+            api_keys += (value,)
         elif name == "content-type":
             # gRPC-Web callers get an HTTP answer; only native gRPC has trailers to carry a status.
-            content_type = _text(header)
-            is_grpc = content_type.startswith(_GRPC) and not content_type.startswith(_GRPC_WEB)
+            is_grpc = value.startswith(_GRPC) and not value.startswith(_GRPC_WEB)
         elif name == "content-length":
-            has_body = _text(header) != b"0"
+            has_body = value != b"0"
         elif name == "transfer-encoding":
             has_body = True
         elif name in METHOD_OVERRIDES:
@@ -59,10 +58,6 @@ def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
         http.raw_body or http.body.encode(),
         attributes.source.address.socket_address.address,
     )
-
-
-def _text(header: HeaderValue) -> bytes:
-    return header.raw_value or header.value.encode()
 
 
 def _joined(http: AttributeContext.HttpRequest) -> list[HeaderValue]:
