@@ -14,6 +14,7 @@ import structlog
 
 from authz.core.errors import StoreUnavailable
 
+_ReplyError = hiredis.ReplyError
 Reply: TypeAlias = Callable[[Any], None]
 """Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`, never raises."""
 
@@ -63,14 +64,15 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand each reply to whom it belongs (asyncio.Protocol)."""
-        self._reader.feed(data)
+        reader, waiting = self._reader, self.waiting
+        reader.feed(data)
         try:
-            while (value := self._reader.gets()) is not False:
-                reply = self.waiting.popleft()
+            while (value := reader.gets()) is not False:
+                reply = waiting.popleft()
                 self._answered += 1
                 if reply is not None:
                     _deliver(reply, value)
-                if type(value) is hiredis.ReplyError and any(word in str(value) for word in _WRONG_SERVER):
+                if type(value) is _ReplyError and any(word in str(value) for word in _WRONG_SERVER):
                     self.abort()
         except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for
             self.abort()
