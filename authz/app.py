@@ -61,11 +61,13 @@ class Sidecar:
         policy = load_policy(settings.policy_file)
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
+        metrics = Metrics(self.stores_up)
         self._link = RedisLink(
             settings.redis_url.get_secret_value(),
             deadline_s=settings.redis_deadline_s,
             in_flight_max=settings.redis_in_flight_max,
             scripts=(CHECK, PUT),
+            on_answered=metrics.redis_answered,
         )
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
@@ -76,7 +78,6 @@ class Sidecar:
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
-        metrics = Metrics(self.stores_up)
         self._checker = Checker(
             policy,
             keys,
