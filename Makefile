@@ -37,8 +37,8 @@ cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/
 	$(BIN)/python -m pytest -m "not timed" --cov --cov-report=term --timeout=60
 	$(BIN)/python -m coverage report --include='authz/core/*' --fail-under=100
 
-bench: install ## what a check costs, as ratios inside one run: build/bench/report.md
-	$(BIN)/python tests/bench/bench.py
+bench: install ## what a check costs, as ratios inside one run: build/bench/report.md (QUICK=1, ONLY=cpu,memory)
+	$(BIN)/python tests/bench/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv
