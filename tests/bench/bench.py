@@ -9,7 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import by_envoy
+import by_keys
 import by_listener
+import by_rate
+import by_routes
 import footprint
 import uvloop
 from h2load import H2LOAD
@@ -17,6 +21,8 @@ from h2load import MISSING as H2LOAD_MISSING
 from plan import FULL, PARTS, QUICK, Plan
 from report import Report
 from stage import Stage, staged
+from wrk import MISSING as WRK_MISSING
+from wrk import WRK
 
 from authz import logs
 
@@ -26,6 +32,10 @@ REPORT = Path("build/bench")
 _MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "memory": footprint.measure,
     "cpu": by_listener.measure,
+    "envoy": by_envoy.measure,
+    "fixed": by_rate.measure,
+    "keys": by_keys.measure,
+    "routes": by_routes.measure,
 }
 
 
@@ -44,8 +54,9 @@ async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None]) -> 
 def main() -> int:
     """Run what the command line asks for and write the report; returns the exit code."""
     options = _options()
-    if not H2LOAD and "cpu" in options.only:
-        sys.stderr.write(f"{H2LOAD_MISSING}\n")
+    for part, tool, message in (("cpu", H2LOAD, H2LOAD_MISSING), ("envoy", WRK, WRK_MISSING)):
+        if part in options.only and tool is None:
+            sys.stderr.write(f"{message}\n")
     logs.configure("error", "")
     started_s = time.monotonic()
 

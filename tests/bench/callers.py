@@ -14,16 +14,19 @@ from authz.demo.house import ACTOR
 from authz.service.key_admin import KeyAdmin, KeyRequest
 from authz.settings import Settings
 
-EMPTY_EVERY = 20
-"""One key in so many has a bucket that its first check empties."""
+EMPTY = Limit(1, 1e-6)
+"""What one key in twenty has: a bucket that its first check empties."""
+
+TIRELESS = Limit(1_000_000, 1_000_000)
+"""What one key in eleven of the others has: more than any load takes from it."""
 
 SCOPES = ("servers:read", "servers:write", "console", "files:read", "files:write", "backups", "billing:read")
 
 _KEYS_PER_ACCOUNT = 20
 _AT_ONCE = 8
-# Nothing measured here may run dry on its own; with a refill this slow, hardly two answers tell the same rate.
-_PLANS = [Limit(capacity, 0.01) for capacity in range(100_000, 1_000_001, 100_000)]
-_EMPTY = Limit(1, 1e-6)
+_EMPTY_EVERY = 20
+# Nothing measured here runs dry on its own; with a refill this slow, hardly two answers tell the same rate.
+_PLANS = [*(Limit(capacity, 0.01) for capacity in range(100_000, 1_000_001, 100_000)), TIRELESS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Caller:
     secret: str = field(repr=False)
     account_id: str
     scopes: frozenset[str]
-    is_empty: bool
+    limit: Limit
 
 
 async def make_callers(settings: Settings, count: int, chance: random.Random) -> list[Caller]:
@@ -51,11 +54,10 @@ async def _accounts(
     for first in numbers:
         account = await admin.create_account(f"bench {first}", None, ACTOR)
         for number in range(first, min(first + _KEYS_PER_ACCOUNT, count)):
-            is_empty = number % EMPTY_EVERY == 0
-            limit = _EMPTY if is_empty else chance.choice(_PLANS)
+            limit = chance.choice(_PLANS) if number % _EMPTY_EVERY else EMPTY
             request = KeyRequest(account.id, f"key {number}", _scopes(number, chance), limit)
             secret = (await admin.create_key(request, ACTOR)).secret
-            callers.append(Caller(secret, account.id, request.scopes, is_empty))
+            callers.append(Caller(secret, account.id, request.scopes, limit))
 
 
 def _scopes(number: int, chance: random.Random) -> frozenset[str]:

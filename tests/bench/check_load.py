@@ -207,4 +207,4 @@ def _joined(seconds: float, exchanges: Sequence[Exchange]) -> Load:
     for exchange in exchanges:
         latencies_s.extend(exchange.latencies_s)
         unexpected += exchange.unexpected
-    return Load(seconds, latencies_s, dict(unexpected))
+    return Load.of(seconds, latencies_s, unexpected)

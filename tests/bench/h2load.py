@@ -6,7 +6,6 @@ It sees HTTP statuses and not what answers say, so it is a second opinion on cos
 import asyncio
 import shutil
 import time
-from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -41,4 +40,4 @@ async def h2load(port: int, call: Call, folder: Path, *, seconds: float, in_flig
     # Start, status and duration of every request, times in microseconds.
     rows = [line.split("\t") for line in log.read_text().splitlines()]
     unexpected = Counter(int(status) for _, status, _ in rows if int(status) != _OK)
-    return Load(took_s, array("d", (int(row[2]) / _US_PER_S for row in rows)), dict(unexpected))
+    return Load.of(took_s, [int(duration) / _US_PER_S for _, _, duration in rows], unexpected)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from load import Load
@@ -86,10 +86,4 @@ async def http_load(
         for _ in range(connections)
     ]
     await asyncio.gather(*(client.done for _, client in made))
-    return Load(time.perf_counter() - started_s, run.latencies_s, dict(run.unexpected))
-
-
-def around(requests: Sequence[Prepared]) -> Iterator[Prepared]:
-    """Go through the requests again and again."""
-    while True:
-        yield from requests
+    return Load.of(time.perf_counter() - started_s, run.latencies_s, run.unexpected)

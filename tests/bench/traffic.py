@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from callers import SCOPES, Caller
+from callers import EMPTY, SCOPES, TIRELESS, Caller
 
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.keys import ENTROPY_BYTES
@@ -61,11 +61,11 @@ class Traffic:
     def __init__(self, policy: Policy, callers: Sequence[Caller], chance: random.Random) -> None:
         self._policy = policy
         self._chance = chance
-        self._empty = [caller for caller in callers if caller.is_empty]
+        self._empty = [caller for caller in callers if caller.limit is EMPTY]
         self._with: dict[str, list[Caller]] = defaultdict(list)
         self._without: dict[str, list[Caller]] = defaultdict(list)
         for caller in callers:
-            for scope in () if caller.is_empty else SCOPES:
+            for scope in () if caller.limit is EMPTY else SCOPES:
                 (self._with if scope in caller.scopes else self._without)[scope].append(caller)
         self._rows: dict[Access, list[Route]] = defaultdict(list)
         for route in policy.routes:
@@ -94,7 +94,7 @@ class Traffic:
 
     def _unknown(self) -> HttpRequest:
         secret = self._policy.keys.format.mint(self._chance.randbytes(ENTROPY_BYTES))
-        stranger = Caller(secret, "acct_none", frozenset(), is_empty=False)
+        stranger = Caller(secret, "acct_none", frozenset(), TIRELESS)
         return self._request(self._chance.choice(self._rows[Access.SCOPE]), stranger, DenyReason.KEY_UNKNOWN)
 
     def _limited(self) -> HttpRequest:
