@@ -19,6 +19,8 @@ import uvloop
 from h2load import H2LOAD
 from h2load import MISSING as H2LOAD_MISSING
 from plan import FULL, PARTS, QUICK, Plan
+from plots import MISSING as NO_PLOTS
+from plots import draw
 from report import Report
 from stage import Stage, staged
 from wrk import MISSING as WRK_MISSING
@@ -65,6 +67,8 @@ def main() -> int:
 
     report = uvloop.run(run(QUICK if options.quick else FULL, options.only, tell))
     report.write(REPORT)
+    if not draw(report, REPORT):
+        tell(NO_PLOTS)
     tell(f"written to {REPORT}")
     sys.stdout.write(report.as_markdown())
     if not report.is_sound:
