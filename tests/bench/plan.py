@@ -29,7 +29,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     requests=5_000,
-    rounds=3,
+    rounds=2,
     run_s=0.3,
     envoy_s=1,
     fixed_s=5.0,

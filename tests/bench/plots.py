@@ -56,8 +56,9 @@ def _listeners(axes: Axes, rows: Rows) -> None:
         axes.bar_label(bars, fmt="%.3g")
     axes.set_xticks(range(len(loads)), loads)
     axes.set_yscale("log")
+    axes.margins(y=0.15)
     axes.set_ylabel("CPU of the server, µs a check")
-    axes.legend()
+    axes.legend(loc="upper center", ncols=len(names))
 
 
 def _envoy(axes: Axes, rows: Rows) -> None:
@@ -74,10 +75,9 @@ def _envoy(axes: Axes, rows: Rows) -> None:
 def _fixed(axes: Axes, rows: Rows) -> None:
     """Draw each variant's latencies at the fixed rate."""
     columns = ("p50_ms", "p99_ms", "p99.9_ms")
+    labels = [column.removesuffix("_ms") for column in columns]
     for name, row in rows.items():
-        axes.plot(
-            [column.removesuffix("_ms") for column in columns], [row[column] for column in columns], "o-", label=name
-        )
+        axes.plot(labels, [row[column] for column in columns], "o-", label=name)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("latency, ms")
     axes.legend()
@@ -89,7 +89,7 @@ def _keys(axes: Axes, rows: Rows) -> None:
         counts = {_count(name): row["total_us"] for name, row in rows.items() if name.endswith(asked)}
         axes.plot(list(counts), list(counts.values()), "o-", label=f"{asked} keys")
     _grow(axes, "keys in Redis", "CPU of authz and Redis, µs a check")
-    axes.legend()
+    axes.legend(loc="lower right")
 
 
 def _routes(axes: Axes, rows: Rows) -> None:
