@@ -20,7 +20,6 @@ class Sidecar(Server):
             "AUTHZ_REDIS_URL": house.redis.url,
             "AUTHZ_POSTGRES_URL": house.postgres.url,
             "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_port}",
-            "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{free_port()}",
             "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self._admin_port}",
             "AUTHZ_DRAIN_DELAY_S": "0",
             **env,
