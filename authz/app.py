@@ -92,7 +92,9 @@ class Sidecar:
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
         )
         self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
-        self._hot = CheckListener(self._checker, settings.check_listen)
+        # The longest way: asked, missing, loaded, written, asked again.
+        check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
+        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
         self._is_draining = False

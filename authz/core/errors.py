@@ -11,6 +11,7 @@ class GrpcCode(IntEnum):
     """The gRPC status codes in use (https://grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
 
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
