@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from authz.core.check import KeyRecord
 from authz.core.limits import Limit
 
 
@@ -66,12 +65,3 @@ class NewApiKey:
 
     key: ApiKey
     secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A change that is durable in the directory and has to become effective in the projection."""
-
-    key_id: str
-    digest: bytes = field(repr=False)
-    record: KeyRecord

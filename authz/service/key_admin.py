@@ -13,7 +13,7 @@ from datetime import datetime
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.keys import ENTROPY_BYTES, digest
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change, NewApiKey
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, NewApiKey
 from authz.core.policy import Policy
 from authz.service.ports import KeyLedger, KeyProjection
 
@@ -76,10 +76,10 @@ class KeyAdmin:
             limit=request.limit,
             expires_at=request.expires_at,
         )
-        change = await self._ledger.add_key(key, digest(secret.encode()), self._policy.keys.active_max, actor)
-        # Redis may remember for a few seconds that there was no such key; out of reach, it will be asked anew anyway.
+        await self._ledger.add_key(key, digest(secret.encode()), self._policy.keys.active_max, actor)
+        # So that its first check need not wait for a load; out of reach, Redis will ask for it then.
         with suppress(StoreUnavailable):
-            await self._projection.put(change.digest, change.record)
+            await self._ledger.settle(key.id, self._projection.put)
         return NewApiKey(key, secret)
 
     async def keys(self, account_id: str) -> list[ApiKey]:
@@ -97,7 +97,8 @@ class KeyAdmin:
         """
         if limit is not None:
             _check_limit(limit)
-        await self._effect([await self._ledger.change_key(key_id, event, actor, limit)])
+        await self._ledger.change_key(key_id, event, actor, limit)
+        await self._effect([key_id])
 
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
         """Suspend or reinstate an account with all its keys, as `change_key` does."""
@@ -105,18 +106,28 @@ class KeyAdmin:
 
     async def reconcile(self, *, everything: bool = False) -> int:
         """Make pending changes effective, or with `everything` write every key anew; returns how many were written."""
-        changes = await self._ledger.pending(everything=everything)
-        await self._effect(changes)
-        return len(changes)
+        key_ids = await self._ledger.pending(everything=everything)
+        await self._effect(key_ids)
+        return len(key_ids)
 
-    async def _effect(self, changes: list[Change]) -> None:
-        try:
-            for change in changes:
-                # Where Redis holds a newer revision, a later change has already been put there: that one rules.
-                await self._projection.put(change.digest, change.record)
-                await self._ledger.settle(change)
-        except StoreUnavailable as error:
-            raise NotEffectiveYet(f"durable, but not effective yet: {error}; it is retried until it is") from error
+    async def _effect(self, key_ids: list[str]) -> None:
+        """Write each key's present record while the ledger holds the key still.
+
+        A record read earlier would not do: should Redis lose what it holds, by a flush or an eviction, an older record
+        on its way there could pass for the newest and undo a revocation.
+        """
+        failure: StoreUnavailable | None = None
+        for key_id in key_ids:
+            try:
+                if not await self._ledger.settle(key_id, self._projection.put):
+                    # Only a Postgres put back to an older state has seen fewer revisions than Redis.
+                    failure = StoreUnavailable("postgres", f"older than what Redis holds of {key_id}")
+            except StoreUnavailable as error:
+                failure = error
+                if error.store == "redis":
+                    break  # that concerns every key; in Postgres one row may be locked
+        if failure is not None:
+            raise NotEffectiveYet(f"durable, but not effective yet: {failure}; it is retried until it is") from failure
 
     def _check_request(self, request: KeyRequest) -> None:
         if not request.scopes:
