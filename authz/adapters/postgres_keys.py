@@ -11,7 +11,7 @@ from authz.adapters.postgres import Postgres
 from authz.core.check import KeyRecord, KeyState
 from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
 
 _RECORD = (
     "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
@@ -28,6 +28,7 @@ _ENQUEUE = (
     "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE {} = $1 "
     "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision"
 )
+_END = "UPDATE api_keys SET {} WHERE id = $1 RETURNING *"
 _KEY_CHANGES = {
     AuditEvent.KEY_REVOKED: "revoked_at = coalesce(revoked_at, now())",
     AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
@@ -79,27 +80,8 @@ class PostgresKeys:
     async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> None:
         """Keep a new key, if its account may have another."""
         async with self._postgres.transaction() as connection:
-            # The account's row is the queue in which creations stand: two cannot both see the last free place.
-            account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", key.account_id)
-            if account is None:
-                raise Refused(f"there is no account {key.account_id}")
-            if account["suspended_at"] is not None:
-                raise Refused(f"the account {key.account_id} is suspended")
-            if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
-                raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
-            await connection.execute(
-                "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
-                "expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-                key.id,
-                key.account_id,
-                digest,
-                key.name,
-                key.hint,
-                sorted(key.scopes),
-                *_limit_columns(key.limit),
-                key.created_at,
-                key.expires_at,
-            )
+            await _queue(connection, key.account_id)
+            await _insert(connection, key, digest, active_max)
             await _audit(connection, actor, AuditEvent.KEY_CREATED, key.account_id, key.id)
 
     async def keys(self, account_id: str) -> list[ApiKey]:
@@ -133,6 +115,32 @@ class PostgresKeys:
             await connection.execute(_ENQUEUE.format("id"), key_id)
             await _audit(connection, actor, event, key["account_id"], key_id)
 
+    async def replace_key(
+        self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
+    ) -> tuple[ApiKey, ApiKey]:
+        """Put a key into another's place, which ends at once or at a stated time."""
+        async with self._postgres.transaction() as connection:
+            account_id = await connection.fetchval("SELECT account_id FROM api_keys WHERE id = $1", key_id)
+            if account_id is None:
+                raise Refused(f"there is no key {key_id}")
+            await _queue(connection, account_id)
+            key = await connection.fetchrow("SELECT * FROM api_keys WHERE id = $1 FOR UPDATE", key_id)
+            replaced_by = await connection.fetchval("SELECT id FROM api_keys WHERE replaces = $1", key_id)
+            if replaced_by is not None:
+                raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
+            new = replacement(_key(key))
+            await _audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
+            # The old one's end comes first: a key that ends at once leaves its place to the new one.
+            if new.old_ends_at is None:
+                ended = await connection.fetchrow(_END.format("revoked_at = now()"), key_id)
+                await _audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
+            else:
+                ended = await connection.fetchrow(_END.format("expires_at = $2"), key_id, new.old_ends_at)
+            await _insert(connection, new.key, new.digest, active_max)
+            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await _audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
+        return _key(ended), new.key
+
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
         """Suspend or reinstate an account with all its keys."""
         async with self._postgres.transaction() as connection:
@@ -164,6 +172,34 @@ class PostgresKeys:
             if done:
                 await connection.execute("DELETE FROM key_outbox WHERE key_id = $1", key_id)
         return done
+
+
+async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- untyped driver
+    # The account's row is the queue in which creations stand: two cannot both see the last free place.
+    account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", account_id)
+    if account is None:
+        raise Refused(f"there is no account {account_id}")
+    if account["suspended_at"] is not None:
+        raise Refused(f"the account {account_id} is suspended")
+
+
+async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) -> None:  # noqa: ANN401 -- the same
+    if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
+        raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
+    await connection.execute(
+        "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
+        "expires_at, replaces) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        key.id,
+        key.account_id,
+        digest,
+        key.name,
+        key.hint,
+        sorted(key.scopes),
+        *_limit_columns(key.limit),
+        key.created_at,
+        key.expires_at,
+        key.replaces,
+    )
 
 
 async def _audit(
@@ -211,5 +247,5 @@ def _record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
 
 def _key(row: Any) -> ApiKey:  # noqa: ANN401 -- untyped driver
     plain = {name: row[name] for name in ("id", "account_id", "name", "hint", "created_at", "expires_at")}
-    times = {name: row[name] for name in ("disabled_at", "revoked_at", "revision")}
+    times = {name: row[name] for name in ("disabled_at", "revoked_at", "revision", "replaces")}
     return ApiKey(**plain, **times, scopes=frozenset(row["scopes"]), limit=_limit(row))

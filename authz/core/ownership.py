@@ -21,6 +21,7 @@ class AuditEvent(StrEnum):
     KEY_DISABLED = "key_disabled"
     KEY_ENABLED = "key_enabled"
     KEY_LIMITED = "key_limited"
+    KEY_ROTATED = "key_rotated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies."""
+    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies.
+
+    `replaces` is the id of the key that this one took the place of, in a rotation.
+    """
 
     id: str
     account_id: str
@@ -57,6 +61,7 @@ class ApiKey:
     disabled_at: datetime | None = None
     revoked_at: datetime | None = None
     revision: int = 1
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +70,24 @@ class NewApiKey:
 
     key: ApiKey
     secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What takes a key's place, with its digest (32 bytes), and when the key ends: None for at once, by revocation."""
+
+    key: ApiKey
+    digest: bytes = field(repr=False)
+    old_ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation that is durable: the new key, and the old one as it is now.
+
+    `pending` says why the old key's end is not effective yet, which is retried; empty where it is.
+    """
+
+    made: NewApiKey
+    old: ApiKey
+    pending: str = ""

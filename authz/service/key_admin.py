@@ -7,15 +7,19 @@ import asyncio
 from base64 import b32encode
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
 
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.keys import ENTROPY_BYTES, digest
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, NewApiKey
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, NewApiKey, Replacement, Rotation
 from authz.core.policy import Policy
 from authz.service.ports import KeyLedger, KeyProjection
+
+OVERLAP_MAX_S = 30 * 86_400
+"""How long a key may go on working beside the one that replaces it."""
 
 _ID_BYTES = 10  # sixteen characters of base32
 _NAME_CHARS_MAX = 100
@@ -64,13 +68,12 @@ class KeyAdmin:
         """Make a key; raises `Refused`. The secret is in what is returned and nowhere else."""
         name = _checked_name(request.name)
         self._check_request(request)
-        key_format = self._policy.keys.format
-        secret = key_format.mint(self._entropy(ENTROPY_BYTES))
+        secret = self._secret()
         key = ApiKey(
             id=self._id("key"),
             account_id=request.account_id,
             name=name,
-            hint=key_format.hint(secret),
+            hint=self._policy.keys.format.hint(secret),
             scopes=request.scopes,
             created_at=self._now(),
             limit=request.limit,
@@ -100,6 +103,23 @@ class KeyAdmin:
         await self._ledger.change_key(key_id, event, actor, limit)
         await self._effect([key_id])
 
+    async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
+        """Replace a key by one of the same name, scopes, limit and lifetime; the old one works for `overlap_s` more.
+
+        Without an overlap it is revoked, and leaves its place to the new one; with one, both count. Raises `Refused`.
+        Redis out of reach is no exception here but `Rotation.pending`: the new secret must reach its owner.
+        """
+        if not 0 <= overlap_s <= OVERLAP_MAX_S:
+            raise Refused(f"an overlap is at most {OVERLAP_MAX_S // 86_400} days")
+        secret = self._secret()
+        replacement = partial(self._replacement, secret=secret, overlap_s=overlap_s)
+        old, new = await self._ledger.replace_key(key_id, replacement, self._policy.keys.active_max, actor)
+        try:
+            await self._effect([old.id, new.id])
+        except NotEffectiveYet as error:
+            return Rotation(NewApiKey(new, secret), old, pending=str(error))
+        return Rotation(NewApiKey(new, secret), old)
+
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
         """Suspend or reinstate an account with all its keys, as `change_key` does."""
         await self._effect(await self._ledger.change_account(account_id, event, actor))
@@ -128,6 +148,32 @@ class KeyAdmin:
                     break  # that concerns every key; in Postgres one row may be locked
         if failure is not None:
             raise NotEffectiveYet(f"durable, but not effective yet: {failure}; it is retried until it is") from failure
+
+    def _replacement(self, old: ApiKey, *, secret: str, overlap_s: float) -> Replacement:
+        now = self._now()
+        if old.revoked_at is not None:
+            raise Refused(f"the key {old.id} is revoked, for good")
+        if old.expires_at is not None and old.expires_at <= now:
+            raise Refused(f"the key {old.id} has expired; make a new one")
+        if old.disabled_at is not None:
+            # The new one would work, for whoever may rotate it and may not enable it.
+            raise Refused(f"the key {old.id} is disabled; enable it first")
+        key = replace(
+            old,
+            id=self._id("key"),
+            hint=self._policy.keys.format.hint(secret),
+            created_at=now,
+            expires_at=None if old.expires_at is None else now + (old.expires_at - old.created_at),
+            revision=1,
+            replaces=old.id,
+        )
+        ends_at = now + timedelta(seconds=overlap_s)
+        if old.expires_at is not None:
+            ends_at = min(ends_at, old.expires_at)
+        return Replacement(key, digest(secret.encode()), ends_at if overlap_s else None)
+
+    def _secret(self) -> str:
+        return self._policy.keys.format.mint(self._entropy(ENTROPY_BYTES))
 
     def _check_request(self, request: KeyRequest) -> None:
         if not request.scopes:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
@@ -105,6 +105,16 @@ class KeyLedger(Protocol):
         """Revoke, disable, enable or limit a key.
 
         Raises `Refused` if there is none, or if it is revoked and the change is another.
+        """
+        ...
+
+    async def replace_key(
+        self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
+    ) -> tuple[ApiKey, ApiKey]:
+        """Put a key into another's place, which ends when the replacement says; returns the old one and the new.
+
+        `replacement` is asked while nobody can change the key. Raises `Refused` as it does, and if there is no such
+        key, if it was replaced before, or if its account may not have another.
         """
         ...
 
