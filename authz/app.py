@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -18,6 +19,7 @@ from authz.adapters.decision_log import DecisionLog
 from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
@@ -28,6 +30,7 @@ from authz.edge.check_listener import CheckListener
 from authz.edge.grpc_server import GrpcServer
 from authz.service.checker import Checker, FailureModes
 from authz.service.key_admin import KeyAdmin, keep_reconciling
+from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.recent_keys import RecentKeys
 from authz.settings import Settings
 
@@ -74,7 +77,8 @@ class Sidecar:
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
         )
-        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s)
+        self._uses = KeyUses(PostgresUses(self._postgres), _now)
+        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s, on_use=self._uses.note)
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
@@ -86,7 +90,7 @@ class Sidecar:
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
         )
-        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
         self._hot = CheckListener(self._checker, settings.check_listen)
         self._grpc = GrpcServer(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
@@ -114,6 +118,7 @@ class Sidecar:
             loop.create_task(self._watch_postgres()),
             loop.create_task(self._serve_when_reached()),
             loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
+            loop.create_task(keep_writing(self._uses, self._settings.last_use_interval_s, _report_unwritten)),
         ]
         _log.info(
             "listening",
@@ -133,6 +138,8 @@ class Sidecar:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._checker.close()
+        with suppress(StoreUnavailable):
+            await self._uses.write()
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
@@ -171,6 +178,14 @@ async def serve(settings: Settings) -> None:
     gc.set_threshold(_GC_OBJECTS)
     await stopping.wait()
     await sidecar.drain()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _report_unwritten(error: Exception) -> None:
+    _log.warning("last uses are not written yet", error=str(error))
 
 
 def _report(outcome: int | Exception) -> None:
