@@ -138,5 +138,9 @@ class Refused(Exception):  # noqa: N818 -- an operator's request that the rules 
     """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""
 
 
+class KeyLimitReached(Refused):
+    """The account has as many keys as it may have."""
+
+
 class NotEffectiveYet(Exception):  # noqa: N818 -- named for the state it reports
     """A change that is durable but not yet effective everywhere; it is retried until it is."""
