@@ -1,4 +1,4 @@
-"""Accounts, keys, pending changes and the audit log in Postgres: the truth that Redis projects.
+"""Accounts, keys and pending changes in Postgres: the truth that Redis projects.
 
 The pool and its deadlines are `postgres.py`; who may ask for what is `service/key_admin.py`.
 """
@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_audit import write_audit
 from authz.core.check import KeyRecord, KeyState
-from authz.core.errors import Refused
+from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
 from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change
 
@@ -63,7 +64,7 @@ class PostgresKeys:
                 account.email,
                 account.created_at,
             )
-            await _audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
+            await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
 
     async def accounts(self) -> list[Account]:
         """Return every account, oldest first."""
@@ -71,7 +72,14 @@ class PostgresKeys:
             rows = await connection.fetch("SELECT * FROM accounts ORDER BY created_at, id")
         return [Account(**dict(row)) for row in rows]
 
-    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> Change:
+    async def add_key(
+        self,
+        key: ApiKey,
+        digest: bytes,
+        active_max: int,
+        actor: Actor,
+        event: AuditEvent = AuditEvent.KEY_CREATED,
+    ) -> Change:
         """Keep a new key, if its account may have another."""
         async with self._postgres.transaction() as connection:
             # The account's row is the queue in which creations stand: two cannot both see the last free place.
@@ -81,7 +89,7 @@ class PostgresKeys:
             if account["suspended_at"] is not None:
                 raise Refused(f"the account {key.account_id} is suspended")
             if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
-                raise Refused(f"api key limit reached (max {active_max} per account)")
+                raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
             await connection.execute(
                 "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
                 "expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -95,7 +103,7 @@ class PostgresKeys:
                 key.created_at,
                 key.expires_at,
             )
-            await _audit(connection, actor, AuditEvent.KEY_CREATED, key.account_id, key.id)
+            await write_audit(connection, actor, event, key.account_id, key.id)
             (change,) = await _changes(connection, "k.id = $1", key.id)
         return change
 
@@ -124,7 +132,7 @@ class PostgresKeys:
             )
             if account_id is None:
                 raise Refused(f"there is no key {key_id}")
-            await _audit(connection, actor, event, account_id, key_id)
+            await write_audit(connection, actor, event, account_id, key_id)
             (change,) = await _enqueued(connection, "k.id = $1", key_id)
         return change
 
@@ -139,7 +147,7 @@ class PostgresKeys:
                 raise Refused(f"there is no account {account_id}")
             # A new revision for each key: Redis must take the record that follows for the newer one.
             await connection.execute("UPDATE api_keys SET revision = revision WHERE account_id = $1", account_id)
-            await _audit(connection, actor, event, account_id)
+            await write_audit(connection, actor, event, account_id)
             return await _enqueued(connection, "k.account_id = $1", account_id)
 
     async def pending(self, *, everything: bool = False) -> list[Change]:
@@ -169,23 +177,6 @@ async def _enqueued(connection: Any, where: str, *arguments: str) -> list[Change
         [(change.key_id, change.record.revision) for change in changes],
     )
     return changes
-
-
-async def _audit(
-    connection: Any,  # noqa: ANN401 -- untyped driver
-    actor: Actor,
-    event: AuditEvent,
-    account_id: str,
-    key_id: str | None = None,
-) -> None:
-    await connection.execute(
-        "INSERT INTO audit_log (actor, source_address, event, account_id, key_id) VALUES ($1, $2, $3, $4, $5)",
-        actor.name,
-        actor.source_address,
-        event,
-        account_id,
-        key_id,
-    )
 
 
 def _limit_columns(limit: Limit | None) -> tuple[int | None, float | None]:

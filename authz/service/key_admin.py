@@ -60,7 +60,9 @@ class KeyAdmin:
         """Return every account, oldest first."""
         return await self._ledger.accounts()
 
-    async def create_key(self, request: KeyRequest, actor: Actor) -> NewApiKey:
+    async def create_key(
+        self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
+    ) -> NewApiKey:
         """Make a key; raises `Refused`. The secret is in what is returned and nowhere else."""
         name = _checked_name(request.name)
         self._check_request(request)
@@ -76,7 +78,8 @@ class KeyAdmin:
             limit=request.limit,
             expires_at=request.expires_at,
         )
-        change = await self._ledger.add_key(key, digest(secret.encode()), self._policy.keys.active_max, actor)
+        active_max = self._policy.keys.active_max
+        change = await self._ledger.add_key(key, digest(secret.encode()), active_max, actor, event)
         # Redis may remember for a few seconds that there was no such key; out of reach, it will be asked anew anyway.
         with suppress(StoreUnavailable):
             await self._projection.put(change.digest, change.record)

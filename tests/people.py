@@ -1,0 +1,74 @@
+"""The portal's use cases over the real stores, with cheap password hashes and a mailbox to look into."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from builders import policy
+
+from authz.adapters.argon2_passwords import Argon2Passwords
+from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_owners import PostgresOwners
+from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_throttles import RedisThrottles
+from authz.core.throttles import DEFAULT_THROTTLES, Throttles
+from authz.service.accounts import Accounts, PasswordRules
+from authz.service.key_admin import KeyAdmin
+from authz.service.login import Login
+from authz.service.minting import Minting
+from authz.service.throttling import Gate
+from authz.service.verification import EmailVerification
+
+PASSWORD = "correct horse battery"
+ADDRESS = "203.0.113.9"
+
+
+def an_email() -> str:
+    return f"{os.urandom(6).hex()}@example.com"
+
+
+def an_address() -> str:
+    """An address that no other test counts attempts for."""
+    return "2001:db8:" + ":".join(os.urandom(2).hex() for _ in range(6))
+
+
+@dataclass
+class Mailbox:
+    """Keeps what was sent: (recipient, subject, text)."""
+
+    mails: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        self.mails.append((recipient, subject, text))
+
+    def code(self) -> str:
+        """The code in the last link."""
+        found = re.search(r"code=(\S+)", self.mails[-1][2])
+        assert found
+        return found[1]
+
+
+class People:
+    """Every use case of the portal, and what they stand on."""
+
+    def __init__(
+        self, postgres: Postgres, link: RedisLink, admin: KeyAdmin, throttles: Throttles = DEFAULT_THROTTLES
+    ) -> None:
+        self.ledger = PostgresOwners(postgres)
+        self.passwords = Argon2Passwords(memory_kib=64, passes=1)
+        self.gate = Gate(RedisThrottles(link), throttles)
+        self.mail = Mailbox()
+        self.login = Login(self.ledger, self.passwords, self.gate)
+        self.minting = Minting(admin, policy())
+        rules = PasswordRules(10, frozenset({"password1234"}))
+        self.accounts = Accounts(
+            self.ledger, self.passwords, self.gate, rules=rules, entropy=os.urandom, now=lambda: datetime.now(UTC)
+        )
+        self.verification = EmailVerification(
+            self.ledger,
+            self.mail,
+            "https://example.com/dashboard/verify",
+            entropy=os.urandom,
+            now=lambda: datetime.now(UTC),
+        )
