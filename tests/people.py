@@ -10,10 +10,12 @@ from builders import policy
 from authz.adapters.argon2_passwords import Argon2Passwords
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_owners import PostgresOwners
+from authz.adapters.redis_grants import RedisGrants
 from authz.adapters.redis_link import RedisLink
 from authz.adapters.redis_throttles import RedisThrottles
 from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 from authz.service.accounts import Accounts, PasswordRules
+from authz.service.device import DeviceFlow
 from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
@@ -65,6 +67,8 @@ class People:
         self.accounts = Accounts(
             self.ledger, self.passwords, self.gate, rules=rules, entropy=os.urandom, now=lambda: datetime.now(UTC)
         )
+        self.grants = RedisGrants(link)
+        self.device = DeviceFlow(self.grants, self.minting, self.gate, self.ledger, entropy=os.urandom)
         self.verification = EmailVerification(
             self.ledger,
             self.mail,

@@ -9,7 +9,7 @@ from typing import Any
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_audit import read_audit, write_audit
 from authz.core.errors import EmailTaken
-from authz.core.owners import AuditLine, Owner
+from authz.core.owners import AuditLine, Contact, Owner
 from authz.core.ownership import Account, Actor, AuditEvent
 
 _OWNER = (
@@ -52,6 +52,16 @@ class PostgresOwners:
     async def owner(self, account_id: str) -> Owner | None:
         """Return an account's owner; None for an account that an operator opened."""
         return await self._owner("o.account_id", account_id)
+
+    async def contact(self, account_id: str) -> Contact | None:
+        """Return how any account's people can be reached, also one that an operator opened."""
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(
+                "SELECT coalesce(o.email, a.email, '') AS email, o.email_verified_at IS NOT NULL AS is_verified "
+                "FROM accounts a LEFT JOIN owners o ON o.account_id = a.id WHERE a.id = $1",
+                account_id,
+            )
+        return None if row is None else Contact(**dict(row))
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
         """Replace the hash of a password that stays the same, unless it has been changed meanwhile."""

@@ -28,6 +28,14 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """How an account's people can be reached; `email` is empty where nobody said."""
+
+    email: str
+    is_verified: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AuditLine:
     """One line of an account's audit trail."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from authz.core.errors import Refused, WrongCredentials
-from authz.core.owners import AuditLine, Owner, check_new_password, normalised_password
+from authz.core.owners import AuditLine, Contact, Owner, check_new_password, normalised_password
 from authz.core.ownership import Account, Actor, AuditEvent
 from authz.core.throttles import Attempt
 from authz.service.portal_ports import OwnerLedger, Passwords
@@ -80,9 +80,12 @@ class Accounts:
         """Return what happened to an account, newest first."""
         return await self._ledger.audit_trail(account_id, _TRAIL_LINES_MAX)
 
-    async def owner(self, account_id: str) -> Owner | None:
-        """Return an account's owner; None for an account that an operator opened."""
-        return await self._ledger.owner(account_id)
+    async def contact(self, account_id: str) -> Contact:
+        """Return how an account's people can be reached; raises `Refused` where there is no such account."""
+        contact = await self._ledger.contact(account_id)
+        if contact is None:
+            raise Refused(f"there is no account {account_id}")
+        return contact
 
     def _check(self, password: str, email: str) -> None:
         check_new_password(password, email, chars_min=self._rules.chars_min, breached=self._rules.breached)

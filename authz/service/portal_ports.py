@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Protocol
 
-from authz.core.owners import AuditLine, Owner
+from authz.core.device import Approval, Grant, GrantStatus
+from authz.core.owners import AuditLine, Contact, Owner
 from authz.core.ownership import Account, Actor, AuditEvent
 
 
@@ -20,6 +21,10 @@ class OwnerLedger(Protocol):
 
     async def owner(self, account_id: str) -> Owner | None:
         """Return an account's owner; None for an account that an operator opened."""
+        ...
+
+    async def contact(self, account_id: str) -> Contact | None:
+        """Return how any account's people can be reached, also one that an operator opened."""
         ...
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
@@ -80,4 +85,28 @@ class Mail(Protocol):
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Send one mail; raises `StoreUnavailable`."""
+        ...
+
+
+class Grants(Protocol):
+    """Keeps device grants for as long as they live (Redis). Every method raises `StoreUnavailable`."""
+
+    async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:
+        """Begin a grant; False where its code is taken."""
+        ...
+
+    async def poll(self, user_code: str, digest: bytes) -> tuple[GrantStatus, Approval | None]:
+        """Tell how a grant stands; its approval goes to the first who asks, and to nobody else until `settle`."""
+        ...
+
+    async def settle(self, user_code: str, *, handed_out: bool) -> None:
+        """End the grant whose key was handed out, or let the next poll try where none could be made."""
+        ...
+
+    async def look(self, user_code: str) -> Grant | None:
+        """Return a grant that waits for a decision."""
+        ...
+
+    async def decide(self, user_code: str, approval: Approval | None) -> bool:
+        """Approve a grant, or refuse it with None; False where there is nothing to decide."""
         ...

@@ -8,6 +8,7 @@ from people import PASSWORD, People, an_address, an_email
 
 from authz.adapters.email_addresses import normalised_email
 from authz.core.errors import EmailTaken, KeyLimitReached, Refused, Throttled, WrongCredentials
+from authz.core.owners import Contact
 from authz.core.ownership import Actor, AuditEvent
 from authz.service.key_admin import KeyAdmin
 from authz.service.verification import EmailVerification
@@ -122,4 +123,17 @@ async def test_the_trail_tells_what_happened_newest_first(people: People) -> Non
         ("key_minted_by_login", "203.0.113.8", made.key.id),
         ("account_created", "203.0.113.9", None),
     ]
-    assert await people.accounts.owner("acct_none") is None
+
+
+async def test_a_contact_is_told_of_any_account(people: People, admin: KeyAdmin) -> None:
+    owner = await people.accounts.sign_up(an_email(), PASSWORD, an_address())
+    assert await people.accounts.contact(owner.account_id) == Contact(owner.email, is_verified=False)
+    await people.verification.send(owner)
+    await people.verification.take(people.mail.code(), "")
+    assert await people.accounts.contact(owner.account_id) == Contact(owner.email, is_verified=True)
+    opened = await admin.create_account("Shop", "shop@example.com", ME)
+    assert await people.accounts.contact(opened.id) == Contact("shop@example.com", is_verified=False)
+    nobody = await admin.create_account("Shop", None, ME)
+    assert await people.accounts.contact(nobody.id) == Contact("", is_verified=False)
+    with pytest.raises(Refused, match="there is no account"):
+        await people.accounts.contact("acct_none")
