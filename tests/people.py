@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from builders import policy
 
 from authz.adapters.argon2_passwords import Argon2Passwords
+from authz.adapters.email_addresses import normalised_email
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_owners import PostgresOwners
 from authz.adapters.redis_grants import RedisGrants
 from authz.adapters.redis_link import RedisLink
 from authz.adapters.redis_throttles import RedisThrottles
 from authz.core.throttles import DEFAULT_THROTTLES, Throttles
+from authz.portal.services import Services
 from authz.service.accounts import Accounts, PasswordRules
 from authz.service.device import DeviceFlow
 from authz.service.key_admin import KeyAdmin
@@ -23,7 +25,7 @@ from authz.service.throttling import Gate
 from authz.service.verification import EmailVerification
 
 PASSWORD = "correct horse battery"
-ADDRESS = "203.0.113.9"
+PUBLIC_URL = "https://portal.example"
 
 
 def an_email() -> str:
@@ -57,11 +59,12 @@ class People:
     def __init__(
         self, postgres: Postgres, link: RedisLink, admin: KeyAdmin, throttles: Throttles = DEFAULT_THROTTLES
     ) -> None:
+        self.admin = admin
         self.ledger = PostgresOwners(postgres)
         self.passwords = Argon2Passwords(memory_kib=64, passes=1)
         self.gate = Gate(RedisThrottles(link), throttles)
         self.mail = Mailbox()
-        self.login = Login(self.ledger, self.passwords, self.gate)
+        self.login = Login(self.ledger, self.passwords, self.gate, normalised_email)
         self.minting = Minting(admin, policy())
         rules = PasswordRules(10, frozenset({"password1234"}))
         self.accounts = Accounts(
@@ -75,4 +78,17 @@ class People:
             "https://example.com/dashboard/verify",
             entropy=os.urandom,
             now=lambda: datetime.now(UTC),
+        )
+
+    def services(self, public_url: str = PUBLIC_URL) -> Services:
+        return Services(
+            policy=policy(),
+            public_url=public_url,
+            normalise_email=normalised_email,
+            accounts=self.accounts,
+            login=self.login,
+            verification=self.verification,
+            minting=self.minting,
+            keys=self.admin,
+            device=self.device,
         )

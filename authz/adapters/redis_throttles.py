@@ -22,7 +22,7 @@ class RedisThrottles:
 
     async def take(self, kind: str, whom: str, attempts_max: int, window_s: int) -> bool:
         """Count an attempt; False where the window is full. Raises `StoreUnavailable`."""
-        return await self._count(kind, whom, attempts_max, window_s, 1)
+        return await self._count(kind, whom, attempts_max, window_s * 1000, 1)
 
     async def give_back(self, kind: str, whom: str) -> None:
         """Take an attempt back. Raises `StoreUnavailable`."""

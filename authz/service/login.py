@@ -3,24 +3,29 @@
 What a login opens, a session or a key, is `sessions.py` and `minting.py`.
 """
 
-from authz.core.errors import WrongCredentials
+from authz.core.errors import Refused, WrongCredentials
 from authz.core.owners import PASSWORD_CHARS_MAX, Owner, normalised_password
 from authz.core.throttles import Attempt
-from authz.service.portal_ports import OwnerLedger, Passwords
+from authz.service.portal_ports import NormaliseEmail, OwnerLedger, Passwords
 from authz.service.throttling import Gate
 
 
 class Login:
     """Tells who someone is by address and password."""
 
-    def __init__(self, ledger: OwnerLedger, passwords: Passwords, gate: Gate) -> None:
+    def __init__(self, ledger: OwnerLedger, passwords: Passwords, gate: Gate, normalise_email: NormaliseEmail) -> None:
         self._ledger = ledger
         self._passwords = passwords
         self._gate = gate
+        self._normalise_email = normalise_email
         self._decoy = ""
 
     async def authenticate(self, email: str, password: str, address: str) -> Owner:
-        """Return the owner; raises `WrongCredentials` or `Throttled`. `email` is in its one spelling."""
+        """Return the owner; raises `WrongCredentials` or `Throttled`. What is no e-mail address is an unknown one."""
+        try:
+            email = self._normalise_email(email)
+        except Refused:
+            email = ""
         await self._gate.admit(Attempt.LOGIN, address=address, subject=email)
         if len(password) > PASSWORD_CHARS_MAX:
             raise WrongCredentials("invalid email or password")

@@ -1,11 +1,15 @@
 """What the portal's use cases need from outside, as narrow protocols; those of checks and keys are `ports.py`."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from authz.core.device import Approval, Grant, GrantStatus
 from authz.core.owners import AuditLine, Contact, Owner
 from authz.core.ownership import Account, Actor, AuditEvent
+
+NormaliseEmail: TypeAlias = Callable[[str], str]
+"""Returns the one spelling of an e-mail address; raises `Refused` for what is none."""
 
 
 class OwnerLedger(Protocol):
