@@ -22,6 +22,7 @@ from authz.adapters.postgres_owners import PostgresOwners
 from authz.adapters.redis_grants import RedisGrants
 from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_sessions import RedisSessions
 from authz.adapters.redis_throttles import RedisThrottles
 from authz.adapters.smtp_mail import LoggedMail, NoMail, SmtpMail
 from authz.core.errors import SettingsError, StoreUnavailable
@@ -35,6 +36,7 @@ from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
 from authz.service.portal_ports import Mail
+from authz.service.sessions import Sessions
 from authz.service.throttling import Gate
 from authz.service.verification import EmailVerification
 from authz.settings import Settings
@@ -129,6 +131,11 @@ class Portal:
             minting=minting,
             keys=admin,
             device=DeviceFlow(RedisGrants(self._link), minting, gate, owners, entropy=os.urandom),
+            sessions=Sessions(
+                RedisSessions(self._link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),
+                owners,
+                entropy=os.urandom,
+            ),
         )
 
     async def _watch_postgres(self) -> None:

@@ -13,6 +13,7 @@ from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_owners import PostgresOwners
 from authz.adapters.redis_grants import RedisGrants
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_sessions import RedisSessions
 from authz.adapters.redis_throttles import RedisThrottles
 from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 from authz.portal.services import Services
@@ -21,6 +22,7 @@ from authz.service.device import DeviceFlow
 from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
+from authz.service.sessions import Sessions
 from authz.service.throttling import Gate
 from authz.service.verification import EmailVerification
 
@@ -70,6 +72,7 @@ class People:
         self.accounts = Accounts(
             self.ledger, self.passwords, self.gate, rules=rules, entropy=os.urandom, now=lambda: datetime.now(UTC)
         )
+        self.sessions = Sessions(RedisSessions(link, idle_s=60, life_s=120), self.ledger, entropy=os.urandom)
         self.grants = RedisGrants(link)
         self.device = DeviceFlow(self.grants, self.minting, self.gate, self.ledger, entropy=os.urandom)
         self.verification = EmailVerification(
@@ -91,4 +94,5 @@ class People:
             minting=self.minting,
             keys=self.admin,
             device=self.device,
+            sessions=self.sessions,
         )

@@ -12,6 +12,7 @@ from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
 from authz.service.portal_ports import NormaliseEmail
+from authz.service.sessions import Sessions
 from authz.service.verification import EmailVerification
 
 
@@ -28,3 +29,4 @@ class Services:
     minting: Minting
     keys: KeyAdmin
     device: DeviceFlow
+    sessions: Sessions

@@ -114,3 +114,19 @@ class Grants(Protocol):
     async def decide(self, user_code: str, approval: Approval | None) -> bool:
         """Approve a grant, or refuse it with None; False where there is nothing to decide."""
         ...
+
+
+class SessionStore(Protocol):
+    """Keeps dashboard sessions for as long as they live (Redis). Every method raises `StoreUnavailable`."""
+
+    async def open(self, digest: bytes, account_id: str, generation: int) -> None:
+        """Begin a session, known by the digest of its secret."""
+        ...
+
+    async def use(self, digest: bytes) -> tuple[str, int] | None:
+        """Return a session's account and password generation, and let it live on; None where it has ended."""
+        ...
+
+    async def end(self, digest: bytes) -> None:
+        """End a session."""
+        ...

@@ -221,5 +221,5 @@ async def test_every_answer_tells_browsers_to_be_strict(envoy: httpx.AsyncClient
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["strict-transport-security"] == "max-age=31536000"
