@@ -35,6 +35,7 @@ from authz.service.device import DeviceFlow
 from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
+from authz.service.owner_keys import OwnerKeys
 from authz.service.portal_ports import Mail
 from authz.service.sessions import Sessions
 from authz.service.throttling import Gate
@@ -123,13 +124,14 @@ class Portal:
             policy=policy,
             public_url=url,
             normalise_email=normalised_email,
+            gate=gate,
             accounts=Accounts(owners, self._passwords, gate, rules=rules, entropy=os.urandom, now=_now),
             login=Login(owners, self._passwords, gate, normalised_email),
             verification=EmailVerification(
                 owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
             ),
             minting=minting,
-            keys=admin,
+            keys=OwnerKeys(admin),
             device=DeviceFlow(RedisGrants(self._link), minting, gate, owners, entropy=os.urandom),
             sessions=Sessions(
                 RedisSessions(self._link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),

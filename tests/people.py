@@ -22,6 +22,7 @@ from authz.service.device import DeviceFlow
 from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
+from authz.service.owner_keys import OwnerKeys
 from authz.service.sessions import Sessions
 from authz.service.throttling import Gate
 from authz.service.verification import EmailVerification
@@ -78,7 +79,7 @@ class People:
         self.verification = EmailVerification(
             self.ledger,
             self.mail,
-            "https://example.com/dashboard/verify",
+            f"{PUBLIC_URL}/dashboard/verify",
             entropy=os.urandom,
             now=lambda: datetime.now(UTC),
         )
@@ -88,11 +89,12 @@ class People:
             policy=policy(),
             public_url=public_url,
             normalise_email=normalised_email,
+            gate=self.gate,
             accounts=self.accounts,
             login=self.login,
             verification=self.verification,
             minting=self.minting,
-            keys=self.admin,
+            keys=OwnerKeys(self.admin),
             device=self.device,
             sessions=self.sessions,
         )

@@ -149,6 +149,10 @@ class KeyLimitReached(Refused):
     """The account has as many keys as it may have."""
 
 
+class KeyUnknown(Refused):
+    """The account has no such key."""
+
+
 class Throttled(Refused):
     """Too many attempts; `retry_after_s` is how long to wait."""
 

@@ -4,21 +4,33 @@ What they call is put together in `authz/portal_app.py`.
 """
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
 from authz import __version__
-from authz.portal import refusals
+from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
+from authz.portal.account_pages import AccountPages
+from authz.portal.device_pages import DevicePages
+from authz.portal.entry_pages import EntryPages
+from authz.portal.key_pages import KeyPages
+from authz.portal.pages import Pages, to
 from authz.portal.public_api import PublicApi
+from authz.portal.refusals import answer_in_json
 from authz.portal.response_headers import ResponseHeaders
 from authz.portal.services import Services
 from authz.portal.through_envoy import ThroughEnvoy
+from authz.portal.visits import LoginNeeded
 
 _BODY_BYTES_MAX = 65_536
+_PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"
 _HEALTH, _READINESS = "/healthz", "/readyz"
 
 Readiness = Callable[[], dict[str, bool]]
@@ -49,6 +61,36 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         ],
     )
     app.router.routes += [Route(_HEALTH, healthz), Route(_READINESS, readyz)]
-    app.include_router(PublicApi(services).router)
-    refusals.install(app)
+    pages = Pages(services)
+    for part in (
+        PublicApi(services),
+        EntryPages(services, pages),
+        AccountPages(services, pages),
+        KeyPages(services, pages),
+        DevicePages(services, pages),
+    ):
+        app.include_router(part.router)
+    app.mount(_STATIC, StaticFiles(packages=[("authz.portal", "static")]))
+    _answer_errors(app, pages)
     return app
+
+
+def _answer_errors(app: FastAPI, pages: Pages) -> None:
+    """Answer every error in what its route speaks: pages to people, JSON to programs."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        is_page = request.url.path.startswith(_PAGES) and not request.url.path.startswith(_STATIC)
+        if isinstance(error, LoginNeeded):
+            return to(f"/dashboard/login?{urlencode({'next': error.next_page})}")
+        return pages.failure(request, error) if is_page else answer_in_json(error)
+
+    for kind in (
+        LoginNeeded,
+        Refused,
+        NotEffectiveYet,
+        StoreUnavailable,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    ):
+        app.add_exception_handler(kind, answer)

@@ -4,7 +4,6 @@ Pages show the same words in HTML: `pages.py`.
 """
 
 import structlog
-from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -12,18 +11,22 @@ from starlette.responses import JSONResponse, Response
 from authz.core.errors import (
     EmailTaken,
     KeyLimitReached,
+    KeyUnknown,
     NotEffectiveYet,
     Refused,
     StoreUnavailable,
     Throttled,
     WrongCredentials,
 )
+from authz.portal.visits import Forged
 
 _STATUSES: dict[type[Exception], int] = {
     Throttled: 429,
     KeyLimitReached: 429,
     EmailTaken: 409,
     WrongCredentials: 401,
+    KeyUnknown: 404,
+    Forged: 403,
     Refused: 400,
     NotEffectiveYet: 503,
     StoreUnavailable: 503,
@@ -51,12 +54,7 @@ def face(error: Exception) -> tuple[int, str, dict[str, str]]:
     return status, "internal error", {}
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the app in JSON."""
-    for kind in (Refused, NotEffectiveYet, StoreUnavailable, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _answer)
-
-
-async def _answer(_request: Request, error: Exception) -> Response:
+def answer_in_json(error: Exception) -> Response:
+    """Answer an error as the APIs do."""
     status, words, headers = face(error)
     return JSONResponse({"error": words}, status_code=status, headers=headers)

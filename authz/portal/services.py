@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from authz.core.policy import Policy
 from authz.service.accounts import Accounts
 from authz.service.device import DeviceFlow
-from authz.service.key_admin import KeyAdmin
 from authz.service.login import Login
 from authz.service.minting import Minting
+from authz.service.owner_keys import OwnerKeys
 from authz.service.portal_ports import NormaliseEmail
 from authz.service.sessions import Sessions
+from authz.service.throttling import Gate
 from authz.service.verification import EmailVerification
 
 
@@ -23,10 +24,11 @@ class Services:
     policy: Policy
     public_url: str
     normalise_email: NormaliseEmail
+    gate: Gate
     accounts: Accounts
     login: Login
     verification: EmailVerification
     minting: Minting
-    keys: KeyAdmin
+    keys: OwnerKeys
     device: DeviceFlow
     sessions: Sessions

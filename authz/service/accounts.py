@@ -43,7 +43,7 @@ class Accounts:
         self._ledger = ledger
         self._passwords = passwords
         self._gate = gate
-        self._rules = rules
+        self.rules = rules
         self._entropy = entropy
         self._now = now
 
@@ -88,4 +88,4 @@ class Accounts:
         return contact
 
     def _check(self, password: str, email: str) -> None:
-        check_new_password(password, email, chars_min=self._rules.chars_min, breached=self._rules.breached)
+        check_new_password(password, email, chars_min=self.rules.chars_min, breached=self.rules.breached)

@@ -85,6 +85,8 @@ class DeviceFlow:
         """Let a device have a key of the approver's account; raises `Throttled` and `Refused`."""
         if not approval.scopes:
             raise Refused("a key needs at least one scope")
+        for scope in sorted(approval.scopes - self._minting.every_scope):
+            raise Refused(f"there is no scope {scope}")
         await self._decide(text, approval, approval.account_id, address)
 
     async def refuse(self, text: str, account_id: str, address: str) -> None:

@@ -14,7 +14,7 @@ class Minting:
 
     def __init__(self, admin: KeyAdmin, policy: Policy) -> None:
         self._admin = admin
-        self._every_scope = frozenset(policy.scopes)
+        self.every_scope = frozenset(policy.scopes)
 
     async def mint(
         self,
@@ -25,7 +25,7 @@ class Minting:
         scopes: frozenset[str] = frozenset(),
     ) -> NewApiKey:
         """Make a key; raises `Refused`, with advice where the account has no room for another."""
-        request = KeyRequest(account_id, name, scopes or self._every_scope)
+        request = KeyRequest(account_id, name, scopes or self.every_scope)
         try:
             return await self._admin.create_key(request, actor, event)
         except KeyLimitReached as error:

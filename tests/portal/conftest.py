@@ -8,9 +8,10 @@ import httpx
 import pytest
 from builders import policy
 from databases import database
-from people import People, an_address
+from fastapi import FastAPI
+from people import PASSWORD, People, an_address, an_email
 from projections import MemoryProjection
-from visitors import SECRET, client
+from visitors import SECRET, Browser, client
 
 from authz.adapters.postgres import Postgres, migrate
 from authz.adapters.postgres_keys import PostgresKeys
@@ -47,8 +48,27 @@ def people(postgres: Postgres, link: RedisLink) -> People:
 
 
 @pytest.fixture
-async def envoy(people: People) -> AsyncIterator[httpx.AsyncClient]:
+def app(people: People) -> FastAPI:
+    return application(people.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
+
+
+@pytest.fixture
+async def envoy(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """What Envoy sends for a client at an address of its own."""
-    app = application(people.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
     async with client(app, an_address()) as through:
         yield through
+
+
+@pytest.fixture
+async def visitor(app: FastAPI) -> AsyncIterator[Browser]:
+    async with client(app, an_address()) as through:
+        yield Browser(through)
+
+
+@pytest.fixture
+async def owner(app: FastAPI) -> AsyncIterator[Browser]:
+    """A browser that is logged in to an account of its own."""
+    async with client(app, an_address()) as through:
+        browser = Browser(through)
+        assert (await browser.sign_up(an_email(), PASSWORD)).status_code == 303
+        yield browser
