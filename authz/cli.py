@@ -55,12 +55,9 @@ def _version(
 @app.command()
 def serve() -> None:
     """Run the sidecar until SIGTERM."""
-    import uvloop  # noqa: PLC0415 -- see the module's docstring
+    from authz.app import main as run  # noqa: PLC0415 -- see the module's docstring
 
-    from authz.app import serve as run  # noqa: PLC0415
-    from authz.settings import load  # noqa: PLC0415
-
-    uvloop.run(run(load()))
+    run()
 
 
 @app.command()

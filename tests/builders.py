@@ -87,7 +87,7 @@ def request(
         overrides_method=overrides_method,
         has_body=has_body,
         body=body,
-        source_address="203.0.113.9",
+        source_address=lambda: "203.0.113.9",
     )
 
 

@@ -7,7 +7,8 @@ from authz.settings import Settings, described, load
 
 
 def test_defaults_need_no_environment() -> None:
-    assert load().grpc_listen == "127.0.0.1:9002"
+    assert load().check_listen == "127.0.0.1:9001"
+    assert load().grpc_listen == ""
 
 
 def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> None:

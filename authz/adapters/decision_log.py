@@ -39,7 +39,7 @@ def _fields(attributes: RequestAttributes, decision: Decision) -> dict[str, Any]
         "method": attributes.method,
         "route": decision.route.template if decision.route else None,
         "request_id": attributes.request_id,
-        "source_address": attributes.source_address,
+        "source_address": attributes.source_address(),
     }
     if decision.principal is not None:
         fields |= {"account_id": decision.principal.account_id, "key_id": decision.principal.key_id}

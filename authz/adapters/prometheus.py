@@ -6,7 +6,7 @@ made at a scrape. Label values come from closed lists: outcomes, reasons, stores
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -21,24 +21,27 @@ from authz.core.errors import DENIALS, DenyReason
 STORES = ("redis", "postgres")
 BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5)
 
+BOUNDS_COMMANDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
 _UNMATCHED = "unmatched"
 _ERROR_HTTP = 500
 
 
 class _Histogram:
-    """Counts of observations in seconds, per upper bound."""
+    """Counts of observations, per upper bound."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.sum_s = 0.0
+    def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
+    def observe(self, amount: float) -> None:
+        self._counts[bisect_left(self._bounds, amount)] += 1
+        self.sum += amount
 
     def buckets(self) -> list[tuple[str, float]]:
-        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
-        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+        bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
 
 
 class Metrics(Collector):
@@ -56,6 +59,7 @@ class Metrics(Collector):
         self._degraded = Counter(dict.fromkeys(STORES, 0))
         self._checks = _Histogram()
         self._answers = {store: _Histogram() for store in STORES}
+        self._batches = _Histogram(BOUNDS_COMMANDS)
 
     def decided(self, decision: Decision, latency_s: float) -> None:
         """Count one decision."""
@@ -72,6 +76,11 @@ class Metrics(Collector):
         """Count one answer of a store, with its time."""
         self._answers[store].observe(latency_s)
 
+    def redis_answered(self, seconds: float, commands: int) -> None:
+        """Count one write to Redis, once it is answered, with the commands it held (`redis_pipe.OnAnswered`)."""
+        self._answers["redis"].observe(seconds)
+        self._batches.observe(commands)
+
     def store_failed(self, store: str) -> None:
         """Count one check that met a store out of reach."""
         self._failures[store] += 1
@@ -87,12 +96,15 @@ class Metrics(Collector):
             "authz_would_deny", "Checks that a shadow route let pass.", ("reason", "route"), self._would_deny.items()
         )
         latency = HistogramMetricFamily("authz_check_duration_seconds", "Time from a check's start to its decision.")
-        latency.add_metric([], self._checks.buckets(), self._checks.sum_s)
+        latency.add_metric([], self._checks.buckets(), self._checks.sum)
         yield latency
         stores = HistogramMetricFamily("authz_store_duration_seconds", "Time a store took to answer.", labels=["store"])
         for store, answers in self._answers.items():
-            stores.add_metric([store], answers.buckets(), answers.sum_s)
+            stores.add_metric([store], answers.buckets(), answers.sum)
         yield stores
+        batches = HistogramMetricFamily("authz_redis_batch_commands", "Commands that left for Redis in one write.")
+        batches.add_metric([], self._batches.buckets(), self._batches.sum)
+        yield batches
         yield _counts(
             "authz_store_failures",
             "Checks that met a store out of reach.",

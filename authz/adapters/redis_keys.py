@@ -26,6 +26,7 @@ RECORD_TTL_S = 86_400
 _CHUNK_BYTES = 64
 _CHUNKS_MAX = 4
 _CACHED_MAX = 16_384
+_BUCKETS = b"gl"  # the outcomes that come with one
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in TakeOutcome}
 
 CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
@@ -92,11 +93,11 @@ class RedisKeys:
             return value if told else StoreUnavailable("redis", str(value))
         taken, _, body = value.partition(b"\n")
         try:
-            outcome = _OUTCOMES[taken[:1]]
+            letter = taken[:1]
             record = self._records.get(body) or self._record(body)
-            if outcome is not TakeOutcome.GRANTED and outcome is not TakeOutcome.LIMITED:
-                return Take(outcome, record)
-            return Take(outcome, record, Bucket(record.limit or default, float(taken[2:])))
+            if letter not in _BUCKETS:
+                return Take(_OUTCOMES[letter], record)
+            return Take(_OUTCOMES[letter], record, Bucket(record.limit or default, float(taken[2:])))
         except (KeyError, ValueError):
             return StoreUnavailable("redis", "a record that cannot be read", transient=False)
 

@@ -5,6 +5,7 @@ commands mean is `redis_keys.py`.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,11 +14,10 @@ from hashlib import sha1
 from typing import Any
 
 import hiredis
-import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import AuthenticationError, RedisError
 
-from authz.adapters.redis_pipe import Pipe, Reply
+from authz.adapters.redis_pipe import OnAnswered, Pipe, Reply, Submit, refuse
 from authz.core.errors import StoreUnavailable
 
 _SETUP_DEADLINE_S = 0.5
@@ -26,7 +26,7 @@ _BACKOFF_MAX_S = 0.5
 _WATCH_INTERVAL_S = 1.0
 _EPOCH_CHARS = 8
 
-_log = structlog.stdlib.get_logger("authz.redis")
+_log = logging.getLogger("authz.redis")
 
 
 class Script:
@@ -42,6 +42,7 @@ class RedisLink:
 
     `in_flight_max` bounds the commands that wait; beyond it, and while there is no connection, commands are refused
     with a `StoreUnavailable` in the next turn of the event loop. `reached` is set once Redis was reached at all.
+    `submit` sends one packed command, whose `Reply` is called in a later turn of the event loop.
 
     `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
     the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
@@ -49,7 +50,15 @@ class RedisLink:
     (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/).
     """
 
-    def __init__(self, url: str, *, deadline_s: float, in_flight_max: int, scripts: Sequence[Script] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        deadline_s: float,
+        in_flight_max: int,
+        scripts: Sequence[Script] = (),
+        on_answered: OnAnswered = lambda _seconds, _commands: None,
+    ) -> None:
         self._pool = ConnectionPool.from_url(
             url,
             protocol=2,
@@ -62,8 +71,11 @@ class RedisLink:
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._scripts = scripts
+        self._on_answered = on_answered
         self._loading: set[Script] = set()
         self._pipe: Pipe | None = None
+        # The pipe's own while there is one: a call less for every check.
+        self.submit: Submit = _not_connected
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.epoch = ""
@@ -87,16 +99,6 @@ class RedisLink:
         if self._pipe is not None:
             self._pipe.abort()
             await self._lost.wait()
-
-    def submit(self, command: bytes, reply: Reply) -> None:
-        """Send one packed command; `reply` is called in a later turn of the event loop."""
-        pipe = self._pipe
-        if pipe is None:
-            _refuse(reply, "not connected")
-        elif len(pipe.waiting) >= self._in_flight_max:
-            _refuse(reply, "too many commands wait for an answer")
-        else:
-            pipe.submit(command, reply)
 
     def load(self, script: Script) -> None:
         """Give a script to a server that has forgotten it; commands submitted from now on find it there."""
@@ -130,7 +132,7 @@ class RedisLink:
             except StoreUnavailable as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    _log.warning("redis is out of reach", error=complaint)
+                    _log.warning("redis is out of reach", extra={"error": complaint})
             else:
                 complaint = ""
                 self._take_over(connection, replication_id)
@@ -168,17 +170,24 @@ class RedisLink:
         writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001
         assert writer is not None  # noqa: S101 -- a connected connection has one
         self._lost.clear()
-        self._pipe = Pipe(writer.transport, deadline_s=self._deadline_s, on_lost=partial(self._drop, writer))
+        self._pipe = Pipe(
+            writer.transport,
+            deadline_s=self._deadline_s,
+            on_lost=partial(self._drop, writer),
+            on_answered=self._on_answered,
+            in_flight_max=self._in_flight_max,
+        )
+        self.submit = self._pipe.submit
         writer.transport.set_protocol(self._pipe)
         self.epoch = replication_id[:_EPOCH_CHARS]
         self.reached.set()
-        _log.info("redis connected", epoch=self.epoch)
+        _log.info("redis connected", extra={"epoch": self.epoch})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
         if writer.is_closing():
             self._drop(writer)
 
     def _drop(self, _writer: asyncio.StreamWriter) -> None:
-        self._pipe, self.epoch = None, ""
+        self._pipe, self.epoch, self.submit = None, "", _not_connected
         self._lost.set()
         _log.warning("redis connection lost")
 
@@ -233,5 +242,5 @@ def _settle(answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 
         answered.set_result(value)
 
 
-def _refuse(reply: Reply, why: str) -> None:
-    asyncio.get_running_loop().call_soon(reply, StoreUnavailable("redis", why))
+def _not_connected(_command: bytes, reply: Reply) -> None:
+    refuse(reply, "not connected")

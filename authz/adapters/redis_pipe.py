@@ -5,17 +5,22 @@ they would cost more than the command.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import hiredis
-import structlog
 
 from authz.core.errors import StoreUnavailable
 
+_ReplyError = hiredis.ReplyError
 Reply: TypeAlias = Callable[[Any], None]
 """Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`, never raises."""
+
+Submit: TypeAlias = Callable[[bytes, Reply], None]
+OnAnswered: TypeAlias = Callable[[float, int], None]
+"""Told of every write once it is answered or past its deadline: the seconds that took, and the commands it held."""
 
 _HUNG_AFTER_DEADLINES = 10
 _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
@@ -23,7 +28,7 @@ _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one e
 # inside a longer error when a script met it, hence not only at the start.
 _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ")
 
-_log = structlog.stdlib.get_logger("authz.redis")
+_log = logging.getLogger("authz.redis")
 
 
 class Pipe(asyncio.Protocol):
@@ -31,31 +36,45 @@ class Pipe(asyncio.Protocol):
 
     Every command is answered within `deadline_s` of its write, if need be with a `StoreUnavailable`. A reply that comes
     later is dropped in its place, so that it is never taken for another's; a server that says nothing for ten more
-    deadlines is left. `waiting` holds whom Redis still owes a reply, in the order asked; None once refused.
+    deadlines is left.
     """
 
-    def __init__(self, transport: asyncio.WriteTransport, *, deadline_s: float, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        *,
+        deadline_s: float,
+        on_lost: Callable[[], None],
+        on_answered: OnAnswered,
+        in_flight_max: int,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._deadline_s = deadline_s
         self._on_lost = on_lost
+        self._on_answered = on_answered
+        self._in_flight_max = in_flight_max
         self._reader = hiredis.Reader()
         self._commands: list[bytes] = []
-        # The numbers count commands from the first on.
-        self.waiting: deque[Reply | None] = deque()
+        # In the order asked, up to the present turn; None once refused. The numbers count commands from the first on.
+        self._waiting: deque[Reply | None] = deque()
         self._answered = 0
         self._expired = 0
-        # Each write's deadline on the loop's clock, and the number of its last command.
+        # Each write's time on the loop's clock, and the number of its last command.
         self._writes: deque[tuple[float, int]] = deque()
+        self._observed = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._hang_watch: asyncio.TimerHandle | None = None
 
     def submit(self, command: bytes, reply: Reply) -> None:
-        """Queue a packed command for the write at the end of this turn."""
+        """Queue a packed command for the write at the end of this turn, unless too many wait already."""
+        if len(self._waiting) >= self._in_flight_max:
+            refuse(reply, "too many commands wait for an answer")
+            return
         if not self._commands:
             self._loop.call_soon(self._flush)
         self._commands.append(command)
-        self.waiting.append(reply)
+        self._waiting.append(reply)
 
     def abort(self) -> None:
         """Drop the connection; whoever waits is told in the next turn."""
@@ -63,17 +82,20 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand each reply to whom it belongs (asyncio.Protocol)."""
-        self._reader.feed(data)
+        reader, waiting = self._reader, self._waiting
+        reader.feed(data)
         try:
-            while (value := self._reader.gets()) is not False:
-                reply = self.waiting.popleft()
+            while (value := reader.gets()) is not False:
+                reply = waiting.popleft()
                 self._answered += 1
                 if reply is not None:
                     _deliver(reply, value)
-                if type(value) is hiredis.ReplyError and any(word in str(value) for word in _WRONG_SERVER):
+                if type(value) is _ReplyError and any(word in str(value) for word in _WRONG_SERVER):
                     self.abort()
         except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for
             self.abort()
+        while self._writes and self._writes[0][1] <= self._answered:
+            self._observe(self._loop.time())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
         """Refuse everything that waits (asyncio.Protocol)."""
@@ -81,9 +103,10 @@ class Pipe(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._commands.clear()
+        self._in_flight_max = 0  # for who still holds on to `submit`
         # First, so that whoever asks again on being refused is not asking here.
         self._on_lost()
-        for reply in self.waiting:
+        for reply in self._waiting:
             if reply is not None:
                 _deliver(reply, StoreUnavailable("redis", "connection lost"))
 
@@ -92,7 +115,7 @@ class Pipe(asyncio.Protocol):
             return
         self._transport.write(b"".join(self._commands))
         self._commands.clear()
-        self._writes.append((self._loop.time() + self._deadline_s, self._answered + len(self.waiting)))
+        self._writes.append((self._loop.time(), self._answered + len(self._waiting)))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._deadline_s, self._sweep)
 
@@ -100,17 +123,21 @@ class Pipe(asyncio.Protocol):
         """Refuse what is past its deadline: one timer for all writes, set for the oldest that is not answered."""
         now_s, self._sweeper = self._loop.time(), None
         while self._writes:
-            deadline_s, end = self._writes[0]
-            if end > self._answered:
-                if deadline_s > now_s + _TIMER_SLACK_S:
-                    self._sweeper = self._loop.call_at(deadline_s, self._sweep)
-                    return
-                self._expire(end)
-            self._writes.popleft()
+            sent_s, end = self._writes[0]
+            if sent_s + self._deadline_s > now_s + _TIMER_SLACK_S:
+                self._sweeper = self._loop.call_at(sent_s + self._deadline_s, self._sweep)
+                return
+            self._expire(end)
+            self._observe(now_s)
+
+    def _observe(self, now_s: float) -> None:
+        sent_s, end = self._writes.popleft()
+        self._on_answered(now_s - sent_s, end - self._observed)
+        self._observed = end
 
     def _expire(self, end: int) -> None:
         for place in range(max(self._expired - self._answered, 0), end - self._answered):
-            reply, self.waiting[place] = self.waiting[place], None
+            reply, self._waiting[place] = self._waiting[place], None
             if reply is not None:
                 _deliver(reply, StoreUnavailable("redis", f"no answer within {self._deadline_s * 1000:g} ms"))
         self._expired = end
@@ -122,6 +149,11 @@ class Pipe(asyncio.Protocol):
         self._hang_watch = None
         if self._answered == answered:
             self.abort()
+
+
+def refuse(reply: Reply, why: str) -> None:
+    """Refuse a command in the next turn of the event loop: never before the asker has returned."""
+    asyncio.get_running_loop().call_soon(reply, StoreUnavailable("redis", why))
 
 
 def _deliver(reply: Reply, value: object) -> None:

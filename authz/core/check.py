@@ -3,6 +3,7 @@
 Only values: the rules that turn one into the next are in `decision.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import field
 from enum import StrEnum
 from typing import TypeAlias
@@ -19,7 +20,8 @@ class RequestAttributes:
 
     `request_id` is Envoy's stream id: the same for every retry of one check, and nothing a client can choose.
     `target` is the request target as the backend will receive it, query included. `api_keys` holds every value of the
-    API key header, as bytes. `body` is empty where Envoy was not told to send it.
+    API key header, as bytes. `body` is empty where Envoy was not told to send it. `source_address` is called for the
+    few requests that somebody wants it of.
     """
 
     request_id: str
@@ -30,7 +32,7 @@ class RequestAttributes:
     overrides_method: bool = False
     has_body: bool = False
     body: bytes = field(default=b"", repr=False)
-    source_address: str = ""
+    source_address: Callable[[], str] = field(default=str, repr=False, compare=False)
 
 
 @value

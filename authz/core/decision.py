@@ -4,7 +4,7 @@
 lines is the order of the refusals: the first one wins. Waiting, clocks and logs are `service/checker.py`.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from authz.core.accounts import claimed_accounts
 from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes, Take, TakeOutcome
@@ -16,6 +16,11 @@ from authz.core.policy import Policy
 from authz.core.route import Access, Route
 
 Plan: TypeAlias = Lookup | Allow | Deny
+
+# Bound once, for every check compares with them, and a member costs six times as much to find as it does to compare.
+_GRANTED: Final = TakeOutcome.GRANTED
+_ANY: Final = Access.ANY
+_BARRED: Final = Access.BARRED
 
 _KEY_REFUSALS = {
     TakeOutcome.UNKNOWN: DenyReason.KEY_UNKNOWN,
@@ -64,14 +69,14 @@ def conclude(lookup: Lookup, take: Take) -> Decision:
     """Turn the store's answer into the verdict."""
     route, record, bucket = lookup.route, take.record, take.bucket
     principal = record.principal
-    if take.outcome is not TakeOutcome.GRANTED or bucket is None:
+    if take.outcome is not _GRANTED or bucket is None:
         return _not_granted(lookup, take)
     if route is None:
         reason = DenyReason.METHOD_UNKNOWN if lookup.methods else DenyReason.ROUTE_UNKNOWN
         return Deny(reason, None, principal, bucket, methods=lookup.methods)
-    if route.access is Access.BARRED:
+    if route.access is _BARRED:
         return Deny(DenyReason.BARRED, route, principal, bucket)
-    if route.access is not Access.ANY and route.scope not in record.scopes:
+    if route.access is not _ANY and route.scope not in record.scopes:
         return Deny(DenyReason.SCOPE_MISSING, route, principal, bucket)
     if lookup.refusal is not None:
         return Deny(lookup.refusal, route, principal, bucket)

@@ -33,22 +33,21 @@ class _Place:
     """The rows of one template by method. `takes_colon` is False where a colon at the end means another place."""
 
     takes_colon: bool = False
-    rows: dict[str, tuple[Route, Template]] = field(default_factory=dict)
+    rows: dict[str, tuple[Match, Template]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Node:
     """One step in the tree of templates: what may come next, and the places that end here, by custom verb.
 
-    `packages` are gRPC packages by name, of `package_names_max` names at most.
+    `forks` where more than one of them may lead to a place.
     """
 
     literals: "dict[str, _Node]" = field(default_factory=dict)
-    packages: "dict[str, _Node]" = field(default_factory=dict)
-    package_names_max: int = 0
     one: "_Node | None" = None
     any_depth: "_Node | None" = None
     places: dict[str, _Place] = field(default_factory=dict)
+    forks: bool = False
 
 
 _UNKNOWN = Match(None)
@@ -67,7 +66,7 @@ class Router:
             barred = route.access is Access.BARRED
             place = (self._barred if barred else self._open).grow(template)
             place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            place.rows[route.method] = (route, template)
+            place.rows[route.method] = (Match(route), template)
 
     def match(self, method: str, target: Target) -> Match | None:
         """Find the row for a method and a path; None where another reading of the path leads to another row.
@@ -75,37 +74,47 @@ class Router:
         Servers differ in whether they decode before they route, whether a colon begins a custom verb, and whether a
         slash at the end counts. One that reads the path in another way must arrive where we do, or nowhere.
         """
-        place = self._place(target.segments)
-        if target.decoded is not target.segments and self._place(target.decoded) not in (None, place):
+        segments = target.segments
+        place = self._place(segments)
+        if target.decoded is not segments and self._place(target.decoded) not in (None, place):
             return None
-        if place is None or (":" in target.segments[-1] and not place.takes_colon):
+        if place is None or (":" in segments[-1] and not place.takes_colon):
             return _UNKNOWN
-        if not target.segments[-1] and self._place(target.decoded[:-1]) not in (None, place):
+        if not segments[-1] and self._place(target.decoded[:-1]) not in (None, place):
             return None
         found = place.rows.get(method) or place.rows.get(ANY_METHOD)
         if found is None:
             return Match(None, tuple(sorted(place.rows)))
-        route, template = found
-        return Match(route, (), template.variables(target.decoded) if route.accounts else None)
+        match, template = found
+        if match.route is None or not match.route.accounts:
+            return match
+        return Match(match.route, (), template.variables(target.decoded))
 
     def _place(self, segments: tuple[str, ...]) -> _Place | None:
+        last = segments[-1] if segments else ""
+        if last and ":" not in last:
+            return self._barred.walk(segments, "") or self._open.walk(segments, "")
         # What is barred stays barred with a slash behind it.
-        bare = segments if not segments or segments[-1] else segments[:-1]
-        return self._barred.find(bare) or self._open.find(segments)
+        return self._barred.find(segments if last else segments[:-1]) or self._open.find(segments)
 
 
 class _Tree:
-    """The templates of one kind, by their parts; `verbs` are the custom verbs that occur at all."""
+    """The templates of one kind, by their parts.
+
+    `_verbs` are the custom verbs that occur at all; `_packages` gRPC packages by name, of `_names_max` names at most.
+    """
 
     def __init__(self) -> None:
         self._root = _Node()
         self._verbs: set[str] = set()
+        self._packages: dict[str, _Node] = {}
+        self._names_max = 0
 
     def grow(self, template: Template) -> _Place:
         """Make the place of a template, unless it is there."""
         node = self._root
         for part in template.parts:
-            node = _grown(node, part)
+            node = self._package(part) if part.endswith(f".{ANY_DEPTH}") else _grown(node, part)
         if template.verb:
             self._verbs.add(template.verb)
         return node.places.setdefault(template.verb, _Place())
@@ -114,61 +123,69 @@ class _Tree:
         """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
-            spoken = self._walk((*segments[:-1], last), verb) if verb in self._verbs else None
+            spoken = self.walk((*segments[:-1], last), verb) if verb in self._verbs else None
             if spoken is not None:
                 return spoken
-        return self._walk(segments, "")
+        return self.walk(segments, "")
 
-    def _walk(self, segments: tuple[str, ...], verb: str) -> _Place | None:
-        """Walk down, the more specific branch first: a literal, then one segment, then a package, then the rest.
+    def walk(self, segments: tuple[str, ...], verb: str) -> _Place | None:
+        """Find the place of a path without its verb: here as long as there is one way to go, which is nearly always."""
+        if not segments or not segments[-1] or (self._packages and "." in segments[0]):
+            return self._search(segments, verb)
+        node = self._root
+        for segment in segments:
+            if node.forks:
+                return self._search(segments, verb)
+            following = node.literals.get(segment, node.one)
+            if following is None:
+                return None
+            node = following
+        return self._search(segments, verb) if node.forks else node.places.get(verb)
 
-        Branches not taken are kept with the depth they begin at, and tried, the latest first, where a walk ends
-        nowhere.
+    def _search(self, segments: tuple[str, ...], verb: str) -> _Place | None:
+        """Go the more specific way first: a literal, then one segment, then a package, then the rest.
+
+        Ways not taken are kept with the depth they begin at, and tried, the latest first, where a way ends nowhere.
         """
-        untried: list[tuple[_Node, int]] = []
-        node: _Node | None = self._root
-        depth, end = 0, len(segments)
-        while node is not None:
+        end = len(segments)
+        untried: list[tuple[_Node, int]] = [(self._root, 0)]
+        while untried:
+            node, depth = untried.pop()
+            if depth == end:
+                place = node.places.get(verb)
+                if place is not None:
+                    return place
             if node.any_depth is not None:
                 untried.append((node.any_depth, end))
             if depth == end:
-                found = node.places.get(verb)
-                if found is not None:
-                    return found
-                node = None
-            else:
-                segment = segments[depth]
-                depth += 1
-                if node.packages and (package := _package(node, segment)):
-                    untried.append((package, end))
-                one = node.one if segment else None
-                node = node.literals.get(segment, one)
-                if one is not None and node is not one:
-                    untried.append((one, depth))
-            if node is None and untried:
-                node, depth = untried.pop()
+                continue
+            segment = segments[depth]
+            if node is self._root and (package := self._packages_of(segment)):
+                untried.append((package, end))
+            if node.one is not None and segment:
+                untried.append((node.one, depth + 1))
+            if literal := node.literals.get(segment):
+                untried.append((literal, depth + 1))
         return None
+
+    def _package(self, part: str) -> _Node:
+        package = part.removesuffix(f".{ANY_DEPTH}")
+        self._names_max = max(self._names_max, package.count(".") + 1)
+        return self._packages.setdefault(package, _Node())
+
+    def _packages_of(self, segment: str) -> _Node | None:
+        """Find the gRPC package that a service is in, the longest name first."""
+        names = segment.split(".", self._names_max)
+        parents = (".".join(names[:count]) for count in range(len(names) - 1, 0, -1))
+        return next((self._packages[parent] for parent in parents if parent in self._packages), None)
 
 
 def _grown(node: _Node, part: str) -> _Node:
     if part == ONE:
-        node.one = node.one or _Node()
-        return node.one
-    if part == ANY_DEPTH:
-        node.any_depth = node.any_depth or _Node()
-        return node.any_depth
-    if part.endswith(ANY_DEPTH):
-        package = part.removesuffix(f".{ANY_DEPTH}")
-        node.package_names_max = max(node.package_names_max, package.count(".") + 1)
-        return node.packages.setdefault(package, _Node())
-    return node.literals.setdefault(part, _Node())
-
-
-def _package(node: _Node, segment: str) -> _Node | None:
-    """Find the gRPC package that a service is in, the longest name first."""
-    names = segment.split(".", node.package_names_max)
-    for count in range(len(names) - 1, 0, -1):
-        package = node.packages.get(".".join(names[:count]))
-        if package:
-            return package
-    return None
+        following = node.one = node.one or _Node()
+    elif part == ANY_DEPTH:
+        following = node.any_depth = node.any_depth or _Node()
+    else:
+        following = node.literals.setdefault(part, _Node())
+    node.forks = node.any_depth is not None or (node.one is not None and bool(node.literals))
+    return following

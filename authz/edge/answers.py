@@ -28,12 +28,12 @@ Shown = tuple[int, float, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Caller:
-    """What an answer says of one caller: its headers and its entries of the metadata."""
+    """What an answer says of one caller: its headers, and its entries of the metadata around those of an outcome."""
 
     principal: Principal | None
     headers: bytes
-    account: bytes
-    key: bytes
+    allowed: bytes
+    denied: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Answers:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         nothing = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
-        self._nobody = _Caller(None, nothing, b"", b"")
         self._allow, self._deny = _entry("decision", "allow"), _entry("decision", "deny")
+        self._nobody = _Caller(None, nothing, self._allow, self._deny)
         self._callers: dict[str, _Caller] = {}
         self._rates: dict[Shown, bytes] = {}
         self._denied_rates: dict[Shown, bytes] = {}
@@ -75,8 +75,9 @@ class Answers:
             shown = _shown(bucket)
             ok += self._rates.get(shown) or _kept(self._rates, shown, self._rate(bucket))
         route = self._routes.get(template) or _kept(self._routes, template, _entry("route", template))
-        reason = b"" if decision.would_deny is None else _entry("reason", decision.would_deny.value)
-        metadata = caller.account + self._allow + caller.key + reason + route
+        if decision.would_deny is not None:
+            route = _entry("reason", decision.would_deny.value) + route
+        metadata = caller.allowed + route
         return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
 
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
@@ -91,7 +92,7 @@ class Answers:
             shown = _shown(bucket)
             http += self._denied_rates.get(shown) or _kept(self._denied_rates, shown, self._denied_rate(bucket))
         http += refusal.body
-        metadata = caller.account + self._deny + caller.key + refusal.reason
+        metadata = caller.denied + refusal.reason
         described = _METADATA + _length(metadata) + metadata
         if refusal.is_error:
             return b"".join((refusal.status, described, _ERROR, _length(http), http))
@@ -104,11 +105,12 @@ class Answers:
         if found is not None and found.principal == principal:
             return found
         headers = codec.options(codec.identity_headers(principal))
+        account, key = _entry("account_id", principal.account_id), _entry("key_id", principal.key_id)
         caller = _Caller(
             principal,
             OkHttpResponse(headers=headers, headers_to_remove=[self.policy.keys.header]).SerializeToString(),
-            _entry("account_id", principal.account_id),
-            _entry("key_id", principal.key_id),
+            account + self._allow + key,
+            account + self._deny + key,
         )
         if len(self._callers) >= PIECES_MAX:
             self._callers.clear()

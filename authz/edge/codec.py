@@ -4,6 +4,7 @@ The words and numbers of a refusal are `core/errors.py`; how they are laid out f
 """
 
 import json
+from functools import partial
 from math import ceil
 from typing import assert_never
 
@@ -56,8 +57,12 @@ def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
         overrides_method,
         has_body,
         http.raw_body or http.body.encode(),
-        attributes.source.address.socket_address.address,
+        partial(_source_address, attributes),
     )
+
+
+def _source_address(attributes: AttributeContext) -> str:
+    return attributes.source.address.socket_address.address
 
 
 def _joined(http: AttributeContext.HttpRequest) -> list[HeaderValue]:

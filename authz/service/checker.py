@@ -53,7 +53,6 @@ class _Check:
     attributes: RequestAttributes
     answer: Answer
     started_s: float
-    asked_s: float = 0.0
     filled: bool = False
 
 
@@ -94,11 +93,9 @@ class Checker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _ask(self, check: _Check, lookup: Lookup) -> None:
-        check.asked_s = perf_counter()
         self._projection.take(lookup, check.policy.limit, partial(self._replied, check, lookup))
 
     def _replied(self, check: _Check, lookup: Lookup, reply: TakeReply) -> None:
-        self._observer.store_answered("redis", perf_counter() - check.asked_s)
         if reply is None:
             self._miss(check, lookup)
         elif isinstance(reply, StoreUnavailable):

@@ -62,7 +62,7 @@ class CheckObserver(Protocol):
         ...
 
     def store_answered(self, store: str, latency_s: float) -> None:
-        """Note how long a store ("redis" or "postgres") took over one question, failures included."""
+        """Note how long a store took over one question of the checker's own: "postgres", loading a key."""
         ...
 
     def store_failed(self, store: str) -> None:

@@ -57,13 +57,16 @@ def test_a_shadow_route_counts_what_it_would_have_refused(metrics: Metrics) -> N
 
 
 def test_stores_are_counted_apart(metrics: Metrics) -> None:
-    metrics.store_answered("redis", 10)
+    metrics.redis_answered(10, 64)
     metrics.store_failed("postgres")
     metrics.degraded("redis")
     read = samples(metrics)
     assert read["authz_store_duration_seconds_bucket", (("le", "0.5"), ("store", "redis"))] == 0
     assert read["authz_store_duration_seconds_bucket", (("le", "+Inf"), ("store", "redis"))] == 1
     assert read["authz_store_duration_seconds_count", (("store", "postgres"),)] == 0
+    assert read["authz_redis_batch_commands_bucket", (("le", "32"),)] == 0
+    assert read["authz_redis_batch_commands_bucket", (("le", "64"),)] == 1
+    assert read["authz_redis_batch_commands_sum", ()] == 64
     assert read["authz_store_failures_total", (("store", "postgres"),)] == 1
     assert read["authz_degraded_checks_total", (("store", "redis"),)] == 1
     assert read["authz_store_up", (("store", "redis"),)] == 1

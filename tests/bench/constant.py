@@ -4,6 +4,7 @@ import argparse
 import asyncio
 
 import uvloop
+from capture import ALLOW
 
 from authz.adapters.policy_file import load_policy
 from authz.demo.servers import shipped
@@ -26,8 +27,7 @@ async def main(port: int) -> None:
 
 if __name__ == "__main__":
     # Nothing is read and nothing is built: one answer, made once.
-    answer = bytes.fromhex("1a00")
-    Checks.check = lambda _checks, _request, reply: reply(answer)  # type: ignore[method-assign,assignment]
+    Checks.check = lambda _checks, _request, reply: reply(ALLOW)  # type: ignore[method-assign,assignment]
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     uvloop.run(main(parser.parse_args().port))

@@ -46,7 +46,7 @@ def refusal(reason: DenyReason, attributes: RequestAttributes | None = None, **f
 def test_the_target_keeps_its_query_and_the_address_is_envoys() -> None:
     read = decode(message(), "x-api-key")
     assert (read.request_id, read.method, read.target) == ("42", "GET", "/v1/servers?x=1")
-    assert read.source_address == "203.0.113.9"
+    assert read.source_address() == "203.0.113.9"
 
 
 @pytest.mark.parametrize("raw", [True, False])

@@ -127,14 +127,12 @@ async def test_a_key_in_the_projection_is_decided_without_the_directory() -> Non
     house = House(take("servers:read"))
     assert isinstance(await house.decide(), Allow)
     assert house.directory.loads == 0
-    assert house.observed.answered == ["redis"]
 
 
 async def test_a_request_that_needs_no_key_asks_no_store() -> None:
     house = House()
     refused(await house.decide(request()), DenyReason.KEY_MISSING)
     assert isinstance(await house.decide(request("POST", "/v1/public/login")), Allow)
-    assert house.observed.answered == []
     assert len(house.observed.decisions) == 2
 
 
@@ -142,6 +140,7 @@ async def test_a_miss_loads_the_key_and_asks_again() -> None:
     house = House(None, take("servers:read"))
     assert isinstance(await house.decide(), Allow)
     assert house.projection.puts == [(record("servers:read"), "e1")]
+    assert house.observed.answered == ["postgres"]
 
 
 async def test_a_key_is_loaded_once_for_all_checks_that_wait_for_it() -> None:

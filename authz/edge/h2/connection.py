@@ -138,6 +138,7 @@ class Connection:
         known = streams.blocks.known
         unpack = FRAME_HEAD.unpack_from
         number = int.from_bytes
+        is_between = self._block is None
         end = len(buffer) if self._is_greeted else 0
         while (body := start + FRAME_HEAD_BYTES) <= end:
             word, flags, stream_id = unpack(buffer, start)
@@ -151,11 +152,10 @@ class Connection:
             if (
                 kind == DATA
                 and flags == END_STREAM
+                and is_between
                 and type(call := is_open.get(stream_id)) is Call
                 and number(buffer[body : body + 5]) == size - 5  # uncompressed, and all of it here
-                and (call.content_length is None or call.content_length == size)
                 and size <= streams.window_bytes
-                and self._block is None
             ):
                 streams.window_bytes -= size
                 is_open[stream_id] = AWAITING
@@ -163,16 +163,17 @@ class Connection:
             elif (
                 kind == HEADERS
                 and flags == END_HEADERS
+                and is_between
                 and stream_id > streams.last_id
                 and stream_id & _FIRST_ON_STREAM == 1
                 and len(is_open) < streams.open_max
-                and self._block is None
                 and (call := known.get(block := buffer[body:start_next]) or streams.blocks.seen(block))
             ):
                 streams.last_id = stream_id
                 is_open[stream_id] = call
             else:
                 self._frame(kind, flags, stream_id & wire.STREAM_ID_MASK, buffer[body:start_next], events)
+                is_between = self._block is None
             start = start_next
         return start
 

@@ -38,7 +38,16 @@ class Outflow:
     16,384 bytes, which every peer accepts.
     """
 
-    __slots__ = ("_credit", "_initial", "_must_shrink", "_ready", "_table_size", "_waiting", "_window")
+    __slots__ = (
+        "_credit",
+        "_initial",
+        "_must_shrink",
+        "_plain_bytes_max",
+        "_ready",
+        "_table_size",
+        "_waiting",
+        "_window",
+    )
 
     def __init__(self) -> None:
         self._ready: list[bytes] = []
@@ -48,6 +57,8 @@ class Outflow:
         self._credit: dict[int, int] = {}
         self._table_size = _TABLE_SIZE_DEFAULT
         self._must_shrink = False
+        # The longest answer that needs no further look at all this.
+        self._set_plain()
 
     @property
     def is_waiting(self) -> bool:
@@ -67,13 +78,7 @@ class Outflow:
     def answer(self, stream_id: int, message: bytes) -> bool:
         """Write an answer, as much of it as the windows allow; tell whether that was all."""
         size = len(message) + _PREFIX_BYTES
-        if (
-            size <= self._window
-            and size <= self._initial
-            and size <= FRAME_BYTES_MAX
-            and stream_id not in self._credit
-            and not self._must_shrink
-        ):
+        if size <= self._window and size <= self._plain_bytes_max and stream_id not in self._credit:
             self._window -= size
             self._ready.append(whole_answer(stream_id, message))
             return True
@@ -117,16 +122,22 @@ class Outflow:
         if size > WINDOW_MAX or size + max(self._credit.values(), default=0) > WINDOW_MAX:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial window over its maximum")
         self._initial = size
+        self._set_plain()
 
     def set_table_size(self, size: int) -> None:
         """Obey a smaller dynamic table by giving ours up for good, in the next block (RFC 9113 section 4.3.1)."""
         if size < self._table_size:
             self._table_size = 0
             self._must_shrink = True
+            self._set_plain()
+
+    def _set_plain(self) -> None:
+        self._plain_bytes_max = 0 if self._must_shrink else min(self._initial, FRAME_BYTES_MAX)
 
     def _write_block(self, stream_id: int, flags: int, block: bytes) -> None:
         if self._must_shrink:
             self._must_shrink = False
+            self._set_plain()
             block = TABLE_SIZE_0 + block
         self._ready.append(frame(HEADERS, flags, stream_id, block))
 
