@@ -4,12 +4,12 @@ The sidecar is `app.py`. They share stores and nothing else: the portal is in no
 """
 
 import asyncio
+import logging
 import os
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
 import uvicorn
 
 from authz import logs
@@ -46,7 +46,7 @@ _STORE_DEADLINE_S = 2.0  # a person waits longer for a page than a check may for
 _PROBE_INTERVAL_S = 1.0
 _SECRET_CHARS_MIN = 32
 
-_log = structlog.stdlib.get_logger("authz.portal")
+_log = logging.getLogger("authz.portal")
 
 
 class Portal:
@@ -98,7 +98,7 @@ class Portal:
             loop.create_task(self._server.serve(sockets=[listener])),
             loop.create_task(self._watch_postgres()),
         ]
-        _log.info("listening", portal=self._settings.portal_listen)
+        _log.info("listening", extra={"portal": self._settings.portal_listen})
 
     async def stop(self) -> None:
         """Finish answering, then close everything."""
@@ -145,7 +145,7 @@ class Portal:
             try:
                 await self._keys.probe()
             except StoreUnavailable as error:
-                _log.warning("postgres is out of reach", error=str(error))
+                _log.warning("postgres is out of reach", extra={"error": str(error)})
             await asyncio.sleep(_PROBE_INTERVAL_S)
 
 

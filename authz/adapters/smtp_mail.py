@@ -3,19 +3,19 @@
 What the mails say is `service/accounts.py`.
 """
 
+import logging
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
-import structlog
 
 from authz.core.errors import StoreUnavailable
 
 _DEADLINE_S = 10.0
 _PORTS = {"smtp": 587, "smtps": 465}
 
-_log = structlog.stdlib.get_logger("authz.mail")
+_log = logging.getLogger("authz.mail")
 
 
 class SmtpMail:
@@ -55,7 +55,7 @@ class LoggedMail:
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Write one mail."""
-        _log.info("mail", recipient=recipient, subject=subject, text=text)
+        _log.info("mail", extra={"recipient": recipient, "subject": subject, "text": text})
 
 
 class NoMail:
@@ -63,4 +63,4 @@ class NoMail:
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Leave one mail unsent."""
-        _log.debug("mail is not set up", recipient=recipient, subject=subject, chars=len(text))
+        _log.debug("mail is not set up", extra={"recipient": recipient, "subject": subject, "chars": len(text)})

@@ -3,9 +3,9 @@
 The words, statuses and fields are a contract with published clients. What happens behind them is `service/`.
 """
 
+import logging
 from typing import Annotated, Literal
 
-import structlog
 from fastapi import APIRouter, BackgroundTasks, Header, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from authz.core.ownership import Actor
 from authz.portal.services import Services
 from authz.service.device import GRANT_LIFE_S, POLL_INTERVAL_S
 
-_log = structlog.stdlib.get_logger("authz.portal")
+_log = logging.getLogger("authz.portal")
 
 
 class Credentials(BaseModel):
@@ -146,4 +146,4 @@ async def mail_link(services: Services, owner: Owner) -> None:
     try:
         await services.verification.send(owner)
     except StoreUnavailable as error:
-        _log.warning("a mail was not sent", error=str(error), account_id=owner.account_id)
+        _log.warning("a mail was not sent", extra={"error": str(error), "account_id": owner.account_id})

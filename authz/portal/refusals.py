@@ -3,7 +3,8 @@
 Pages show the same words in HTML: `pages.py`.
 """
 
-import structlog
+import logging
+
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -34,7 +35,7 @@ _STATUSES: dict[type[Exception], int] = {
 }
 _STORE_RETRY_S = "1"
 
-_log = structlog.stdlib.get_logger("authz.portal")
+_log = logging.getLogger("authz.portal")
 
 
 def face(error: Exception) -> tuple[int, str, dict[str, str]]:
@@ -49,7 +50,7 @@ def face(error: Exception) -> tuple[int, str, dict[str, str]]:
     if isinstance(error, RequestValidationError):
         return status, "bad request", {}
     if isinstance(error, StoreUnavailable | NotEffectiveYet):
-        _log.warning("a request failed", error=str(error))
+        _log.warning("a request failed", extra={"error": str(error)})
         return status, "unavailable", {"retry-after": _STORE_RETRY_S}
     return status, "internal error", {}
 
