@@ -18,7 +18,7 @@ KeyId = Annotated[str, typer.Argument(help="The key's id (not the key itself).")
 Capacity = Annotated[int | None, typer.Option(help="The bucket's size, in requests.")]
 Refill = Annotated[float | None, typer.Option(help="Requests that come back each second.")]
 
-_COLUMNS = ("id", "name", "hint", "scopes", "created_at", "expires_at", "disabled_at", "revoked_at")
+_COLUMNS = ("id", "name", "hint", "scopes", "created_at", "last_used_at", "expires_at", "disabled_at", "revoked_at")
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 _DURATION = re.compile(r"([0-9]{1,6})([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}

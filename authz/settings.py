@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     )
     drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
     reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
+    last_use_interval_s: float = Field(
+        10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."
+    )
     portal_listen: Listen = Field("0.0.0.0:8080", description="Where the portal answers Envoy.")
     portal_proxy_secret: SecretStr = Field(
         SecretStr(""),

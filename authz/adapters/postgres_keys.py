@@ -18,6 +18,10 @@ _RECORD = (
     "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
     "WHERE {} ORDER BY k.created_at, k.id"
 )
+_KEY = (
+    "SELECT k.*, u.last_used_at FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id "
+    "WHERE {} ORDER BY k.created_at, k.id"
+)
 # The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
 # account comes first, as it does for those who change it.
 _STILL = " FOR SHARE OF a, k"
@@ -29,7 +33,7 @@ _ENQUEUE = (
     "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE {} = $1 "
     "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision"
 )
-_END = "UPDATE api_keys SET {} WHERE id = $1 RETURNING *"
+_END = "UPDATE api_keys SET {} WHERE id = $1"
 _KEY_CHANGES = {
     AuditEvent.KEY_REVOKED: "revoked_at = coalesce(revoked_at, now())",
     AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
@@ -95,13 +99,13 @@ class PostgresKeys:
     async def keys(self, account_id: str) -> list[ApiKey]:
         """Return an account's keys, oldest first."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(_RECORD.format("k.account_id = $1"), account_id)
+            rows = await connection.fetch(_KEY.format("k.account_id = $1"), account_id)
         return [_key(row) for row in rows]
 
     async def key(self, key_id: str) -> ApiKey:
         """Return one key."""
         async with self._postgres.transaction() as connection:
-            row = await connection.fetchrow(_RECORD.format("k.id = $1"), key_id)
+            row = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
         if row is None:
             raise Refused(f"there is no key {key_id}")
         return _key(row)
@@ -132,7 +136,7 @@ class PostgresKeys:
             if account_id is None:
                 raise Refused(f"there is no key {key_id}")
             await _queue(connection, account_id)
-            key = await connection.fetchrow("SELECT * FROM api_keys WHERE id = $1 FOR UPDATE", key_id)
+            key = await connection.fetchrow(_KEY.format("k.id = $1") + " FOR UPDATE OF k", key_id)
             replaced_by = await connection.fetchval("SELECT id FROM api_keys WHERE replaces = $1", key_id)
             if replaced_by is not None:
                 raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
@@ -140,13 +144,14 @@ class PostgresKeys:
             await write_audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
             # The old one's end comes first: a key that ends at once leaves its place to the new one.
             if new.old_ends_at is None:
-                ended = await connection.fetchrow(_END.format("revoked_at = now()"), key_id)
+                await connection.execute(_END.format("revoked_at = now()"), key_id)
                 await write_audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
             else:
-                ended = await connection.fetchrow(_END.format("expires_at = $2"), key_id, new.old_ends_at)
+                await connection.execute(_END.format("expires_at = $2"), key_id, new.old_ends_at)
             await _insert(connection, new.key, new.digest, active_max)
             await connection.execute(_ENQUEUE.format("id"), key_id)
             await write_audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
+            ended = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
         return _key(ended), new.key
 
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
@@ -238,5 +243,5 @@ def _record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
 
 def _key(row: Any) -> ApiKey:  # noqa: ANN401 -- untyped driver
     plain = {name: row[name] for name in ("id", "account_id", "name", "hint", "created_at", "expires_at")}
-    times = {name: row[name] for name in ("disabled_at", "revoked_at", "revision", "replaces")}
+    times = {name: row[name] for name in ("disabled_at", "revoked_at", "last_used_at", "revision", "replaces")}
     return ApiKey(**plain, **times, scopes=frozenset(row["scopes"]), limit=_limit(row))

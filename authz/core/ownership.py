@@ -54,7 +54,8 @@ class Account:
 class ApiKey:
     """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies.
 
-    `replaces` is the id of the key that this one took the place of, in a rotation.
+    `last_used_at` may be up to a minute old, and is None where the key was never used. `replaces` is the id of the key
+    that this one took the place of, in a rotation.
     """
 
     id: str
@@ -69,6 +70,7 @@ class ApiKey:
     revoked_at: datetime | None = None
     revision: int = 1
     replaces: str | None = None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ class KeyAdmin:
             expires_at=None if old.expires_at is None else now + (old.expires_at - old.created_at),
             revision=1,
             replaces=old.id,
+            last_used_at=None,
         )
         ends_at = now + timedelta(seconds=overlap_s)
         if old.expires_at is not None:

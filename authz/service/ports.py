@@ -3,8 +3,9 @@
 Who fulfils them is decided in `authz/app.py`; the stores' drivers never show here.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
@@ -71,6 +72,14 @@ class CheckObserver(Protocol):
 
     def degraded(self, store: str) -> None:
         """Note that a check was decided from memory while `store` was out of reach."""
+        ...
+
+
+class UseLedger(Protocol):
+    """Where the last use of each key is kept (Postgres)."""
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys were used, by id; what is known already and later stays. Raises `StoreUnavailable`."""
         ...
 
 
