@@ -26,6 +26,7 @@ from authz.portal.public_api import PublicApi
 from authz.portal.refusals import answer_in_json
 from authz.portal.response_headers import ResponseHeaders
 from authz.portal.services import Services
+from authz.portal.session_api import SessionApi
 from authz.portal.through_envoy import ThroughEnvoy
 from authz.portal.visits import LoginNeeded
 
@@ -64,6 +65,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     pages = Pages(services)
     for part in (
         PublicApi(services),
+        SessionApi(services),
         EntryPages(services, pages),
         AccountPages(services, pages),
         KeyPages(services, pages),

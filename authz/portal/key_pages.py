@@ -8,14 +8,17 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from authz.core.errors import Refused
+from authz.core.ownership import ApiKey
 from authz.core.policy import Policy, Scope
-from authz.portal.pages import Pages, state, to
+from authz.portal.pages import Pages, moment, state, to
 from authz.portal.public_api import caller
 from authz.portal.services import Services
 from authz.portal.visits import text
 
 _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a year", "": "never"}
 _LIFE_DEFAULT = "90"
+_OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in 7 days"}
+_OVERLAP_DEFAULT = "86400"
 _DONE = {"revoked": "The key has been revoked. Nothing accepts it any more."}
 
 
@@ -31,6 +34,8 @@ class KeyPages:
         add("/dashboard/keys", self.show_keys, methods=["GET"])
         add("/dashboard/keys/new", self.show_new, methods=["GET"])
         add("/dashboard/keys/new", self.create, methods=["POST"])
+        add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=["GET"])
+        add("/dashboard/keys/{key_id}/rotate", self.rotate, methods=["POST"])
         add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=["GET"])
         add("/dashboard/keys/{key_id}/revoke", self.revoke, methods=["POST"])
 
@@ -64,6 +69,29 @@ class KeyPages:
             return self._pages.show_again(request, "key_new", about, error, owner=owner)
         return self._pages.show(request, "key_made", {"made": made, "note": ""}, owner=owner)
 
+    async def show_rotate(self, request: Request, key_id: str) -> Response:
+        """Ask how long the key that is replaced may go on."""
+        owner = await self._visits.needed_owner(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        return self._pages.show(request, "key_rotate", _about_rotation(key) | {"error": ""}, owner=owner)
+
+    async def rotate(self, request: Request, key_id: str) -> Response:
+        """Put a new key in a key's place, and show it, this once."""
+        owner = await self._visits.needed_owner(request)
+        form = await self._visits.form(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        try:
+            overlap_s = _overlap_s(text(form, "overlap"))
+            rotation = await self._services.keys.rotate(owner.account_id, key_id, overlap_s, caller(request))
+        except Refused as error:
+            return self._pages.show_again(request, "key_rotate", _about_rotation(key), error, owner=owner)
+        note = "The old key has been revoked."
+        if overlap_s and rotation.old.expires_at is not None:
+            note = f"The old key goes on working until {moment(rotation.old.expires_at)}."
+        if rotation.pending:
+            note = "The old key is about to end; a store is out of reach and is being retried."
+        return self._pages.show(request, "key_made", {"made": rotation.made, "note": note}, owner=owner)
+
     async def show_revoke(self, request: Request, key_id: str) -> Response:
         """Ask whether a key is to end."""
         owner = await self._visits.needed_owner(request)
@@ -91,6 +119,16 @@ def scope_groups(policy: Policy) -> list[tuple[str, list[Scope]]]:
 def chosen(form: FormData, name: str) -> frozenset[str]:
     """Return every value of a field that may come several times."""
     return frozenset(value for value in form.getlist(name) if isinstance(value, str))
+
+
+def _about_rotation(key: ApiKey) -> dict[str, object]:
+    return {"key": key, "overlaps": _OVERLAPS, "overlap": _OVERLAP_DEFAULT}
+
+
+def _overlap_s(text: str) -> int:
+    if text not in _OVERLAPS:
+        raise Refused("choose when the old key ends")
+    return int(text)
 
 
 def _expiry(life: str) -> datetime | None:

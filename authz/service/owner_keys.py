@@ -6,7 +6,7 @@ The rules for keys are `key_admin.py`'s; who the owner is has been found out bef
 from datetime import datetime
 
 from authz.core.errors import KeyUnknown
-from authz.core.ownership import Actor, ApiKey, AuditEvent, NewApiKey
+from authz.core.ownership import Actor, ApiKey, AuditEvent, NewApiKey, Rotation
 from authz.service.key_admin import KeyAdmin, KeyRequest
 
 
@@ -33,6 +33,11 @@ class OwnerKeys:
         """Make a key; raises `Refused` and its kinds."""
         request = KeyRequest(account_id, name, scopes, expires_at=expires_at)
         return await self._admin.create_key(request, _actor(account_id, address))
+
+    async def rotate(self, account_id: str, key_id: str, overlap_s: float, address: str) -> Rotation:
+        """Put a new key beside one that goes on working for `overlap_s`; raises `KeyUnknown` and `Refused`."""
+        key = await self.key(account_id, key_id)
+        return await self._admin.rotate(key.id, overlap_s, _actor(account_id, address))
 
     async def revoke(self, account_id: str, key_id: str, address: str) -> None:
         """End a key for good; raises `KeyUnknown` and `NotEffectiveYet`."""

@@ -61,6 +61,29 @@ async def test_a_key_from_the_first_visit_to_its_end(visitor: Browser, people: P
     assert "Logged in" in (await visitor.see("/dashboard/activity")).text
 
 
+async def test_a_key_is_replaced_by_a_new_one_beside_which_it_goes_on(owner: Browser, people: People) -> None:
+    old = await made(owner, "deploy", "billing:read")
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    path = f"/dashboard/keys/{key_id}/rotate"
+    assert old[-4:] in (await owner.see(path)).text
+    odd = await owner.send(path, {"overlap": "1"})
+    assert (odd.status_code, "choose when the old key ends" in odd.text) == (400, True)
+    page = (await owner.send(path, {"overlap": "3600"})).text
+    assert "goes on working until" in page
+    assert secret_of(page) != old
+    (account,) = await people.admin.accounts()
+    first, second = await people.admin.keys(account.id)
+    assert first.expires_at is not None
+    assert abs(first.expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
+    assert (second.name, second.hint[-4:]) == ("deploy", secret_of(page)[-4:])
+    assert second.scopes == {"billing:read"}
+    again = await owner.send(path, {"overlap": "0"})
+    assert (again.status_code, "replaced" in again.text) == (400, True)
+    at_once = await owner.send(f"/dashboard/keys/{second.id}/rotate", {"overlap": "0"})
+    assert "has been revoked" in at_once.text
+    assert (await people.admin.key(second.id)).revoked_at is not None
+
+
 async def test_whoever_is_logged_in_needs_no_login(owner: Browser) -> None:
     for path in ("/dashboard/login", "/dashboard/signup"):
         assert (await owner.see(path)).headers["location"] == "/dashboard/keys"
@@ -119,8 +142,12 @@ async def test_the_keys_of_another_account_are_not_there(app: FastAPI, owner: Br
     async with client(app, an_address()) as through:
         other = Browser(through)
         await other.sign_up(an_email(), PASSWORD)
-        assert (await other.see(f"/dashboard/keys/{key_id}/revoke")).status_code == 404
-        assert (await other.send("/dashboard/keys", {}, action=f"/dashboard/keys/{key_id}/revoke")).status_code == 404
+        for action in ("rotate", "revoke"):
+            path = f"/dashboard/keys/{key_id}/{action}"
+            assert (await other.see(path)).status_code == 404
+            assert (await other.send("/dashboard/keys", {"overlap": "0"}, action=path)).status_code == 404
+    (account, _) = await people.admin.accounts()
+    assert len(await people.admin.keys(account.id)) == 1
     assert (await people.admin.key(key_id)).revoked_at is None
 
 

@@ -19,6 +19,7 @@ FORMS = [
     "/dashboard/account/password",
     "/dashboard/account/verification",
     "/dashboard/keys/new",
+    "/dashboard/keys/key_x/rotate",
     "/dashboard/keys/key_x/revoke",
     "/device",
     "/device/decision",
