@@ -3,12 +3,13 @@
 Reading files is `adapters/policy_file.py`; matching a path is `router.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.router import Router
+from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,4 @@ class Policy:
     streams: dict[str, StreamClass]
     routes: tuple[Route, ...]
     router: Router
+    throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)
