@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from authz.adapters.decision_log import DecisionLog
 from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
@@ -31,6 +33,7 @@ from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
 from authz.service.checker import Checker, FailureModes
 from authz.service.key_admin import KeyAdmin, keep_reconciling
+from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.recent_keys import RecentKeys
 from authz.settings import Settings, load
 
@@ -80,7 +83,8 @@ class Sidecar:
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
         )
-        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s)
+        self._uses = KeyUses(PostgresUses(self._postgres), _now)
+        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s, on_use=self._uses.note)
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
@@ -92,8 +96,10 @@ class Sidecar:
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
         )
-        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
-        self._hot = CheckListener(self._checker, settings.check_listen)
+        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
+        # The longest way: asked, missing, loaded, written, asked again.
+        check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
+        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
         self._is_draining = False
@@ -121,6 +127,7 @@ class Sidecar:
             loop.create_task(self._watch_postgres()),
             loop.create_task(self._serve_when_reached()),
             loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
+            loop.create_task(keep_writing(self._uses, self._settings.last_use_interval_s, _report_unwritten)),
         ]
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
@@ -137,6 +144,8 @@ class Sidecar:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._checker.close()
+        with suppress(StoreUnavailable):
+            await self._uses.write()
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
@@ -195,6 +204,14 @@ def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
     return GrpcServer(checker, listen)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _report_unwritten(error: Exception) -> None:
+    _log.warning("last uses are not written yet", extra={"error": str(error)})
 
 
 def _report(outcome: int | Exception) -> None:

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     )
     drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
     reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
+    last_use_interval_s: float = Field(
+        10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="The least level that is logged."
     )

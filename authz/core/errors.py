@@ -11,6 +11,7 @@ class GrpcCode(IntEnum):
     """The gRPC status codes in use (https://grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
 
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
@@ -135,6 +136,10 @@ class SettingsError(Exception):
 
 class Refused(Exception):  # noqa: N818 -- an operator's request that the rules do not permit
     """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""
+
+
+class KeyLimitReached(Refused):
+    """The account has as many keys as it may have."""
 
 
 class NotEffectiveYet(Exception):  # noqa: N818 -- named for the state it reports
