@@ -1,5 +1,22 @@
-"""`python -m authz` is the `authz` command."""
+"""The entry point: `authz serve` by itself, every other command through `cli.py`.
 
-from authz.cli import main
+The sidecar must not carry what only an operator at a terminal needs: it would be a tenth of its memory.
+"""
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    if sys.argv[1:] == ["serve"]:
+        from authz.app import main as serve  # noqa: PLC0415 -- see above
+
+        serve()
+    else:
+        from authz.cli import main as command  # noqa: PLC0415 -- see above
+
+        command()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,18 +5,21 @@ It starts without its stores and says so in its health, because a sidecar that d
 
 import asyncio
 import gc
+import logging
 import os
 import random
 import signal
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-import structlog
+import uvloop
 
 from authz import logs
 from authz.adapters.decision_log import DecisionLog
-from authz.adapters.policy_file import load_policy
+from authz.adapters.policy_file import load_policy, rendered
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_uses import PostgresUses
@@ -24,21 +27,23 @@ from authz.adapters.prometheus import Metrics, registry
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
 from authz.core.check import Decision, RequestAttributes
-from authz.core.errors import StoreUnavailable
+from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
-from authz.edge.grpc_server import GrpcServer
 from authz.service.checker import Checker, FailureModes
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
 from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.recent_keys import RecentKeys
-from authz.settings import Settings
+from authz.settings import Settings, load
+
+if TYPE_CHECKING:
+    from authz.edge.grpc_server import GrpcServer
 
 _PING_INTERVAL_S = 1.0
 _GC_OBJECTS = 20_000
 
-_log = structlog.stdlib.get_logger("authz")
+_log = logging.getLogger("authz")
 
 
 class _Telemetry:
@@ -94,8 +99,10 @@ class Sidecar:
             invalid_keys=invalid_keys,
         )
         self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
-        self._hot = CheckListener(self._checker, settings.check_listen)
-        self._grpc = GrpcServer(self._checker, settings.grpc_listen)
+        # The longest way: asked, missing, loaded, written, asked again.
+        check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
+        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
+        self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
         self._is_draining = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,7 +121,8 @@ class Sidecar:
         await self._postgres.start()
         self._link.start()
         await self._hot.start()
-        await self._grpc.start()
+        if self._grpc is not None:
+            await self._grpc.start()
         self._http.start()
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -123,12 +131,8 @@ class Sidecar:
             loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
             loop.create_task(keep_writing(self._uses, self._settings.last_use_interval_s, _report_unwritten)),
         ]
-        _log.info(
-            "listening",
-            check=self._settings.check_listen,
-            grpc=self._settings.grpc_listen,
-            admin=self._settings.admin_listen,
-        )
+        at = self._settings
+        _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
 
     async def drain(self) -> None:
         """Leave without a failed check: say so, go on until Envoy has noticed, finish what is under way, close."""
@@ -136,7 +140,8 @@ class Sidecar:
         await self._serve_health(serving=False)
         await asyncio.sleep(self._settings.drain_delay_s)
         grace_s = self._settings.drain_grace_s
-        await asyncio.gather(self._hot.stop(grace_s), self._grpc.stop(grace_s))
+        listeners = (self._hot,) if self._grpc is None else (self._hot, self._grpc)
+        await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -150,7 +155,8 @@ class Sidecar:
 
     async def _serve_health(self, *, serving: bool) -> None:
         self._hot.serve_health(serving=serving)
-        await self._grpc.serve_health(serving=serving)
+        if self._grpc is not None:
+            await self._grpc.serve_health(serving=serving)
 
     async def _watch_postgres(self) -> None:
         """Keep a connection warm and know whether Postgres is there: checks ask it too seldom to tell."""
@@ -158,7 +164,7 @@ class Sidecar:
             try:
                 await self._directory.probe()
             except StoreUnavailable as error:
-                _log.warning("postgres is out of reach", error=str(error))
+                _log.warning("postgres is out of reach", extra={"error": str(error)})
             await asyncio.sleep(_PING_INTERVAL_S)
 
     async def _serve_when_reached(self) -> None:
@@ -166,6 +172,16 @@ class Sidecar:
         await self._postgres.reached.wait()
         await self._serve_health(serving=True)
         _log.info("serving")
+
+
+def main() -> None:
+    """Run the sidecar; what an operator can mend is one line on standard error, not a traceback."""
+    try:
+        uvloop.run(serve(load()))
+    except PolicyError as error:
+        sys.exit(rendered(error))
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
 
 
 async def serve(settings: Settings) -> None:
@@ -183,16 +199,25 @@ async def serve(settings: Settings) -> None:
     await sidecar.drain()
 
 
+def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
+    if not listen:
+        return None
+    # A quarter of the process' memory is grpcio's, and few need it.
+    from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
+
+    return GrpcServer(checker, listen)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 def _report_unwritten(error: Exception) -> None:
-    _log.warning("last uses are not written yet", error=str(error))
+    _log.warning("last uses are not written yet", extra={"error": str(error)})
 
 
 def _report(outcome: int | Exception) -> None:
     if isinstance(outcome, Exception):
-        _log.warning("changes are not effective yet", error=str(outcome))
+        _log.warning("changes are not effective yet", extra={"error": str(outcome)})
     else:
-        _log.info("changes made effective", keys=outcome)
+        _log.info("changes made effective", extra={"keys": outcome})

@@ -55,9 +55,17 @@ def _version(
 @app.command()
 def serve() -> None:
     """Run the sidecar until SIGTERM."""
+    from authz.app import main as run  # noqa: PLC0415 -- see the module's docstring
+
+    run()
+
+
+@app.command()
+def portal() -> None:
+    """Run the portal, where people log in and manage keys, until SIGTERM."""
     import uvloop  # noqa: PLC0415 -- see the module's docstring
 
-    from authz.app import serve as run  # noqa: PLC0415
+    from authz.portal_app import serve as run  # noqa: PLC0415
     from authz.settings import load  # noqa: PLC0415
 
     uvloop.run(run(load()))

@@ -1,6 +1,6 @@
 """How the process logs: one JSON object a line on standard output, with API keys masked wherever they turn up.
 
-What is worth a line is decided where it happens.
+What is worth a line is decided where it happens; a line's fields are the `extra` of the standard library's loggers.
 """
 
 import asyncio
@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
 
-_MASK = "[api key]"
+_MASK = b"[api key]"
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _NOTHING = r"(?!)"
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
 
 
 def configure(level: str, key_pattern: str) -> None:
@@ -24,33 +23,31 @@ def configure(level: str, key_pattern: str) -> None:
 
     `level` is a logging level's name; text matching `key_pattern` is masked in every field and traceback.
     """
-    shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _Redaction(key_pattern),
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
     out = logging.StreamHandler(sys.stdout)
-    out.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-            foreign_pre_chain=shared,
-        )
-    )
+    out.terminator = ""
+    out.setFormatter(_Lines(key_pattern))
     logging.basicConfig(handlers=[out], level=level.upper(), force=True)
+
+
+class _Lines(logging.Formatter):
+    """Writes a record as one line of JSON."""
+
+    def __init__(self, key_pattern: str) -> None:
+        super().__init__()
+        # The last line of defence: nothing is meant to log a key in the first place.
+        self._key = re.compile(key_pattern.encode())
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {"event": record.getMessage()}
+        fields |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        fields |= {
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return self._key.sub(_MASK, orjson.dumps(fields, default=str, option=_LINE)).decode()
 
 
 class LineWriter:
@@ -73,7 +70,7 @@ class LineWriter:
         self._lines.append(orjson.dumps(fields, option=_LINE))
 
     def _flush(self) -> None:
-        lines = self._key.sub(_MASK.encode(), b"".join(self._lines))
+        lines = self._key.sub(_MASK, b"".join(self._lines))
         self._lines.clear()
         self._out.write(lines)
         self._out.flush()
@@ -89,16 +86,3 @@ def line_writer(name: str, level: str, key_pattern: str) -> LineWriter | None:
 def silence() -> None:
     """Log nothing: a command's output is what it prints, and its failures are exit codes."""
     configure("critical", _NOTHING)
-
-
-class _Redaction:
-    """The last line of defence: nothing is meant to log a key in the first place."""
-
-    def __init__(self, key_pattern: str) -> None:
-        self._key = re.compile(key_pattern)
-
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        for name, value in event.items():
-            if isinstance(value, str):
-                event[name] = self._key.sub(_MASK, value)
-        return event

@@ -34,6 +34,7 @@ _WORDS = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
     "greater_than": "must be greater than {gt:g}",
     "greater_than_equal": "must be at least {ge:,}",
     "less_than_equal": "must be at most {le:,}",
@@ -185,6 +186,7 @@ def _policy(document: Document) -> Policy:
         streams=streams,
         routes=routes,
         router=Router(routes),
+        throttles=document.all_throttles(),
     )
 
 

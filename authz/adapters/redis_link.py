@@ -5,6 +5,7 @@ commands mean is `redis_keys.py`.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,6 @@ from hashlib import sha1
 from typing import Any
 
 import hiredis
-import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import AuthenticationError, RedisError
 
@@ -26,7 +26,7 @@ _BACKOFF_MAX_S = 0.5
 _WATCH_INTERVAL_S = 1.0
 _EPOCH_CHARS = 8
 
-_log = structlog.stdlib.get_logger("authz.redis")
+_log = logging.getLogger("authz.redis")
 
 
 class Script:
@@ -132,7 +132,7 @@ class RedisLink:
             except StoreUnavailable as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    _log.warning("redis is out of reach", error=complaint)
+                    _log.warning("redis is out of reach", extra={"error": complaint})
             else:
                 complaint = ""
                 self._take_over(connection, replication_id)
@@ -181,7 +181,7 @@ class RedisLink:
         writer.transport.set_protocol(self._pipe)
         self.epoch = replication_id[:_EPOCH_CHARS]
         self.reached.set()
-        _log.info("redis connected", epoch=self.epoch)
+        _log.info("redis connected", extra={"epoch": self.epoch})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
         if writer.is_closing():
             self._drop(writer)

@@ -5,12 +5,12 @@ they would cost more than the command.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import hiredis
-import structlog
 
 from authz.core.errors import StoreUnavailable
 
@@ -28,7 +28,7 @@ _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one e
 # inside a longer error when a script met it, hence not only at the start.
 _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ")
 
-_log = structlog.stdlib.get_logger("authz.redis")
+_log = logging.getLogger("authz.redis")
 
 
 class Pipe(asyncio.Protocol):

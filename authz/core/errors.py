@@ -11,6 +11,7 @@ class GrpcCode(IntEnum):
     """The gRPC status codes in use (https://grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
 
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
@@ -140,8 +141,28 @@ class Refused(Exception):  # noqa: N818 -- an operator's request that the rules 
     """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""
 
 
+class EmailTaken(Refused):
+    """Somebody has signed up with this address already."""
+
+
+class WrongCredentials(Refused):
+    """The address and the password do not belong together; which of them is wrong is never said."""
+
+
 class KeyLimitReached(Refused):
     """The account has as many keys as it may have."""
+
+
+class KeyUnknown(Refused):
+    """The account has no such key."""
+
+
+class Throttled(Refused):
+    """Too many attempts; `retry_after_s` is how long to wait."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotEffectiveYet(Exception):  # noqa: N818 -- named for the state it reports

@@ -3,12 +3,13 @@
 Reading files is `adapters/policy_file.py`; matching a path is `router.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.router import Router
+from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 
 INVALID_KEYS = Limit(capacity=1000, refill_per_s=10)
 """How many keys that open nothing may come from one address, unless a policy says otherwise."""
@@ -68,3 +69,4 @@ class Policy:
     routes: tuple[Route, ...]
     router: Router
     invalid_keys: Limit = INVALID_KEYS
+    throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)

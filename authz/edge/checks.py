@@ -4,10 +4,9 @@ Which bytes carry them is the listeners' business. Whatever breaks on the way is
 and never an aborted call, which Envoy would ask again.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
-
-import structlog
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Decision, Deny, RequestAttributes
@@ -21,7 +20,7 @@ SERVICE = "envoy.service.auth.v3.Authorization"
 Reply = Callable[[bytes], None]
 """Called exactly once, with a CheckResponse as bytes."""
 
-_log = structlog.stdlib.get_logger("authz.check")
+_log = logging.getLogger("authz.check")
 _UNREAD = RequestAttributes(request_id="", method="", target="")
 
 
@@ -55,5 +54,5 @@ def _answer(answers: Answers, attributes: RequestAttributes, reply: Reply, decis
 
 
 def _fail(answers: Answers, attributes: RequestAttributes, reply: Reply) -> None:
-    _log.exception("check failed", request_id=attributes.request_id)
+    _log.exception("check failed", extra={"request_id": attributes.request_id})
     reply(answers.write(attributes, Deny(DenyReason.INTERNAL, retry_after_s=1)))
