@@ -9,7 +9,7 @@ from itertools import cycle
 from callers import TIRELESS
 from capture import Call
 from check_load import check_load
-from h2load import H2LOAD, h2load
+from h2load import CONTENT_LENGTH, H2LOAD, h2load
 from stage import Stage, traffic
 from traffic import ALLOWED
 from turns import Turn, in_turns, measured
@@ -25,8 +25,8 @@ async def measure(stage: Stage) -> None:
     asked, allowed = cycle(traffic(stage.calls)), cycle(traffic(stage.calls, always_allowed=True))
     tireless = _tireless(stage)
     variants = {
-        CHECK: (stage.check_port, asked, {"server": stage.sidecar_pid, **redis}),
-        GRPC: (stage.house.grpc_ports[0], asked, {"server": stage.sidecar_pid, **redis}),
+        CHECK: (stage.sidecar.check_port, asked, {"server": stage.sidecar.pid, **redis}),
+        GRPC: (stage.house.grpc_ports[0], asked, {"server": stage.house.sidecars[0].pid, **redis}),
         CONSTANT: (stage.constant_port, allowed, {"server": stage.constant.pid}),
     }
     for connections, in_flight in plan.loads:
@@ -39,6 +39,8 @@ async def measure(stage: Stage) -> None:
                 turns[f"{name}, h2load"] = partial(measured, report, one, pids)
         for name, row in (await in_turns(plan.rounds, turns)).items():
             report.row(SECTION, f"{name} {connections}x{in_flight}", row)
+    if H2LOAD:
+        report.note(CONTENT_LENGTH)
     _ratios(stage)
 
 
