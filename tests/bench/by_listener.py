@@ -9,7 +9,7 @@ from itertools import cycle
 from callers import TIRELESS
 from capture import Call
 from check_load import check_load
-from h2load import CONTENT_LENGTH, H2LOAD, h2load
+from h2load import H2LOAD, h2load
 from stage import Stage, traffic
 from traffic import ALLOWED
 from turns import Turn, in_turns, measured
@@ -39,8 +39,6 @@ async def measure(stage: Stage) -> None:
                 turns[f"{name}, h2load"] = partial(measured, report, one, pids)
         for name, row in (await in_turns(plan.rounds, turns)).items():
             report.row(SECTION, f"{name} {connections}x{in_flight}", row)
-    if H2LOAD:
-        report.note(CONTENT_LENGTH)
     _ratios(stage)
 
 

@@ -1,6 +1,6 @@
 """The check listener under h2load, where it is installed: one check again and again.
 
-It sees HTTP statuses and not what answers say, and cannot leave out what Envoy does: so no ratio comes from it.
+It sees HTTP statuses and not what answers say, so it is a second opinion on cost and speed, and no ratio comes from it.
 """
 
 import asyncio
