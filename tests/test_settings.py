@@ -22,6 +22,11 @@ def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> No
         ("AUTHZ_GRPC_LISTEN", "9002", "AUTHZ_GRPC_LISTEN: Value error, must be HOST:PORT or unix:/PATH"),
         ("AUTHZ_GRPC_LISTEN", "h:70000", "AUTHZ_GRPC_LISTEN: Value error, must be HOST:PORT or unix:/PATH"),
         ("AUTHZ_REDIS_DEADLINE_S", "0", "AUTHZ_REDIS_DEADLINE_S: Input should be greater than 0"),
+        (
+            "AUTHZ_REDIS_URL",
+            "redis+sentinel://h",
+            "AUTHZ_REDIS_URL: Value error, must end in /name or /name/db: the primary as its sentinels call it",
+        ),
         ("AUTHZ_REDIS_FAILURE", "allow", "AUTHZ_REDIS_FAILURE: Input should be 'deny' or 'degrade'"),
     ],
 )

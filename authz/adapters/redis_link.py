@@ -1,7 +1,7 @@
 """The one connection to Redis that a process keeps up: made, watched, replaced; and the scripts that run over it.
 
-Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's, whose transport is then taken over by `redis_pipe.py`. What
-commands mean is `redis_keys.py`.
+Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's, whose transport is then taken over by `redis_pipe.py`.
+Where Redis is found is `redis_primary.py`, what commands mean `redis_keys.py`.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from hashlib import sha1
 from typing import Any
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
 from authz.adapters.redis_pipe import OnAnswered, Pipe, Reply, Submit, refuse
+from authz.adapters.redis_primary import find_primary
 from authz.core.errors import StoreUnavailable
 
 _SETUP_DEADLINE_S = 0.5
@@ -59,15 +60,7 @@ class RedisLink:
         scripts: Sequence[Script] = (),
         on_answered: OnAnswered = lambda _seconds, _commands: None,
     ) -> None:
-        self._pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            client_name="authz",
-            # Ours alone limits the set-up: redis-py's uses asyncio.wait_for, which on Python 3.11 loses cancellations.
-            socket_connect_timeout=None,
-            socket_timeout=None,
-            retry=None,
-        )
+        self._primary = find_primary(url)
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._scripts = scripts
@@ -99,6 +92,7 @@ class RedisLink:
         if self._pipe is not None:
             self._pipe.abort()
             await self._lost.wait()
+        await self._primary.close()
 
     def load(self, script: Script) -> None:
         """Give a script to a server that has forgotten it; commands submitted from now on find it there."""
@@ -144,9 +138,9 @@ class RedisLink:
 
     async def _connect(self) -> tuple[AbstractConnection, str]:
         """Make a connection that is ready for use; returns it with the server's replication id."""
-        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
         try:
             async with asyncio.timeout(_SETUP_DEADLINE_S):
+                connection = await self._primary.connection()
                 return connection, await self._set_up(connection)
         except Exception as error:
             transient = not isinstance(error, AuthenticationError)
@@ -192,7 +186,7 @@ class RedisLink:
         _log.warning("redis connection lost")
 
     async def _watch(self, replication_id: str) -> bool:
-        """Wait until the connection is lost, and leave a server that has begun another life, or become a replica.
+        """Wait until the connection is lost; leave a server that begins another life, turns replica or is replaced.
 
         Returns whether it was good for a while: one that breaks at once must not be made again at once.
         """
@@ -205,6 +199,9 @@ class RedisLink:
                 return lasted
             lasted = True
             self._pipe.submit(_packed("INFO", "replication"), partial(self._leave_unless, replication_id))
+            # One that a partition separates from its sentinels does not know yet that it has been replaced.
+            if await self._primary.has_moved() and self._pipe is not None:
+                self._pipe.abort()
 
     def _leave_unless(self, replication_id: str, value: object) -> None:
         if self._pipe is not None and not isinstance(value, StoreUnavailable):
