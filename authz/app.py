@@ -22,8 +22,7 @@ from authz.adapters.policy_file import load_policy, rendered
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.prometheus import Metrics, registry
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_store import redis_store
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.edge.admin_http import AdminServer
@@ -67,31 +66,31 @@ class Sidecar:
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
         metrics = Metrics(self.stores_up)
-        self._link = RedisLink(
+        redis = redis_store(
             settings.redis_url.get_secret_value(),
             deadline_s=settings.redis_deadline_s,
             in_flight_max=settings.redis_in_flight_max,
-            scripts=(CHECK, PUT),
+            negative_ttl_s=settings.negative_ttl_s,
             on_answered=metrics.redis_answered,
         )
+        self._link = redis.link
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
         )
-        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s)
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
         self._checker = Checker(
             policy,
-            keys,
+            redis.keys,
             self._directory,
             _Telemetry(metrics, log),
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
         )
-        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
         self._hot = CheckListener(self._checker, settings.check_listen)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy: routes, scopes, limits.")
     redis_url: Annotated[SecretStr, AfterValidator(_checked_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…; "
+        description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
         "rediss for TLS. docs/redis.md has the forms.",
     )
     redis_deadline_s: Seconds = Field(0.05, description="How long one answer of Redis may take.")

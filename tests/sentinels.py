@@ -66,13 +66,13 @@ class Sentinels:
         return self.first if port == self.first.port else self.second
 
     def client(self, server: RedisServer) -> redis.Redis:
-        return redis.Redis(port=server.port, password=self._password or None, decode_responses=True)
+        return redis.Redis("127.0.0.1", server.port, password=self._password or None, decode_responses=True)
 
     def until_watched(self) -> None:
         """Wait until the sentinels know the replica and each other, without which they make no failover."""
         deadline_s = time.monotonic() + 15
         for sentinel in self.sentinels:
-            with redis.Redis(port=sentinel.port, password=self._sentinel_password or None) as client:
+            with redis.Redis("127.0.0.1", sentinel.port, password=self._sentinel_password or None) as client:
                 while True:
                     state = client.sentinel_master(NAME)
                     if (state["num-slaves"], state["num-other-sentinels"]) == (1, _SENTINELS - 1):
@@ -81,15 +81,18 @@ class Sentinels:
                     time.sleep(0.02)
 
     def until_replicated(self) -> None:
-        """Wait until the replica has what the primary has."""
-        with self.client(self.first) as primary, self.client(self.second) as replica:
-            while replica.info("replication").get("master_link_status") != "up":
+        """Wait until the replica, whichever it is by now, has what the primary has."""
+        with self.client(self.first) as one, self.client(self.second) as other:
+            while True:
+                replications = {client: client.info("replication") for client in (one, other)}
+                if any(seen.get("master_link_status") == "up" for seen in replications.values()):
+                    break
                 time.sleep(0.01)
-            primary.wait(1, 1000)
+            next(client for client, seen in replications.items() if seen["role"] == "master").wait(1, 1000)
 
     def fail_over(self) -> None:
         """Order a failover as an operator does; returns once it is under way."""
-        with redis.Redis(port=self.sentinels[0].port, password=self._sentinel_password or None) as client:
+        with redis.Redis("127.0.0.1", self.sentinels[0].port, password=self._sentinel_password or None) as client:
             client.execute_command("SENTINEL", "FAILOVER", NAME)
 
 

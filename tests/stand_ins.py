@@ -91,9 +91,11 @@ async def _passing_on(
         await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
 
     server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=ssl)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for end in ends:
-        end.transport.abort()
-    while ends:
-        await asyncio.sleep(0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for end in ends:
+            end.transport.abort()
+        while ends:
+            await asyncio.sleep(0)

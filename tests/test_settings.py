@@ -24,8 +24,8 @@ def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> No
         ("AUTHZ_REDIS_DEADLINE_S", "0", "AUTHZ_REDIS_DEADLINE_S: Input should be greater than 0"),
         (
             "AUTHZ_REDIS_URL",
-            "redis+sentinel://h",
-            "AUTHZ_REDIS_URL: Value error, must end in /name or /name/db: the primary as its sentinels call it",
+            "redis+cluster://h:1/2",
+            "AUTHZ_REDIS_URL: Value error, must name no database: a cluster has only the first",
         ),
         ("AUTHZ_REDIS_FAILURE", "allow", "AUTHZ_REDIS_FAILURE: Input should be 'deny' or 'degrade'"),
     ],

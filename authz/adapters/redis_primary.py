@@ -122,3 +122,5 @@ def find_primary(url: str) -> Primary:
             return OneServer(url)
         case Form.SENTINEL:
             return SentinelPrimary(read)
+        case Form.CLUSTER:
+            raise ValueError("a cluster has many primaries")

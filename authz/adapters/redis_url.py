@@ -2,8 +2,9 @@
 
     redis://[user:password@]host:port/db                                one server; rediss:// with TLS; unix:///path
     redis+sentinel://[user:password@]host:port,host:port…/name[/db]     the primary that these sentinels call `name`
+    redis+cluster://[user:password@]host:port,host:port…                a cluster, through any of these nodes
 
-Nothing is connected here: that is `redis_primary.py`.
+Nothing is connected here: that is `redis_primary.py` and `redis_cluster.py`.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from redis.asyncio.connection import parse_url
 
+_PORT = 6379
 _SENTINEL_PORT = 26379
 _PORT_MAX = 65535
 _SENTINEL_USER, _SENTINEL_PASSWORD = "sentinel_username", "sentinel_password"
@@ -23,6 +25,7 @@ class Form(StrEnum):
 
     SERVER = "server"
     SENTINEL = "sentinel"
+    CLUSTER = "cluster"
 
 
 _FORMS = {
@@ -31,6 +34,8 @@ _FORMS = {
     "unix": Form.SERVER,
     "redis+sentinel": Form.SENTINEL,
     "rediss+sentinel": Form.SENTINEL,
+    "redis+cluster": Form.CLUSTER,
+    "rediss+cluster": Form.CLUSTER,
 }
 
 
@@ -46,7 +51,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A URL taken apart. `nodes` are sentinels; `name` is the primary's among them."""
+    """A URL taken apart. `nodes` are sentinels or cluster nodes; `name` is the primary's among the sentinels."""
 
     form: Form
     text: str = field(repr=False)
@@ -104,10 +109,16 @@ def _read_nodes(form: Form, scheme: str, text: str, rest: str) -> RedisUrl:
     authority, _, path = before.partition("/")
     user, at, hosts = authority.rpartition("@")
     names = [unquote(part) for part in path.rstrip("/").split("/")]
-    name, database = names[0], names[1] if len(names) > 1 else "0"
-    if not name or len(names) > 2 or not _is_number(database):  # noqa: PLR2004 -- name and database
-        raise _UrlError("must end in /name or /name/db: the primary as its sentinels call it")
-    nodes = tuple(_read_address(host, _SENTINEL_PORT) for host in hosts.split(","))
+    if form is Form.SENTINEL:
+        name, database = names[0], names[1] if len(names) > 1 else "0"
+        if not name or len(names) > 2 or not _is_number(database):  # noqa: PLR2004 -- name and database
+            raise _UrlError("must end in /name or /name/db: the primary as its sentinels call it")
+    else:
+        name, database = "", "0"
+        if names not in ([""], ["0"]):
+            raise _UrlError("must name no database: a cluster has only the first")
+    port = _SENTINEL_PORT if form is Form.SENTINEL else _PORT
+    nodes = tuple(_read_address(host, port) for host in hosts.split(","))
     options = tuple(parse_qsl(query, keep_blank_values=True))
     return RedisUrl(form, text, nodes, name, scheme.partition("+")[0], user + at, database, options)
 

@@ -27,6 +27,13 @@ def test_sentinels_are_not_given_the_password_of_the_servers() -> None:
     assert url.server_url(Address("h", 1)) == "redis://u:p@h:1/0"
 
 
+@pytest.mark.parametrize("end", ["", "/", "/0"])
+def test_a_cluster_is_named_by_some_of_its_nodes(end: str) -> None:
+    url = read_url(f"redis+cluster://:p@n1:7000,n2{end}")
+    assert (url.form, url.nodes) == (Form.CLUSTER, (Address("n1", 7000), Address("n2", 6379)))
+    assert url.server_url(Address("::1", 7002)) == "redis://:p@[::1]:7002/0"
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -40,6 +47,10 @@ def test_sentinels_are_not_given_the_password_of_the_servers() -> None:
         ("redis+sentinel://:hunter2@/main", "must name its servers"),
         ("redis+sentinel://:hunter2@h:26379,/main", "must name its servers"),
         ("redis+sentinel://:hunter/2@h:26379/main", "must"),
+        ("redis+cluster://:hunter2@h:7000/1", "must name no database"),
+        ("redis+cluster://:hunter2@h:70000", "must name its servers"),
+        ("redis+cluster://:hunter2@[::1:7000", "must name its servers"),
+        ("redis+cluster://:hunter2@h:7000?socket_timeout=hunter2", "is no URL of a Redis"),
     ],
 )
 def test_a_fault_is_told_without_a_word_of_the_url(text: str, fault: str) -> None:
@@ -54,6 +65,7 @@ def test_a_fault_is_told_without_a_word_of_the_url(text: str, fault: str) -> Non
     [
         "redis://:hunter2@h/0",
         "redis+sentinel://:hunter2@h/main?sentinel_password=hunter2",
+        "redis+cluster://:hunter2@h",
     ],
 )
 def test_no_password_shows(text: str) -> None:
