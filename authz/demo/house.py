@@ -36,7 +36,8 @@ class House:
     """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a folder that goes with them.
 
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars; with
-    `on_grpc` Envoy asks the grpcio listener instead of the check listener.
+    `on_grpc` Envoy asks the grpcio listener instead of the check listener. With a `redis_url` the house has no Redis of
+    its own.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class House:
         env: dict[str, str] | None = None,
         ping_s: float = 15,
         on_grpc: bool = False,
+        redis_url: str = "",
     ) -> None:
         self._down = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
@@ -55,7 +57,7 @@ class House:
         self.postgres = PostgresServer(self.folder)
         self.settings = Settings(
             policy_file=shipped("policies/truetick.yaml"),
-            redis_url=SecretStr(self.redis.url),
+            redis_url=SecretStr(redis_url or self.redis.url),
             postgres_url=SecretStr(self.postgres.url),
         )
         self.check_ports = [free_port() for _ in range(sidecars)]
@@ -131,8 +133,9 @@ class House:
         self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
 
     def _start(self, report: Callable[[str], None]) -> None:
-        report("Redis")
-        self._run(self.redis, self.redis.start)
+        if self.settings.redis_url.get_secret_value() == self.redis.url:
+            report("Redis")
+            self._run(self.redis, self.redis.start)
         report("PostgreSQL")
         self._run(self.postgres, self.postgres.start)
         report("schema and a first account")
@@ -157,7 +160,7 @@ class House:
     def _sidecar(self, number: int, env: dict[str, str]) -> Server:
         environment = {
             "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
-            "AUTHZ_REDIS_URL": self.redis.url,
+            "AUTHZ_REDIS_URL": self.settings.redis_url.get_secret_value(),
             "AUTHZ_POSTGRES_URL": self.postgres.url,
             "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_ports[number]}",
             "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{self.grpc_ports[number]}",
