@@ -19,13 +19,14 @@ import uvloop
 
 from authz import logs
 from authz.adapters.decision_log import DecisionLog
-from authz.adapters.policy_file import load_policy, rendered
+from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.strict_yaml import rendered
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.edge.admin_http import AdminServer

@@ -17,31 +17,20 @@ SECTION = "Memory, idle cost and start, by process"
 async def measure(stage: Stage) -> None:
     """Add a row for each process, and one for starting."""
     plan, report, house = stage.plan, stage.report, stage.house
-    # One with the settings that everybody has: without the grpcio server that the house runs for comparison.
-    sidecar = Sidecar(house, "as shipped", {})
-    sidecar.serve()
-    try:
-        run = await check_load(sidecar.check_port, cycle(traffic(stage.calls)), seconds=plan.run_s * plan.rounds)
-        report.count(run.calls, sum(run.unexpected.values()))
-        await _measure_idle(stage, sidecar.pid)
-    finally:
-        sidecar.stop()
-    ready_s = median(_ready_s(stage) for _ in range(plan.starts))
-    report.row(SECTION, "a sidecar's start", {"ready_s": ready_s})
-    report.ratio("ready_s", ready_s)
-
-
-async def _measure_idle(stage: Stage, sidecar_pid: int) -> None:
-    plan, report, house = stage.plan, stage.report, stage.house
-    pids = {"authz": sidecar_pid, "Redis": house.redis.pid, "Envoy": stage.envoy.pid}
+    run = await check_load(stage.sidecar.check_port, cycle(traffic(stage.calls)), seconds=plan.run_s * plan.rounds)
+    report.count(run.calls, sum(run.unexpected.values()))
+    pids = {"authz": stage.sidecar.pid, "Redis": house.redis.pid, "Envoy": stage.envoy.pid}
     before = {name: cpu_s(pid) for name, pid in pids.items()}
     await asyncio.sleep(plan.idle_s)
     for name, pid in pids.items():
         idle_percent = (cpu_s(pid) - before[name]) / plan.idle_s * 100
         report.row(SECTION, name, {"rss_mib": rss_mib(pid), "idle_cpu_percent": idle_percent})
     report.row(SECTION, "Postgres, all processes", {"rss_mib": sum(map(rss_mib, _with_children(house.postgres.pid)))})
+    ready_s = median(_ready_s(stage) for _ in range(plan.starts))
+    report.row(SECTION, "a sidecar's start", {"ready_s": ready_s})
     report.ratio(f"rss_mib_{plan.keys}_keys", report.sections[SECTION]["authz"]["rss_mib"])
     report.ratio("idle_cpu_percent", report.sections[SECTION]["authz"]["idle_cpu_percent"])
+    report.ratio("ready_s", ready_s)
 
 
 def _ready_s(stage: Stage) -> float:

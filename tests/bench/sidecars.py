@@ -11,7 +11,7 @@ _OK = 200
 
 
 class Sidecar(Server):
-    """One `authz serve` on the house's stores, unless `env` says otherwise; asked at `check_port`."""
+    """One `authz serve` without grpcio, on the house's stores unless `env` says otherwise; asked at `check_port`."""
 
     def __init__(self, house: House, name: str, env: dict[str, str]) -> None:
         self.check_port, self._admin_port = free_port(), free_port()
