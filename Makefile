@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench lock protos browser
+.PHONY: help install demo test check lint type cover bench fuzz lock protos browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench
 .venv/.bench: $(STAMP) deploy/requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.txt
 	@touch $@
+
+fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
+	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv

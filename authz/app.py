@@ -19,18 +19,20 @@ import uvloop
 
 from authz import logs
 from authz.adapters.decision_log import DecisionLog
-from authz.adapters.policy_file import load_policy, rendered
+from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.strict_yaml import rendered
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
 from authz.service.checker import Checker, FailureModes
+from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
 from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.recent_keys import RecentKeys
@@ -69,7 +71,8 @@ class Sidecar:
         policy = load_policy(settings.policy_file)
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
-        metrics = Metrics(self.stores_up)
+        invalid_keys = InvalidKeys()
+        metrics = Metrics(self.stores_up, invalid_keys.throttled)
         self._link = RedisLink(
             settings.redis_url.get_secret_value(),
             deadline_s=settings.redis_deadline_s,
@@ -94,9 +97,12 @@ class Sidecar:
             _Telemetry(metrics, log),
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
+            invalid_keys=invalid_keys,
         )
         self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
-        self._hot = CheckListener(self._checker, settings.check_listen)
+        # The longest way: asked, missing, loaded, written, asked again.
+        check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
+        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
         self._is_draining = False

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from authz.core.policy import INVALID_KEYS
 from authz.core.route import Access, AccountBinding, BindingPlace, ErrorFormat
 from authz.core.throttles import DEFAULT_THROTTLES, Attempt, Throttle, Throttles
 
@@ -154,6 +155,8 @@ class Document(_Model):
     keys: Keys
     limit: LimitModel
     """The bucket of every key that has no limit of its own."""
+    invalid_keys: LimitModel = LimitModel(capacity=INVALID_KEYS.capacity, refill_per_s=INVALID_KEYS.refill_per_s)
+    """The bucket of every source address, from which each key that opens nothing takes a token."""
     rate_headers: RateHeadersModel = RateHeadersModel()
     methods: list[Method] = Field(default=list(METHODS), min_length=1)
     """The HTTP methods that may pass at all."""

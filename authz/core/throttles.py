@@ -5,9 +5,6 @@ Counting is the store's business; how often a key may be used is `limits.py`.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv6Address, ip_address, ip_network
-
-_IPV6_PREFIX = 64  # what one customer of a provider has at least
 
 
 class Attempt(StrEnum):
@@ -51,16 +48,3 @@ MESSAGES = {
     Attempt.DEVICE_POLL: "slow down",
     Attempt.CODE_ENTRY: "too many attempts, try again later",
 }
-
-
-def network(address: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 one."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ip_network((parsed.packed, _IPV6_PREFIX), strict=False))
-    return str(parsed)

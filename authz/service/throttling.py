@@ -3,8 +3,9 @@
 How many are allowed is policy; where they are counted is behind `portal_ports.Counters`.
 """
 
+from authz.core.addresses import network
 from authz.core.errors import Throttled
-from authz.core.throttles import MESSAGES, Attempt, Throttles, network
+from authz.core.throttles import MESSAGES, Attempt, Throttles
 from authz.service.portal_ports import Counters
 
 

@@ -30,7 +30,6 @@ from authz import logs
 
 REPORT = Path("build/bench")
 
-# In this order: memory is measured before the grpcio server has been used.
 _MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "memory": footprint.measure,
     "cpu": by_listener.measure,

@@ -29,7 +29,7 @@ async def measure(stage: Stage) -> None:
     """Add a row for each variant with one connection and with many, and their ratios."""
     senders = {name: _sender(stage, name) for name in _VARIANTS}
     pids = {"envoy": stage.envoy.pid, "redis": stage.house.redis.pid}
-    services = {WHOLE: stage.sidecar_pid, CONSTANT: stage.constant.pid}
+    services = {WHOLE: stage.sidecar.pid, CONSTANT: stage.constant.pid}
     for connections, variants in ((MANY, _VARIANTS), (1, _ALONE)):
         turns: dict[str, Turn] = {}
         for name in variants:

@@ -25,8 +25,8 @@ async def measure(stage: Stage) -> None:
     asked, allowed = cycle(traffic(stage.calls)), cycle(traffic(stage.calls, always_allowed=True))
     tireless = _tireless(stage)
     variants = {
-        CHECK: (stage.check_port, asked, {"server": stage.sidecar_pid, **redis}),
-        GRPC: (stage.house.grpc_ports[0], asked, {"server": stage.sidecar_pid, **redis}),
+        CHECK: (stage.sidecar.check_port, asked, {"server": stage.sidecar.pid, **redis}),
+        GRPC: (stage.house.grpc_ports[0], asked, {"server": stage.house.sidecars[0].pid, **redis}),
         CONSTANT: (stage.constant_port, allowed, {"server": stage.constant.pid}),
     }
     for connections, in_flight in plan.loads:

@@ -27,7 +27,7 @@ async def measure(stage: Stage) -> None:
     try:
         for name, port, calls, seconds in (
             (f"{CONSTANT}, before", stage.constant_port, allowed, floor_s),
-            (CHECK, stage.check_port, asked, whole_s),
+            (CHECK, stage.sidecar.check_port, asked, whole_s),
             (f"{CONSTANT}, after", stage.constant_port, allowed, floor_s),
         ):
             run = steady_load(port, calls, seconds=seconds, per_s=CALLS_PER_S)

@@ -100,7 +100,7 @@ class Exchange:
         return b"".join(out)
 
     def receive(self, data: bytes, now_s: float) -> int:
-        """Take in what was read; return how many calls it ended. Raises ConnectionError for a call that is refused."""
+        """Take in what was read; return how many calls it ended. Raises ConnectionError where the server leaves."""
         data = self._rest + data if self._rest else data
         position, ended, end = 0, 0, len(data)
         while (body := position + wire.FRAME_HEAD_BYTES) <= end:
@@ -113,15 +113,20 @@ class Exchange:
                 code = code_of(data, body)
                 if code not in self._codes.pop(stream_id):
                     self.unexpected[code] += 1
-            elif kind == wire.HEADERS and flags & wire.END_STREAM:
-                self.latencies_s.append(now_s - self.under_way.pop(stream_id))
+            elif (kind == wire.HEADERS and flags & wire.END_STREAM) or (
+                kind == wire.RST_STREAM and stream_id in self.under_way
+            ):
+                self._end(stream_id, now_s)
                 ended += 1
-                if self._codes.pop(stream_id, None) is not None:
-                    self.unexpected[NO_ANSWER] += 1
-            elif kind in {wire.RST_STREAM, wire.GOAWAY}:
-                raise ConnectionError(f"calls were left without an answer: {data[body:position]!r}")
+            elif kind == wire.GOAWAY:
+                raise ConnectionError(f"the server takes its leave: {data[body:position]!r}")
         self._rest = data[position:]
         return ended
+
+    def _end(self, stream_id: int, now_s: float) -> None:
+        self.latencies_s.append(now_s - self.under_way.pop(stream_id))
+        if self._codes.pop(stream_id, None) is not None:
+            self.unexpected[NO_ANSWER] += 1
 
 
 class _Client(asyncio.Protocol):

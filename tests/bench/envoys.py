@@ -78,10 +78,10 @@ def _listener(listener: Any, name: str, port: int, secrets: Sequence[str]) -> An
             route.pop("typed_per_filter_config", None)
     if name in _ASKS:
         ext_authz["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"] = _ASKS[name]
-        manager["http_filters"] = [cors, ext_authz, router]
+        asking = [ext_authz, _buffer()]
     else:
-        own = [_api_key_auth(secrets), _local_ratelimit()] if name == IN_PROCESS else []
-        manager["http_filters"] = [cors, *own, router]
+        asking = [_buffer(), *([_api_key_auth(secrets), _local_ratelimit()] if name == IN_PROCESS else [])]
+    manager["http_filters"] = [cors, *asking, router]
     if name in {CONSTANT_TRACED, WHOLE_TRACED}:
         manager["tracing"] = {"provider": _tracer()}
     return listener
@@ -94,6 +94,14 @@ def _cluster(authz: Any, name: str, port: int) -> Any:  # noqa: ANN401 -- YAML
     if name == "collector":
         del cluster["health_checks"]
     return cluster
+
+
+def _buffer() -> Any:  # noqa: ANN401 -- YAML
+    """Answer no request before its body is there: Envoy would close the connection, where no check is waited for."""
+    return {
+        "name": "envoy.filters.http.buffer",
+        "typed_config": {"@type": f"{_EXTENSIONS}.buffer.v3.Buffer", "max_request_bytes": 65_536},
+    }
 
 
 def _api_key_auth(secrets: Sequence[str]) -> Any:  # noqa: ANN401 -- YAML

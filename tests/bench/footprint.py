@@ -17,9 +17,9 @@ SECTION = "Memory, idle cost and start, by process"
 async def measure(stage: Stage) -> None:
     """Add a row for each process, and one for starting."""
     plan, report, house = stage.plan, stage.report, stage.house
-    run = await check_load(stage.check_port, cycle(traffic(stage.calls)), seconds=plan.run_s * plan.rounds)
+    run = await check_load(stage.sidecar.check_port, cycle(traffic(stage.calls)), seconds=plan.run_s * plan.rounds)
     report.count(run.calls, sum(run.unexpected.values()))
-    pids = {"authz": stage.sidecar_pid, "Redis": house.redis.pid, "Envoy": stage.envoy.pid}
+    pids = {"authz": stage.sidecar.pid, "Redis": house.redis.pid, "Envoy": stage.envoy.pid}
     before = {name: cpu_s(pid) for name, pid in pids.items()}
     await asyncio.sleep(plan.idle_s)
     for name, pid in pids.items():

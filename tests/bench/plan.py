@@ -17,7 +17,7 @@ class Plan:
     requests: int = 20_000
     rounds: int = 5
     run_s: float = 1.5
-    envoy_s: int = 4
+    envoy_s: float = 4.0
     fixed_s: float = 60.0
     idle_s: float = 5.0
     starts: int = 5
@@ -31,7 +31,7 @@ QUICK = Plan(
     requests=5_000,
     rounds=2,
     run_s=0.3,
-    envoy_s=1,
+    envoy_s=1.0,
     fixed_s=5.0,
     idle_s=1.0,
     starts=1,

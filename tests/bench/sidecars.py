@@ -11,7 +11,7 @@ _OK = 200
 
 
 class Sidecar(Server):
-    """One `authz serve` on the house's stores, unless `env` says otherwise; asked at `check_port`."""
+    """One `authz serve` without grpcio, on the house's stores unless `env` says otherwise; asked at `check_port`."""
 
     def __init__(self, house: House, name: str, env: dict[str, str]) -> None:
         self.check_port, self._admin_port = free_port(), free_port()
@@ -20,7 +20,6 @@ class Sidecar(Server):
             "AUTHZ_REDIS_URL": house.redis.url,
             "AUTHZ_POSTGRES_URL": house.postgres.url,
             "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_port}",
-            "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{free_port()}",
             "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self._admin_port}",
             "AUTHZ_DRAIN_DELAY_S": "0",
             **env,

@@ -18,6 +18,7 @@ from check_load import Framed, check_load, framed
 from envoys import RECORD, BenchEnvoy
 from plan import Plan
 from report import Report
+from sidecars import Sidecar
 from traffic import HttpRequest, Traffic
 
 from authz.adapters.policy_file import load_policy
@@ -29,27 +30,21 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Stage:
-    """What the parts measure. `calls` are `requests` as Envoy asks about them; each was made once, to warm up."""
+    """What the parts measure: `sidecar`, which is as shipped; the house's own is the one that carries grpcio.
+
+    `calls` are `requests` as Envoy asks about them; each was made once, to warm up.
+    """
 
     plan: Plan
     report: Report
     house: House
+    sidecar: Sidecar
     constant: Server
     constant_port: int
     envoy: BenchEnvoy
     callers: list[Caller]
     requests: list[HttpRequest]
     calls: list[Call]
-
-    @property
-    def check_port(self) -> int:
-        """Where the sidecar's check listener answers."""
-        return self.house.check_ports[0]
-
-    @property
-    def sidecar_pid(self) -> int:
-        """The sidecar's process."""
-        return self.house.sidecars[0].pid
 
 
 def constant_listener(folder: Path, name: str) -> tuple[Server, int]:
@@ -65,7 +60,7 @@ def constant_listener(folder: Path, name: str) -> tuple[Server, int]:
 async def staged(plan: Plan, report: Report) -> AsyncIterator[Stage]:
     """Start everything, make keys, and record the traffic; stop everything afterwards."""
     chance = random.Random(1)  # noqa: S311 -- the same traffic in every run
-    house = House(env={"AUTHZ_LOG_ALLOW_SAMPLE": "0.01"})
+    house = House()
     await asyncio.to_thread(house.start)
     servers: list[Server] = []
     try:
@@ -73,13 +68,16 @@ async def staged(plan: Plan, report: Report) -> AsyncIterator[Stage]:
             unused.stop()
         callers = await make_callers(house.settings, plan.keys, chance)
         requests = Traffic(load_policy(house.settings.policy_file), callers, chance).draw(plan.requests)
+        sidecar = Sidecar(house, "sidecar", {})
+        servers.append(sidecar)
+        await asyncio.to_thread(sidecar.serve)
         constant, constant_port = constant_listener(house.folder, "constant")
         servers.append(constant)
         collector, collector_port = constant_listener(house.folder, "collector")
         servers.append(collector)
         recorder_port = free_port()
         ports = {
-            "authz": house.check_ports[0],
+            "authz": sidecar.check_port,
             "constant": constant_port,
             "collector": collector_port,
             "recorder": recorder_port,
@@ -89,8 +87,8 @@ async def staged(plan: Plan, report: Report) -> AsyncIterator[Stage]:
         async with recording(recorder_port) as recorder:
             await asyncio.to_thread(envoy.start_all)
             calls = await capture(recorder, envoy.urls[RECORD], requests)
-        await check_load(house.check_ports[0], iter(traffic(calls)), seconds=_PATIENCE_S)
-        yield Stage(plan, report, house, constant, constant_port, envoy, callers, requests, calls)
+        await check_load(sidecar.check_port, iter(traffic(calls)), seconds=_PATIENCE_S)
+        yield Stage(plan, report, house, sidecar, constant, constant_port, envoy, callers, requests, calls)
     finally:
         for server in reversed(servers):
             server.stop()

@@ -7,6 +7,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from http_load import Prepared
@@ -59,11 +60,13 @@ class Wrk:
         self._refused_min = refused / len(requests)
         self._refused_max = (refused + either) / len(requests)
 
-    async def load(self, url: str, *, seconds: int, connections: int) -> Load:
-        """Send requests for so many seconds, one in flight a connection."""
+    async def load(self, url: str, *, seconds: float, connections: int) -> Load:
+        """Send requests for so many seconds, of which wrk knows whole ones, one in flight a connection."""
         assert WRK is not None
-        options = ("-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={_PATIENCE_S}s", "-s", str(self._script))
-        process = await asyncio.create_subprocess_exec(WRK, *options, url, stdout=asyncio.subprocess.PIPE)
+        shape = ("-t1", f"-c{connections}", f"-d{ceil(seconds)}s", f"--timeout={_PATIENCE_S}s")
+        process = await asyncio.create_subprocess_exec(
+            WRK, *shape, "-s", self._script, url, stdout=asyncio.subprocess.PIPE
+        )
         output, _ = await process.communicate()
         calls, took_us, refused, broken, *latencies_us = json.loads(output.splitlines()[-1])
         p50, p99, p999 = (latency_us / 1000 for latency_us in latencies_us)

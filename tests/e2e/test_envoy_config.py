@@ -49,6 +49,7 @@ def test_paths_headers_and_addresses_are_normalised_before_anything_else(manager
     (mutation,) = manager["early_header_mutation_extensions"]
     stripped = mutation["typed_config"]["mutations"][0]["remove_on_match"]["key_matcher"]
     assert stripped == {"prefix": "x-authz-", "ignore_case": True}
+    assert {"remove": "x-envoy-external-address"} in mutation["typed_config"]["mutations"]
 
 
 def test_no_answer_is_no_permission(manager: Any) -> None:  # noqa: ANN401 -- YAML
