@@ -32,6 +32,7 @@ from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
 from authz.service.checker import Checker, FailureModes
+from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
 from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.recent_keys import RecentKeys
@@ -70,7 +71,8 @@ class Sidecar:
         policy = load_policy(settings.policy_file)
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
-        metrics = Metrics(self.stores_up)
+        invalid_keys = InvalidKeys()
+        metrics = Metrics(self.stores_up, invalid_keys.throttled)
         self._link = RedisLink(
             settings.redis_url.get_secret_value(),
             deadline_s=settings.redis_deadline_s,
@@ -95,6 +97,7 @@ class Sidecar:
             _Telemetry(metrics, log),
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
+            invalid_keys=invalid_keys,
         )
         self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
         # The longest way: asked, missing, loaded, written, asked again.

@@ -61,6 +61,17 @@ def serve() -> None:
 
 
 @app.command()
+def portal() -> None:
+    """Run the portal, where people log in and manage keys, until SIGTERM."""
+    import uvloop  # noqa: PLC0415 -- see the module's docstring
+
+    from authz.portal_app import serve as run  # noqa: PLC0415
+    from authz.settings import load  # noqa: PLC0415
+
+    uvloop.run(run(load()))
+
+
+@app.command()
 def migrate() -> None:
     """Bring the Postgres schema up to date."""
     from authz.adapters.postgres import migrate as run  # noqa: PLC0415

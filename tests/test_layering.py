@@ -14,11 +14,13 @@ LINES_MAX = 300
 LAYERS = {
     "core": set[str](),
     "service": {"core"},
-    "adapters": {"core", "service.ports"},
+    "adapters": {"core", "service.ports", "service.portal_ports"},
     "edge": {"core", "service", "_pb"},
     "client": set[str](),
+    "portal": {"core", "service"},
 }
 DRIVERS = {"asyncpg", "redis", "hiredis", "prometheus_client", "grpc", "uvicorn", "starlette", "yaml", "pydantic"}
+DRIVERS |= {"fastapi", "jinja2", "argon2", "aiosmtplib", "email_validator"}
 
 
 def imports(path: Path) -> set[str]:

@@ -45,12 +45,14 @@ def _policy(document: Document) -> Policy:
         domain=document.api.domain,
         keys=KeyRules(document.keys.header, KeyFormat(document.keys.prefix), document.keys.active_max),
         limit=limit,
+        invalid_keys=Limit(document.invalid_keys.capacity, document.invalid_keys.refill_per_s),
         rate_headers=RateHeaders(document.rate_headers.ietf, document.rate_headers.legacy),
         methods=frozenset(document.methods),
         scopes=scopes,
         streams=streams,
         routes=routes,
         router=Router(routes),
+        throttles=document.all_throttles(),
     )
 
 

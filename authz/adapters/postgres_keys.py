@@ -1,4 +1,4 @@
-"""Accounts, keys, pending changes and the audit log in Postgres: the truth that Redis projects.
+"""Accounts, keys and pending changes in Postgres: the truth that Redis projects.
 
 The pool and its deadlines are `postgres.py`; who may ask for what is `service/key_admin.py`.
 """
@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_audit import write_audit
 from authz.core.check import KeyRecord, KeyState
 from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
@@ -73,7 +74,7 @@ class PostgresKeys:
                 account.email,
                 account.created_at,
             )
-            await _audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
+            await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
 
     async def accounts(self) -> list[Account]:
         """Return every account, oldest first."""
@@ -81,12 +82,19 @@ class PostgresKeys:
             rows = await connection.fetch("SELECT * FROM accounts ORDER BY created_at, id")
         return [Account(**dict(row)) for row in rows]
 
-    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> None:
+    async def add_key(
+        self,
+        key: ApiKey,
+        digest: bytes,
+        active_max: int,
+        actor: Actor,
+        event: AuditEvent = AuditEvent.KEY_CREATED,
+    ) -> None:
         """Keep a new key, if its account may have another."""
         async with self._postgres.transaction() as connection:
             await _queue(connection, key.account_id)
             await _insert(connection, key, digest, active_max)
-            await _audit(connection, actor, AuditEvent.KEY_CREATED, key.account_id, key.id)
+            await write_audit(connection, actor, event, key.account_id, key.id)
 
     async def keys(self, account_id: str) -> list[ApiKey]:
         """Return an account's keys, oldest first."""
@@ -117,7 +125,7 @@ class PostgresKeys:
                 *columns,
             )
             await connection.execute(_ENQUEUE.format("id"), key_id)
-            await _audit(connection, actor, event, key["account_id"], key_id)
+            await write_audit(connection, actor, event, key["account_id"], key_id)
 
     async def replace_key(
         self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
@@ -133,16 +141,16 @@ class PostgresKeys:
             if replaced_by is not None:
                 raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
             new = replacement(_key(key))
-            await _audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
+            await write_audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
             # The old one's end comes first: a key that ends at once leaves its place to the new one.
             if new.old_ends_at is None:
                 await connection.execute(_END.format("revoked_at = now()"), key_id)
-                await _audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
+                await write_audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
             else:
                 await connection.execute(_END.format("expires_at = $2"), key_id, new.old_ends_at)
             await _insert(connection, new.key, new.digest, active_max)
             await connection.execute(_ENQUEUE.format("id"), key_id)
-            await _audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
+            await write_audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
             ended = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
         return _key(ended), new.key
 
@@ -160,7 +168,7 @@ class PostgresKeys:
                 "UPDATE api_keys SET revision = revision WHERE account_id = $1 RETURNING id", account_id
             )
             await connection.execute(_ENQUEUE.format("account_id"), account_id)
-            await _audit(connection, actor, event, account_id)
+            await write_audit(connection, actor, event, account_id)
         return [row["id"] for row in rows]
 
     async def pending(self, *, everything: bool = False) -> list[str]:
@@ -204,23 +212,6 @@ async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) 
         key.created_at,
         key.expires_at,
         key.replaces,
-    )
-
-
-async def _audit(
-    connection: Any,  # noqa: ANN401 -- untyped driver
-    actor: Actor,
-    event: AuditEvent,
-    account_id: str,
-    key_id: str | None = None,
-) -> None:
-    await connection.execute(
-        "INSERT INTO audit_log (actor, source_address, event, account_id, key_id) VALUES ($1, $2, $3, $4, $5)",
-        actor.name,
-        actor.source_address,
-        event,
-        account_id,
-        key_id,
     )
 
 

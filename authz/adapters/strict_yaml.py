@@ -28,6 +28,7 @@ _WORDS = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
     "greater_than": "must be greater than {gt:g}",
     "greater_than_equal": "must be at least {ge:,}",
     "less_than_equal": "must be at most {le:,}",

@@ -22,6 +22,13 @@ class AuditEvent(StrEnum):
     KEY_ENABLED = "key_enabled"
     KEY_LIMITED = "key_limited"
     KEY_ROTATED = "key_rotated"
+    KEY_MINTED_BY_LOGIN = "key_minted_by_login"
+    KEY_MINTED_BY_DEVICE = "key_minted_by_device"
+    DEVICE_APPROVED = "device_approved"
+    DEVICE_REFUSED = "device_refused"
+    LOGGED_IN = "logged_in"
+    EMAIL_VERIFIED = "email_verified"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 -- an event's name
 
 
 @dataclass(frozen=True, slots=True)

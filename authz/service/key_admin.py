@@ -64,7 +64,9 @@ class KeyAdmin:
         """Return every account, oldest first."""
         return await self._ledger.accounts()
 
-    async def create_key(self, request: KeyRequest, actor: Actor) -> NewApiKey:
+    async def create_key(
+        self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
+    ) -> NewApiKey:
         """Make a key; raises `Refused`. The secret is in what is returned and nowhere else."""
         name = _checked_name(request.name)
         self._check_request(request)
@@ -79,7 +81,8 @@ class KeyAdmin:
             limit=request.limit,
             expires_at=request.expires_at,
         )
-        await self._ledger.add_key(key, digest(secret.encode()), self._policy.keys.active_max, actor)
+        active_max = self._policy.keys.active_max
+        await self._ledger.add_key(key, digest(secret.encode()), active_max, actor, event)
         # So that its first check need not wait for a load; out of reach, Redis will ask for it then.
         with suppress(StoreUnavailable):
             await self._ledger.settle(key.id, self._projection.put)

@@ -98,8 +98,15 @@ class KeyLedger(Protocol):
         """Return every account, oldest first."""
         ...
 
-    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> None:
-        """Keep a new key, if its account may have another; raises `Refused`."""
+    async def add_key(
+        self,
+        key: ApiKey,
+        digest: bytes,
+        active_max: int,
+        actor: Actor,
+        event: AuditEvent = AuditEvent.KEY_CREATED,
+    ) -> None:
+        """Keep a new key, if its account may have another; raises `Refused`. `event` says how it came about."""
         ...
 
     async def keys(self, account_id: str) -> list[ApiKey]:

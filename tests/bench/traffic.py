@@ -95,7 +95,9 @@ class Traffic:
     def _unknown(self) -> HttpRequest:
         secret = self._policy.keys.format.mint(self._chance.randbytes(ENTROPY_BYTES))
         stranger = Caller(secret, "acct_none", frozenset(), TIRELESS)
-        return self._request(self._chance.choice(self._rows[Access.SCOPE]), stranger, DenyReason.KEY_UNKNOWN)
+        # One address sends all of them, which is a flood.
+        reasons = (DenyReason.KEY_UNKNOWN, DenyReason.ADDRESS_THROTTLED)
+        return self._request(self._chance.choice(self._rows[Access.SCOPE]), stranger, *reasons)
 
     def _limited(self) -> HttpRequest:
         route = self._chance.choice(self._rows[Access.SCOPE])
