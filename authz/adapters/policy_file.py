@@ -16,10 +16,11 @@ from authz.adapters.policy_document import Document, Routes, field_names
 from authz.core.errors import PolicyError, Problem
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
-from authz.core.policy import KeyRules, Policy, RateHeaders, Scope, StreamClass
+from authz.core.policy import KeyRules, Policy, RateHeaders, Scope
 from authz.core.policy_rules import Row, Surroundings, faults, method_and_template
 from authz.core.route import Route
 from authz.core.router import Router
+from authz.core.streams import StreamClass
 
 # What pydantic finds, in our words; anything else keeps its own.
 _WORDS = {
@@ -168,7 +169,9 @@ def _policy(document: Document) -> Policy:
     for number, group in enumerate(document.routes):
         _unfold(group, ("routes", number), rows, problems)
     scopes = {name: Scope(name, scope.description, scope.write) for name, scope in document.scopes.items()}
-    streams = {name: StreamClass(it.per_key, it.per_account, it.ttl_s) for name, it in document.streams.items()}
+    streams = {
+        name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
+    }
     limit = Limit(document.limit.capacity, document.limit.refill_per_s)
     problems += faults(rows, Surroundings(scopes, streams, set(document.methods), limit))
     if problems:

@@ -45,6 +45,8 @@ class DenyReason(StrEnum):
     ACCOUNT_REPEATED = "account_repeated"
     ACCOUNT_ABSENT = "account_absent"
     BODY_UNREADABLE = "body_unreadable"
+    STREAMS_OF_KEY = "streams_of_key"
+    STREAMS_OF_ACCOUNT = "streams_of_account"
     STORE_UNAVAILABLE = "store_unavailable"
     INTERNAL = "internal"
 
@@ -54,7 +56,7 @@ class Denial:
     """The public face of a refusal.
 
     `code` is the gRPC code and `http` the HTTP status. `message` goes into JSON bodies, `line` is the whole text of a
-    text/plain body. None of them tells one bad key from another.
+    text/plain body; {scope} and {streams} in them stand for the route's. None of them tells one bad key from another.
     """
 
     code: GrpcCode
@@ -67,6 +69,12 @@ _BAD_REQUEST = Denial(GrpcCode.INVALID_ARGUMENT, 400, "bad request", "bad reques
 _UNAUTHORIZED = Denial(GrpcCode.UNAUTHENTICATED, 401, "invalid or missing api key", "unauthorized")
 _FORBIDDEN = Denial(GrpcCode.PERMISSION_DENIED, 403, "forbidden", "forbidden")
 _UNAVAILABLE = Denial(GrpcCode.UNAVAILABLE, 503, "unavailable", "unavailable")
+
+
+def _too_many_streams(whose: str) -> Denial:
+    text = f"too many concurrent {{streams}} for this {whose}"
+    return Denial(GrpcCode.RESOURCE_EXHAUSTED, 429, text, text)
+
 
 DENIALS: dict[DenyReason, Denial] = {
     DenyReason.PATH_NOT_CANONICAL: _BAD_REQUEST,
@@ -90,6 +98,8 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.ACCOUNT_REPEATED: _BAD_REQUEST,
     DenyReason.ACCOUNT_ABSENT: _BAD_REQUEST,
     DenyReason.BODY_UNREADABLE: _BAD_REQUEST,
+    DenyReason.STREAMS_OF_KEY: _too_many_streams("key"),
+    DenyReason.STREAMS_OF_ACCOUNT: _too_many_streams("account"),
     DenyReason.STORE_UNAVAILABLE: _UNAVAILABLE,
     DenyReason.INTERNAL: _UNAVAILABLE,
 }
