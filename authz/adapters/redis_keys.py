@@ -14,6 +14,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
+from authz.adapters.redis_leases import note_key
 from authz.adapters.redis_link import RedisLink, Script, is_forgotten
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -72,7 +73,10 @@ class RedisKeys:
         ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
         arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
         encoded = (str(argument).encode() for argument in arguments)
-        return bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
+        written = bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
+        if written:  # the key's open streams must learn of it as well
+            await note_key(self._link, record)
+        return written
 
     def _command(self, lookup: Lookup, default: Limit) -> bytes:
         applies = (self._link.epoch, default)
