@@ -9,6 +9,7 @@ from authz.core.streams import (
     Acquisition,
     Lease,
     OpenStream,
+    ReleaseCause,
     Renewal,
     RenewOutcome,
     StreamClass,
@@ -172,3 +173,25 @@ def _id(lease: Lease) -> tuple[str, str, str]:
 
 def _is_beside(it: Held, lease: Lease) -> bool:
     return (it.lease.account_id, it.lease.stream) == (lease.account_id, lease.stream)
+
+
+class Counted:
+    """Remembers what it was told of leases."""
+
+    def __init__(self) -> None:
+        self.acquisitions: list[AcquireOutcome] = []
+        self.retakes: list[bool] = []
+        self.releases: list[ReleaseCause] = []
+
+    def acquired(self, stream: str, outcome: AcquireOutcome) -> None:
+        assert stream
+        self.acquisitions.append(outcome)
+
+    def retaken(self, stream: str, *, exceeds: bool) -> None:
+        assert stream
+        self.retakes.append(exceeds)
+
+    def released(self, stream: str, cause: ReleaseCause, age_s: float | None) -> None:
+        assert stream
+        assert (age_s is not None) is (cause is ReleaseCause.END)
+        self.releases.append(cause)

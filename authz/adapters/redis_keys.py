@@ -8,6 +8,7 @@ No field is longer than 64 bytes, so that Redis keeps the hash in its compact en
 is `redis_link.py`; the scripts in `lua/` say what happens on the server.
 """
 
+import asyncio
 from binascii import b2a_base64
 from collections.abc import Callable
 from functools import partial
@@ -73,10 +74,11 @@ class RedisKeys:
         ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
         arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
         encoded = (str(argument).encode() for argument in arguments)
-        written = bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
-        if written:  # the key's open streams must learn of it as well
-            await note_key(self._link, record)
-        return written
+        write = self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record))
+        if record.revision <= 1:  # never stopped, or no key at all
+            return bool(await write)
+        written, _ = await asyncio.gather(write, note_key(self._link, record))
+        return bool(written)
 
     def _command(self, lookup: Lookup, default: Limit) -> bytes:
         applies = (self._link.epoch, default)

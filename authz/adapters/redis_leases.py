@@ -77,13 +77,12 @@ class RedisLeases:
 
 
 async def note_key(link: RedisLink, record: KeyRecord) -> None:
-    """Tell an account's leases whether a key of it works; raises `StoreUnavailable`.
+    """Tell an account's leases whether a key of it works, unless they know of a newer revision.
 
-    A key in its first revision was never stopped, and costs nothing.
+    Raises `StoreUnavailable`.
     """
-    if record.revision > 1 and record.key_id:
-        arguments = (record.key_id, str(record.revision), record.state.value, str(STOPPED_TTL_S * 1000))
-        await link.call(_STOP, _stopped(record.account_id), *(argument.encode() for argument in arguments))
+    arguments = (record.key_id, str(record.revision), record.state.value, str(STOPPED_TTL_S * 1000))
+    await link.call(_STOP, _stopped(record.account_id), *(argument.encode() for argument in arguments))
 
 
 def _keys(lease: Lease) -> tuple[bytes, bytes, bytes]:

@@ -12,7 +12,7 @@ from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Tak
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
-from authz.core.streams import Acquisition, Lease, OpenStream, Renewal, StreamClass
+from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
@@ -89,6 +89,22 @@ class LeaseStore(Protocol):
 
     async def streams(self, account_id: str, stream: str) -> list[OpenStream]:
         """Return an account's open streams of one class, oldest first."""
+        ...
+
+
+class LeaseObserver(Protocol):
+    """Who is told what became of leases. Never waits, never raises; `stream` is a class of the policy."""
+
+    def acquired(self, stream: str, outcome: AcquireOutcome) -> None:
+        """Note what came of asking for a lease."""
+        ...
+
+    def retaken(self, stream: str, *, exceeds: bool) -> None:
+        """Note that a lease was taken again after it ran out or was lost, and whether that went over a cap."""
+        ...
+
+    def released(self, stream: str, cause: ReleaseCause, age_s: float | None) -> None:
+        """Note the end of a lease, with its age where that is known."""
         ...
 
 
