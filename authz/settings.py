@@ -95,6 +95,9 @@ class Settings(BaseSettings):
         2, ge=0, description="On SIGTERM: not ready, yet serving, until Envoy's health checks have noticed."
     )
     drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
+    stream_heartbeat_s: Seconds = Field(
+        5, description="How often Envoy reports open streams: access_log_flush_interval in its configuration."
+    )
     reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
     last_use_interval_s: float = Field(
         10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."

@@ -71,6 +71,7 @@ class RedisCluster:
         self._doubted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._past_connections = 0
         self.reached = asyncio.Event()
 
     @property
@@ -82,6 +83,11 @@ class RedisCluster:
     def is_up(self) -> bool:
         """Tell whether every slot has a primary and there is a connection to each."""
         return None not in self._owners and all(link.is_up for link in self._links.values())
+
+    @property
+    def connections(self) -> int:
+        """Count the connections made so far, to whichever node."""
+        return self._past_connections + sum(link.connections for link in self._links.values())
 
     def start(self) -> None:
         """Find the primaries and connect, and keep to them as they change, until `close`."""
@@ -134,9 +140,10 @@ class RedisCluster:
                 raise
         return await run(link)
 
-    async def call(self, script: Script, key: bytes, *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Run a script on one key and wait for its reply, as `RedisLink.call` does."""
-        return await self.on_owner(key, lambda link: link.call(script, key, *arguments))
+    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key, or several of one hash slot, as `RedisLink.call` does."""
+        first = keys if isinstance(keys, bytes) else keys[0]
+        return await self.on_owner(first, lambda link: link.call(script, keys, *arguments))
 
     async def _keep_informed(self) -> None:
         backoff_s, complaint = _BACKOFF_MIN_S, ""
@@ -186,6 +193,7 @@ class RedisCluster:
             slot: link for slot, link in self._importers.items() if link not in left and link is not owners[slot]
         }
         for link in left:
+            self._past_connections += link.connections
             closing = asyncio.get_running_loop().create_task(link.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)

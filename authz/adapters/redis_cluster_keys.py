@@ -89,6 +89,7 @@ class RedisClusterKeys:
                 on_use=self._on_use,
                 check=CHECK_IN_CLUSTER,
                 put=PUT_IN_CLUSTER,
+                cluster=self._cluster,
             )
             self._at[link] = keys
         return keys

@@ -8,12 +8,15 @@ No field is longer than 64 bytes, so that Redis keeps the hash in its compact en
 is `redis_link.py`; the scripts in `lua/` say what happens on the server.
 """
 
+import asyncio
 from binascii import b2a_base64
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias
 
+from authz.adapters.redis_cluster import RedisCluster
+from authz.adapters.redis_leases import note_key
 from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
@@ -45,7 +48,7 @@ class RedisKeys:
 
     `on_use` is told a key's id on its first use in each half minute, by one of all sidecars: often enough to know when
     a key was last used, and too seldom to cost a check anything. `check` and `put` are the scripts, or what stands for
-    them in a cluster.
+    them in a `cluster`, where what is kept by account may be at another node.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class RedisKeys:
         on_use: OnUse = lambda _key_id: None,
         check: Script = CHECK,
         put: Script = PUT,
+        cluster: RedisCluster | None = None,
     ) -> None:
         self._link = link
+        self._all = cluster or link
         self._check = check
         self._put = put
         self._head = _CHECK_HEAD % check.sha.encode()
@@ -85,7 +90,11 @@ class RedisKeys:
         ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
         arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
         encoded = (str(argument).encode() for argument in arguments)
-        return bool(await self._link.call(self._put, redis_key(digest), *encoded, *_chunks(record)))
+        write = self._link.call(self._put, redis_key(digest), *encoded, *_chunks(record))
+        if record.revision <= 1:  # never stopped, or no key at all
+            return bool(await write)
+        written, _ = await asyncio.gather(write, note_key(self._all, record))
+        return bool(written)
 
     def _command(self, lookup: Lookup, default: Limit) -> bytes:
         applies = (self._link.epoch, default)

@@ -49,7 +49,7 @@ class RedisLink:
     `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
     the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
     do, because a primary that was demoted and promoted again keeps it and may have missed what was written meanwhile
-    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/).
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `connections` counts those made.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class RedisLink:
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.epoch = ""
+        self.connections = 0
         self.reached = asyncio.Event()
 
     @property
@@ -103,9 +104,10 @@ class RedisLink:
             self._loading.add(script)
             self.submit(packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
 
-    async def call(self, script: Script, key: bytes, *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Run a script on one key and wait for its reply; raises `StoreUnavailable`."""
-        command = packed("EVALSHA", script.sha, b"1", key, *arguments)
+    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
+        keys = (keys,) if isinstance(keys, bytes) else keys
+        command = packed("EVALSHA", script.sha, str(len(keys)), *keys, *arguments)
         value = await self._reply(command)
         if is_forgotten(value):
             self.load(script)
@@ -177,6 +179,7 @@ class RedisLink:
         self.submit = self._pipe.submit
         writer.transport.set_protocol(self._pipe)
         self.epoch = epoch
+        self.connections += 1
         self.reached.set()
         _log.info("redis connected", extra={"epoch": self.epoch})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.

@@ -3,6 +3,7 @@
 What each does is in `redis_keys.py` and `redis_cluster_keys.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis_cluster_keys import RedisClusterKeys
 from authz.adapters.redis_keys import CHECK, PUT, OnUse, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_pipe import OnAnswered
 from authz.adapters.redis_url import Form, read_url
 
@@ -32,16 +33,24 @@ def redis_store(
     deadline_s: float,
     in_flight_max: int,
     negative_ttl_s: float,
+    scripts: Sequence[Script] = (),
     on_answered: OnAnswered = lambda _seconds, _commands: None,
     on_use: OnUse = lambda _key_id: None,
 ) -> RedisStore:
-    """Put together what a URL asks for; nothing is connected before `link.start()`. Raises `ValueError`."""
+    """Put together what a URL asks for; nothing is connected before `link.start()`. Raises `ValueError`.
+
+    `scripts` are those that will run over the link besides the projection's.
+    """
     if read_url(url).form is Form.CLUSTER:
         cluster = RedisCluster(
-            url, deadline_s=deadline_s, in_flight_max=in_flight_max, scripts=CLUSTER_SCRIPTS, on_answered=on_answered
+            url,
+            deadline_s=deadline_s,
+            in_flight_max=in_flight_max,
+            scripts=(*CLUSTER_SCRIPTS, *scripts),
+            on_answered=on_answered,
         )
         return RedisStore(cluster, RedisClusterKeys(cluster, negative_ttl_s=negative_ttl_s, on_use=on_use))
     link = RedisLink(
-        url, deadline_s=deadline_s, in_flight_max=in_flight_max, scripts=(CHECK, PUT), on_answered=on_answered
+        url, deadline_s=deadline_s, in_flight_max=in_flight_max, scripts=(CHECK, PUT, *scripts), on_answered=on_answered
     )
     return RedisStore(link, RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use))

@@ -49,6 +49,7 @@ class House:
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
     `on_grpc` Envoy asks the grpcio listener instead of the check listener. Without `portal` the backend stands in the
     portal's place, and shows what would reach it. With a `redis_url` the house has no Redis of its own.
+    `heartbeat_s` is how often Envoy reports open streams.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class House:
         on_grpc: bool = False,
         portal: bool = False,
         redis_url: str = "",
+        heartbeat_s: float = 5,
     ) -> None:
         self._down = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
@@ -75,7 +77,8 @@ class House:
         self.check_ports = [free_port() for _ in range(sidecars)]
         self.grpc_ports = [free_port() for _ in range(sidecars)]
         self.admin_ports = [free_port() for _ in range(sidecars)]
-        self.sidecars = [self._sidecar(number, env or {}) for number in range(sidecars)]
+        heartbeat = {"AUTHZ_STREAM_HEARTBEAT_S": str(heartbeat_s)}
+        self.sidecars = [self._sidecar(number, heartbeat | (env or {})) for number in range(sidecars)]
         backend_port = free_port()
         portal_port = free_port() if portal else backend_port
         portal_secret = secrets.token_urlsafe(32)
@@ -84,11 +87,11 @@ class House:
         self.envoy = EnvoyServer(
             self.folder,
             port=port or free_port(),
-            admin_port=free_port(),
             authz_ports=self.grpc_ports if on_grpc else self.check_ports,
             backend_port=backend_port,
             portal_port=portal_port,
             portal_secret=portal_secret,
+            heartbeat_s=heartbeat_s,
         )
         self.portal_url = f"http://127.0.0.1:{portal_port}"
         self.portal = self._portal(portal_secret, env or {}) if portal else None
