@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench fuzz lock protos
+.PHONY: help install demo test check lint type cover bench fuzz lock protos browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ $(STAMP): pyproject.toml deploy/requirements-dev.txt deploy/requirements-xds.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/xds -r deploy/requirements-xds.txt
 	@touch $@
+
+browser: ## install Chromium, which the browser tests drive, from Debian's packages
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 demo: install ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
 	$(BIN)/authz demo

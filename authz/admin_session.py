@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_store import redis_store
 from authz.service.key_admin import KeyAdmin
 from authz.settings import Settings, load
 
@@ -29,20 +28,19 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     settings = settings or load()
     policy = load_policy(settings.policy_file)
     postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_PATIENCE_S, pool_max=2)
-    link = RedisLink(
+    redis = redis_store(
         settings.redis_url.get_secret_value(),
         deadline_s=_PATIENCE_S,
         in_flight_max=settings.redis_in_flight_max,
-        scripts=(CHECK, PUT),
+        negative_ttl_s=settings.negative_ttl_s,
     )
     await postgres.start()
-    link.start()
+    redis.link.start()
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S / 5):
-            await link.reached.wait()
-    keys = RedisKeys(link, negative_ttl_s=settings.negative_ttl_s)
+            await redis.link.reached.wait()
     try:
-        yield KeyAdmin(PostgresKeys(postgres), keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
     finally:
-        await link.close()
+        await redis.link.close()
         await postgres.close()

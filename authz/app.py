@@ -24,8 +24,7 @@ from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_store import redis_store
 from authz.adapters.strict_yaml import rendered
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
@@ -73,33 +72,34 @@ class Sidecar:
         logs.configure(settings.log_level, key_pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
-        self._link = RedisLink(
-            settings.redis_url.get_secret_value(),
-            deadline_s=settings.redis_deadline_s,
-            in_flight_max=settings.redis_in_flight_max,
-            scripts=(CHECK, PUT),
-            on_answered=metrics.redis_answered,
-        )
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
-        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s, on_use=self._uses.note)
+        redis = redis_store(
+            settings.redis_url.get_secret_value(),
+            deadline_s=settings.redis_deadline_s,
+            in_flight_max=settings.redis_in_flight_max,
+            negative_ttl_s=settings.negative_ttl_s,
+            on_answered=metrics.redis_answered,
+            on_use=self._uses.note,
+        )
+        self._link = redis.link
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
         self._checker = Checker(
             policy,
-            keys,
+            redis.keys,
             self._directory,
             _Telemetry(metrics, log),
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
         )
-        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
+        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=_now)
         # The longest way: asked, missing, loaded, written, asked again.
         check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
         self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from clusters import Cluster, cluster
+from sentinels import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
@@ -54,6 +56,22 @@ def redis_url(scratch: Path) -> Iterator[str]:
     server.start()
     yield server.url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_sentinels(scratch: Path) -> Iterator[Sentinels]:
+    """A primary, its replica and three sentinels, always packaged ones; tests may order failovers."""
+    (scratch / "sentinels").mkdir()
+    with sentinels(scratch / "sentinels") as watched:
+        yield watched
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(scratch: Path) -> Iterator[Cluster]:
+    """A cluster of three, always packaged ones; tests may begin lives in it."""
+    (scratch / "cluster").mkdir()
+    with cluster(scratch / "cluster") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

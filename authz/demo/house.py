@@ -48,7 +48,7 @@ class House:
 
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
     `on_grpc` Envoy asks the grpcio listener instead of the check listener. Without `portal` the backend stands in the
-    portal's place, and shows what would reach it.
+    portal's place, and shows what would reach it. With a `redis_url` the house has no Redis of its own.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class House:
         ping_s: float = 15,
         on_grpc: bool = False,
         portal: bool = False,
+        redis_url: str = "",
     ) -> None:
         self._down = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
@@ -68,7 +69,7 @@ class House:
         self.postgres = PostgresServer(self.folder)
         self.settings = Settings(
             policy_file=shipped("policies/truetick.yaml"),
-            redis_url=SecretStr(self.redis.url),
+            redis_url=SecretStr(redis_url or self.redis.url),
             postgres_url=SecretStr(self.postgres.url),
         )
         self.check_ports = [free_port() for _ in range(sidecars)]
@@ -151,8 +152,9 @@ class House:
         self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
 
     def _start(self, report: Callable[[str], None]) -> None:
-        report("Redis")
-        self._run(self.redis, self.redis.start)
+        if self.settings.redis_url.get_secret_value() == self.redis.url:
+            report("Redis")
+            self._run(self.redis, self.redis.start)
         report("PostgreSQL")
         self._run(self.postgres, self.postgres.start)
         report("schema")
@@ -200,7 +202,7 @@ class House:
     def _stores(self) -> dict[str, str]:
         return {
             "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
-            "AUTHZ_REDIS_URL": self.redis.url,
+            "AUTHZ_REDIS_URL": self.settings.redis_url.get_secret_value(),
             "AUTHZ_POSTGRES_URL": self.postgres.url,
         }
 

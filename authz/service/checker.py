@@ -134,7 +134,7 @@ class Checker:
         try:
             # The epoch is noted before the row is read: a store that restarts in between must not be given what may
             # have changed meanwhile.
-            epoch = self._projection.epoch
+            epoch = self._projection.epoch_of(digest)
             async with self._directory.hold(digest) as record:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
                 await self._projection.put(digest, record, epoch=epoch)

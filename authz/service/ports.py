@@ -20,11 +20,11 @@ TakeReply: TypeAlias = Take | StoreUnavailable | None
 class KeyProjection(Protocol):
     """The fast copy of key records, with their buckets (Redis)."""
 
-    @property
-    def epoch(self) -> str:
-        """Name the store's present life; a restart, failover or restore begins another, and voids every record in it.
+    def epoch_of(self, digest: bytes) -> str:
+        """Name the present life of the store where it holds this key.
 
-        Empty while the store is out of reach.
+        A restart, failover or restore begins another, and voids every record in it. Empty while that part of the store
+        is out of reach.
         """
         ...
 

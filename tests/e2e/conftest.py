@@ -19,7 +19,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
 @pytest.fixture(scope="session")
 def portal_house() -> Iterator[House]:
     """The house with the portal in it, and Envoy's routes to it."""
-    house = House(portal=True)
+    house = House(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
     house.start()
     yield house
     house.stop()

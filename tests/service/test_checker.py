@@ -27,6 +27,9 @@ class ScriptedProjection:
         self.put_fails = False
         self.epoch = "e1"
 
+    def epoch_of(self, _digest: bytes) -> str:
+        return self.epoch
+
     def take(self, _lookup: Lookup, _default: Limit, reply: Callable[[TakeReply], None]) -> None:
         asyncio.get_running_loop().call_soon(reply, self.replies.pop(0))
 
