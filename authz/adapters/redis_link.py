@@ -178,15 +178,15 @@ class RedisLink:
         writer.transport.set_protocol(self._pipe)
         self.epoch = epoch
         self.reached.set()
-        _log.info("redis connected", extra={"epoch": self.epoch})
+        _log.info("redis connected", extra={"epoch": epoch, "server": _name_of(writer)})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
         if writer.is_closing():
             self._drop(writer)
 
-    def _drop(self, _writer: asyncio.StreamWriter) -> None:
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
         self._pipe, self.epoch, self.submit = None, "", _not_connected
         self._lost.set()
-        _log.warning("redis connection lost")
+        _log.warning("redis connection lost", extra={"server": _name_of(writer)})
 
     async def _watch(self, epoch: str) -> bool:
         """Wait until the connection is lost; leave a server that begins another life, turns replica or is replaced.
@@ -214,6 +214,12 @@ class RedisLink:
                 changed = True
             if changed:
                 self._pipe.abort()
+
+
+def _name_of(writer: asyncio.StreamWriter) -> str:
+    """Return where a connection leads; a unix socket has no name on this side."""
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
 
 
 def packed(*words: str | bytes) -> bytes:
