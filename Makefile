@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench lock protos
+.PHONY: help install demo test check lint type cover bench fuzz lock protos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +37,20 @@ cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/
 	$(BIN)/python -m pytest -m "not timed" --cov --cov-report=term --timeout=60
 	$(BIN)/python -m coverage report --include='authz/core/*' --fail-under=100
 
-bench: install ## what a check costs, as ratios inside one run: build/bench/report.md
-	$(BIN)/python tests/bench/bench.py
+bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench/report.md (QUICK=1, ONLY=cpu,memory)
+	$(BIN)/python tests/bench/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+.venv/.bench: $(STAMP) deploy/requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.txt
+	@touch $@
+
+fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
+	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv
-	for set in "requirements.txt" "requirements-dev.txt --extra demo --extra dev"; do \
+	for set in "requirements.txt" "requirements-dev.txt --extra demo --extra dev" \
+	    "requirements-bench.txt --extra demo --extra dev --extra bench -c deploy/requirements-dev.txt"; do \
 	  PYTHONPATH=build/uv $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/$$set; done
 

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,21 @@ import uvloop
 
 from authz import logs
 from authz.adapters.decision_log import DecisionLog
-from authz.adapters.policy_file import load_policy, rendered
+from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
 from authz.adapters.redis_store import redis_store
+from authz.adapters.strict_yaml import rendered
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
 from authz.service.checker import Checker, FailureModes
+from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
+from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.recent_keys import RecentKeys
 from authz.settings import Settings, load
 
@@ -65,20 +70,23 @@ class Sidecar:
         policy = load_policy(settings.policy_file)
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
-        metrics = Metrics(self.stores_up)
+        invalid_keys = InvalidKeys()
+        metrics = Metrics(self.stores_up, invalid_keys.throttled)
+        self._postgres = Postgres(
+            settings.postgres_url.get_secret_value(),
+            deadline_s=settings.postgres_deadline_s,
+            pool_max=settings.postgres_pool_max,
+        )
+        self._uses = KeyUses(PostgresUses(self._postgres), _now)
         redis = redis_store(
             settings.redis_url.get_secret_value(),
             deadline_s=settings.redis_deadline_s,
             in_flight_max=settings.redis_in_flight_max,
             negative_ttl_s=settings.negative_ttl_s,
             on_answered=metrics.redis_answered,
+            on_use=self._uses.note,
         )
         self._link = redis.link
-        self._postgres = Postgres(
-            settings.postgres_url.get_secret_value(),
-            deadline_s=settings.postgres_deadline_s,
-            pool_max=settings.postgres_pool_max,
-        )
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
@@ -89,9 +97,12 @@ class Sidecar:
             _Telemetry(metrics, log),
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
+            invalid_keys=invalid_keys,
         )
-        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
-        self._hot = CheckListener(self._checker, settings.check_listen)
+        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=_now)
+        # The longest way: asked, missing, loaded, written, asked again.
+        check_s_max = 3 * redis.answer_s_max + settings.postgres_deadline_s
+        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
         self._is_draining = False
@@ -119,6 +130,7 @@ class Sidecar:
             loop.create_task(self._watch_postgres()),
             loop.create_task(self._serve_when_reached()),
             loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
+            loop.create_task(keep_writing(self._uses, self._settings.last_use_interval_s, _report_unwritten)),
         ]
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
@@ -135,6 +147,8 @@ class Sidecar:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._checker.close()
+        with suppress(StoreUnavailable):
+            await self._uses.write()
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
@@ -193,6 +207,14 @@ def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
     return GrpcServer(checker, listen)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _report_unwritten(error: Exception) -> None:
+    _log.warning("last uses are not written yet", extra={"error": str(error)})
 
 
 def _report(outcome: int | Exception) -> None:

@@ -17,11 +17,11 @@ from authz import __version__, logs
 from authz.cli_accounts import app as accounts
 from authz.cli_keys import app as keys
 from authz.cli_output import AsJson
+from authz.cli_policy import app as policy
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
-policy_app = typer.Typer(no_args_is_help=True, help="Check the policy file.")
-app.add_typer(policy_app, name="policy")
+app.add_typer(policy, name="policy")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
 
@@ -34,7 +34,7 @@ def main() -> None:
     try:
         app()
     except PolicyError as error:
-        from authz.adapters.policy_file import rendered  # noqa: PLC0415
+        from authz.adapters.strict_yaml import rendered  # noqa: PLC0415
 
         typer.echo(rendered(error), err=True)
         raise SystemExit(1) from None
@@ -61,6 +61,17 @@ def serve() -> None:
 
 
 @app.command()
+def portal() -> None:
+    """Run the portal, where people log in and manage keys, until SIGTERM."""
+    import uvloop  # noqa: PLC0415 -- see the module's docstring
+
+    from authz.portal_app import serve as run  # noqa: PLC0415
+    from authz.settings import load  # noqa: PLC0415
+
+    uvloop.run(run(load()))
+
+
+@app.command()
 def migrate() -> None:
     """Bring the Postgres schema up to date."""
     from authz.adapters.postgres import migrate as run  # noqa: PLC0415
@@ -83,23 +94,6 @@ def settings(*, as_json: AsJson = False) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-
-
-@policy_app.command()
-def lint(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
-    """Load a policy as the sidecar would, and print every fault with its line and column."""
-    from authz.adapters.policy_file import load_policy  # noqa: PLC0415
-
-    policy = load_policy(file)
-    typer.echo(f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults")
-
-
-@policy_app.command()
-def schema() -> None:
-    """Print the JSON Schema of policy files."""
-    from authz.adapters.policy_document import schema_text  # noqa: PLC0415
-
-    typer.echo(schema_text())
 
 
 @app.command()

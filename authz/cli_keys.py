@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli_output import AsJson, actor, plain, run, show
+from authz.cli_output import AsJson, actor, not_done_yet, plain, run, show
 from authz.core.limits import Limit
 from authz.core.ownership import AuditEvent
 from authz.service.key_admin import KeyRequest
@@ -18,8 +18,10 @@ KeyId = Annotated[str, typer.Argument(help="The key's id (not the key itself).")
 Capacity = Annotated[int | None, typer.Option(help="The bucket's size, in requests.")]
 Refill = Annotated[float | None, typer.Option(help="Requests that come back each second.")]
 
-_COLUMNS = ("id", "name", "hint", "scopes", "created_at", "expires_at", "disabled_at", "revoked_at")
+_COLUMNS = ("id", "name", "hint", "scopes", "created_at", "last_used_at", "expires_at", "disabled_at", "revoked_at")
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
+_DURATION = re.compile(r"([0-9]{1,6})([smhd]?)")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @app.command()
@@ -57,6 +59,27 @@ def show_key(key_id: KeyId, *, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(plain(key)))
     else:
         show([key], _COLUMNS, as_json=False)
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    *,
+    overlap: Annotated[str, typer.Option(help="How long it goes on working beside the new one: 0, 30m, 1h, 7d.")],
+    as_json: AsJson = False,
+) -> None:
+    """Replace a key by one of the same name, scopes, limit and lifetime, and print that, this once."""
+    overlap_s = _duration_s(overlap)
+    rotation = run(lambda admin: admin.rotate(key_id, overlap_s, actor()))
+    made, old = rotation.made, rotation.old
+    if as_json:
+        typer.echo(json.dumps({**plain(made.key), "api_key": made.secret, "old": plain(old)}))
+    else:
+        end = "is revoked" if old.revoked_at else f"works until {plain(old.expires_at)}"
+        typer.echo(made.secret)
+        typer.echo(f"{made.key.id}: shown this once; keep it safe; {old.id} {end}", err=True)
+    if rotation.pending:
+        raise not_done_yet(rotation.pending)
 
 
 @app.command()
@@ -106,6 +129,13 @@ def _limit(capacity: int | None, refill_per_s: float | None) -> Limit | None:
     if capacity is None or refill_per_s is None:
         raise typer.BadParameter("--capacity and --refill-per-s belong together")
     return Limit(capacity, refill_per_s)
+
+
+def _duration_s(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    if found is None or (not found[2] and int(found[1])):
+        raise typer.BadParameter(f"{text!r} is not a duration such as 0, 30m, 1h or 7d")
+    return int(found[1]) * _UNITS_S[found[2]]
 
 
 def _expiry(text: str | None) -> datetime | None:

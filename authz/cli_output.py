@@ -46,8 +46,13 @@ def run(use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
         _errors.print(f"[red]refused:[/red] {error}")
         raise typer.Exit(EXIT_REFUSED) from None
     except NotEffectiveYet as error:
-        _errors.print(f"[yellow]not done yet:[/yellow] {error}")
-        raise typer.Exit(EXIT_NOT_EFFECTIVE_YET) from None
+        raise not_done_yet(str(error)) from None
+
+
+def not_done_yet(why: str) -> typer.Exit:
+    """Say that a change is durable but not effective, and return what ends the command."""
+    _errors.print(f"[yellow]not done yet:[/yellow] {why}")
+    return typer.Exit(EXIT_NOT_EFFECTIVE_YET)
 
 
 def show(values: Sequence[Any], columns: Sequence[str], *, as_json: bool) -> None:

@@ -38,9 +38,9 @@ class _Lines(logging.Formatter):
         self._key = re.compile(key_pattern.encode())
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+        fields: dict[str, Any] = {"event": record.getMessage()}
+        fields |= {name: value for name, value in vars(record).items() if name not in _OWN}
         fields |= {
-            "event": record.getMessage(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "timestamp": datetime.fromtimestamp(record.created, UTC),

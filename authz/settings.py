@@ -5,6 +5,7 @@ What an API's routes, limits and words are is policy, not a setting.
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +17,7 @@ from authz.service.checker import FailureMode
 PREFIX = "AUTHZ_"
 _UNIX = "unix:"
 _PORT_MAX = 65535
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def _checked_listen(value: str) -> str:
@@ -32,9 +34,28 @@ def _checked_redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _checked_public_url(value: str) -> str:
+    where = urlsplit(value)
+    is_plain = not (where.path.strip("/") or where.query or where.fragment or where.username)
+    if not where.hostname or not is_plain:
+        raise ValueError("must be https://HOST[:PORT]")
+    # A browser keeps the session's cookie to itself elsewhere.
+    if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
+        raise ValueError("must be https, except on loopback")
+    return f"{where.scheme}://{where.netloc}"
+
+
+def _checked_mail_url(value: SecretStr) -> SecretStr:
+    where = urlsplit(value.get_secret_value())
+    if value.get_secret_value() in {"", "log:"} or (where.scheme in {"smtp", "smtps"} and where.hostname):
+        return value
+    raise ValueError("must be smtp://…, smtps://… or log:")
+
+
 Listen = Annotated[str, AfterValidator(_checked_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
 
 
 class Settings(BaseSettings):
@@ -75,6 +96,26 @@ class Settings(BaseSettings):
     )
     drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
     reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
+    last_use_interval_s: float = Field(
+        10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."
+    )
+    portal_listen: Listen = Field("0.0.0.0:8080", description="Where the portal answers Envoy.")
+    portal_proxy_secret: SecretStr = Field(
+        SecretStr(""),
+        description="What Envoy proves itself to the portal with: 32 characters or more, the same in both.",
+    )
+    public_url: Annotated[str, AfterValidator(_checked_public_url)] = Field(
+        "http://127.0.0.1:8000", description="Where people find the portal; links in pages and mails start with it."
+    )
+    session_idle_s: LongSeconds = Field(1800, description="How long a dashboard session lives without a request.")
+    session_life_s: LongSeconds = Field(43_200, description="How long a dashboard session lives at most.")
+    password_chars_min: int = Field(10, ge=8, le=64, description="How long a new password is at least.")
+    breached_passwords_file: str = Field("", description="Passwords that nobody may choose, one a line.")
+    mail_url: Annotated[SecretStr, AfterValidator(_checked_mail_url)] = Field(
+        SecretStr(""),
+        description="smtp://[user:password@]host[:port] (STARTTLS) or smtps://…; log: prints mails; empty sends none.",
+    )
+    mail_from: str = Field("authz@localhost", description="Whom the portal's mails are from.")
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="The least level that is logged."
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from clusters import Cluster, cluster
 from sentinels import Sentinels, sentinels
@@ -17,6 +18,10 @@ from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
 from authz.demo.servers import PostgresServer, RedisServer
+
+# Machines are shared: how long one example takes says nothing. Every test has a timeout of its own.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 @cache

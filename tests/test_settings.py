@@ -27,6 +27,13 @@ def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> No
             "redis+cluster://h:1/2",
             "AUTHZ_REDIS_URL: Value error, must name no database: a cluster has only the first",
         ),
+        (
+            "AUTHZ_PUBLIC_URL",
+            "http://portal.example",
+            "AUTHZ_PUBLIC_URL: Value error, must be https, except on loopback",
+        ),
+        ("AUTHZ_PUBLIC_URL", "https://x.example/path", "AUTHZ_PUBLIC_URL: Value error, must be https://HOST[:PORT]"),
+        ("AUTHZ_MAIL_URL", "imap://x", "AUTHZ_MAIL_URL: Value error, must be smtp://…, smtps://… or log:"),
         ("AUTHZ_REDIS_FAILURE", "allow", "AUTHZ_REDIS_FAILURE: Input should be 'deny' or 'degrade'"),
     ],
 )
@@ -42,6 +49,8 @@ def test_a_setting_that_cannot_be_used_is_named(
 def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHZ_REDIS_URL", "redis://:hunter2@127.0.0.1/0")
     monkeypatch.setenv("AUTHZ_POSTGRES_URL", "postgresql://a:hunter2@127.0.0.1/a")
+    monkeypatch.setenv("AUTHZ_MAIL_URL", "smtp://a:hunter2@127.0.0.1")
+    monkeypatch.setenv("AUTHZ_PORTAL_PROXY_SECRET", "hunter2" * 5)
     assert "hunter2" not in repr(load())
     assert "hunter2" not in str(described())
 

@@ -33,9 +33,14 @@ class Answer:
 
 
 def send(
-    url: str, method: str, target: str | bytes, *headers: tuple[str | bytes, str | bytes], body: bytes = b""
+    url: str,
+    method: str,
+    target: str | bytes,
+    *headers: tuple[str | bytes, str | bytes],
+    body: bytes = b"",
+    address: str = "127.0.0.1",
 ) -> Answer:
-    """Send one request exactly as given, asking the backend to echo it."""
+    """Send one request exactly as given, from one of this machine's addresses, asking the backend to echo it."""
     where = urlsplit(url)
     lines = [
         (b"host", f"{where.hostname}:{where.port}".encode()),
@@ -46,7 +51,8 @@ def send(
     if body:
         lines.append((b"content-length", str(len(body)).encode()))
     head = b"".join(b"%b: %b\r\n" % line for line in lines)
-    with socket.create_connection((where.hostname, where.port or 80), timeout=5) as connection:
+    peer = (where.hostname, where.port or 80)
+    with socket.create_connection(peer, timeout=5, source_address=(address, 0)) as connection:
         connection.sendall(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode(), _bytes(target), head, body))
         response = HTTPResponse(connection, method=method)
         response.begin()

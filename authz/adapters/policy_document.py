@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from authz.core.policy import INVALID_KEYS
 from authz.core.route import Access, AccountBinding, BindingPlace, ErrorFormat
+from authz.core.throttles import DEFAULT_THROTTLES, Attempt, Throttle, Throttles
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -88,6 +90,17 @@ class Stream(_Model):
     """Seconds without a sign of life after which a stream's slot is free again."""
 
 
+class ThrottleModel(_Model):
+    """How often something that needs no key may be tried."""
+
+    per_address: int = Field(gt=0)
+    """Attempts from one address, within `wait_s`."""
+    per_subject: int = Field(default=0, ge=0)
+    """Attempts on one subject: a login's e-mail address, a poll's code, a code entry's account. 0: not counted."""
+    wait_s: int = Field(gt=0, le=86_400)
+    """How long attempts count, and what Retry-After says."""
+
+
 class Routes(_Model):
     """Routes with the same needs."""
 
@@ -142,6 +155,8 @@ class Document(_Model):
     keys: Keys
     limit: LimitModel
     """The bucket of every key that has no limit of its own."""
+    invalid_keys: LimitModel = LimitModel(capacity=INVALID_KEYS.capacity, refill_per_s=INVALID_KEYS.refill_per_s)
+    """The bucket of every source address, from which each key that opens nothing takes a token."""
     rate_headers: RateHeadersModel = RateHeadersModel()
     methods: list[Method] = Field(default=list(METHODS), min_length=1)
     """The HTTP methods that may pass at all."""
@@ -149,8 +164,15 @@ class Document(_Model):
     """The scopes there are, by name."""
     streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Stream] = {}
     """The stream classes there are, by name."""
+    throttles: dict[Annotated[Attempt, Field(strict=False)], ThrottleModel] = {}
+    """How often the portal's open doors may be tried, where that differs from what is built in."""
     routes: list[Routes] = Field(min_length=1)
     """The table."""
+
+    def all_throttles(self) -> Throttles:
+        """Return every throttle, the built-in ones where the document says nothing."""
+        given = {name: Throttle(it.per_address, it.per_subject, it.wait_s) for name, it in self.throttles.items()}
+        return DEFAULT_THROTTLES | given
 
 
 def schema_text() -> str:
@@ -161,7 +183,7 @@ def schema_text() -> str:
 
 def field_names() -> set[str]:
     """Return the name of every field there is, to suggest one for a misspelt other."""
-    models = (Document, Api, Keys, LimitModel, RateHeadersModel, ScopeModel, Stream, Routes)
+    models = (Document, Api, Keys, LimitModel, RateHeadersModel, ScopeModel, Stream, ThrottleModel, Routes)
     return {name for model in models for name in model.model_fields}
 
 

@@ -1,17 +1,11 @@
 """Reads a policy file into the core's frozen values, or says what is wrong with it, with line and column.
 
-Which fields there are is `policy_document.py`; this module knows YAML and where things stand in it.
+Which fields there are is `policy_document.py`; where things stand in a file is `strict_yaml.py`.
 """
 
-import re
-from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
+from authz.adapters import strict_yaml
 from authz.adapters.policy_document import Document, Routes, field_names
 from authz.core.errors import PolicyError, Problem
 from authz.core.keys import KeyFormat
@@ -21,151 +15,24 @@ from authz.core.policy_rules import Row, Surroundings, faults, method_and_templa
 from authz.core.route import Route
 from authz.core.router import Router
 
-# What pydantic finds, in our words; anything else keeps its own.
-_WORDS = {
-    "missing": "{name} is missing",
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-    "literal_error": "must be {expected}",
-    "greater_than": "must be greater than {gt:g}",
-    "greater_than_equal": "must be at least {ge:,}",
-    "less_than_equal": "must be at most {le:,}",
-    "string_pattern_mismatch": "must match {pattern}",
-    "value_error": "{error}",
-}
-
-# YAML 1.1 also reads 0120 as 80, 1:30 as 90, and knows infinity; people do not.
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-
 
 def load_policy(path: Path) -> Policy:
     """Read and check a policy; raises `PolicyError` with every fault of the first kind that it meets.
 
     The kinds, in order: the file cannot be read, it is not plain YAML, its shape is wrong, its rows break the rules.
     """
-    try:
-        return _loaded(path)
-    except PolicyError as error:
-        raise PolicyError(error.problems, str(path)) from None
+    return strict_yaml.load(path, Document, _policy, field_names())
 
 
-def _loaded(path: Path) -> Policy:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError([Problem((), f"cannot be read: {error}")]) from None
-    root = _composed(text)
-    try:
-        return _policy(Document.model_validate(_plain(root, set())))
-    except ValidationError as error:
-        problems = [_translated(fault) for fault in error.errors(include_url=False)]
-    except PolicyError as error:
-        problems = error.problems
-    raise PolicyError(sorted((_located(root, problem) for problem in problems), key=lambda it: (it.line, it.column)))
-
-
-def rendered(error: PolicyError) -> str:
-    """Write each fault on a line of its own, `FILE:LINE:COLUMN: message`, as compilers do."""
-    return "\n".join(f"{error.file}:{problem.line}:{problem.column}: {problem.message}" for problem in error.problems)
-
-
-def _composed(text: str) -> yaml.Node:
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise PolicyError([Problem((), f"not YAML: {error.problem}", line, column)]) from None
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        raise PolicyError([Problem((), f"not YAML: {error.reason}", line, column)]) from None
-    except RecursionError:
-        raise PolicyError([Problem((), "nested too deeply", 1, 1)]) from None
-    if root is None:
-        raise PolicyError([Problem((), "the file is empty", 1, 1)])
-    return root
-
-
-def _plain(node: yaml.Node, seen: set[int]) -> Any:  # noqa: ANN401 -- any YAML value
-    """Turn nodes into plain values. One meaning a document: no aliases, no repeated keys, no tags."""
-    if id(node) in seen:
-        raise _at(node, "aliases are not allowed")
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, seen) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, seen)
-    try:
-        value = yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError):
-        raise _at(node, f"{node.tag} is not a plain value") from None
-    if isinstance(value, int | float) and not isinstance(value, bool) and not _NUMBER.fullmatch(node.value):
-        raise _at(node, f"{node.value!r} is not a plain number")
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise _at(node, f"{node.tag.rpartition(':')[2]} is not a plain value; write it in quotes")
-
-
-def _mapping(node: yaml.MappingNode, seen: set[int]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = _plain(key_node, seen)
-        if not isinstance(key, str):
-            raise _at(key_node, "a name must be text")
-        if key in values:
-            raise _at(key_node, f"{key} appears twice")
-        values[key] = _plain(value_node, seen)
-    return values
-
-
-def _at(node: yaml.Node, message: str) -> PolicyError:
-    return PolicyError([Problem((), message, node.start_mark.line + 1, node.start_mark.column + 1)])
-
-
-def _translated(fault: Any) -> Problem:  # noqa: ANN401 -- pydantic's ErrorDetails, whose ctx is untyped
-    where: tuple[str | int, ...] = tuple(part for part in fault["loc"] if part != "[key]")
-    name = next((part for part in reversed(where) if isinstance(part, str)), "")
-    if fault["type"] == "extra_forbidden":
-        close = get_close_matches(name, field_names(), 1)
-        return Problem(where, f"unknown field {name}" + (f"; did you mean {close[0]}?" if close else ""))
-    words = _WORDS.get(fault["type"])
-    message = words.format(name=name, **fault.get("ctx", {})) if words else fault["msg"]
-    return Problem(where, f"{name} {message}".strip() if message.startswith("must") else message)
-
-
-def _located(root: yaml.Node, problem: Problem) -> Problem:
-    """Find the deepest node on the way to a problem; a name's own place where it is the name that is wrong."""
-    if problem.line:
-        return problem
-    node = mark_node = root
-    for step in problem.where:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((key, value) for key, value in node.value if key.value == step), None)
-            if pair is None:
-                break
-            mark_node, node = pair
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            mark_node = node = node.value[step]
-        else:  # a lone value that stands for a list of one
-            mark_node = node
-            break
-    mark = mark_node.start_mark
-    return replace(problem, line=mark.line + 1, column=mark.column + 1)
+def row_lines(path: Path) -> dict[tuple[str, str], int]:
+    """Find the line of each row of a sound policy, by its method and template."""
+    rows, _ = strict_yaml.load(path, Document, _unfolded, field_names())
+    found = strict_yaml.lines(path, [row.where for row in rows])
+    return {(row.route.method, row.route.template): line for row, line in zip(rows, found, strict=True)}
 
 
 def _policy(document: Document) -> Policy:
-    rows: list[Row] = []
-    problems: list[Problem] = []
-    for number, group in enumerate(document.routes):
-        _unfold(group, ("routes", number), rows, problems)
+    rows, problems = _unfolded(document)
     scopes = {name: Scope(name, scope.description, scope.write) for name, scope in document.scopes.items()}
     streams = {name: StreamClass(it.per_key, it.per_account, it.ttl_s) for name, it in document.streams.items()}
     limit = Limit(document.limit.capacity, document.limit.refill_per_s)
@@ -178,13 +45,23 @@ def _policy(document: Document) -> Policy:
         domain=document.api.domain,
         keys=KeyRules(document.keys.header, KeyFormat(document.keys.prefix), document.keys.active_max),
         limit=limit,
+        invalid_keys=Limit(document.invalid_keys.capacity, document.invalid_keys.refill_per_s),
         rate_headers=RateHeaders(document.rate_headers.ietf, document.rate_headers.legacy),
         methods=frozenset(document.methods),
         scopes=scopes,
         streams=streams,
         routes=routes,
         router=Router(routes),
+        throttles=document.all_throttles(),
     )
+
+
+def _unfolded(document: Document) -> tuple[list[Row], list[Problem]]:
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for number, group in enumerate(document.routes):
+        _unfold(group, ("routes", number), rows, problems)
+    return rows, problems
 
 
 def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]) -> None:

@@ -15,6 +15,7 @@ import asyncpg
 from authz.core.errors import StoreUnavailable
 
 _MIGRATION_LOCK = 0x61757468  # any number, as long as every migrating process takes the same
+_FROZEN_MS = 1000  # past its deadline, a process that runs has ended its transaction
 _FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _HOPELESS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
@@ -33,7 +34,12 @@ class Postgres:
     async def start(self) -> None:
         """Make the pool; connects to nothing yet."""
         self._pool = await asyncpg.create_pool(
-            self._url, min_size=0, max_size=self._pool_max, max_inactive_connection_lifetime=0
+            self._url,
+            min_size=0,
+            max_size=self._pool_max,
+            max_inactive_connection_lifetime=0,
+            # A process that is frozen while it holds a key still must not keep that key from being revoked.
+            server_settings={"idle_in_transaction_session_timeout": str(int(self._deadline_s * 1000) + _FROZEN_MS)},
         )
 
     async def close(self) -> None:

@@ -1,26 +1,39 @@
-"""Accounts, keys, pending changes and the audit log in Postgres: the truth that Redis projects.
+"""Accounts, keys and pending changes in Postgres: the truth that Redis projects.
 
 The pool and its deadlines are `postgres.py`; who may ask for what is `service/key_admin.py`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_audit import write_audit
 from authz.core.check import KeyRecord, KeyState
-from authz.core.errors import Refused
+from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
 
 _RECORD = (
     "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
     "WHERE {} ORDER BY k.created_at, k.id"
 )
+_KEY = (
+    "SELECT k.*, u.last_used_at FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id "
+    "WHERE {} ORDER BY k.created_at, k.id"
+)
+# The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
+# account comes first, as it does for those who change it.
+_STILL = " FOR SHARE OF a, k"
 _ACTIVE = (
     "SELECT count(*) FROM api_keys "
     "WHERE account_id = $1 AND revoked_at IS NULL AND (expires_at > $2 OR expires_at IS NULL)"
 )
+_ENQUEUE = (
+    "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE {} = $1 "
+    "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision"
+)
+_END = "UPDATE api_keys SET {} WHERE id = $1"
 _KEY_CHANGES = {
     AuditEvent.KEY_REVOKED: "revoked_at = coalesce(revoked_at, now())",
     AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
@@ -48,9 +61,7 @@ class PostgresKeys:
     async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
         """Read a key's record and hold it still (`service.ports.KeyDirectory`)."""
         async with self._postgres.transaction() as connection:
-            # The share locks keep a revocation or suspension from committing while an older record is on its way to
-            # Redis. The account comes first, as it does for those who change it.
-            row = await connection.fetchrow(_RECORD.format("k.digest = $1") + " FOR SHARE OF a, k", digest)
+            row = await connection.fetchrow(_RECORD.format("k.digest = $1") + _STILL, digest)
             yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
 
     async def add_account(self, account: Account, actor: Actor) -> None:
@@ -63,7 +74,7 @@ class PostgresKeys:
                 account.email,
                 account.created_at,
             )
-            await _audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
+            await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
 
     async def accounts(self) -> list[Account]:
         """Return every account, oldest first."""
@@ -71,64 +82,79 @@ class PostgresKeys:
             rows = await connection.fetch("SELECT * FROM accounts ORDER BY created_at, id")
         return [Account(**dict(row)) for row in rows]
 
-    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> Change:
+    async def add_key(
+        self,
+        key: ApiKey,
+        digest: bytes,
+        active_max: int,
+        actor: Actor,
+        event: AuditEvent = AuditEvent.KEY_CREATED,
+    ) -> None:
         """Keep a new key, if its account may have another."""
         async with self._postgres.transaction() as connection:
-            # The account's row is the queue in which creations stand: two cannot both see the last free place.
-            account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", key.account_id)
-            if account is None:
-                raise Refused(f"there is no account {key.account_id}")
-            if account["suspended_at"] is not None:
-                raise Refused(f"the account {key.account_id} is suspended")
-            if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
-                raise Refused(f"api key limit reached (max {active_max} per account)")
-            await connection.execute(
-                "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
-                "expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-                key.id,
-                key.account_id,
-                digest,
-                key.name,
-                key.hint,
-                sorted(key.scopes),
-                *_limit_columns(key.limit),
-                key.created_at,
-                key.expires_at,
-            )
-            await _audit(connection, actor, AuditEvent.KEY_CREATED, key.account_id, key.id)
-            (change,) = await _changes(connection, "k.id = $1", key.id)
-        return change
+            await _queue(connection, key.account_id)
+            await _insert(connection, key, digest, active_max)
+            await write_audit(connection, actor, event, key.account_id, key.id)
 
     async def keys(self, account_id: str) -> list[ApiKey]:
         """Return an account's keys, oldest first."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(_RECORD.format("k.account_id = $1"), account_id)
+            rows = await connection.fetch(_KEY.format("k.account_id = $1"), account_id)
         return [_key(row) for row in rows]
 
     async def key(self, key_id: str) -> ApiKey:
         """Return one key."""
         async with self._postgres.transaction() as connection:
-            row = await connection.fetchrow(_RECORD.format("k.id = $1"), key_id)
+            row = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
         if row is None:
             raise Refused(f"there is no key {key_id}")
         return _key(row)
 
-    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> Change:
+    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
         """Revoke, disable, enable or limit a key."""
         columns = _limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
         async with self._postgres.transaction() as connection:
-            account_id = await connection.fetchval(
-                f"UPDATE api_keys SET {_KEY_CHANGES[event]} WHERE id = $1 RETURNING account_id",  # noqa: S608 -- ours
+            key = await connection.fetchrow("SELECT * FROM api_keys WHERE id = $1 FOR UPDATE", key_id)
+            if key is None:
+                raise Refused(f"there is no key {key_id}")
+            if key["revoked_at"] is not None and event is not AuditEvent.KEY_REVOKED:
+                raise Refused(f"the key {key_id} is revoked, for good")
+            await connection.execute(
+                f"UPDATE api_keys SET {_KEY_CHANGES[event]} WHERE id = $1",  # noqa: S608 -- ours
                 key_id,
                 *columns,
             )
+            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await write_audit(connection, actor, event, key["account_id"], key_id)
+
+    async def replace_key(
+        self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
+    ) -> tuple[ApiKey, ApiKey]:
+        """Put a key into another's place, which ends at once or at a stated time."""
+        async with self._postgres.transaction() as connection:
+            account_id = await connection.fetchval("SELECT account_id FROM api_keys WHERE id = $1", key_id)
             if account_id is None:
                 raise Refused(f"there is no key {key_id}")
-            await _audit(connection, actor, event, account_id, key_id)
-            (change,) = await _enqueued(connection, "k.id = $1", key_id)
-        return change
+            await _queue(connection, account_id)
+            key = await connection.fetchrow(_KEY.format("k.id = $1") + " FOR UPDATE OF k", key_id)
+            replaced_by = await connection.fetchval("SELECT id FROM api_keys WHERE replaces = $1", key_id)
+            if replaced_by is not None:
+                raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
+            new = replacement(_key(key))
+            await write_audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
+            # The old one's end comes first: a key that ends at once leaves its place to the new one.
+            if new.old_ends_at is None:
+                await connection.execute(_END.format("revoked_at = now()"), key_id)
+                await write_audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
+            else:
+                await connection.execute(_END.format("expires_at = $2"), key_id, new.old_ends_at)
+            await _insert(connection, new.key, new.digest, active_max)
+            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await write_audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
+            ended = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
+        return _key(ended), new.key
 
-    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[Change]:
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
         """Suspend or reinstate an account with all its keys."""
         async with self._postgres.transaction() as connection:
             done = await connection.fetchval(
@@ -138,53 +164,54 @@ class PostgresKeys:
             if done is None:
                 raise Refused(f"there is no account {account_id}")
             # A new revision for each key: Redis must take the record that follows for the newer one.
-            await connection.execute("UPDATE api_keys SET revision = revision WHERE account_id = $1", account_id)
-            await _audit(connection, actor, event, account_id)
-            return await _enqueued(connection, "k.account_id = $1", account_id)
-
-    async def pending(self, *, everything: bool = False) -> list[Change]:
-        """Return the changes that are not settled, or the present record of every key."""
-        where = "true" if everything else "k.id IN (SELECT key_id FROM key_outbox)"
-        async with self._postgres.transaction() as connection:
-            return await _changes(connection, where)
-
-    async def settle(self, change: Change) -> None:
-        """Note that a change is effective; a newer one of the same key stays pending."""
-        async with self._postgres.transaction() as connection:
-            await connection.execute(
-                "DELETE FROM key_outbox WHERE key_id = $1 AND revision <= $2", change.key_id, change.record.revision
+            rows = await connection.fetch(
+                "UPDATE api_keys SET revision = revision WHERE account_id = $1 RETURNING id", account_id
             )
+            await connection.execute(_ENQUEUE.format("account_id"), account_id)
+            await write_audit(connection, actor, event, account_id)
+        return [row["id"] for row in rows]
+
+    async def pending(self, *, everything: bool = False) -> list[str]:
+        """Return the ids of the keys that are pending, the longest first, or of all keys."""
+        query = "SELECT id FROM api_keys" if everything else "SELECT key_id FROM key_outbox ORDER BY created_at"
+        async with self._postgres.transaction() as connection:
+            return [key_id for (key_id,) in await connection.fetch(query)]
+
+    async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
+        """Hand a key's present record to `put` while it is held still, and note that it is effective."""
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(_RECORD.format("k.id = $1") + _STILL, key_id)
+            done = await put(row["digest"], _record(row))
+            if done:
+                await connection.execute("DELETE FROM key_outbox WHERE key_id = $1", key_id)
+        return done
 
 
-async def _changes(connection: Any, where: str, *arguments: str) -> list[Change]:  # noqa: ANN401 -- untyped driver
-    rows = await connection.fetch(_RECORD.format(where), *arguments)
-    return [Change(row["id"], row["digest"], _record(row)) for row in rows]
+async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- untyped driver
+    # The account's row is the queue in which creations stand: two cannot both see the last free place.
+    account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", account_id)
+    if account is None:
+        raise Refused(f"there is no account {account_id}")
+    if account["suspended_at"] is not None:
+        raise Refused(f"the account {account_id} is suspended")
 
 
-async def _enqueued(connection: Any, where: str, *arguments: str) -> list[Change]:  # noqa: ANN401 -- untyped driver
-    changes = await _changes(connection, where, *arguments)
-    await connection.executemany(
-        "INSERT INTO key_outbox (key_id, revision) VALUES ($1, $2) "
-        "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision",
-        [(change.key_id, change.record.revision) for change in changes],
-    )
-    return changes
-
-
-async def _audit(
-    connection: Any,  # noqa: ANN401 -- untyped driver
-    actor: Actor,
-    event: AuditEvent,
-    account_id: str,
-    key_id: str | None = None,
-) -> None:
+async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) -> None:  # noqa: ANN401 -- the same
+    if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
+        raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
     await connection.execute(
-        "INSERT INTO audit_log (actor, source_address, event, account_id, key_id) VALUES ($1, $2, $3, $4, $5)",
-        actor.name,
-        actor.source_address,
-        event,
-        account_id,
-        key_id,
+        "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
+        "expires_at, replaces) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        key.id,
+        key.account_id,
+        digest,
+        key.name,
+        key.hint,
+        sorted(key.scopes),
+        *_limit_columns(key.limit),
+        key.created_at,
+        key.expires_at,
+        key.replaces,
     )
 
 
@@ -216,5 +243,5 @@ def _record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
 
 def _key(row: Any) -> ApiKey:  # noqa: ANN401 -- untyped driver
     plain = {name: row[name] for name in ("id", "account_id", "name", "hint", "created_at", "expires_at")}
-    times = {name: row[name] for name in ("disabled_at", "revoked_at", "revision")}
+    times = {name: row[name] for name in ("disabled_at", "revoked_at", "last_used_at", "revision", "replaces")}
     return ApiKey(**plain, **times, scopes=frozenset(row["scopes"]), limit=_limit(row))

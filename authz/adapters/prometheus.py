@@ -47,11 +47,13 @@ class _Histogram:
 class Metrics(Collector):
     """Counts what happens to checks, and shows the totals.
 
-    `stores_up` tells for each store whether it is in reach right now.
+    `stores_up` tells for each store whether it is in reach right now, `throttled` how many source addresses are past
+    their limit of invalid keys.
     """
 
-    def __init__(self, stores_up: Callable[[], dict[str, bool]]) -> None:
+    def __init__(self, stores_up: Callable[[], dict[str, bool]], throttled: Callable[[], int] = lambda: 0) -> None:
         self._stores_up = stores_up
+        self._throttled = throttled
         self._allowed: Counter[str] = Counter()
         self._denied: Counter[tuple[DenyReason, str]] = Counter()
         self._would_deny: Counter[tuple[DenyReason, str]] = Counter()
@@ -121,6 +123,9 @@ class Metrics(Collector):
         for store, is_up in self._stores_up().items():
             up.add_metric([store], float(is_up))
         yield up
+        throttled = GaugeMetricFamily("authz_throttled_addresses", "Addresses past their limit of invalid keys.")
+        throttled.add_metric([], self._throttled())
+        yield throttled
         build = GaugeMetricFamily("authz_build_info", "The running version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build

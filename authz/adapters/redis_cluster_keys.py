@@ -12,7 +12,7 @@ from functools import partial
 from redis.crc import key_slot
 
 from authz.adapters.redis_cluster import REDIRECTS_MAX, RedisCluster, guarded
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys, redis_key
+from authz.adapters.redis_keys import CHECK, PUT, OnUse, RedisKeys, redis_key, unnoted
 from authz.adapters.redis_link import RedisLink
 from authz.adapters.redis_replies import Redirected
 from authz.core.check import KeyRecord, Lookup
@@ -24,10 +24,14 @@ SCRIPTS = CHECK_IN_CLUSTER, PUT_IN_CLUSTER = guarded(CHECK), guarded(PUT)
 
 
 class RedisClusterKeys:
-    """The projection of key records (`service.ports.KeyProjection`) over the links to a cluster."""
+    """The projection of key records (`service.ports.KeyProjection`) over the links to a cluster.
 
-    def __init__(self, cluster: RedisCluster, *, negative_ttl_s: float) -> None:
+    The parameters are those of `RedisKeys`.
+    """
+
+    def __init__(self, cluster: RedisCluster, *, negative_ttl_s: float, on_use: OnUse = unnoted) -> None:
         self._cluster = cluster
+        self._on_use = on_use
         self._negative_ttl_s = negative_ttl_s
         self._at: dict[RedisLink, RedisKeys] = {}
 
@@ -82,6 +86,12 @@ class RedisClusterKeys:
             links = self._cluster.links
             # With what is new, what is gone is forgotten.
             self._at = {known: kept for known, kept in self._at.items() if known in links}
-            keys = RedisKeys(link, negative_ttl_s=self._negative_ttl_s, check=CHECK_IN_CLUSTER, put=PUT_IN_CLUSTER)
+            keys = RedisKeys(
+                link,
+                negative_ttl_s=self._negative_ttl_s,
+                on_use=self._on_use,
+                check=CHECK_IN_CLUSTER,
+                put=PUT_IN_CLUSTER,
+            )
             self._at[link] = keys
         return keys

@@ -12,7 +12,7 @@ from binascii import b2a_base64
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_replies import failure, is_forgotten
@@ -28,6 +28,7 @@ _CHUNK_BYTES = 64
 _CHUNKS_MAX = 4
 _CACHED_MAX = 16_384
 _BUCKETS = b"gl"  # the outcomes that come with one
+_FIRST_USES = b"GL"  # the same, for a use that has to be noted
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in TakeOutcome}
 
 CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
@@ -36,18 +37,37 @@ CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes())
 _CHECK_HEAD = b"*9\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
 
 
+OnUse: TypeAlias = Callable[[str], None]
+"""Told the id of a key that is used."""
+
+
+def unnoted(_key_id: str) -> None:
+    """Note no use."""
+
+
 class RedisKeys:
     """The projection of key records (`service.ports.KeyProjection`) over one link.
 
-    `check` and `put` are the scripts, or what stands for them in a cluster.
+    `on_use` is told a key's id on its first use in each half minute, by one of all sidecars: often enough to know when
+    a key was last used, and too seldom to cost a check anything. `check` and `put` are the scripts, or what stands for
+    them in a cluster.
     """
 
-    def __init__(self, link: RedisLink, *, negative_ttl_s: float, check: Script = CHECK, put: Script = PUT) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        *,
+        negative_ttl_s: float,
+        on_use: OnUse = unnoted,
+        check: Script = CHECK,
+        put: Script = PUT,
+    ) -> None:
         self._link = link
         self._check = check
         self._put = put
         self._head = _CHECK_HEAD % check.sha.encode()
         self._negative_ttl_s = negative_ttl_s
+        self._on_use = on_use
         self._records: dict[bytes, KeyRecord] = {}
         self._scopes: dict[str, frozenset[str]] = {}
         # The arguments of the check by cost, for one epoch and default limit.
@@ -102,7 +122,10 @@ class RedisKeys:
             letter = taken[:1]
             record = self._records.get(body) or self._record(body)
             if letter not in _BUCKETS:
-                return Take(_OUTCOMES[letter], record)
+                if letter not in _FIRST_USES:
+                    return Take(_OUTCOMES[letter], record)
+                self._on_use(record.key_id)
+                letter = letter.lower()
             return Take(_OUTCOMES[letter], record, Bucket(record.limit or default, float(taken[2:])))
         except (KeyError, ValueError):
             return StoreUnavailable("redis", "a record that cannot be read", transient=False)

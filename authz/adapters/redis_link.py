@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha1
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -37,6 +37,14 @@ class Script:
     def __init__(self, source: bytes) -> None:
         self.source = source
         self.sha = sha1(source, usedforsecurity=False).hexdigest()
+
+
+class Caller(Protocol):
+    """Runs scripts where their key is: a link to one server, or the links to a cluster."""
+
+    async def call(self, script: Script, key: bytes, *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key and wait for its reply; raises `StoreUnavailable`."""
+        ...
 
 
 class RedisLink:

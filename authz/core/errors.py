@@ -11,6 +11,7 @@ class GrpcCode(IntEnum):
     """The gRPC status codes in use (https://grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
 
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
@@ -35,6 +36,7 @@ class DenyReason(StrEnum):
     KEY_EXPIRED = "key_expired"
     KEY_DISABLED = "key_disabled"
     ACCOUNT_SUSPENDED = "account_suspended"
+    ADDRESS_THROTTLED = "address_throttled"
     RATE_LIMITED = "rate_limited"
     BARRED = "barred"
     ROUTE_UNKNOWN = "route_unknown"
@@ -65,6 +67,7 @@ class Denial:
 _BAD_REQUEST = Denial(GrpcCode.INVALID_ARGUMENT, 400, "bad request", "bad request")
 _UNAUTHORIZED = Denial(GrpcCode.UNAUTHENTICATED, 401, "invalid or missing api key", "unauthorized")
 _FORBIDDEN = Denial(GrpcCode.PERMISSION_DENIED, 403, "forbidden", "forbidden")
+_TOO_MANY = Denial(GrpcCode.RESOURCE_EXHAUSTED, 429, "rate limit exceeded", "rate limit exceeded")
 _UNAVAILABLE = Denial(GrpcCode.UNAVAILABLE, 503, "unavailable", "unavailable")
 
 DENIALS: dict[DenyReason, Denial] = {
@@ -80,7 +83,8 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.KEY_EXPIRED: _UNAUTHORIZED,
     DenyReason.KEY_DISABLED: _UNAUTHORIZED,
     DenyReason.ACCOUNT_SUSPENDED: _UNAUTHORIZED,
-    DenyReason.RATE_LIMITED: Denial(GrpcCode.RESOURCE_EXHAUSTED, 429, "rate limit exceeded", "rate limit exceeded"),
+    DenyReason.ADDRESS_THROTTLED: _TOO_MANY,
+    DenyReason.RATE_LIMITED: _TOO_MANY,
     DenyReason.BARRED: _FORBIDDEN,
     DenyReason.ROUTE_UNKNOWN: Denial(GrpcCode.NOT_FOUND, 404, "not found", "not found"),
     DenyReason.METHOD_UNKNOWN: Denial(GrpcCode.UNIMPLEMENTED, 405, "method not allowed", "method not allowed"),
@@ -135,6 +139,30 @@ class SettingsError(Exception):
 
 class Refused(Exception):  # noqa: N818 -- an operator's request that the rules do not permit
     """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""
+
+
+class EmailTaken(Refused):
+    """Somebody has signed up with this address already."""
+
+
+class WrongCredentials(Refused):
+    """The address and the password do not belong together; which of them is wrong is never said."""
+
+
+class KeyLimitReached(Refused):
+    """The account has as many keys as it may have."""
+
+
+class KeyUnknown(Refused):
+    """The account has no such key."""
+
+
+class Throttled(Refused):
+    """Too many attempts; `retry_after_s` is how long to wait."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotEffectiveYet(Exception):  # noqa: N818 -- named for the state it reports

@@ -4,7 +4,7 @@ The bucket that counts lives in Redis (`adapters/lua/check.lua`). This model is 
 one against the other, and it stands in where an operator chose to go on without Redis.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 
@@ -29,11 +29,13 @@ class TokenBucket:
         elapsed_s = max(0.0, now_s - self.at_s)
         filled = min(self.limit.capacity, self.remaining + elapsed_s * self.limit.refill_per_s)
         granted = filled >= cost
-        return granted, replace(self, remaining=filled - cost if granted else filled, at_s=max(now_s, self.at_s))
+        return granted, TokenBucket(self.limit, filled - cost if granted else filled, max(now_s, self.at_s))
 
     def under(self, limit: Limit) -> "TokenBucket":
         """Return the same bucket under another limit; tokens above a smaller size are lost."""
-        return replace(self, limit=limit, remaining=min(self.remaining, limit.capacity))
+        if limit is self.limit:
+            return self
+        return TokenBucket(limit, min(self.remaining, limit.capacity), self.at_s)
 
 
 def retry_after_s(limit: Limit, remaining: float, cost: float) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from authz.core.check import KeyRecord
 from authz.core.limits import Limit
 
 
@@ -22,6 +21,14 @@ class AuditEvent(StrEnum):
     KEY_DISABLED = "key_disabled"
     KEY_ENABLED = "key_enabled"
     KEY_LIMITED = "key_limited"
+    KEY_ROTATED = "key_rotated"
+    KEY_MINTED_BY_LOGIN = "key_minted_by_login"
+    KEY_MINTED_BY_DEVICE = "key_minted_by_device"
+    DEVICE_APPROVED = "device_approved"
+    DEVICE_REFUSED = "device_refused"
+    LOGGED_IN = "logged_in"
+    EMAIL_VERIFIED = "email_verified"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 -- an event's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies."""
+    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies.
+
+    `last_used_at` may be up to a minute old, and is None where the key was never used. `replaces` is the id of the key
+    that this one took the place of, in a rotation.
+    """
 
     id: str
     account_id: str
@@ -58,6 +69,8 @@ class ApiKey:
     disabled_at: datetime | None = None
     revoked_at: datetime | None = None
     revision: int = 1
+    replaces: str | None = None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +82,21 @@ class NewApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A change that is durable in the directory and has to become effective in the projection."""
+class Replacement:
+    """What takes a key's place, with its digest (32 bytes), and when the key ends: None for at once, by revocation."""
 
-    key_id: str
+    key: ApiKey
     digest: bytes = field(repr=False)
-    record: KeyRecord
+    old_ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation that is durable: the new key, and the old one as it is now.
+
+    `pending` says why the old key's end is not effective yet, which is retried; empty where it is.
+    """
+
+    made: NewApiKey
+    old: ApiKey
+    pending: str = ""

@@ -3,12 +3,16 @@
 Reading files is `adapters/policy_file.py`; matching a path is `router.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.router import Router
+from authz.core.throttles import DEFAULT_THROTTLES, Throttles
+
+INVALID_KEYS = Limit(capacity=1000, refill_per_s=10)
+"""How many keys that open nothing may come from one address, unless a policy says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,11 @@ class RateHeaders:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain."""
+    """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain.
+
+    `limit` is the bucket of a key without one of its own, `invalid_keys` that of a source address, from which keys that
+    open nothing take.
+    """
 
     api: str
     domain: str
@@ -60,3 +68,5 @@ class Policy:
     streams: dict[str, StreamClass]
     routes: tuple[Route, ...]
     router: Router
+    invalid_keys: Limit = INVALID_KEYS
+    throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)

@@ -4,12 +4,15 @@ What is shown to people is `run.py` and `tour.py`.
 """
 
 import asyncio
+import json
+import secrets
 import shutil
 import sys
 import tempfile
 import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -32,12 +35,20 @@ _UNAUTHORIZED = 401
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class DemoOwner:
+    """Who owns the demo's account."""
+
+    email: str
+    password: str = field(repr=False)
+
+
 class House:
     """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a folder that goes with them.
 
-    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars; with
-    `on_grpc` Envoy asks the grpcio listener instead of the check listener. With a `redis_url` the house has no Redis of
-    its own.
+    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
+    `on_grpc` Envoy asks the grpcio listener instead of the check listener. Without `portal` the backend stands in the
+    portal's place, and shows what would reach it. With a `redis_url` the house has no Redis of its own.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class House:
         env: dict[str, str] | None = None,
         ping_s: float = 15,
         on_grpc: bool = False,
+        portal: bool = False,
         redis_url: str = "",
     ) -> None:
         self._down = ExitStack()
@@ -65,6 +77,8 @@ class House:
         self.admin_ports = [free_port() for _ in range(sidecars)]
         self.sidecars = [self._sidecar(number, env or {}) for number in range(sidecars)]
         backend_port = free_port()
+        portal_port = free_port() if portal else backend_port
+        portal_secret = secrets.token_urlsafe(32)
         command = [sys.executable, "-m", "authz.demo.backend", "--port", str(backend_port), "--ping-s", str(ping_s)]
         self.backend = Server("backend", command, self.folder / "backend.log")
         self.envoy = EnvoyServer(
@@ -73,7 +87,12 @@ class House:
             admin_port=free_port(),
             authz_ports=self.grpc_ports if on_grpc else self.check_ports,
             backend_port=backend_port,
+            portal_port=portal_port,
+            portal_secret=portal_secret,
         )
+        self.portal_url = f"http://127.0.0.1:{portal_port}"
+        self.portal = self._portal(portal_secret, env or {}) if portal else None
+        self.owner = DemoOwner("ada@example.com", secrets.token_urlsafe(12)) if portal else None
         self._backend_port = backend_port
         self.account_id = ""
 
@@ -90,8 +109,8 @@ class House:
     @property
     def pids(self) -> dict[str, int]:
         """Return the process id of every server, by name."""
-        servers = (self.redis, self.postgres, *self.sidecars, self.backend, self.envoy)
-        return {server.name: server.pid for server in servers}
+        servers = (self.redis, self.postgres, *self.sidecars, self.portal, self.backend, self.envoy)
+        return {server.name: server.pid for server in servers if server is not None}
 
     def start(self, report: Callable[[str], None] = lambda _step: None) -> None:
         """Start everything; whatever fails, nothing is left behind."""
@@ -138,16 +157,20 @@ class House:
             self._run(self.redis, self.redis.start)
         report("PostgreSQL")
         self._run(self.postgres, self.postgres.start)
-        report("schema and a first account")
+        report("schema")
         asyncio.run(migrate(self.postgres.url))
-        self.account_id = self.create_account("Demo")
         report("authz")
         for number, sidecar in enumerate(self.sidecars):
             self._run(sidecar, partial(self.start_sidecar, number))
+        if self.portal is not None:
+            report("the portal")
+            self._run(self.portal, partial(self.portal.start, lambda: _status(f"{self.portal_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
         report("a backend")
         self._run(self.backend, lambda: self.backend.start(lambda: accepts(self._backend_port)))
         report("Envoy")
         self._run(self.envoy, lambda: self.envoy.start(self._answers))
+        report("a first account")
+        self.account_id = self._signed_up(self.owner) if self.owner else self.create_account("Demo")
 
     def _run(self, server: Server, start: Callable[[], None]) -> None:
         self._down.callback(server.stop)
@@ -157,11 +180,35 @@ class House:
         # Without a key the answer is a refusal by authz: all of the way is there, and no token is spent.
         return _status(f"{self.url}/v1/whoami") == _UNAUTHORIZED
 
-    def _sidecar(self, number: int, env: dict[str, str]) -> Server:
+    def _signed_up(self, owner: DemoOwner) -> str:
+        body = json.dumps({"email": owner.email, "password": owner.password}).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/v1/public/signup", body, headers)  # noqa: S310 -- our own address
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- the same
+            return str(json.load(answer)["account_id"])
+
+    def _portal(self, secret: str, env: dict[str, str]) -> Server:
         environment = {
+            **self._stores(),
+            "AUTHZ_PORTAL_LISTEN": self.portal_url.removeprefix("http://"),
+            "AUTHZ_PORTAL_PROXY_SECRET": secret,
+            "AUTHZ_PUBLIC_URL": self.url,
+            "AUTHZ_MAIL_URL": "log:",
+            **env,
+        }
+        command = [sys.executable, "-m", "authz", "portal"]
+        return Server("portal", command, self.folder / "portal.log", env=environment)
+
+    def _stores(self) -> dict[str, str]:
+        return {
             "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
             "AUTHZ_REDIS_URL": self.settings.redis_url.get_secret_value(),
             "AUTHZ_POSTGRES_URL": self.postgres.url,
+        }
+
+    def _sidecar(self, number: int, env: dict[str, str]) -> Server:
+        environment = {
+            **self._stores(),
             "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_ports[number]}",
             "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{self.grpc_ports[number]}",
             "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self.admin_ports[number]}",

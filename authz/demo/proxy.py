@@ -14,10 +14,18 @@ from authz.demo.servers import Server, package_folder, shipped
 
 
 class EnvoyServer(Server):
-    """An Envoy on loopback in front of one backend, asking the sidecars on the given ports."""
+    """An Envoy on loopback in front of one backend and the portal, asking the sidecars on the given ports."""
 
     def __init__(
-        self, folder: Path, *, port: int, admin_port: int, authz_ports: Sequence[int], backend_port: int
+        self,
+        folder: Path,
+        *,
+        port: int,
+        admin_port: int,
+        authz_ports: Sequence[int],
+        backend_port: int,
+        portal_port: int,
+        portal_secret: str,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.admin_url = f"http://127.0.0.1:{admin_port}"
@@ -25,7 +33,12 @@ class EnvoyServer(Server):
             yaml.safe_load(shipped("envoy.yaml").read_text()),
             port=port,
             admin_port=admin_port,
-            clusters={"authz": authz_ports, "backend": [backend_port], "backend-grpc": [backend_port]},
+            clusters={
+                "authz": authz_ports,
+                "backend": [backend_port],
+                "backend-grpc": [backend_port],
+                "portal": [portal_port],
+            },
         )
         # JSON is YAML.
         (folder / "envoy.yaml").write_text(json.dumps(config))
@@ -39,7 +52,12 @@ class EnvoyServer(Server):
             "--file-flush-interval-msec",
             "200",
         ]
-        super().__init__("envoy", [binary, "-c", folder / "envoy.yaml", *options], folder / "envoy.log")
+        super().__init__(
+            "envoy",
+            [binary, "-c", folder / "envoy.yaml", *options],
+            folder / "envoy.log",
+            env={"AUTHZ_PORTAL_PROXY_SECRET": portal_secret},
+        )
 
 
 def configured(config: Any, *, port: int, admin_port: int, clusters: Mapping[str, Sequence[int]]) -> Any:  # noqa: ANN401 -- YAML

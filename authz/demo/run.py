@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +28,7 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _stop)
-    house = House(port=port)
+    house = House(port=port, portal=True)
     try:
         with console.status("starting") as status:
             house.start(lambda step: status.update(f"starting {step}"))
@@ -67,6 +68,10 @@ def _welcome(console: Console, house: House, secret: str) -> None:
     ):
         console.print(f"# {comment}", style="dim")
         console.print(f"curl -i {arguments}", soft_wrap=True, markup=False)
+    if house.owner is not None:
+        console.print(f"\n[bold]The dashboard is at {house.url}/dashboard[/bold]", soft_wrap=True)
+        console.print(f"log in as {house.owner.email} with the password {house.owner.password}", markup=False)
+        console.print(f"mails that it would send are in {house.folder}/portal.log", markup=False)
     console.print("\nCtrl-C stops everything.")
 
 
@@ -80,6 +85,7 @@ def _write_ready(path: Path, house: House, secret: str) -> None:
         "pids": house.pids,
         "account_id": house.account_id,
         "api_key": secret,
+        "owner": asdict(house.owner) if house.owner else None,
     }
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)

@@ -3,7 +3,7 @@
 A step is a row of the table; the servers behind it are `house.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from authz.core.keys import ENTROPY_BYTES, KeyFormat
 from authz.core.limits import Limit
 from authz.core.ownership import AuditEvent
 from authz.demo.house import House
+from authz.demo.portal_tour import Outcome, PortalTour
 
 _FILE_WIDTH = 140
 _FORMAT = KeyFormat("ttk_")
@@ -55,7 +56,7 @@ def _steps(account_id: str) -> tuple[Step, ...]:
              {"status": 200, **identity, "backend:x-api-key": None}, _ECHO),
         Step("allow: a forged identity is replaced", "GET", "/v1/servers/s1", "reader",
              {"status": 200, **identity}, _ECHO | forged),
-        Step("allow: a public route needs no key", "POST", "/v1/public/login", "",
+        Step("allow: a public route needs no key", "POST", "/v1/public/device/start", "",
              {"status": 200, "backend:x-authz-account-id": None}, _ECHO | forged),
         Step("allow: a log stream", "GET", "/v1/servers/s1/logs/stream?tail=2", "reader",
              {"status": 200, "content-type": "text/event-stream; charset=utf-8"}),
@@ -89,16 +90,21 @@ def walk(house: House, console: Console) -> int:
     table = Table("", "step", "expected", "seen", title="authz, through Envoy")
     failures = 0
     with httpx.Client(base_url=house.url, trust_env=False, timeout=5) as client:
-        for step in _steps(house.account_id):
-            seen = _take(client, step, keys)
-            differing = {name for name, value in step.expected.items() if not _fits(value, seen.get(name))}
+        for title, expected, seen in _outcomes(client, house, keys):
+            differing = {name for name, value in expected.items() if not _fits(value, seen.get(name))}
             failures += bool(differing)
-            table.add_row(
-                "[red]✗[/red]" if differing else "[green]✓[/green]", step.title, *_columns(step, seen, differing)
-            )
+            mark = "[red]✗[/red]" if differing else "[green]✓[/green]"
+            table.add_row(mark, title, *_columns(expected, seen, differing))
     console.print(table, width=None if console.is_terminal else _FILE_WIDTH, crop=False)
     console.print(f"{failures} of the steps differ" if failures else "everything as expected")
     return 1 if failures else 0
+
+
+def _outcomes(client: httpx.Client, house: House, keys: Mapping[str, str]) -> Iterator[Outcome]:
+    for step in _steps(house.account_id):
+        yield step.title, step.expected, _take(client, step, keys)
+    if house.portal is not None:
+        yield from PortalTour(client, house).outcomes()
 
 
 def _keys(house: House) -> dict[str, str]:
@@ -132,10 +138,11 @@ def _fits(expected: Any, seen: Any) -> bool:  # noqa: ANN401 -- statuses and tex
     return seen is not None if expected == "*" else bool(expected == seen)
 
 
-def _columns(step: Step, seen: Facts, differing: set[str]) -> tuple[str, str]:
+def _columns(expects: Mapping[str, Any], seen: Facts, differing: set[str]) -> tuple[str, str]:
     def line(name: str, value: Any) -> str:  # noqa: ANN401 -- statuses and texts
         text = f"{name}: {str(value).strip() if value is not None else '-'}"
         return f"[red]{text}[/red]" if name in differing else text
 
-    expected = "\n".join(line(name, value) for name, value in step.expected.items())
-    return expected, "\n".join(line(name, seen.get(name)) for name in step.expected)
+    expected = "\n".join(line(name, value) for name, value in expects.items())
+    shown = {**seen, "api_key": "*"} if seen.get("api_key") else seen
+    return expected, "\n".join(line(name, shown.get(name)) for name in expects)

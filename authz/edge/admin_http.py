@@ -19,11 +19,12 @@ from starlette.routing import Route
 Readiness = Callable[[], dict[str, bool]]
 
 
-class _Quiet(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """A server that leaves the process' signals alone."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Capture none (uvicorn.Server)."""
         yield
 
 
@@ -36,14 +37,14 @@ class AdminServer:
     def __init__(self, registry: CollectorRegistry, readiness: Readiness, listen: str) -> None:
         self._registry = registry
         self._readiness = readiness
-        self._socket = _bound(listen)
+        self._socket = bound(listen)
         routes = [
             Route("/metrics", self._metrics),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
         app = Starlette(routes=routes)
-        self._server = _Quiet(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        self._server = QuietServer(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -74,7 +75,8 @@ class AdminServer:
         return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
 
 
-def _bound(listen: str) -> socket.socket:
+def bound(listen: str) -> socket.socket:
+    """Open the listening socket for `HOST:PORT` or `unix:/PATH`."""
     if listen.startswith("unix:"):
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(listen.removeprefix("unix:"))

@@ -24,14 +24,19 @@ _HEALTH = Method("/grpc.health.v1.Health/Check")
 _METHODS = {method.path.encode(): method for method in (_CHECK, _HEALTH)}
 _LIMITS = Limits(message_bytes_max=1 << 20)
 _UNREADABLE = Refusal(GrpcCode.INTERNAL, "the request cannot be read")
+_TOO_LATE = Refusal(GrpcCode.DEADLINE_EXCEEDED, "no answer within the caller's timeout")
 _NO_SUCH_SERVICE = Refusal(GrpcCode.NOT_FOUND, "unknown service")
 
 
 class CheckListener:
-    """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`."""
+    """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`.
 
-    def __init__(self, checker: Checker, listen: str) -> None:
+    `check_s_max` is how long a check may take by itself: a caller that waits longer (grpc-timeout) needs no timer.
+    """
+
+    def __init__(self, checker: Checker, listen: str, *, check_s_max: float) -> None:
         self.checks = Checks(checker)
+        self.check_s_max = check_s_max
         self._listen = listen
         self._server: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
@@ -128,6 +133,9 @@ class _Peer(asyncio.Protocol):
         self._transport.abort()
 
     def _call(self, request: Request) -> None:
+        timeout_s = request.call.timeout_s
+        if timeout_s is not None and timeout_s < self._listener.check_s_max:
+            self._loop.call_later(timeout_s, self._expire, request.stream_id)
         try:
             if request.call.method is _CHECK:
                 message = CheckRequest.FromString(request.message)
@@ -141,6 +149,10 @@ class _Peer(asyncio.Protocol):
             self._connection.respond(request.stream_id, self._listener.health)
         else:
             self._connection.refuse(request.stream_id, _NO_SUCH_SERVICE)
+
+    def _expire(self, stream_id: int) -> None:
+        self._connection.refuse(stream_id, _TOO_LATE)  # which a stream that was answered ignores
+        self._flush()
 
     def _reply(self, stream_id: int, answer: bytes) -> None:
         self._connection.respond(stream_id, answer)

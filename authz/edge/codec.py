@@ -22,6 +22,9 @@ from authz.core.route import ErrorFormat
 
 METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
 
+# Set by Envoy, which takes off what a client sends under this name; only sent here where it is told to.
+_EXTERNAL_ADDRESS = "x-envoy-external-address"
+_ADDRESS_CHARS_MAX = 45  # an IPv6 address that ends in an IPv4 one
 _GRPC, _GRPC_WEB = b"application/grpc", b"application/grpc-web"
 _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -62,7 +65,13 @@ def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
 
 
 def _source_address(attributes: AttributeContext) -> str:
-    return attributes.source.address.socket_address.address
+    """Read whom Envoy takes for the client: by its trusted hops where it tells, else whoever is connected to it."""
+    http = attributes.request.http
+    for header in http.header_map.headers:
+        if header.key == _EXTERNAL_ADDRESS:
+            return (header.raw_value or header.value.encode())[:_ADDRESS_CHARS_MAX].decode(errors="replace")
+    told = http.headers.get(_EXTERNAL_ADDRESS, "")[:_ADDRESS_CHARS_MAX]
+    return told or attributes.source.address.socket_address.address
 
 
 def _joined(http: AttributeContext.HttpRequest) -> list[HeaderValue]:

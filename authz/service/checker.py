@@ -11,10 +11,11 @@ from enum import StrEnum
 from functools import partial
 from time import perf_counter
 
-from authz.core.check import Decision, Deny, Lookup, RequestAttributes
+from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes
 from authz.core.decision import conclude, enforce, plan
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy import Policy
+from authz.service.invalid_keys import InvalidKeys
 from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection, TakeReply
 from authz.service.recent_keys import RecentKeys
 
@@ -68,6 +69,7 @@ class Checker:
         *,
         failure: FailureModes,
         recent: RecentKeys,
+        invalid_keys: InvalidKeys | None = None,
     ) -> None:
         self.policy = policy
         self._projection = projection
@@ -76,6 +78,7 @@ class Checker:
         self._failure = failure
         self._remembers = FailureMode.DEGRADE in {failure.redis, failure.postgres}
         self._recent = recent
+        self._invalid_keys = invalid_keys or InvalidKeys()
         self._fills: dict[bytes, list[tuple[_Check, Lookup]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -115,6 +118,8 @@ class Checker:
             waiting.append((check, lookup))
         elif len(self._fills) >= FILLS_MAX:
             self._store_failed(check, lookup, StoreUnavailable("postgres", "too many keys are being loaded"))
+        elif refusal := self._invalid_keys.refuse_load(check.policy.invalid_keys, check.attributes, lookup):
+            self._finish(check, refusal)
         else:
             self._fills[lookup.digest] = [(check, lookup)]
             task = asyncio.get_running_loop().create_task(self._fill(lookup.digest))
@@ -137,6 +142,7 @@ class Checker:
         except StoreUnavailable as error:
             failure = error
         finally:
+            self._invalid_keys.loaded(digest)
             for check, lookup in self._fills.pop(digest):
                 if filled:
                     self._ask(check, lookup)
@@ -155,6 +161,7 @@ class Checker:
         self._finish(check, refusal)
 
     def _finish(self, check: _Check, decision: Decision) -> None:
-        decision = enforce(decision)
+        if not isinstance(decision, Allow):
+            decision = enforce(self._invalid_keys.judge(check.policy.invalid_keys, check.attributes, decision))
         self._observer.decided(check.attributes, decision, perf_counter() - check.started_s)
         check.answer(decision)

@@ -3,14 +3,15 @@
 Who fulfils them is decided in `authz/app.py`; the stores' drivers never show here.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Change
+from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
@@ -74,11 +75,19 @@ class CheckObserver(Protocol):
         ...
 
 
+class UseLedger(Protocol):
+    """Where the last use of each key is kept (Postgres)."""
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys were used, by id; what is known already and later stays. Raises `StoreUnavailable`."""
+        ...
+
+
 class KeyLedger(Protocol):
     """Where accounts and keys are kept and changed (Postgres). Every method raises `StoreUnavailable`.
 
-    A change and its line in the audit log are one transaction. Changes that the projection must learn of are returned,
-    and kept until `settle` says that they are effective.
+    A change and its line in the audit log are one transaction. Keys whose change the projection must learn of are
+    pending until they are settled.
     """
 
     async def add_account(self, account: Account, actor: Actor) -> None:
@@ -89,8 +98,15 @@ class KeyLedger(Protocol):
         """Return every account, oldest first."""
         ...
 
-    async def add_key(self, key: ApiKey, digest: bytes, active_max: int, actor: Actor) -> Change:
-        """Keep a new key, if its account may have another; raises `Refused`."""
+    async def add_key(
+        self,
+        key: ApiKey,
+        digest: bytes,
+        active_max: int,
+        actor: Actor,
+        event: AuditEvent = AuditEvent.KEY_CREATED,
+    ) -> None:
+        """Keep a new key, if its account may have another; raises `Refused`. `event` says how it came about."""
         ...
 
     async def keys(self, account_id: str) -> list[ApiKey]:
@@ -101,18 +117,34 @@ class KeyLedger(Protocol):
         """Return one key; raises `Refused` if there is none."""
         ...
 
-    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> Change:
-        """Revoke, disable, enable or limit a key; raises `Refused` if there is none."""
+    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
+        """Revoke, disable, enable or limit a key.
+
+        Raises `Refused` if there is none, or if it is revoked and the change is another.
+        """
         ...
 
-    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[Change]:
-        """Suspend or reinstate an account with all its keys; raises `Refused` if there is none."""
+    async def replace_key(
+        self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
+    ) -> tuple[ApiKey, ApiKey]:
+        """Put a key into another's place, which ends when the replacement says; returns the old one and the new.
+
+        `replacement` is asked while nobody can change the key. Raises `Refused` as it does, and if there is no such
+        key, if it was replaced before, or if its account may not have another.
+        """
         ...
 
-    async def pending(self, *, everything: bool = False) -> list[Change]:
-        """Return the changes that are not settled, or with `everything` the present record of every key."""
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
+        """Suspend or reinstate an account; returns the ids of its keys. Raises `Refused` if there is no account."""
         ...
 
-    async def settle(self, change: Change) -> None:
-        """Note that a change is effective."""
+    async def pending(self, *, everything: bool = False) -> list[str]:
+        """Return the ids of the keys that are pending, or with `everything` of all."""
+        ...
+
+    async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
+        """Hand a key's digest and present record to `put`; where that returns true, the key is pending no more.
+
+        The key is held still meanwhile, as `KeyDirectory.hold` does. Returns what `put` returned.
+        """
         ...

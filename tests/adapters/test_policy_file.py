@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.adapters.policy_document import schema_text
-from authz.adapters.policy_file import load_policy, rendered
+from authz.adapters.policy_file import load_policy
+from authz.adapters.strict_yaml import rendered
 from authz.core.errors import PolicyError
 from authz.core.path import parse
 from authz.core.route import Access, ErrorFormat, Route

@@ -31,7 +31,7 @@ async def empty_url(postgres_url: str) -> AsyncIterator[str]:
 async def test_migrations_apply_once_whoever_comes_first(empty_url: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_url) for _ in range(5)))
     assert sorted(len(names) for names in applied)[:-1] == [0, 0, 0, 0]
-    assert ["0001_accounts_and_keys.sql"] in applied
+    assert "0001_accounts_and_keys.sql" in max(applied, key=len)
     assert await migrate(empty_url) == []
 
 

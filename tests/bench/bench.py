@@ -1,164 +1,95 @@
-"""`make bench`: what a check costs, listener against listener, on varied traffic.
+"""`make bench`: what a check costs, listener against listener, on traffic as varied as in life.
 
-Every figure is a ratio inside one run, because machines differ and are shared: the variants take turns, round after
-round, and medians are compared. The report is `build/bench/report.json` and `report.md`.
+Every figure that counts is a ratio inside one run. The report is `build/bench/report.json`, `report.md` and plots.
 """
 
-import asyncio
-import json
-import os
-import random
+import argparse
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from statistics import median
 
+import by_envoy
+import by_keys
+import by_listener
+import by_rate
+import by_routes
+import footprint
 import uvloop
-from load import Load, load
+from h2load import H2LOAD
+from h2load import MISSING as H2LOAD_MISSING
+from plan import FULL, PARTS, QUICK, Plan
+from plots import MISSING as NO_PLOTS
+from plots import draw
+from report import Report
+from stage import Stage, staged
+from wrk import MISSING as WRK_MISSING
+from wrk import WRK
 
-from authz._pb.check_pb2 import CheckRequest
-from authz.admin_session import open_admin
-from authz.core.limits import Limit
-from authz.demo.house import ACTOR, House
-from authz.demo.servers import Server, accepts, free_port
-from authz.service.key_admin import KeyRequest
+from authz import logs
 
-ROUNDS = 5
-KEYS = 5_000
-MESSAGES = 5_000
-CALLS = {1: 2_000, 64: 20_000}
 REPORT = Path("build/bench")
-ROOMY = Limit(1_000_000, 100_000)
-TARGETS = (
-    "/v1/servers/{}",
-    "/v1/servers/{}/metrics",
-    "/v1/servers/{}/logs?tail=9",
-    "/v1/whoami",
-    "/v1/servers?limit={}",
-)
-_TICKS = os.sysconf("SC_CLK_TCK")
+
+_MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
+    "memory": footprint.measure,
+    "cpu": by_listener.measure,
+    "envoy": by_envoy.measure,
+    "fixed": by_rate.measure,
+    "keys": by_keys.measure,
+    "routes": by_routes.measure,
+}
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Something that answers checks: where, and in which process."""
-
-    name: str
-    port: int
-    pid: int
-
-
-def cpu_s(pid: int) -> float:
-    """Read how much CPU a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None]) -> Report:
+    """Measure the parts and return the report."""
+    report = Report()
+    tell("setting up")
+    async with staged(plan, report) as stage:
+        for part in PARTS:
+            if part in parts:
+                tell(part)
+                await _MEASURES[part](stage)
+    return report
 
 
-def message(secret: str, number: int, chance: random.Random) -> bytes:
-    """Write a CheckRequest as Envoy does with narrowed headers: 1 % without a usable key, ids at random."""
-    request = CheckRequest()
-    request.attributes.source.address.socket_address.address = f"10.0.{number % 250}.7"
-    http = request.attributes.request.http
-    http.id, http.method = str(chance.getrandbits(63)), "GET"
-    http.path = chance.choice(TARGETS).format(f"srv-{chance.getrandbits(40):x}")
-    key = f"x{secret[1:]}" if chance.random() < 0.01 else secret
-    http.header_map.headers.add(key="x-api-key", raw_value=key.encode())
-    http.header_map.headers.add(key="content-type", raw_value=b"application/json")
-    return request.SerializeToString()
+def main() -> int:
+    """Run what the command line asks for and write the report; returns the exit code."""
+    options = _options()
+    for part, tool, message in (("cpu", H2LOAD, H2LOAD_MISSING), ("envoy", WRK, WRK_MISSING)):
+        if part in options.only and tool is None:
+            sys.stderr.write(f"{message}\n")
+    logs.configure("error", "")
+    started_s = time.monotonic()
+
+    def tell(text: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - started_s:6.0f} s  {text}\n")
+
+    report = uvloop.run(run(QUICK if options.quick else FULL, options.only, tell))
+    report.write(REPORT)
+    if not draw(report, REPORT):
+        tell(NO_PLOTS)
+    tell(f"written to {REPORT}")
+    sys.stdout.write(report.as_markdown())
+    if not report.is_sound:
+        sys.stderr.write("too many wrong answers: no figure of this run is to be believed\n")
+    return 0 if report.is_sound else 1
 
 
-async def secrets(house: House) -> list[str]:
-    """Make keys; every twentieth has an empty bucket from its second check on."""
-    made = []
-    async with open_admin(house.settings) as admin:
-        for number in range(KEYS):
-            if number % 25 == 0:
-                account = await admin.create_account(f"bench {number}", None, ACTOR)
-            limit = Limit(1, 0.001) if number % 20 == 0 else ROOMY
-            request = KeyRequest(account.id, "bench", frozenset({"servers:read"}), limit)
-            made.append((await admin.create_key(request, ACTOR)).secret)
-    return made
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure what a check costs.")
+    parser.add_argument("--quick", action="store_true", help="a short run: under two minutes")
+    parser.add_argument(
+        "--only", type=_parts, default=PARTS, metavar="PART,PART", help=f"which parts: {', '.join(PARTS)}"
+    )
+    return parser.parse_args()
 
 
-async def measured(variant: Variant, messages: list[bytes], in_flight: int) -> tuple[float, Load]:
-    """Run one load; returns the CPU microseconds of the variant's process for each call."""
-    before_s = cpu_s(variant.pid)
-    run = await load(variant.port, messages, calls=CALLS[in_flight], in_flight=in_flight)
-    return (cpu_s(variant.pid) - before_s) / run.calls * 1e6, run
-
-
-async def compared(variants: list[Variant], messages: list[bytes]) -> dict[str, dict[str, float]]:
-    """Let the variants take turns; returns medians by variant and load."""
-    figures: dict[str, dict[str, float]] = {}
-    for in_flight in CALLS:
-        runs: dict[str, list[tuple[float, Load]]] = {variant.name: [] for variant in variants}
-        for _ in range(ROUNDS):
-            for variant in variants:
-                runs[variant.name].append(await measured(variant, messages, in_flight))
-        for name, measurements in runs.items():
-            latencies = sorted(latency for _, run in measurements for latency in run.latencies_s)
-            figures[f"{name} 1x{in_flight}"] = {
-                "cpu_us": median(cpu for cpu, _ in measurements),
-                "calls_per_s": median(run.calls / run.seconds for _, run in measurements),
-                "p50_ms": latencies[len(latencies) // 2] * 1000,
-                "p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
-            }
-    return figures
-
-
-def rss_mib(pid: int) -> float:
-    """Read how much memory a process holds."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
-def written(figures: dict[str, dict[str, float]], ratios: dict[str, float]) -> str:
-    """Write the report as Markdown tables."""
-    columns = ("cpu_us", "calls_per_s", "p50_ms", "p99_ms")
-    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    lines += [
-        f"| {name} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |" for name, row in figures.items()
-    ]
-    lines += ["", "| ratio | |", "|---|---|", *(f"| {name} | {ratio:.2f} |" for name, ratio in ratios.items())]
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Run everything and write the report."""
-    house = House(env={"AUTHZ_LOG_ALLOW_SAMPLE": "0.01"})
-    house.start()
-    port = free_port()
-    constant = Server("constant", [sys.executable, str(Path(__file__).with_name("constant.py")), "--port", str(port)],
-                      house.folder / "constant.log")  # fmt: skip
-    try:
-        constant.start(lambda: accepts(port))
-        chance = random.Random(1)  # noqa: S311 -- the same traffic in every run
-        keys = asyncio.run(secrets(house))
-        messages = [message(chance.choice(keys), number, chance) for number in range(MESSAGES)]
-        sidecar = house.sidecars[0].pid
-        variants = [
-            Variant("check listener", house.check_ports[0], sidecar),
-            Variant("grpc.aio", house.grpc_ports[0], sidecar),
-            Variant("constant answer", port, constant.pid),
-        ]
-        uvloop.run(load(house.check_ports[0], messages, calls=MESSAGES, in_flight=64))
-        figures = uvloop.run(compared(variants, messages))
-        ratios = {
-            f"cpu_grpcaio_over_check_1x{load}": figures[f"grpc.aio 1x{load}"]["cpu_us"]
-            / figures[f"check listener 1x{load}"]["cpu_us"]
-            for load in CALLS
-        }
-        whole, floor = (figures[f"{name} 1x64"]["cpu_us"] for name in ("check listener", "constant answer"))
-        ratios["cpu_whole_over_constant_1x64"] = whole / floor
-        ratios["rss_mib"] = rss_mib(sidecar)
-    finally:
-        constant.stop()
-        house.stop()
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / "report.json").write_text(json.dumps({"ratios": ratios, "figures": figures}, indent=2) + "\n")
-    (REPORT / "report.md").write_text(written(figures, ratios))
-    sys.stdout.write(written(figures, ratios))
+def _parts(text: str) -> list[str]:
+    parts = text.split(",")
+    if unknown := set(parts) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
+    return parts
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

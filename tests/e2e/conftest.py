@@ -10,7 +10,16 @@ from authz.demo.house import House
 
 @pytest.fixture(scope="session", params=[False, True], ids=["check-listener", "grpc-server"])
 def house(request: pytest.FixtureRequest) -> Iterator[House]:
-    house = House(ping_s=0.2, on_grpc=request.param)
+    house = House(ping_s=0.2, on_grpc=request.param, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
+    house.start()
+    yield house
+    house.stop()
+
+
+@pytest.fixture(scope="session")
+def portal_house() -> Iterator[House]:
+    """The house with the portal in it, and Envoy's routes to it."""
+    house = House(portal=True)
     house.start()
     yield house
     house.stop()

@@ -60,6 +60,40 @@ def test_a_key_from_its_making_to_its_end(house: House) -> None:
     assert int(authz(house, "keys", "reconcile", "--all").stdout.split()[0]) > 0
 
 
+def test_a_rotated_key_works_beside_the_new_one_and_then_ends_by_itself(house: House) -> None:
+    made = house.create_key("rotated", "servers:read")
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
+    rotated = authz(house, "keys", "rotate", made.key.id, "--overlap", "4s")
+    assert rotated.returncode == 0
+    fresh, new_id = rotated.stdout.strip(), rotated.stderr.partition(":")[0]
+    assert f"{made.key.id} works until " in rotated.stderr
+    statuses = [
+        send_settled(house.url, "GET", "/v1/servers", ("x-api-key", key)).status for key in (made.secret, fresh)
+    ]
+    assert statuses == [200, 200]
+    while send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+        pass
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", fresh)).status == 200
+
+    again = authz(house, "keys", "rotate", new_id, "--overlap", "0", "--json")
+    document = json.loads(again.stdout)
+    assert (document["replaces"], document["old"]["id"]) == (new_id, new_id)
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", fresh)).status == 401
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", document["api_key"])).status == 200
+    refused = authz(house, "keys", "enable", new_id)
+    assert (refused.returncode, refused.stderr) == (3, f"refused: the key {new_id} is revoked, for good\n")
+
+
+def test_a_rotation_that_redis_did_not_learn_of_still_shows_the_new_key(house: House, tmp_path: Path) -> None:
+    made = house.create_key("rotated", "servers:read")
+    nowhere = f"unix://{tmp_path}/none.sock"
+    rotated = authz(house, "keys", "rotate", made.key.id, "--overlap", "0", AUTHZ_REDIS_URL=nowhere)
+    assert (rotated.returncode, "not done yet:" in rotated.stderr) == (4, True)
+    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", rotated.stdout.strip())).status == 200
+    while send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+        pass
+
+
 def test_failures_are_one_line_and_an_exit_code(house: House, tmp_path: Path) -> None:
     refused = authz(house, "keys", "revoke", "key_none")
     assert (refused.returncode, refused.stderr) == (3, "refused: there is no key key_none\n")
@@ -82,6 +116,9 @@ def test_failures_are_one_line_and_an_exit_code(house: House, tmp_path: Path) ->
         ("keys", "create", "acct_1", "--name", "x"),
         ("keys", "create", "acct_1", "--name", "x", "--scope", "console", "--expires", "soon"),
         ("keys", "create", "acct_1", "--name", "x", "--scope", "console", "--capacity", "3"),
+        ("keys", "rotate", "key_1"),
+        ("keys", "rotate", "key_1", "--overlap", "an hour"),
+        ("keys", "rotate", "key_1", "--overlap", "60"),
         ("no-such-command",),
     ],
 )

@@ -49,6 +49,7 @@ def test_paths_headers_and_addresses_are_normalised_before_anything_else(manager
     (mutation,) = manager["early_header_mutation_extensions"]
     stripped = mutation["typed_config"]["mutations"][0]["remove_on_match"]["key_matcher"]
     assert stripped == {"prefix": "x-authz-", "ignore_case": True}
+    assert {"remove": "x-envoy-external-address"} in mutation["typed_config"]["mutations"]
 
 
 def test_no_answer_is_no_permission(manager: Any) -> None:  # noqa: ANN401 -- YAML
@@ -79,10 +80,10 @@ def test_the_access_log_names_neither_key_nor_query(manager: Any) -> None:  # no
 
 
 def test_other_addresses_change_nothing_else(config: Any) -> None:  # noqa: ANN401 -- YAML
-    clusters = {"authz": [1, 2], "backend": [3], "backend-grpc": [3]}
+    clusters = {"authz": [1, 2], "backend": [3], "backend-grpc": [3], "portal": [4]}
     moved = configured(yaml.safe_load(shipped("envoy.yaml").read_text()), port=5, admin_port=6, clusters=clusters)
     ports = [value for name, value in walk(moved) if name == "port_value"]
-    assert sorted(ports) == [1, 2, 3, 3, 5, 6]
+    assert sorted(ports) == [1, 2, 3, 3, 4, 5, 6]
 
     def without_addresses(document: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 -- YAML
         skipped = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 from builders import policy
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ResponseReceived, TrailersReceived
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Allow, Decision, Deny, Principal, RequestAttributes
@@ -40,6 +44,10 @@ class LateChecker:
             answer(decision)
 
 
+def serving(checker: LateChecker, listen: str) -> CheckListener:
+    return CheckListener(checker, listen, check_s_max=0.2)  # type: ignore[arg-type]  # all it asks of a checker
+
+
 @pytest.fixture
 def checker() -> LateChecker:
     return LateChecker()
@@ -47,7 +55,7 @@ def checker() -> LateChecker:
 
 @pytest.fixture
 async def listener(checker: LateChecker) -> AsyncIterator[CheckListener]:
-    listener = CheckListener(checker, "127.0.0.1:0")  # type: ignore[arg-type]  # all that the listener asks of a checker
+    listener = serving(checker, "127.0.0.1:0")
     await listener.start()
     listener.serve_health(serving=True)
     yield listener
@@ -179,6 +187,41 @@ async def test_a_stop_waits_no_longer_than_its_grace(
         await call
 
 
+async def statuses(listener: CheckListener, patience: str) -> dict[bytes, bytes]:
+    """Ask once with a grpc-timeout, and return the header fields of the answer, whenever it comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    peer = H2Connection(H2Configuration(header_encoding=None))
+    peer.initiate_connection()
+    path, message = f"/{SERVICE}/Check", asking("/patient").SerializeToString()
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "a",
+        "content-type": "application/grpc",
+    }
+    peer.send_headers(1, [*fields.items(), ("grpc-timeout", patience)])
+    peer.send_data(1, b"\0" + len(message).to_bytes(4) + message, end_stream=True)
+    seen: dict[bytes, bytes] = {}
+    while b"grpc-status" not in seen:
+        writer.write(peer.data_to_send())
+        for event in peer.receive_data(await reader.read(65_536)):
+            if isinstance(event, ResponseReceived | TrailersReceived):
+                seen |= dict(event.headers)
+    writer.close()
+    return seen
+
+
+async def test_a_caller_is_answered_within_its_timeout(listener: CheckListener, checker: LateChecker) -> None:
+    checker.delay_s = lambda: 0.15
+    before_s = time.monotonic()
+    assert (await statuses(listener, "20m"))[b"grpc-status"] == b"4"
+    assert time.monotonic() - before_s < 0.1
+    # Who waits long enough gets the answer, and one that comes too late goes nowhere.
+    assert (await statuses(listener, "180m"))[b"grpc-status"] == b"0"
+    assert (await statuses(listener, "2S"))[b"grpc-status"] == b"0"
+
+
 async def test_a_peer_that_speaks_no_http_2_is_shown_out(listener: CheckListener) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -209,7 +252,7 @@ async def test_a_peer_that_does_not_read_is_asked_no_more(listener: CheckListene
 
 
 async def test_a_unix_socket_serves_too(checker: LateChecker, scratch: Path) -> None:
-    listener = CheckListener(checker, f"unix:{scratch}/check.sock")  # type: ignore[arg-type]  # as above
+    listener = serving(checker, f"unix:{scratch}/check.sock")
     assert listener.port == 0
     await listener.stop(0)
     await listener.start()

@@ -50,6 +50,16 @@ def test_the_target_keeps_its_query_and_the_address_is_envoys() -> None:
 
 
 @pytest.mark.parametrize("raw", [True, False])
+def test_the_address_is_the_one_behind_trusted_proxies_where_envoy_tells_it(raw: bool) -> None:  # noqa: FBT001
+    told = (("x-api-key", b"a"), ("x-forwarded-for", b"6.6.6.6"), ("x-envoy-external-address", b"198.51.100.7"))
+    assert decode(message(*told, raw=raw), "x-api-key").source_address() == "198.51.100.7"
+    claimed = decode(message(("x-forwarded-for", b"6.6.6.6"), raw=raw), "x-api-key")
+    assert claimed.source_address() == "203.0.113.9"
+    endless = decode(message(("x-envoy-external-address", b"9" * 60_000), raw=raw), "x-api-key")
+    assert len(endless.source_address()) < 50
+
+
+@pytest.mark.parametrize("raw", [True, False])
 def test_the_key_is_read_in_both_header_encodings(raw: bool) -> None:  # noqa: FBT001 -- parametrised
     assert decode(message(("x-api-key", KEY.encode()), raw=raw), "x-api-key").api_keys == (KEY.encode(),)
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from builders import policy
 from databases import database
+from people import People
 from projections import MemoryProjection
 
 from authz.adapters.postgres import Postgres, migrate
 from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.redis_link import RedisLink
 from authz.service.key_admin import KeyAdmin
 
 
@@ -42,3 +44,17 @@ def projection() -> MemoryProjection:
 @pytest.fixture
 def admin(ledger: PostgresKeys, projection: MemoryProjection) -> KeyAdmin:
     return KeyAdmin(ledger, projection, policy(), entropy=os.urandom, now=lambda: datetime.now(UTC))
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[RedisLink]:
+    link = RedisLink(redis_url, deadline_s=5, in_flight_max=20_000)
+    link.start()
+    await link.reached.wait()
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def people(postgres: Postgres, link: RedisLink, admin: KeyAdmin) -> People:
+    return People(postgres, link, admin)

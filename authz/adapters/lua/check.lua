@@ -4,7 +4,8 @@
 -- ARGV[3] capacity in tokens and ARGV[4] refill in tokens per second, of keys without a limit of their own
 -- ARGV[5] how long a record lives after its last use, in milliseconds; longer where its bucket takes longer to fill
 -- Reply: nil when the record is missing; else one string, "OUTCOME TOKENS\nHEADER\nRECORD", with the outcome g granted,
--- l limited, e expired, or the state of a key that opens nothing. One string, because an array costs Redis more.
+-- l limited, e expired, or the state of a key that opens nothing; G and L for the first use of a key in each half minute,
+-- by whichever sidecar: the one that has to be noted. One string, because an array costs Redis more.
 -- One script, because read-refill-write from two sidecars would grant the same token twice.
 
 local fields = redis.call('HMGET', KEYS[1], 'h', 'b', '0', '1', '2', '3')
@@ -39,10 +40,13 @@ if tokens >= cost then
 end
 local held = string.format('%.17g', tokens)
 redis.call('HSET', KEYS[1], 'b', held .. ' ' .. string.format('%.0f', math.max(now_us, at_us)))
--- A bucket forgotten before it is full would come back with tokens it never earned. Its life is renewed by the first use
--- and then once in an hour of use, hence the hour on top; the bound keeps the number one that PEXPIRE can read.
-if not fields[2] or math.floor(at_us / 3600000000) ~= math.floor(now_us / 3600000000) then
-  local full_ms = math.ceil(capacity / refill * 1000)
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(math.max(ARGV[5], full_ms) + 3600000, 1e12)))
+if not fields[2] or math.floor(at_us / 30000000) ~= math.floor(now_us / 30000000) then
+  outcome = string.upper(outcome)
+  -- A bucket forgotten before it is full would come back with tokens it never earned. Its life is renewed by the first
+  -- use and then once in an hour of use, hence the hour on top; the bound keeps the number one that PEXPIRE can read.
+  if not fields[2] or math.floor(at_us / 3600000000) ~= math.floor(now_us / 3600000000) then
+    local full_ms = math.ceil(capacity / refill * 1000)
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(math.max(ARGV[5], full_ms) + 3600000, 1e12)))
+  end
 end
 return outcome .. ' ' .. held .. record

@@ -60,13 +60,8 @@ class Call:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether the call is ordinary: unary, nothing stands against it, and no length was announced to count."""
-        return (
-            self.refusal is None
-            and self.method is not None
-            and not self.method.client_streaming
-            and self.content_length is None
-        )
+        """Tell whether one message answers the call and nothing stands against it: the ordinary unary call."""
+        return self.refusal is None and self.method is not None and not self.method.client_streaming
 
     @property
     def traceparent(self) -> str:

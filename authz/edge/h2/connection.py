@@ -155,6 +155,7 @@ class Connection:
                 and is_between
                 and type(call := is_open.get(stream_id)) is Call
                 and number(buffer[body : body + 5]) == size - 5  # uncompressed, and all of it here
+                and (call.content_length is None or call.content_length == size)
                 and size <= streams.window_bytes
             ):
                 streams.window_bytes -= size

@@ -1,0 +1,8 @@
+-- Decide on the grant KEYS[1], once.
+-- ARGV[1] approved or refused, ARGV[2] account id and ARGV[3] scopes, separated by blanks, of an approval
+-- Reply: 1, or 0 where there is nothing to decide: it expired, or somebody has decided.
+-- One script, because a second decision must not replace the first.
+
+if redis.call('HGET', KEYS[1], 'state') ~= 'pending' then return 0 end
+redis.call('HSET', KEYS[1], 'state', ARGV[1], 'account_id', ARGV[2], 'scopes', ARGV[3])
+return 1

@@ -1,0 +1,38 @@
+"""The audit log in Postgres: written in the transaction of what it records, and read back by account.
+
+That nothing in it can be changed is seen to by `sql/`.
+"""
+
+from typing import Any
+
+from authz.core.owners import AuditLine
+from authz.core.ownership import Actor, AuditEvent
+
+
+async def write_audit(
+    connection: Any,  # noqa: ANN401 -- untyped driver
+    actor: Actor,
+    event: AuditEvent,
+    account_id: str,
+    key_id: str | None = None,
+) -> None:
+    """Write one line."""
+    await connection.execute(
+        "INSERT INTO audit_log (actor, source_address, event, account_id, key_id) VALUES ($1, $2, $3, $4, $5)",
+        actor.name,
+        actor.source_address,
+        event,
+        account_id,
+        key_id,
+    )
+
+
+async def read_audit(connection: Any, account_id: str, lines_max: int) -> list[AuditLine]:  # noqa: ANN401 -- the same
+    """Return an account's latest lines, newest first."""
+    rows = await connection.fetch(
+        "SELECT at, actor, source_address, event, key_id FROM audit_log "
+        "WHERE account_id = $1 ORDER BY id DESC LIMIT $2",
+        account_id,
+        lines_max,
+    )
+    return [AuditLine(**dict(row)) for row in rows]

@@ -1,0 +1,28 @@
+"""When keys were last used, in Postgres.
+
+What keys are and who may change them is `postgres_keys.py`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from authz.adapters.postgres import Postgres
+
+_NOTE = (
+    "INSERT INTO key_uses AS u (key_id, last_used_at) SELECT * FROM unnest($1::text[], $2::timestamptz[]) "
+    "ON CONFLICT (key_id) DO UPDATE SET last_used_at = greatest(u.last_used_at, excluded.last_used_at)"
+)
+
+
+class PostgresUses:
+    """The ledger of uses (`service.ports.UseLedger`)."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys were used, by id."""
+        # In one order whoever writes: two that lock the same rows in another would wait for each other.
+        key_ids = sorted(uses)
+        async with self._postgres.transaction() as connection:
+            await connection.execute(_NOTE, key_ids, [uses[key_id] for key_id in key_ids])

@@ -1,0 +1,66 @@
+"""Mail to account owners over SMTP, or to the log where a demo has no mail server (`service.portal_ports.Mail`).
+
+What the mails say is `service/accounts.py`.
+"""
+
+import logging
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from authz.core.errors import StoreUnavailable
+
+_DEADLINE_S = 10.0
+_PORTS = {"smtp": 587, "smtps": 465}
+
+_log = logging.getLogger("authz.mail")
+
+
+class SmtpMail:
+    """Sends over `smtp://[user:password@]host[:port]` with STARTTLS, or `smtps://` with TLS from the start.
+
+    STARTTLS may be missing on loopback only: a password or a link must not travel in the clear.
+    """
+
+    def __init__(self, url: str, sender: str) -> None:
+        where = urlsplit(url)
+        is_local = where.hostname in {"localhost", "127.0.0.1", "::1"}
+        self._sender = sender
+        self._options: dict[str, Any] = {
+            "hostname": where.hostname,
+            "port": where.port or _PORTS[where.scheme],
+            "username": unquote(where.username) if where.username else None,
+            "password": unquote(where.password) if where.password else None,
+            "use_tls": where.scheme == "smtps",
+            "start_tls": None if is_local else where.scheme == "smtp",
+            "timeout": _DEADLINE_S,
+        }
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        """Send one mail; raises `StoreUnavailable`."""
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = self._sender, recipient, subject
+        message.set_content(text)
+        try:
+            await aiosmtplib.send(message, **self._options)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            # What a mail server says may quote the mail.
+            raise StoreUnavailable("mail", type(error).__name__) from error
+
+
+class LoggedMail:
+    """Writes mails into the log, for the demo: whoever reads the log can follow the links."""
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        """Write one mail."""
+        _log.info("mail", extra={"recipient": recipient, "subject": subject, "text": text})
+
+
+class NoMail:
+    """Sends nothing: addresses stay unverified."""
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        """Leave one mail unsent."""
+        _log.debug("mail is not set up", extra={"recipient": recipient, "subject": subject, "chars": len(text)})

@@ -1,0 +1,199 @@
+"""The API's public routes and `whoami`, as this command asks them; refusals keep the API's own words.
+
+What is done with the answers is `command.py` and `device.py`.
+"""
+
+import json
+import platform
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx
+
+from authz import __version__
+from authz.client.address import is_loopback
+from authz.client.config_file import is_key
+from authz.client.faults import ApiRefused, Fault, NotLoggedIn
+
+_JSON = "application/json"
+_TIMEOUT = httpx.Timeout(15, connect=5)
+_WORDS_CHARS_MAX = 300
+_EXPIRES_IN_S, _EXPIRES_IN_MAX_S = 300, 1800
+_INTERVAL_S, _INTERVAL_MAX_S = 2, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whose key it is."""
+
+    account_id: str
+    email: str
+    email_verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A fresh key and whose it is."""
+
+    api_key: str = field(repr=False)
+    person: Person
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One attempt to log a device in: what to show, where it is approved, and how to ask whether it has been."""
+
+    device_code: str = field(repr=False)
+    user_code: str
+    verify_url: str
+    verify_url_complete: str
+    expires_in_s: int
+    interval_s: int
+
+
+class Api:
+    """An open connection to one API. Every method raises a `Fault`: `ApiRefused`, or the plain one for failures."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._client = httpx.Client(
+                base_url=url,
+                timeout=_TIMEOUT,
+                follow_redirects=False,  # a key goes where it was sent to, not where an answer points
+                trust_env=not is_loopback(httpx.URL(url).host),  # no proxy between this machine and itself
+                headers={"user-agent": f"truetick/{__version__} ({platform.system()})", "content-type": _JSON},
+            )
+        except (OSError, ValueError, ImportError, httpx.InvalidURL):
+            raise Fault(
+                "the environment's proxy or certificate settings (*_PROXY, SSL_CERT_*) cannot be used"
+            ) from None
+
+    def __enter__(self) -> Self:
+        """Use the connection."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self._client.close()
+
+    def sign_up(self, email: str, password: str) -> LoggedIn:
+        """Open an account and get its first key."""
+        return _logged_in(self._post("signup", {"email": email, "password": password}))
+
+    def log_in(self, email: str, password: str) -> LoggedIn:
+        """Get a key for a password."""
+        return _logged_in(self._post("login", {"email": email, "password": password}))
+
+    def start_device(self) -> Grant:
+        """Begin the login of this device."""
+        answer = self._post("device/start", {})
+        verify_url = _shown(answer, "verify_url")
+        return Grant(
+            device_code=_text(answer, "device_code"),
+            user_code=_shown(answer, "user_code"),
+            verify_url=verify_url,
+            verify_url_complete=plain(str(answer.get("verification_uri_complete") or verify_url)),
+            expires_in_s=_seconds(answer.get("expires_in"), _EXPIRES_IN_S, _EXPIRES_IN_MAX_S),
+            interval_s=_seconds(answer.get("interval"), _INTERVAL_S, _INTERVAL_MAX_S),
+        )
+
+    def poll_device(self, grant: Grant) -> tuple[str, str]:
+        """Ask how a grant stands: `pending`, `expired`, or `approved` and the key, which is handed out this once."""
+        answer = self._post("device/poll", {"device_code": grant.device_code})
+        status = _text(answer, "status")
+        return status, _key(answer) if status == "approved" else ""
+
+    def who_am_i(self, api_key: str) -> Person:
+        """Ask whose a key is; raises `NotLoggedIn` when the API does not take it."""
+        answer = self._ask("GET", "/v1/whoami", headers={"x-api-key": api_key})
+        return Person(_shown(answer, "accountId"), _shown(answer, "email"), answer.get("emailVerified") is True)
+
+    def _post(self, route: str, document: dict[str, str]) -> dict[str, Any]:
+        # Escaped to ASCII: what a terminal sends that is no UTF-8 is for the API to refuse.
+        return self._ask("POST", f"/v1/public/{route}", content=json.dumps(document))
+
+    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:  # noqa: ANN401 -- httpx's arguments
+        try:
+            response = self._client.request(method, path, **content)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Fault(f"{self._client.base_url.host} is out of reach: {_reason(error)}") from None
+        if response.is_success:
+            return _document(response)
+        raise _fault(response)
+
+
+def plain(text: str) -> str:
+    """Make text from elsewhere harmless to a terminal: no control characters."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    # Of the others only a connection's own words are sure not to quote the request.
+    return plain(str(error)) if isinstance(error, httpx.ConnectError) else type(error).__name__
+
+
+def _fault(response: httpx.Response) -> Fault:
+    status, wait = response.status_code, response.headers.get("retry-after", "")
+    retry_after_s = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None  # noqa: PLR2004 -- no date
+    kind = Fault if status >= httpx.codes.INTERNAL_SERVER_ERROR or status < httpx.codes.BAD_REQUEST else ApiRefused
+    if status == httpx.codes.UNAUTHORIZED and response.request.method == "GET":
+        kind = NotLoggedIn
+    return kind(_words(response), status=status, retry_after_s=retry_after_s)
+
+
+def _words(response: httpx.Response) -> str:
+    """Find what a refusal says: `error` on public routes, `message` behind a key, or a line of text."""
+    document, words = _parsed(response), ""
+    if isinstance(document, dict):
+        words = document.get("error") or document.get("message") or ""
+    elif response.headers.get("content-type", "").startswith("text/plain"):
+        words = response.text.strip().partition("\n")[0]
+    if not isinstance(words, str) or not words:
+        words = f"unexpected answer: {response.status_code} {response.reason_phrase}".strip()
+    return plain(words)[:_WORDS_CHARS_MAX]
+
+
+def _document(response: httpx.Response) -> dict[str, Any]:
+    document = _parsed(response)
+    if not isinstance(document, dict):
+        raise Fault("unexpected answer: is this the API's address?", status=response.status_code)
+    return document
+
+
+def _parsed(response: httpx.Response) -> Any:  # noqa: ANN401 -- any JSON
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(answer: dict[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise Fault(f"unexpected answer: it has no {name}")
+    return value
+
+
+def _shown(answer: dict[str, Any], name: str) -> str:
+    return plain(_text(answer, name))
+
+
+def _key(answer: dict[str, Any]) -> str:
+    key = _text(answer, "api_key")
+    if not is_key(key):
+        raise Fault("unexpected answer: its api_key is none")
+    return key
+
+
+def _seconds(value: object, default: int, most: int) -> int:
+    """Read a number of seconds that the API may leave out; never none, for that would be asking without a pause."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return default
+    return min(max(value, 1), most)
+
+
+def _logged_in(answer: dict[str, Any]) -> LoggedIn:
+    verified = answer.get("email_verified") is True
+    return LoggedIn(_key(answer), Person(_shown(answer, "account_id"), _shown(answer, "email"), verified))

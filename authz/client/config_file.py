@@ -1,0 +1,153 @@
+"""`~/.truetick/config.json`: the saved address and key, readable by their owner alone at every moment.
+
+What overrides them is `choices.py`.
+"""
+
+import fcntl
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from authz.client.faults import Fault
+
+_FILE = "config.json"
+_DRAFT = "config.json.new"
+_FOLDER_MODE, _FILE_MODE = 0o700, 0o600
+_FILE_BYTES_MAX = 65_536
+_KEY = re.compile(r"[\x21-\x7e]{1,512}")  # what a header can carry
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not make us wait
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text could be sent as a key at all."""
+    return _KEY.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is remembered: the API's address, and the key that it gave. Either may be empty."""
+
+    url: str = ""
+    api_key: str = field(default="", repr=False)
+
+
+class ConfigFile:
+    """The file in its folder. Every method raises `Fault` when the file system says no.
+
+    Links are not followed, so that nothing is read from or written to where somebody else pointed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.path = folder / _FILE
+
+    def load(self) -> Saved:
+        """Read what is saved; nothing where there is no file."""
+        with self._failing("read"):
+            try:
+                with self._opened() as folder:
+                    fields = self._read(folder)
+            except FileNotFoundError:
+                return Saved()
+        url, key = fields.get("api_url", ""), fields.get("api_key", "")
+        if not isinstance(url, str) or not isinstance(key, str) or (key and not is_key(key)):
+            raise Fault(f"{self.path} cannot be understood: remove it and log in again")
+        return Saved(url, key)
+
+    def prepare(self) -> None:
+        """Make sure that a key can be saved, before one is asked for that is handed out only once."""
+        with self._locked() as folder:
+            self._read(folder)
+            _drafted(folder, b"")
+            os.unlink(_DRAFT, dir_fd=folder)
+
+    def save(self, saved: Saved) -> None:
+        """Remember an address and a key, in place of those before."""
+        self._change(lambda fields: fields | {"api_url": saved.url, "api_key": saved.api_key})
+
+    def forget_key(self) -> None:
+        """Forget the key; the address stays."""
+        self._change(lambda fields: {name: value for name, value in fields.items() if name != "api_key"})
+
+    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Write the file anew in one piece; other fields than ours stay as they are."""
+        with self._locked() as folder:
+            text = json.dumps(change(self._read(folder)), indent=2) + "\n"
+            try:
+                _drafted(folder, text.encode())
+                os.rename(_DRAFT, _FILE, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:  # Ctrl-C too: nothing half-written stays
+                with suppress(FileNotFoundError):
+                    os.unlink(_DRAFT, dir_fd=folder)
+                raise
+            os.fsync(folder)
+
+    def _read(self, folder: int) -> dict[str, Any]:
+        try:
+            file = os.open(_FILE, _READ_FLAGS, dir_fd=folder)
+        except FileNotFoundError:
+            return {}
+        with os.fdopen(file, "rb") as opened:
+            found = os.fstat(opened.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Fault(f"{self.path} is not a file")
+            if found.st_uid != os.geteuid():
+                raise Fault(f"{self.path} belongs to somebody else")
+            if found.st_mode & 0o077:
+                raise Fault(f"{self.path} can be read by others: chmod 600 it, and revoke its key if others may have")
+            content = opened.read(_FILE_BYTES_MAX)
+        try:
+            fields = json.loads(content)
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict):
+            raise Fault(f"{self.path} cannot be understood: remove it and log in again")
+        return fields
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Make the folder where there is none, and keep other commands from writing."""
+        with self._failing("write"):
+            with suppress(FileExistsError):
+                self._folder.mkdir(mode=_FOLDER_MODE)
+            with self._opened() as folder:
+                os.fchmod(folder, _FOLDER_MODE)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                yield folder
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        folder = os.open(self._folder, _FOLDER_FLAGS)
+        try:
+            if os.fstat(folder).st_uid != os.geteuid():
+                raise Fault(f"{self._folder} belongs to somebody else")
+            yield folder
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Fault(f"cannot {what} {self.path}: {error.strerror}") from error
+
+
+def _drafted(folder: int, content: bytes) -> None:
+    """Write the draft, on the disk and for its owner's eyes from its first moment; one left by a crash gives way."""
+    with suppress(FileNotFoundError):
+        os.unlink(_DRAFT, dir_fd=folder)
+    with os.fdopen(os.open(_DRAFT, _WRITE_FLAGS, _FILE_MODE, dir_fd=folder), "wb") as draft:
+        os.fchmod(draft.fileno(), _FILE_MODE)
+        draft.write(content)
+        draft.flush()
+        os.fsync(draft.fileno())

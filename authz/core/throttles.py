@@ -1,0 +1,50 @@
+"""How often one address, account or code may try what needs no key, and what it is told after that.
+
+Counting is the store's business; how often a key may be used is `limits.py`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Attempt(StrEnum):
+    """What is throttled."""
+
+    SIGNUP = "signup"
+    LOGIN = "login"
+    DEVICE_START = "device_start"
+    DEVICE_POLL = "device_poll"
+    CODE_ENTRY = "code_entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """At most so many attempts in `wait_s` seconds, of one address and of one subject (0: not counted).
+
+    The subject is what is attempted on: the e-mail address of a login, the code of a poll, the account that enters a
+    code.
+    """
+
+    per_address: int
+    per_subject: int
+    wait_s: int
+
+
+Throttles = dict[Attempt, Throttle]
+
+DEFAULT_THROTTLES: Throttles = {
+    Attempt.SIGNUP: Throttle(per_address=10, per_subject=0, wait_s=3600),
+    Attempt.LOGIN: Throttle(per_address=30, per_subject=10, wait_s=600),
+    Attempt.DEVICE_START: Throttle(per_address=10, per_subject=0, wait_s=60),
+    # Commands poll every two seconds, and several of them may share an address.
+    Attempt.DEVICE_POLL: Throttle(per_address=300, per_subject=8, wait_s=5),
+    Attempt.CODE_ENTRY: Throttle(per_address=30, per_subject=10, wait_s=600),
+}
+
+MESSAGES = {
+    Attempt.SIGNUP: "too many signups, try again later",
+    Attempt.LOGIN: "too many attempts, try again later",
+    Attempt.DEVICE_START: "too many requests",
+    Attempt.DEVICE_POLL: "slow down",
+    Attempt.CODE_ENTRY: "too many attempts, try again later",
+}

@@ -1,0 +1,98 @@
+"""The portal as an ASGI application: its routes, what stands around them, and their OpenAPI description.
+
+What they call is put together in `authz/portal_app.py`.
+"""
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+
+from authz import __version__
+from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
+from authz.portal.account_pages import AccountPages
+from authz.portal.device_pages import DevicePages
+from authz.portal.entry_pages import EntryPages
+from authz.portal.key_pages import KeyPages
+from authz.portal.pages import Pages, to
+from authz.portal.public_api import PublicApi
+from authz.portal.refusals import answer_in_json
+from authz.portal.response_headers import ResponseHeaders
+from authz.portal.services import Services
+from authz.portal.session_api import SessionApi
+from authz.portal.through_envoy import ThroughEnvoy
+from authz.portal.visits import LoginNeeded
+
+_BODY_BYTES_MAX = 65_536
+_PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"
+_HEALTH, _READINESS = "/healthz", "/readyz"
+
+Readiness = Callable[[], dict[str, bool]]
+
+
+def application(services: Services, *, proxy_secret: str, readiness: Readiness) -> FastAPI:
+    """Make the application; `readiness` names each thing that must be true for the process to be ready."""
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        conditions = readiness()
+        return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
+
+    app = FastAPI(
+        title=f"{services.policy.api} portal",
+        version=__version__,
+        # The page that would show it wants scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/dashboard/openapi.json",
+        redirect_slashes=False,
+        max_body_size=_BODY_BYTES_MAX,
+        middleware=[
+            Middleware(ResponseHeaders, is_https=services.public_url.startswith("https:")),
+            Middleware(ThroughEnvoy, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
+        ],
+    )
+    app.router.routes += [Route(_HEALTH, healthz), Route(_READINESS, readyz)]
+    pages = Pages(services)
+    for part in (
+        PublicApi(services),
+        SessionApi(services),
+        EntryPages(services, pages),
+        AccountPages(services, pages),
+        KeyPages(services, pages),
+        DevicePages(services, pages),
+    ):
+        app.include_router(part.router)
+    app.mount(_STATIC, StaticFiles(packages=[("authz.portal", "static")]))
+    _answer_errors(app, pages)
+    return app
+
+
+def _answer_errors(app: FastAPI, pages: Pages) -> None:
+    """Answer every error in what its route speaks: pages to people, JSON to programs."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        is_page = request.url.path.startswith(_PAGES) and not request.url.path.startswith(_STATIC)
+        if isinstance(error, LoginNeeded):
+            return to(f"/dashboard/login?{urlencode({'next': error.next_page})}")
+        return pages.failure(request, error) if is_page else answer_in_json(error)
+
+    for kind in (
+        LoginNeeded,
+        Refused,
+        NotEffectiveYet,
+        StoreUnavailable,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    ):
+        app.add_exception_handler(kind, answer)

@@ -1,0 +1,69 @@
+"""The pages by which an owner lets a device in: type its code, see who asks, approve or refuse."""
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from authz.core.device import Approval, Grant, shown
+from authz.core.errors import Refused
+from authz.core.owners import Owner
+from authz.portal.key_pages import chosen, scope_groups
+from authz.portal.pages import Pages
+from authz.portal.public_api import caller
+from authz.portal.services import Services
+from authz.portal.visits import text
+
+
+class DevicePages:
+    """The endpoints, over the use cases."""
+
+    def __init__(self, services: Services, pages: Pages) -> None:
+        self._services = services
+        self._pages = pages
+        self._visits = pages.visits
+        self.router = APIRouter(include_in_schema=False)
+        self.router.add_api_route("/device", self.show_code, methods=["GET"])
+        self.router.add_api_route("/device", self.look, methods=["POST"])
+        self.router.add_api_route("/device/decision", self.decide, methods=["POST"])
+
+    async def show_code(self, request: Request) -> Response:
+        """Ask for the code; one that came with the link still has to be sent by hand."""
+        owner = await self._visits.needed_owner(request)
+        code = request.query_params.get("code", "")
+        return self._pages.show(request, "device_code", {"code": code, "error": ""}, owner=owner)
+
+    async def look(self, request: Request) -> Response:
+        """Show who asks, and for what."""
+        owner = await self._visits.needed_owner(request)
+        form = await self._visits.form(request)
+        code = text(form, "code")
+        try:
+            grant = await self._services.device.look(code, owner.account_id, caller(request))
+        except Refused as error:
+            return self._pages.show_again(request, "device_code", {"code": code}, error, owner=owner)
+        return self._pages.show(request, "device_grant", self._about(grant, request), owner=owner)
+
+    async def decide(self, request: Request) -> Response:
+        """Approve or refuse, once."""
+        owner = await self._visits.needed_owner(request)
+        form = await self._visits.form(request)
+        is_approval = text(form, "decision") == "approve"
+        try:
+            await (self._approve if is_approval else self._refuse)(owner, form, caller(request))
+        except Refused as error:
+            return self._pages.show_again(request, "device_code", {"code": ""}, error, owner=owner)
+        return self._pages.show(request, "device_done", {"is_approval": is_approval}, owner=owner)
+
+    async def _approve(self, owner: Owner, form: FormData, address: str) -> None:
+        if not text(form, "confirmed"):
+            raise Refused("confirm that your device shows this code")
+        approval = Approval(owner.account_id, chosen(form, "scope"))
+        await self._services.device.approve(text(form, "code"), approval, address)
+
+    async def _refuse(self, owner: Owner, form: FormData, address: str) -> None:
+        await self._services.device.refuse(text(form, "code"), owner.account_id, address)
+
+    def _about(self, grant: Grant, request: Request) -> dict[str, object]:
+        is_elsewhere = grant.source_address != caller(request)
+        groups = scope_groups(self._services.policy)
+        return {"grant": grant, "code": shown(grant.user_code), "groups": groups, "is_elsewhere": is_elsewhere}

@@ -1,0 +1,137 @@
+"""The pages about keys: the list, and making, replacing and ending one."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from authz.core.errors import Refused
+from authz.core.ownership import ApiKey
+from authz.core.policy import Policy, Scope
+from authz.portal.pages import Pages, moment, state, to
+from authz.portal.public_api import caller
+from authz.portal.services import Services
+from authz.portal.visits import text
+
+_LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a year", "": "never"}
+_LIFE_DEFAULT = "90"
+_OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in 7 days"}
+_OVERLAP_DEFAULT = "86400"
+_DONE = {"revoked": "The key has been revoked. Nothing accepts it any more."}
+
+
+class KeyPages:
+    """The endpoints, over the use cases."""
+
+    def __init__(self, services: Services, pages: Pages) -> None:
+        self._services = services
+        self._pages = pages
+        self._visits = pages.visits
+        self.router = APIRouter(include_in_schema=False)
+        add = self.router.add_api_route
+        add("/dashboard/keys", self.show_keys, methods=["GET"])
+        add("/dashboard/keys/new", self.show_new, methods=["GET"])
+        add("/dashboard/keys/new", self.create, methods=["POST"])
+        add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=["GET"])
+        add("/dashboard/keys/{key_id}/rotate", self.rotate, methods=["POST"])
+        add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=["GET"])
+        add("/dashboard/keys/{key_id}/revoke", self.revoke, methods=["POST"])
+
+    async def show_keys(self, request: Request) -> Response:
+        """List the account's keys."""
+        owner = await self._visits.needed_owner(request)
+        keys = await self._services.keys.keys(owner.account_id)
+        ended = [key for key in keys if state(key) in {"revoked", "expired"}]
+        live = [key for key in keys if key not in ended]
+        done = _DONE.get(request.query_params.get("done", ""), "")
+        keys_max = self._services.policy.keys.active_max
+        about = {"live": live, "ended": ended, "keys_max": keys_max, "done": done}
+        return self._pages.show(request, "keys", about, owner=owner)
+
+    async def show_new(self, request: Request) -> Response:
+        """Ask what a new key is to be."""
+        owner = await self._visits.needed_owner(request)
+        about = self._about_form("", frozenset(), _LIFE_DEFAULT)
+        return self._pages.show(request, "key_new", about | {"error": ""}, owner=owner)
+
+    async def create(self, request: Request) -> Response:
+        """Make a key and show it, this once."""
+        owner = await self._visits.needed_owner(request)
+        form = await self._visits.form(request)
+        name, scopes, life = text(form, "name"), chosen(form, "scope"), text(form, "life")
+        try:
+            expires_at = _expiry(life)
+            made = await self._services.keys.create(owner.account_id, name, scopes, expires_at, caller(request))
+        except Refused as error:
+            about = self._about_form(name, scopes, life)
+            return self._pages.show_again(request, "key_new", about, error, owner=owner)
+        return self._pages.show(request, "key_made", {"made": made, "note": ""}, owner=owner)
+
+    async def show_rotate(self, request: Request, key_id: str) -> Response:
+        """Ask how long the key that is replaced may go on."""
+        owner = await self._visits.needed_owner(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        return self._pages.show(request, "key_rotate", _about_rotation(key) | {"error": ""}, owner=owner)
+
+    async def rotate(self, request: Request, key_id: str) -> Response:
+        """Put a new key in a key's place, and show it, this once."""
+        owner = await self._visits.needed_owner(request)
+        form = await self._visits.form(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        try:
+            overlap_s = _overlap_s(text(form, "overlap"))
+            rotation = await self._services.keys.rotate(owner.account_id, key_id, overlap_s, caller(request))
+        except Refused as error:
+            return self._pages.show_again(request, "key_rotate", _about_rotation(key), error, owner=owner)
+        note = "The old key has been revoked."
+        if overlap_s and rotation.old.expires_at is not None:
+            note = f"The old key goes on working until {moment(rotation.old.expires_at)}."
+        if rotation.pending:
+            note = "The old key is about to end; a store is out of reach and is being retried."
+        return self._pages.show(request, "key_made", {"made": rotation.made, "note": note}, owner=owner)
+
+    async def show_revoke(self, request: Request, key_id: str) -> Response:
+        """Ask whether a key is to end."""
+        owner = await self._visits.needed_owner(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        return self._pages.show(request, "key_revoke", {"key": key}, owner=owner)
+
+    async def revoke(self, request: Request, key_id: str) -> Response:
+        """End a key for good."""
+        owner = await self._visits.needed_owner(request)
+        await self._visits.form(request)
+        await self._services.keys.revoke(owner.account_id, key_id, caller(request))
+        return to("/dashboard/keys?done=revoked")
+
+    def _about_form(self, name: str, scopes: frozenset[str], life: str) -> dict[str, object]:
+        groups = scope_groups(self._services.policy)
+        return {"groups": groups, "lives": _LIVES, "name": name, "chosen": scopes, "life": life}
+
+
+def scope_groups(policy: Policy) -> list[tuple[str, list[Scope]]]:
+    """Return the scopes by what they are about, in the policy's order."""
+    by_resource = groupby(policy.scopes.values(), key=lambda scope: scope.name.partition(":")[0])
+    return [(resource, list(scopes)) for resource, scopes in by_resource]
+
+
+def chosen(form: FormData, name: str) -> frozenset[str]:
+    """Return every value of a field that may come several times."""
+    return frozenset(value for value in form.getlist(name) if isinstance(value, str))
+
+
+def _about_rotation(key: ApiKey) -> dict[str, object]:
+    return {"key": key, "overlaps": _OVERLAPS, "overlap": _OVERLAP_DEFAULT}
+
+
+def _overlap_s(text: str) -> int:
+    if text not in _OVERLAPS:
+        raise Refused("choose when the old key ends")
+    return int(text)
+
+
+def _expiry(life: str) -> datetime | None:
+    if life not in _LIVES:
+        raise Refused("choose when the key expires")
+    return datetime.now(UTC) + timedelta(days=int(life)) if life else None

@@ -1,0 +1,107 @@
+"""Renders the dashboard's pages, with the browser's cookie and form token in their places.
+
+What is on them is in `templates/`; nothing they need comes from elsewhere.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from authz.core.owners import Owner
+from authz.core.ownership import ApiKey
+from authz.portal.refusals import face
+from authz.portal.services import Services
+from authz.portal.visits import Visits
+
+_SEE_OTHER = 303
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+
+
+class Pages:
+    """Makes answers that browsers show."""
+
+    def __init__(self, services: Services) -> None:
+        self.visits = Visits(services.sessions, services.public_url)
+        self._templates = Environment(
+            loader=PackageLoader("authz.portal"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {"moment": moment, "ago": ago, "state": state}
+        self._templates.globals |= {"api_name": services.policy.api, "all_scopes": services.policy.scopes}
+
+    def show(
+        self,
+        request: Request,
+        template: str,
+        about: Mapping[str, object],
+        *,
+        owner: Owner | None = None,
+        status: int = 200,
+    ) -> HTMLResponse:
+        """Render a page from what it is `about`."""
+        secret = self.visits.secret(request)
+        frame = {"owner": owner, "token": self.visits.token(secret), "path": request.url.path}
+        text = self._templates.get_template(f"{template}.html").render(**frame, **about)
+        response = HTMLResponse(text, status_code=status)
+        if request.cookies.get(self.visits.cookie_name) != secret:
+            self.visits.keep(response, secret)
+        return response
+
+    def show_again(
+        self,
+        request: Request,
+        template: str,
+        about: Mapping[str, object],
+        error: Exception,
+        *,
+        owner: Owner | None = None,
+    ) -> HTMLResponse:
+        """Render a form anew, with what was wrong with it."""
+        status, words, headers = face(error)
+        response = self.show(request, template, {**about, "error": words}, owner=owner, status=status)
+        response.headers.update(headers)
+        return response
+
+    def failure(self, request: Request, error: Exception) -> HTMLResponse:
+        """Render what went wrong as a page of its own."""
+        status, words, headers = face(error)
+        response = self.show(request, "failure", {"words": words}, status=status)
+        response.headers.update(headers)
+        return response
+
+
+def to(path: str) -> Response:
+    """Send the browser on to another of our pages, with a GET."""
+    return RedirectResponse(path, status_code=_SEE_OTHER)
+
+
+def moment(at: datetime) -> str:
+    """Write a time as people read it."""
+    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
+
+
+def ago(at: datetime) -> str:
+    """Write how long ago something was, as coarsely as it matters."""
+    elapsed_s = max(0, (datetime.now(UTC) - at).total_seconds())
+    if elapsed_s < _MINUTE_S:
+        return "less than a minute ago"
+    for unit_s, unit in ((_DAY_S, "day"), (_HOUR_S, "hour"), (_MINUTE_S, "minute")):
+        if elapsed_s >= unit_s:
+            count = int(elapsed_s // unit_s)
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return ""
+
+
+def state(key: ApiKey) -> str:
+    """Say in one word whether a key works."""
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        return "expired"
+    return "disabled" if key.disabled_at is not None else "active"

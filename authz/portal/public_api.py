@@ -1,0 +1,149 @@
+"""The routes for commands and SDKs: signing up, logging in, the device flow, and `whoami`.
+
+The words, statuses and fields are a contract with published clients. What happens behind them is `service/`.
+"""
+
+import logging
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, BackgroundTasks, Header, Request
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from authz.core.device import GrantStatus, shown
+from authz.core.errors import StoreUnavailable
+from authz.core.owners import Owner
+from authz.core.ownership import Actor
+from authz.portal.services import Services
+from authz.service.device import GRANT_LIFE_S, POLL_INTERVAL_S
+
+_log = logging.getLogger("authz.portal")
+
+
+class Credentials(BaseModel):
+    """Who wants in."""
+
+    email: str
+    password: str
+
+
+class LoggedIn(BaseModel):
+    """A fresh key, shown this once, and whose it is."""
+
+    api_key: str
+    account_id: str
+    email: str
+    email_verified: bool
+
+
+class DeviceStarted(BaseModel):
+    """What a device keeps (`device_code`) and what it shows; the fields of RFC 8628 beside the older ones."""
+
+    device_code: str
+    user_code: str
+    verify_url: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+class DevicePoll(BaseModel):
+    """A device that asks how its grant stands."""
+
+    device_code: str
+
+
+class DeviceStatus(BaseModel):
+    """How a grant stands; with `approved` comes the key, once."""
+
+    status: Literal["pending", "approved", "expired"]
+    api_key: str | None = None
+
+
+class WhoAmI(BaseModel):
+    """Whose key a request carried."""
+
+    accountId: str  # noqa: N815 -- the contract's spelling
+    email: str
+    emailVerified: bool  # noqa: N815 -- the same
+
+
+class PublicApi:
+    """The endpoints, over the use cases."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.router = APIRouter(tags=["public"])
+        add = self.router.add_api_route
+        add("/v1/public/signup", self.sign_up, methods=["POST"])
+        add("/v1/public/login", self.log_in, methods=["POST"])
+        add("/v1/public/device/start", self.start_device, methods=["POST"])
+        add("/v1/public/device/poll", self.poll_device, methods=["POST"], response_model_exclude_none=True)
+        add("/v1/whoami", self.who_am_i, methods=["GET"])
+
+    async def sign_up(self, wanted: Credentials, request: Request, later: BackgroundTasks) -> LoggedIn:
+        """Open an account and make its first key."""
+        address = caller(request)
+        email = self._services.normalise_email(wanted.email)
+        owner = await self._services.accounts.sign_up(email, wanted.password, address)
+        later.add_task(mail_link, self._services, owner)
+        return await self._with_key(owner, "signup", address)
+
+    async def log_in(self, given: Credentials, request: Request) -> LoggedIn:
+        """Make a key for whoever knows the password."""
+        address = caller(request)
+        owner = await self._services.login.authenticate(given.email, given.password, address)
+        return await self._with_key(owner, "login", address)
+
+    async def start_device(self, request: Request) -> DeviceStarted:
+        """Begin the login of a device; whatever it sends is left unread."""
+        client = request.headers.get("user-agent", "")
+        started = await self._services.device.start(caller(request), client)
+        where = f"{self._services.public_url}/device"
+        code = shown(started.user_code)
+        return DeviceStarted(
+            device_code=started.device_code,
+            user_code=code,
+            verify_url=where,
+            verification_uri=where,
+            verification_uri_complete=f"{where}?code={code}",
+            expires_in=GRANT_LIFE_S,
+            interval=POLL_INTERVAL_S,
+        )
+
+    async def poll_device(self, poll: DevicePoll, request: Request) -> DeviceStatus:
+        """Tell a device whether it has been approved, and hand out its key."""
+        polled = await self._services.device.poll(poll.device_code, caller(request))
+        if polled.status is GrantStatus.APPROVED:
+            return DeviceStatus(status="approved", api_key=polled.api_key)
+        return DeviceStatus(status="pending" if polled.status is GrantStatus.PENDING else "expired")
+
+    async def who_am_i(self, x_authz_account_id: Annotated[str, Header()] = "") -> WhoAmI:
+        """Tell whose key the request carried, which authz has found out."""
+        if not x_authz_account_id:
+            raise HTTPException(401, "invalid or missing api key")
+        contact = await self._services.accounts.contact(x_authz_account_id)
+        return WhoAmI(accountId=x_authz_account_id, email=contact.email, emailVerified=contact.is_verified)
+
+    async def _with_key(self, owner: Owner, name: str, address: str) -> LoggedIn:
+        made = await self._services.minting.mint(owner.account_id, name, Actor(f"owner:{owner.account_id}", address))
+        return LoggedIn(
+            api_key=made.secret,
+            account_id=owner.account_id,
+            email=owner.email,
+            email_verified=owner.email_verified_at is not None,
+        )
+
+
+def caller(request: Request) -> str:
+    """Return the caller's address, which `through_envoy.py` has put there."""
+    return request.client.host if request.client else ""
+
+
+async def mail_link(services: Services, owner: Owner) -> None:
+    """Mail a verification link; a mail server out of reach costs nobody an account."""
+    try:
+        await services.verification.send(owner)
+    except StoreUnavailable as error:
+        _log.warning("a mail was not sent", extra={"error": str(error), "account_id": owner.account_id})

@@ -1,0 +1,180 @@
+"""The portal put together: what it is built of, how it starts, and how it stops.
+
+The sidecar is `app.py`. They share stores and nothing else: the portal is in nobody's hot path.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+
+from authz import logs
+from authz.adapters.argon2_passwords import Argon2Passwords
+from authz.adapters.email_addresses import normalised_email
+from authz.adapters.policy_file import load_policy
+from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.postgres_owners import PostgresOwners
+from authz.adapters.redis_grants import RedisGrants
+from authz.adapters.redis_sessions import RedisSessions
+from authz.adapters.redis_store import redis_store
+from authz.adapters.redis_throttles import RedisThrottles
+from authz.adapters.smtp_mail import LoggedMail, NoMail, SmtpMail
+from authz.core.errors import SettingsError, StoreUnavailable
+from authz.core.policy import Policy
+from authz.edge.admin_http import QuietServer, bound
+from authz.portal.app import application
+from authz.portal.services import Services
+from authz.service.accounts import Accounts, PasswordRules
+from authz.service.device import DeviceFlow
+from authz.service.key_admin import KeyAdmin
+from authz.service.login import Login
+from authz.service.minting import Minting
+from authz.service.owner_keys import OwnerKeys
+from authz.service.portal_ports import Mail
+from authz.service.sessions import Sessions
+from authz.service.throttling import Gate
+from authz.service.verification import EmailVerification
+from authz.settings import Settings
+
+_STORE_DEADLINE_S = 2.0  # a person waits longer for a page than a check may for a key
+_PROBE_INTERVAL_S = 1.0
+_SECRET_CHARS_MIN = 32
+
+_log = logging.getLogger("authz.portal")
+
+
+class Portal:
+    """Everything that runs in the portal's process. Raises `PolicyError` and `SettingsError`."""
+
+    def __init__(self, settings: Settings) -> None:
+        secret = settings.portal_proxy_secret.get_secret_value()
+        if len(secret) < _SECRET_CHARS_MIN:
+            raise SettingsError(f"AUTHZ_PORTAL_PROXY_SECRET: must have {_SECRET_CHARS_MIN} characters or more")
+        policy = load_policy(settings.policy_file)
+        logs.configure(settings.log_level, policy.keys.format.pattern)
+        self._settings = settings
+        redis = redis_store(
+            settings.redis_url.get_secret_value(),
+            deadline_s=_STORE_DEADLINE_S,
+            in_flight_max=settings.redis_in_flight_max,
+            negative_ttl_s=settings.negative_ttl_s,
+        )
+        self._link, self._projection = redis.link, redis.keys
+        self._postgres = Postgres(
+            settings.postgres_url.get_secret_value(),
+            deadline_s=_STORE_DEADLINE_S,
+            pool_max=settings.postgres_pool_max,
+        )
+        self._keys = PostgresKeys(self._postgres)
+        self._passwords = Argon2Passwords()
+        app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.drain_grace_s),
+        )
+        self._server = QuietServer(config)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def readiness(self) -> dict[str, bool]:
+        """Name what has to be true before people are sent here."""
+        return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
+
+    async def start(self) -> None:
+        """Open the listener and reach for the stores."""
+        listener = bound(self._settings.portal_listen)
+        await self._postgres.start()
+        self._link.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._server.serve(sockets=[listener])),
+            loop.create_task(self._watch_postgres()),
+        ]
+        _log.info("listening", extra={"portal": self._settings.portal_listen})
+
+    async def stop(self) -> None:
+        """Finish answering, then close everything."""
+        serving, watching = self._tasks
+        self._server.should_exit = True
+        await serving
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await self._link.close()
+        await self._postgres.close()
+        self._passwords.close()
+        _log.info("stopped")
+
+    def _services(self, policy: Policy) -> Services:
+        settings, url = self._settings, self._settings.public_url
+        owners = PostgresOwners(self._postgres)
+        gate = Gate(RedisThrottles(self._link), policy.throttles)
+        admin = KeyAdmin(self._keys, self._projection, policy, entropy=os.urandom, now=_now)
+        minting = Minting(admin, policy)
+        rules = PasswordRules(settings.password_chars_min, _breached(settings.breached_passwords_file))
+        return Services(
+            policy=policy,
+            public_url=url,
+            normalise_email=normalised_email,
+            gate=gate,
+            accounts=Accounts(owners, self._passwords, gate, rules=rules, entropy=os.urandom, now=_now),
+            login=Login(owners, self._passwords, gate, normalised_email),
+            verification=EmailVerification(
+                owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
+            ),
+            minting=minting,
+            keys=OwnerKeys(admin),
+            device=DeviceFlow(RedisGrants(self._link), minting, gate, owners, entropy=os.urandom),
+            sessions=Sessions(
+                RedisSessions(self._link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),
+                owners,
+                entropy=os.urandom,
+            ),
+        )
+
+    async def _watch_postgres(self) -> None:
+        while True:
+            try:
+                await self._keys.probe()
+            except StoreUnavailable as error:
+                _log.warning("postgres is out of reach", extra={"error": str(error)})
+            await asyncio.sleep(_PROBE_INTERVAL_S)
+
+
+async def serve(settings: Settings) -> None:
+    """Run the portal until SIGTERM or SIGINT."""
+    portal = Portal(settings)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await portal.start()
+    await stopping.wait()
+    await portal.stop()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _mail(settings: Settings) -> Mail:
+    url = settings.mail_url.get_secret_value()
+    if url == "log:":
+        return LoggedMail()
+    return SmtpMail(url, settings.mail_from) if url else NoMail()
+
+
+def _breached(file: str) -> frozenset[str]:
+    if not file:
+        return frozenset()
+    try:
+        return frozenset(line.casefold() for line in Path(file).read_text(encoding="utf-8").splitlines() if line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"AUTHZ_BREACHED_PASSWORDS_FILE: cannot be read: {type(error).__name__}") from None

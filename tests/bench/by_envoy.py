@@ -1,0 +1,72 @@
+"""The part `envoy`: what requests through the real Envoy cost with authz, and with what it is compared to.
+
+Throughput and latency with 64 connections, and the latency that is added with one.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import cycle
+
+from envoys import CONSTANT, CONSTANT_TRACED, IN_PROCESS, NONE, WHOLE, WHOLE_TRACED
+from http_load import Prepared, http_load
+from load import Load
+from stage import Stage
+from traffic import ALLOWED, STATUSES, HttpRequest
+from turns import Turn, in_turns, measured
+from wrk import WRK, Wrk
+
+SECTION = "Requests through Envoy, by what it asks (connections)"
+MANY = 64
+
+_VARIANTS = (NONE, IN_PROCESS, CONSTANT, WHOLE, CONSTANT_TRACED, WHOLE_TRACED)
+_ALONE = (NONE, IN_PROCESS, CONSTANT, WHOLE)
+_UNAUTHORIZED = 16
+
+Sender = Callable[..., Awaitable[Load]]
+
+
+async def measure(stage: Stage) -> None:
+    """Add a row for each variant with one connection and with many, and their ratios."""
+    senders = {name: _sender(stage, name) for name in _VARIANTS}
+    pids = {"envoy": stage.envoy.pid, "redis": stage.house.redis.pid}
+    services = {WHOLE: stage.sidecar.pid, CONSTANT: stage.constant.pid}
+    for connections, variants in ((MANY, _VARIANTS), (1, _ALONE)):
+        turns: dict[str, Turn] = {}
+        for name in variants:
+            send = partial(senders[name], stage.envoy.urls[name], seconds=stage.plan.envoy_s, connections=connections)
+            service = services.get(name.removesuffix(", traced"))
+            asked = {} if service is None else {"server": service}
+            turns[name] = partial(measured, stage.report, send, asked | pids)
+        for name, row in (await in_turns(stage.plan.rounds, turns)).items():
+            stage.report.row(SECTION, f"{name} ({connections})", row)
+    _ratios(stage)
+
+
+def _ratios(stage: Stage) -> None:
+    rows, ratio = stage.report.sections[SECTION], stage.report.ratio
+    none, own, constant, whole, constant_traced, whole_traced = (rows[f"{name} ({MANY})"] for name in _VARIANTS)
+    ratio(f"envoy_throughput_whole_over_constant_{MANY}", whole["calls_per_s"] / constant["calls_per_s"])
+    ratio(f"envoy_p99_whole_over_constant_{MANY}", whole["p99_ms"] / constant["p99_ms"])
+    traced = whole_traced["calls_per_s"] / constant_traced["calls_per_s"]
+    ratio(f"envoy_throughput_traced_whole_over_constant_{MANY}", traced)
+    ratio(f"envoy_throughput_whole_over_own_filters_{MANY}", whole["calls_per_s"] / own["calls_per_s"])
+    ratio(f"envoy_throughput_whole_over_none_{MANY}", whole["calls_per_s"] / none["calls_per_s"])
+    none_ms, constant_ms, whole_ms = (rows[f"{name} (1)"]["p50_ms"] for name in (NONE, CONSTANT, WHOLE))
+    ratio("envoy_added_p50_whole_over_constant_1", (whole_ms - none_ms) / (constant_ms - none_ms))
+
+
+def _sender(stage: Stage, name: str) -> Sender:
+    """Prepare the traffic for a variant, with the statuses that are right there."""
+    prepared = [Prepared(request.as_bytes(), _statuses(name, request)) for request in stage.requests]
+    if WRK:
+        return Wrk(stage.house.folder, name.replace(" ", "-").replace("'", ""), prepared).load
+    return lambda url, **shape: http_load(url, cycle(prepared), **shape)
+
+
+def _statuses(name: str, request: HttpRequest) -> frozenset[int]:
+    if name in {WHOLE, WHOLE_TRACED}:
+        codes = request.codes
+    else:
+        # Envoy's own filter asks for a key on every route.
+        codes = frozenset({_UNAUTHORIZED if name == IN_PROCESS and not request.has_known_key else ALLOWED})
+    return frozenset(STATUSES[code] for code in codes)

@@ -1,0 +1,94 @@
+"""The part `keys`: what the number of keys in Redis does to a check, from a hundred to a million.
+
+Each number has a Redis and a sidecar of its own, which take turns: asked for a hot set of five thousand keys at most,
+as in life, and for any key of all, where nothing remembered helps. How Redis is filled is `projected.py`.
+"""
+
+import asyncio
+import random
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+from capture import altered
+from check_load import check_load, framed
+from projected import fill, memory_bytes
+from sidecars import Sidecar
+from stage import Stage
+from traffic import ALLOWED
+from turns import Turn, in_turns, measured
+
+from authz.core.keys import ENTROPY_BYTES, KeyFormat
+from authz.demo.servers import RedisServer
+
+SECTION = "Checks, by keys in Redis and how many of them are asked for"
+HOT_MAX = 5_000
+ANY_MAX = 50_000
+
+_FORMAT = KeyFormat("ttk_")
+_CODES = frozenset({ALLOWED})
+_PATIENCE_S = 60.0
+
+
+async def measure(stage: Stage) -> None:
+    """Add a row for every number of keys, hot and any, and their ratios."""
+    counts, report = stage.plan.key_counts, stage.report
+    chance = random.Random(2)  # noqa: S311 -- the same traffic in every run
+    # Any key may be put into these, since they name no account.
+    examples = [call for call in stage.calls if call.codes == _CODES and _names_only_a_key(call.message)]
+    turns: dict[str, Turn] = {}
+    sizes: dict[str, float] = {}
+    with ExitStack() as running:
+        for count in counts:
+            redis, sidecar = await _running(stage, running, count)
+            secrets = [_FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(min(count, ANY_MAX))]
+            empty_bytes = await memory_bytes(redis.url)
+            await fill(redis.url, secrets, count)
+            sizes[_row(count, "hot")] = (await memory_bytes(redis.url) - empty_bytes) / count
+            pids = {"server": sidecar.pid, "redis": redis.pid}
+            for name, asked in {"hot": secrets[:HOT_MAX], "any": secrets}.items():
+                if name == "hot" or count > HOT_MAX:
+                    calls = [framed(altered(chance.choice(examples), secret=secret, codes=_CODES)) for secret in asked]
+                    await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
+                    load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
+                    turns[_row(count, name)] = partial(measured, report, load, pids)
+        for name, row in (await in_turns(stage.plan.rounds, turns)).items():
+            total_us = row["server_us"] + row["redis_us"]
+            size = {"redis_bytes_per_key": sizes[name]} if name in sizes else {}
+            report.row(SECTION, name, {"total_us": total_us} | row | size)
+    _ratios(stage)
+
+
+def _ratios(stage: Stage) -> None:
+    least, most = stage.plan.key_counts[0], stage.plan.key_counts[-1]
+    rows, ratio = stage.report.sections[SECTION], stage.report.ratio
+    floor_us = rows[_row(least, "hot")]["total_us"]
+    ratio(f"cpu_{power(most)}_keys_over_{power(least)}", rows[_row(most, "hot")]["total_us"] / floor_us)
+    if most > HOT_MAX:
+        ratio(f"cpu_any_of_{power(most)}_keys_over_{power(least)}", rows[_row(most, "any")]["total_us"] / floor_us)
+    ratio(f"redis_bytes_per_key_{power(most)}", rows[_row(most, "hot")]["redis_bytes_per_key"])
+
+
+def power(count: int) -> str:
+    """Write a power of ten for a ratio's name: 10, 1e2, 1e3."""
+    return str(count) if count < 100 else f"1e{len(str(count)) - 1}"
+
+
+def _names_only_a_key(message: bytes) -> bool:
+    return b"ttk_" in message and b"acct_" not in message
+
+
+async def _running(stage: Stage, running: ExitStack, count: int) -> tuple[RedisServer, Sidecar]:
+    redis = RedisServer(Path(tempfile.mkdtemp(dir=stage.house.folder)))
+    running.callback(redis.stop)
+    await asyncio.to_thread(redis.start)
+    sidecar = Sidecar(stage.house, f"sidecar-{count}-keys", {"AUTHZ_REDIS_URL": redis.url})
+    running.callback(sidecar.stop)
+    await asyncio.to_thread(sidecar.serve)
+    return redis, sidecar
+
+
+def _row(count: int, asked: str) -> str:
+    return f"{count:,} keys, {asked}"

@@ -1,0 +1,40 @@
+"""How long the bench measures and on how much: the full run in under twenty minutes, the quick one in under two."""
+
+from dataclasses import dataclass
+
+PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sizes of one run. Each figure is the median of `rounds`, in which the variants take turns of `run_s`.
+
+    `envoy_s` is such a turn through Envoy, `fixed_s` how long calls are made at the fixed rate in all, `idle_s` how
+    long nothing is asked, `starts` how often a sidecar is started.
+    """
+
+    keys: int = 5_000
+    requests: int = 20_000
+    rounds: int = 5
+    run_s: float = 1.5
+    envoy_s: float = 4.0
+    fixed_s: float = 60.0
+    idle_s: float = 5.0
+    starts: int = 5
+    loads: tuple[tuple[int, int], ...] = ((1, 1), (1, 16), (1, 64), (4, 64))
+    key_counts: tuple[int, ...] = (100, 1_000, 10_000, 100_000, 1_000_000)
+    route_counts: tuple[int, ...] = (10, 100, 1_000, 10_000)
+
+
+FULL = Plan()
+QUICK = Plan(
+    requests=5_000,
+    rounds=2,
+    run_s=0.3,
+    envoy_s=1.0,
+    fixed_s=5.0,
+    idle_s=1.0,
+    starts=1,
+    key_counts=(100, 1_000_000),
+    route_counts=(10, 10_000),
+)

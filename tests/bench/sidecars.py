@@ -1,0 +1,38 @@
+"""Further sidecars beside the house's own, each with settings of its own."""
+
+import sys
+import urllib.request
+from urllib.error import URLError
+
+from authz.demo.house import House
+from authz.demo.servers import Server, free_port
+
+_OK = 200
+
+
+class Sidecar(Server):
+    """One `authz serve` without grpcio, on the house's stores unless `env` says otherwise; asked at `check_port`."""
+
+    def __init__(self, house: House, name: str, env: dict[str, str]) -> None:
+        self.check_port, self._admin_port = free_port(), free_port()
+        environment = {
+            "AUTHZ_POLICY_FILE": str(house.settings.policy_file),
+            "AUTHZ_REDIS_URL": house.redis.url,
+            "AUTHZ_POSTGRES_URL": house.postgres.url,
+            "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_port}",
+            "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self._admin_port}",
+            "AUTHZ_DRAIN_DELAY_S": "0",
+            **env,
+        }
+        super().__init__(name, [sys.executable, "-m", "authz", "serve"], house.folder / f"{name}.log", env=environment)
+
+    def serve(self) -> None:
+        """Start and wait until it is ready."""
+        self.start(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._admin_port}/readyz", timeout=1) as answer:
+                return bool(answer.status == _OK)
+        except (URLError, OSError):
+            return False

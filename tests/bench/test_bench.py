@@ -1,0 +1,155 @@
+"""The bench itself: a run in miniature has every ratio it promises, and its load generators notice wrong answers."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from itertools import cycle, repeat
+from pathlib import Path
+
+import by_envoy
+import by_rate
+import by_routes
+import plots
+import pytest
+import uvloop
+from bench import run
+from capture import Call, recording
+from check_load import check_load, framed, steady_load
+from http_load import Prepared, http_load
+from peers import block
+from plan import FULL, PARTS, QUICK, Plan
+from report import Report
+from wrk import WRK, Wrk
+
+from authz._pb.check_pb2 import CheckRequest
+from authz.demo.servers import free_port
+
+TINY = Plan(
+    keys=100,
+    requests=300,
+    rounds=1,
+    run_s=0.05,
+    envoy_s=0.05,
+    fixed_s=0.2,
+    idle_s=0.05,
+    starts=1,
+    loads=((1, 1), (1, 64)),
+    key_counts=(100, 1_000),
+    route_counts=(10, 100),
+)
+PROMISED = {
+    ("memory", "cpu", "envoy", "fixed"): {
+        "rss_mib_100_keys",
+        "idle_cpu_percent",
+        "ready_s",
+        "cpu_grpcaio_over_check_1x1",
+        "cpu_grpcaio_over_check_1x64",
+        "cpu_whole_over_constant_1x64",
+        "envoy_throughput_whole_over_constant_64",
+        "envoy_throughput_traced_whole_over_constant_64",
+        "envoy_p99_whole_over_constant_64",
+        "envoy_added_p50_whole_over_constant_1",
+        "fixed_2000_p99_ms",
+        "fixed_2000_p99.9_ms",
+    },
+    ("keys", "routes"): {"cpu_1e3_keys_over_1e2", "redis_bytes_per_key_1e3", "cpu_1e2_routes_over_10"},
+}
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("parts", PROMISED, ids="-".join)
+def test_a_run_in_miniature_has_every_ratio_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(by_envoy, "WRK", None)  # which knows whole seconds only
+    report = uvloop.run(run(TINY, parts, lambda _: None))
+    report.write(tmp_path)
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["ratios"].keys() >= PROMISED[parts]
+    assert report.is_sound
+    assert (tmp_path / "report.md").read_text().count("\n## ") == len(parts)
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
+def test_every_part_that_has_a_plot_is_drawn_twice(tmp_path: Path) -> None:
+    report = Report()
+    report.row(by_rate.SECTION, "one", {"p50_ms": 0.1, "p99_ms": 0.5, "p99.9_ms": 1})
+    report.row(by_routes.SECTION, "1,000 routes", {"server_us": 10})
+    assert plots.draw(report, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"fixed.png", "fixed.svg", "routes.png", "routes.svg"}
+
+
+def test_every_part_is_promised_something() -> None:
+    assert {part for parts in PROMISED for part in parts} == set(PARTS)
+
+
+@pytest.mark.parametrize("plan", [FULL, QUICK])
+def test_the_real_runs_measure_what_their_ratios_are_named_for(plan: Plan) -> None:
+    assert plan.keys == 5_000
+    assert (plan.key_counts[0], plan.key_counts[-1]) == (10**2, 10**6)
+    assert (plan.route_counts[0], plan.route_counts[-1]) == (10, 10**4)
+    assert {(1, 1), (1, 16), (1, 64), (4, 64)} == set(plan.loads)
+
+
+def test_wrong_answers_make_a_report_unsound() -> None:
+    report = Report()
+    report.count(1_000, 10)
+    assert report.is_sound
+    report.count(1_000, 11)
+    assert not report.is_sound
+
+
+def call(*codes: int) -> Call:
+    request = CheckRequest()
+    request.attributes.request.http.id = "1" * 19
+    before, _, after = request.SerializeToString().partition(b"1" * 19)
+    return Call(block(), before, after, frozenset(codes))
+
+
+async def test_a_check_that_is_answered_otherwise_is_counted() -> None:
+    port = free_port()
+    async with recording(port):
+        refused = cycle([framed(call(0)), framed(call(16))])
+        load = await check_load(port, refused, seconds=0.05, connections=2, in_flight=10)
+        assert load.calls > 20
+        assert abs(load.unexpected[0] - load.calls / 2) <= 2
+        allowed = await check_load(port, repeat(framed(call(16), always_allowed=True)), seconds=0.05)
+        assert not allowed.unexpected
+        steady = await asyncio.to_thread(steady_load, port, refused, seconds=0.2, per_s=500)
+        assert (steady.calls, steady.unexpected[0]) == (100, 50)
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuse whatever asks for /no."""
+    while head := await reader.readline():
+        await reader.readuntil(b"\r\n\r\n")
+        status = 403 if head.startswith(b"GET /no ") else 200
+        writer.write(b"HTTP/1.1 %d x\r\ncontent-length: 2\r\n\r\nok" % status)
+    writer.close()
+
+
+def request(target: str, status: int) -> Prepared:
+    return Prepared(f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n".encode(), frozenset({status}))
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
+async def test_a_request_that_is_answered_otherwise_is_counted(url: str) -> None:
+    requests = [request("/yes", 200), request("/no", 403), request("/no", 200), request("/yes", 403)]
+    load = await http_load(url, iter(requests), seconds=5, connections=1)
+    assert (load.calls, load.unexpected) == (4, {403: 1, 200: 1})
+
+
+@pytest.mark.skipif(WRK is None, reason="wrk is not installed")
+@pytest.mark.parametrize(("status", "share"), [(403, 0), (200, 0.5)])
+async def test_wrk_notices_refusals_that_ought_to_be_none(folder: Path, url: str, status: int, share: float) -> None:
+    load = await Wrk(folder, "test", [request("/yes", 200), request("/no", status)]).load(
+        url, seconds=0.1, connections=2
+    )
+    assert sum(load.unexpected.values()) / load.calls == pytest.approx(share, abs=0.01)

@@ -1,0 +1,18 @@
+"""A home folder of a test's own, and an API that keeps to the contract."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from contract_api import ContractApi, contract_api
+
+
+@pytest.fixture
+def home(folder: Path) -> Path:
+    return folder
+
+
+@pytest.fixture
+def api() -> Iterator[ContractApi]:
+    with contract_api() as api:
+        yield api

@@ -1,0 +1,12 @@
+"""That every attempt has its words, and nobody is slowed down who waits as told."""
+
+from authz.core.throttles import DEFAULT_THROTTLES, MESSAGES, Attempt
+
+
+def test_every_attempt_has_a_throttle_and_words() -> None:
+    assert set(DEFAULT_THROTTLES) == set(MESSAGES) == set(Attempt)
+
+
+def test_a_command_that_polls_every_two_seconds_is_never_told_to_slow_down() -> None:
+    poll = DEFAULT_THROTTLES[Attempt.DEVICE_POLL]
+    assert poll.per_subject * 2 > 2 * poll.wait_s

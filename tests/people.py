@@ -1,0 +1,100 @@
+"""The portal's use cases over the real stores, with cheap password hashes and a mailbox to look into."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from builders import policy
+
+from authz.adapters.argon2_passwords import Argon2Passwords
+from authz.adapters.email_addresses import normalised_email
+from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_owners import PostgresOwners
+from authz.adapters.redis_grants import RedisGrants
+from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_sessions import RedisSessions
+from authz.adapters.redis_throttles import RedisThrottles
+from authz.core.throttles import DEFAULT_THROTTLES, Throttles
+from authz.portal.services import Services
+from authz.service.accounts import Accounts, PasswordRules
+from authz.service.device import DeviceFlow
+from authz.service.key_admin import KeyAdmin
+from authz.service.login import Login
+from authz.service.minting import Minting
+from authz.service.owner_keys import OwnerKeys
+from authz.service.sessions import Sessions
+from authz.service.throttling import Gate
+from authz.service.verification import EmailVerification
+
+PASSWORD = "correct horse battery"
+PUBLIC_URL = "https://portal.example"
+
+
+def an_email() -> str:
+    return f"{os.urandom(6).hex()}@example.com"
+
+
+def an_address() -> str:
+    """An address that no other test counts attempts for."""
+    return "2001:db8:" + ":".join(os.urandom(2).hex() for _ in range(6))
+
+
+@dataclass
+class Mailbox:
+    """Keeps what was sent: (recipient, subject, text)."""
+
+    mails: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        self.mails.append((recipient, subject, text))
+
+    def code(self) -> str:
+        """The code in the last link."""
+        found = re.search(r"code=(\S+)", self.mails[-1][2])
+        assert found
+        return found[1]
+
+
+class People:
+    """Every use case of the portal, and what they stand on."""
+
+    def __init__(
+        self, postgres: Postgres, link: RedisLink, admin: KeyAdmin, throttles: Throttles = DEFAULT_THROTTLES
+    ) -> None:
+        self.admin = admin
+        self.ledger = PostgresOwners(postgres)
+        self.passwords = Argon2Passwords(memory_kib=64, passes=1)
+        self.gate = Gate(RedisThrottles(link), throttles)
+        self.mail = Mailbox()
+        self.login = Login(self.ledger, self.passwords, self.gate, normalised_email)
+        self.minting = Minting(admin, policy())
+        rules = PasswordRules(10, frozenset({"password1234"}))
+        self.accounts = Accounts(
+            self.ledger, self.passwords, self.gate, rules=rules, entropy=os.urandom, now=lambda: datetime.now(UTC)
+        )
+        self.sessions = Sessions(RedisSessions(link, idle_s=60, life_s=120), self.ledger, entropy=os.urandom)
+        self.grants = RedisGrants(link)
+        self.device = DeviceFlow(self.grants, self.minting, self.gate, self.ledger, entropy=os.urandom)
+        self.verification = EmailVerification(
+            self.ledger,
+            self.mail,
+            f"{PUBLIC_URL}/dashboard/verify",
+            entropy=os.urandom,
+            now=lambda: datetime.now(UTC),
+        )
+
+    def services(self, public_url: str = PUBLIC_URL) -> Services:
+        return Services(
+            policy=policy(),
+            public_url=public_url,
+            normalise_email=normalised_email,
+            gate=self.gate,
+            accounts=self.accounts,
+            login=self.login,
+            verification=self.verification,
+            minting=self.minting,
+            keys=OwnerKeys(self.admin),
+            device=self.device,
+            sessions=self.sessions,
+        )

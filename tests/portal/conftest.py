@@ -1,0 +1,74 @@
+"""The portal as an ASGI application over the real stores, asked as Envoy would ask it."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from builders import policy
+from databases import database
+from fastapi import FastAPI
+from people import PASSWORD, People, an_address, an_email
+from projections import MemoryProjection
+from visitors import SECRET, Browser, client
+
+from authz.adapters.postgres import Postgres, migrate
+from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.redis_link import RedisLink
+from authz.portal.app import application
+from authz.service.key_admin import KeyAdmin
+
+
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator[Postgres]:
+    async with database(postgres_url) as url:
+        await migrate(url)
+        postgres = Postgres(url, deadline_s=10, pool_max=10)
+        await postgres.start()
+        yield postgres
+        await postgres.close()
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[RedisLink]:
+    link = RedisLink(redis_url, deadline_s=5, in_flight_max=20_000)
+    link.start()
+    await link.reached.wait()
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def people(postgres: Postgres, link: RedisLink) -> People:
+    admin = KeyAdmin(
+        PostgresKeys(postgres), MemoryProjection(), policy(), entropy=os.urandom, now=lambda: datetime.now(UTC)
+    )
+    return People(postgres, link, admin)
+
+
+@pytest.fixture
+def app(people: People) -> FastAPI:
+    return application(people.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
+
+
+@pytest.fixture
+async def envoy(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """What Envoy sends for a client at an address of its own."""
+    async with client(app, an_address()) as through:
+        yield through
+
+
+@pytest.fixture
+async def visitor(app: FastAPI) -> AsyncIterator[Browser]:
+    async with client(app, an_address()) as through:
+        yield Browser(through)
+
+
+@pytest.fixture
+async def owner(app: FastAPI) -> AsyncIterator[Browser]:
+    """A browser that is logged in to an account of its own."""
+    async with client(app, an_address()) as through:
+        browser = Browser(through)
+        assert (await browser.sign_up(an_email(), PASSWORD)).status_code == 303
+        yield browser

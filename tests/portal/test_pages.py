@@ -1,0 +1,272 @@
+"""The dashboard as a browser without scripts uses it: every step of an owner's day, and nothing of another's."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi import FastAPI
+from people import PASSWORD, People, an_address, an_email
+from visitors import Browser, client, secret_of
+
+from authz.core.ownership import Actor, AuditEvent
+from authz.portal.pages import ago, state
+
+ME = Actor("operator", "local")
+PAGES = ["/dashboard/keys", "/dashboard/keys/new", "/device", "/dashboard/activity", "/dashboard/account"]
+
+
+async def made(browser: Browser, name: str = "ci", *scopes: str, life: str = "90") -> str:
+    page = await browser.send(
+        "/dashboard/keys/new", {"name": name, "scope": list(scopes or ["servers:read"]), "life": life}
+    )
+    assert page.status_code == 200, page.text
+    return secret_of(page.text)
+
+
+def key_ids(page: str) -> list[str]:
+    return re.findall(r"/dashboard/keys/(key_[a-z0-9]+)/revoke", page)
+
+
+async def test_a_key_from_the_first_visit_to_its_end(visitor: Browser, people: People) -> None:
+    email = an_email()
+    assert (await visitor.see("/dashboard")).headers["location"] == "/dashboard/keys"
+    assert (await visitor.see("/dashboard/keys")).headers["location"] == "/dashboard/login?next=%2Fdashboard%2Fkeys"
+    assert (await visitor.sign_up(email, PASSWORD)).headers["location"] == "/dashboard/keys"
+    assert "You have no key yet" in (await visitor.see("/dashboard/keys")).text
+
+    secret = await made(visitor, "backup job", "servers:read", "billing:read")
+    listed = (await visitor.see("/dashboard/keys")).text
+    assert "backup job" in listed
+    assert f"…{secret[-4:]}" in listed
+    assert secret not in listed
+    (key_id,) = key_ids(listed)
+    key = await people.admin.key(key_id)
+    assert key.scopes == {"servers:read", "billing:read"}
+    assert key.expires_at is not None
+    assert abs(key.expires_at - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=1)
+
+    assert "stops working at once" in (await visitor.see(f"/dashboard/keys/{key_id}/revoke")).text
+    revoked = await visitor.send(f"/dashboard/keys/{key_id}/revoke", {})
+    assert "has been revoked" in (await visitor.see(revoked.headers["location"])).text
+    assert key_ids((await visitor.see("/dashboard/keys")).text) == []
+
+    trail = (await visitor.see("/dashboard/activity")).text
+    events = re.findall(r'<th scope="row">([^<]+)</th>', trail)
+    assert events == ["Key revoked", "Key created", "Account created"]
+    left = await visitor.send("/dashboard/keys", {}, action="/dashboard/logout")
+    assert left.headers["location"] == "/dashboard/login"
+    assert (await visitor.see("/dashboard/keys")).status_code == 303
+    back = await visitor.log_in(email, PASSWORD, next="/dashboard/activity")
+    assert back.headers["location"] == "/dashboard/activity"
+    assert "Logged in" in (await visitor.see("/dashboard/activity")).text
+
+
+async def test_a_key_is_replaced_by_a_new_one_beside_which_it_goes_on(owner: Browser, people: People) -> None:
+    old = await made(owner, "deploy", "billing:read")
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    path = f"/dashboard/keys/{key_id}/rotate"
+    assert old[-4:] in (await owner.see(path)).text
+    odd = await owner.send(path, {"overlap": "1"})
+    assert (odd.status_code, "choose when the old key ends" in odd.text) == (400, True)
+    page = (await owner.send(path, {"overlap": "3600"})).text
+    assert "goes on working until" in page
+    assert secret_of(page) != old
+    (account,) = await people.admin.accounts()
+    first, second = await people.admin.keys(account.id)
+    assert first.expires_at is not None
+    assert abs(first.expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
+    assert (second.name, second.hint[-4:]) == ("deploy", secret_of(page)[-4:])
+    assert second.scopes == {"billing:read"}
+    again = await owner.send(path, {"overlap": "0"})
+    assert (again.status_code, "replaced" in again.text) == (400, True)
+    at_once = await owner.send(f"/dashboard/keys/{second.id}/rotate", {"overlap": "0"})
+    assert "has been revoked" in at_once.text
+    assert (await people.admin.key(second.id)).revoked_at is not None
+
+
+async def test_whoever_is_logged_in_needs_no_login(owner: Browser) -> None:
+    for path in ("/dashboard/login", "/dashboard/signup"):
+        assert (await owner.see(path)).headers["location"] == "/dashboard/keys"
+
+
+async def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(visitor: Browser) -> None:
+    wrong = await visitor.log_in("ada@example.com", "wrong")
+    assert wrong.status_code == 401
+    assert "invalid email or password" in wrong.text
+    assert 'value="ada@example.com"' in wrong.text
+    weak = await visitor.sign_up("ada@example.com", "short")
+    assert (weak.status_code, "a password is 10 to 256 characters" in weak.text) == (400, True)
+    assert "short" not in weak.text
+    none = await visitor.sign_up("nothing", PASSWORD)
+    assert (none.status_code, "invalid email" in none.text) == (400, True)
+
+
+async def test_a_key_that_the_rules_do_not_permit_is_refused_in_words(owner: Browser) -> None:
+    async def refusal(**fields: str | list[str]) -> str:
+        page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""} | fields)
+        assert page.status_code == 400
+        return page.text
+
+    assert "a key needs at least one scope" in await refusal(scope=[])
+    assert "there is no scope servers:raed" in await refusal(scope=["servers:raed"])
+    assert "a name is 1 to 100 printable characters" in await refusal(name=" ")
+    assert "choose when the key expires" in await refusal(life="10000")
+    typed = await refusal(scope=[], name="<b>bold</b>")
+    assert "&lt;b&gt;bold&lt;/b&gt;" in typed
+    assert "<b>" not in typed
+
+
+async def test_a_full_account_is_told_so(owner: Browser) -> None:
+    for _ in range(25):
+        await made(owner)
+    page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""})
+    assert page.status_code == 429
+    assert "api key limit reached (max 25 per account)" in page.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_is_its_owners_and_never_kept(visitor: Browser, owner: Browser, path: str) -> None:
+    asked = await visitor.see(path)
+    assert (asked.status_code, asked.headers["location"][:21]) == (303, "/dashboard/login?next")
+    page = await owner.see(path)
+    assert page.status_code == 200
+    assert page.headers["cache-control"] == "no-store"
+    assert "<script>" not in page.text
+    assert not re.search(r'\s(style|on[a-z]+)="', page.text)
+    assert "http://" not in page.text
+
+
+async def test_the_keys_of_another_account_are_not_there(app: FastAPI, owner: Browser, people: People) -> None:
+    await made(owner, "mine")
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    async with client(app, an_address()) as through:
+        other = Browser(through)
+        await other.sign_up(an_email(), PASSWORD)
+        for action in ("rotate", "revoke"):
+            path = f"/dashboard/keys/{key_id}/{action}"
+            assert (await other.see(path)).status_code == 404
+            assert (await other.send("/dashboard/keys", {"overlap": "0"}, action=path)).status_code == 404
+    (account, _) = await people.admin.accounts()
+    assert len(await people.admin.keys(account.id)) == 1
+    assert (await people.admin.key(key_id)).revoked_at is None
+
+
+async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_following_the_link(
+    owner: Browser, people: People
+) -> None:
+    assert "not confirmed" in (await owner.see("/dashboard/account")).text
+    again = await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
+    assert "on its way" in (await owner.see(again.headers["location"])).text
+    assert len(people.mail.mails) == 2
+    code = people.mail.code()
+    for _ in range(2):
+        assert "Is the address yours" in (await owner.see(f"/dashboard/verify?code={code}")).text
+    done = await owner.send(f"/dashboard/verify?code={code}", {"code": code})
+    assert "is confirmed" in done.text
+    assert "not confirmed" not in (await owner.see("/dashboard/account")).text
+    used = await owner.send(f"/dashboard/verify?code={code}", {"code": code})
+    assert (used.status_code, "has been used" in used.text.lower()) == (400, True)
+    await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
+    assert len(people.mail.mails) == 2
+
+
+async def test_a_new_password_ends_every_other_session(app: FastAPI, visitor: Browser) -> None:
+    email = an_email()
+    await visitor.sign_up(email, PASSWORD)
+    async with client(app, an_address()) as through:
+        elsewhere = Browser(through)
+        await elsewhere.log_in(email, PASSWORD)
+        wrong = await visitor.send(
+            "/dashboard/account",
+            {"current": "wrong", "new": "another horse battery"},
+            action="/dashboard/account/password",
+        )
+        assert (wrong.status_code, "the current password is wrong" in wrong.text) == (401, True)
+        assert (await elsewhere.see("/dashboard/keys")).status_code == 200
+        done = await visitor.send(
+            "/dashboard/account",
+            {"current": PASSWORD, "new": "another horse battery"},
+            action="/dashboard/account/password",
+        )
+        assert "has been changed" in (await visitor.see(done.headers["location"])).text
+        assert (await elsewhere.see("/dashboard/keys")).status_code == 303
+
+
+async def test_a_device_is_let_in_with_the_scopes_its_owner_left(owner: Browser, people: People) -> None:
+    started = await people.device.start("198.51.100.4", "truetick/2.1 <b>")
+    code = f"{started.user_code[:4]}-{started.user_code[4:]}"
+    prefilled = await owner.see(f"/device?code={code}")
+    assert f'value="{code}"' in prefilled.text
+    grant = await owner.send("/device", {"code": code.lower()})
+    for words in (code, "198.51.100.4", "truetick/2.1 &lt;b&gt;", "another address than yours", "servers:write"):
+        assert words in grant.text
+    unconfirmed = {"code": code, "scope": ["servers:read"], "decision": "approve"}
+    refused = await owner.send("/device", unconfirmed, action="/device/decision")
+    assert (refused.status_code, "confirm that your device shows" in refused.text) == (400, True)
+    approved = await owner.send("/device", {**unconfirmed, "confirmed": "yes"}, action="/device/decision")
+    assert "The device is in" in approved.text
+    polled = await people.device.poll(started.device_code, an_address())
+    listed = (await owner.see("/dashboard/keys")).text
+    assert f"…{polled.api_key[-4:]}" in listed
+    (key_id,) = key_ids(listed)
+    assert (await people.admin.key(key_id)).scopes == {"servers:read"}
+
+
+async def test_a_device_is_refused(owner: Browser, people: People) -> None:
+    started = await people.device.start(an_address(), "")
+    code = started.user_code
+    assert "Let this device in" in (await owner.send("/device", {"code": code})).text
+    assert (
+        "gets nothing" in (await owner.send("/device", {"code": code, "decision": "refuse"}, "/device/decision")).text
+    )
+    assert (await people.device.poll(started.device_code, an_address())).status == "expired"
+    again = await owner.send("/device", {"code": code, "decision": "approve", "confirmed": "1"}, "/device/decision")
+    assert (again.status_code, "scope" in again.text) == (400, True)
+    unknown = await owner.send("/device", {"code": code})
+    assert (unknown.status_code, "is not known" in unknown.text) == (400, True)
+
+
+async def test_a_link_that_needs_a_login_is_gone_on_to_afterwards(visitor: Browser) -> None:
+    asked = await visitor.see("/device?code=BCDF-2345")
+    assert asked.headers["location"] == "/dashboard/login?next=%2Fdevice%3Fcode%3DBCDF-2345"
+    assert 'value="/device?code=BCDF-2345"' in (await visitor.see(asked.headers["location"])).text
+
+
+async def test_a_suspended_account_is_told_so_and_makes_no_keys(owner: Browser, people: People) -> None:
+    (account,) = await people.admin.accounts()
+    await people.admin.change_account(account.id, AuditEvent.ACCOUNT_SUSPENDED, ME)
+    assert "This account is suspended" in (await owner.see("/dashboard/keys")).text
+    page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""})
+    assert (page.status_code, "suspended" in page.text) == (400, True)
+
+
+async def test_keys_in_every_state_are_told_apart(owner: Browser, people: People) -> None:
+    await made(owner)
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    await people.admin.change_key(key_id, AuditEvent.KEY_DISABLED, ME)
+    assert '<span class="tag disabled">disabled</span>' in (await owner.see("/dashboard/keys")).text
+    await people.admin.change_key(key_id, AuditEvent.KEY_REVOKED, ME)
+    assert state(await people.admin.key(key_id)) == "revoked"
+    assert "Keys that have ended (1)" in (await owner.see("/dashboard/keys")).text
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "words"),
+    [
+        (timedelta(seconds=-5), "less than a minute ago"),
+        (timedelta(seconds=61), "1 minute ago"),
+        (timedelta(hours=5), "5 hours ago"),
+        (timedelta(days=2), "2 days ago"),
+    ],
+)
+def test_times_are_as_coarse_as_they_matter(elapsed: timedelta, words: str) -> None:
+    assert ago(datetime.now(UTC) - elapsed) == words
+
+
+async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
+    for path, status in (("/dashboard/nowhere", 404), ("/device/nowhere", 404), ("/dashboard/logout", 405)):
+        page = await owner.see(path)
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert "That did not work" in page.text
+    for path in ("/dashboard/static/portal.css", "/dashboard/static/copy.js", "/dashboard/static/icon.svg"):
+        assert (await owner.see(path)).status_code == 200

@@ -1,0 +1,225 @@
+"""The routes for commands: fields, statuses, words and Retry-After as published clients expect them."""
+
+import httpx
+import pytest
+from people import PASSWORD, People, an_address, an_email
+
+from authz.adapters.postgres import Postgres
+from authz.adapters.redis_link import RedisLink
+from authz.core.device import Approval
+from authz.portal.through_envoy import ADDRESS
+
+LIMIT = "api key limit reached (max 25 per account); revoke an unused key first"
+
+
+def seen(answer: httpx.Response) -> tuple[int, object, str | None]:
+    return answer.status_code, answer.json(), answer.headers.get("retry-after")
+
+
+async def signed_up(envoy: httpx.AsyncClient, email: str) -> dict[str, object]:
+    answer = await envoy.post("/v1/public/signup", json={"email": email, "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    document: dict[str, object] = answer.json()
+    return document
+
+
+async def test_a_signup_gives_a_key_and_mails_a_link(envoy: httpx.AsyncClient, people: People) -> None:
+    email = an_email()
+    document = await signed_up(envoy, email.upper())
+    assert set(document) == {"api_key", "account_id", "email", "email_verified"}
+    assert (document["email"], document["email_verified"]) == (email, False)
+    (key,) = await people.admin.keys(str(document["account_id"]))
+    assert key.hint.endswith(str(document["api_key"])[-4:])
+    assert key.scopes == {"servers:read", "servers:write", "billing:read"}
+    assert people.mail.mails[0][0] == email
+
+
+async def test_a_signup_that_is_refused_says_why(envoy: httpx.AsyncClient) -> None:
+    email = an_email()
+    await signed_up(envoy, email)
+
+    async def refusal(**fields: str) -> tuple[int, object, str | None]:
+        return seen(await envoy.post("/v1/public/signup", json={"email": email, "password": PASSWORD} | fields))
+
+    assert await refusal() == (409, {"error": "email already registered"}, None)
+    assert await refusal(email="ada") == (400, {"error": "invalid email"}, None)
+    assert await refusal(password="short") == (400, {"error": "a password is 10 to 256 characters"}, None)
+    for _ in range(8):
+        await refusal()
+    assert await refusal() == (429, {"error": "too many signups, try again later"}, "3600")
+
+
+async def test_a_login_gives_another_key(envoy: httpx.AsyncClient, people: People) -> None:
+    first = await signed_up(envoy, email := an_email())
+    answer = await envoy.post("/v1/public/login", json={"email": f" {email} ", "password": PASSWORD})
+    assert answer.status_code == 200
+    assert answer.json() == first | {"api_key": answer.json()["api_key"]}
+    assert answer.json()["api_key"] != first["api_key"]
+    assert len(await people.admin.keys(str(first["account_id"]))) == 2
+
+
+async def test_a_login_that_is_refused_does_not_say_why(envoy: httpx.AsyncClient) -> None:
+    await signed_up(envoy, email := an_email())
+    wrong = {"email": email, "password": "wrong"}
+    for given in (wrong, {"email": an_email(), "password": PASSWORD}, {"email": "ada", "password": PASSWORD}):
+        answer = await envoy.post("/v1/public/login", json=given)
+        assert seen(answer) == (401, {"error": "invalid email or password"}, None)
+    for _ in range(9):
+        await envoy.post("/v1/public/login", json=wrong)
+    answer = await envoy.post("/v1/public/login", json=wrong)
+    assert seen(answer) == (429, {"error": "too many attempts, try again later"}, "600")
+
+
+async def test_an_account_with_all_its_keys_logs_in_for_none(envoy: httpx.AsyncClient, people: People) -> None:
+    email = an_email()
+    document = await signed_up(envoy, email)
+    for _ in range(24):
+        answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 200
+    answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
+    assert seen(answer) == (429, {"error": LIMIT}, None)
+    assert len(await people.admin.keys(str(document["account_id"]))) == 25
+
+
+async def test_a_device_is_told_where_its_owner_approves_it(envoy: httpx.AsyncClient) -> None:
+    started = (await envoy.post("/v1/public/device/start", json={}, headers={"host": "evil.example"})).json()
+    code = started["user_code"]
+    assert code[4] == "-"
+    assert started == {
+        "device_code": started["device_code"],
+        "user_code": code,
+        "verify_url": "https://portal.example/device",
+        "verification_uri": "https://portal.example/device",
+        "verification_uri_complete": f"https://portal.example/device?code={code}",
+        "expires_in": 300,
+        "interval": 2,
+    }
+
+
+async def test_a_device_polls_until_it_has_its_key_once(envoy: httpx.AsyncClient, people: People) -> None:
+    account_id = str((await signed_up(envoy, an_email()))["account_id"])
+    started = (await envoy.post("/v1/public/device/start", json={})).json()
+
+    async def poll() -> tuple[int, object, str | None]:
+        return seen(await envoy.post("/v1/public/device/poll", json={"device_code": started["device_code"]}))
+
+    assert await poll() == (200, {"status": "pending"}, None)
+    await people.device.approve(started["user_code"], Approval(account_id, frozenset({"servers:read"})), "")
+    status, document, _ = await poll()
+    assert isinstance(document, dict)
+    assert (status, document["status"], set(document)) == (200, "approved", {"status", "api_key"})
+    assert document["api_key"].startswith("ttk_")
+    assert await poll() == (200, {"status": "expired"}, None)
+
+
+async def test_devices_are_slowed_down_in_the_contracts_words(envoy: httpx.AsyncClient) -> None:
+    for _ in range(10):
+        started = (await envoy.post("/v1/public/device/start")).json()
+    answer = await envoy.post("/v1/public/device/start")
+    assert seen(answer) == (429, {"error": "too many requests"}, "60")
+    for _ in range(8):
+        await envoy.post("/v1/public/device/poll", json={"device_code": started["device_code"]})
+    answer = await envoy.post("/v1/public/device/poll", json={"device_code": started["device_code"]})
+    assert seen(answer) == (429, {"error": "slow down"}, "5")
+
+
+async def test_a_full_account_tells_its_device_so_and_the_device_may_go_on(
+    envoy: httpx.AsyncClient, people: People
+) -> None:
+    email = an_email()
+    account_id = str((await signed_up(envoy, email))["account_id"])
+    for _ in range(24):
+        await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
+    started = (await envoy.post("/v1/public/device/start")).json()
+    await people.device.approve(started["user_code"], Approval(account_id, frozenset({"servers:read"})), "")
+    answer = await envoy.post("/v1/public/device/poll", json={"device_code": started["device_code"]})
+    assert seen(answer) == (429, {"error": LIMIT}, None)
+
+
+async def test_whoami_tells_whose_key_it_is(envoy: httpx.AsyncClient, people: People) -> None:
+    email = an_email()
+    account_id = str((await signed_up(envoy, email))["account_id"])
+    whose = {"x-authz-account-id": account_id}
+    assert (await envoy.get("/v1/whoami", headers=whose)).json() == {
+        "accountId": account_id,
+        "email": email,
+        "emailVerified": False,
+    }
+    await people.verification.take(people.mail.code(), "")
+    assert (await envoy.get("/v1/whoami", headers=whose)).json()["emailVerified"] is True
+    assert (await envoy.get("/v1/whoami")).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["x-authz-proxy", ADDRESS])
+async def test_what_does_not_come_from_envoy_is_refused(envoy: httpx.AsyncClient, people: People, name: str) -> None:
+    account_id = str((await signed_up(envoy, an_email()))["account_id"])
+    del people
+    for sent in ({}, {name: ""}, {name: "x" * 32}):
+        headers = {key: value for key, value in envoy.headers.items() if key != name} | sent
+        if name == ADDRESS and sent:
+            continue
+        request = httpx.Request("GET", "https://portal.example/v1/whoami", headers=headers)
+        request.headers["x-authz-account-id"] = account_id
+        answer = await envoy._transport.handle_async_request(request)  # noqa: SLF001 -- without the client's own headers
+        await answer.aread()
+        assert (answer.status_code, answer.json()) == (403, {"error": "forbidden"})
+
+
+async def test_a_proof_or_an_address_given_twice_is_refused(envoy: httpx.AsyncClient) -> None:
+    for name in ("x-authz-proxy", ADDRESS):
+        headers = [*envoy.headers.items(), (name, envoy.headers[name])]
+        request = httpx.Request("GET", "https://portal.example/v1/whoami", headers=headers)
+        assert (await envoy._transport.handle_async_request(request)).status_code == 403  # noqa: SLF001 -- the same
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"email": 1, "password": []}', b'{"email": "a@b.example"}'])
+async def test_what_cannot_be_read_is_a_bad_request(envoy: httpx.AsyncClient, body: bytes) -> None:
+    answer = await envoy.post("/v1/public/login", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()) == (400, {"error": "bad request"})
+
+
+async def test_a_body_that_is_too_large_is_not_read(envoy: httpx.AsyncClient) -> None:
+    answer = await envoy.post("/v1/public/login", json={"email": an_email(), "password": "x" * 100_000})
+    assert answer.status_code == 413
+
+
+async def test_stores_out_of_reach_are_a_503_and_nobody_gets_in(
+    envoy: httpx.AsyncClient, postgres: Postgres, link: RedisLink
+) -> None:
+    await signed_up(envoy, email := an_email())
+    await postgres.close()
+    for _ in range(2):
+        answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
+        assert seen(answer) == (503, {"error": "unavailable"}, "1")
+        await link.close()
+
+
+async def test_an_address_is_what_envoy_says_and_nothing_else(envoy: httpx.AsyncClient) -> None:
+    for number in range(10):
+        forged = {"x-forwarded-for": f"198.51.100.{number}", "x-real-ip": "198.51.100.1", "forwarded": "for=1.2.3.4"}
+        assert (await envoy.post("/v1/public/device/start", headers=forged)).status_code == 200
+    answer = await envoy.post("/v1/public/device/start", headers={"x-forwarded-for": "198.51.100.77"})
+    assert answer.status_code == 429
+    elsewhere = await envoy.post("/v1/public/device/start", headers={ADDRESS: an_address()})
+    assert elsewhere.status_code == 200
+
+
+async def test_probes_need_no_envoy_and_the_api_describes_itself(envoy: httpx.AsyncClient) -> None:
+    for path in ("/healthz", "/readyz"):
+        request = httpx.Request("GET", f"https://portal.example{path}")
+        assert (await envoy._transport.handle_async_request(request)).status_code == 200  # noqa: SLF001 -- no headers
+    described = (await envoy.get("/dashboard/openapi.json")).json()
+    assert {"/v1/public/signup", "/v1/whoami"} <= set(described["paths"])
+    for path in ("/docs", "/redoc", "/nowhere"):
+        assert (await envoy.get(path)).status_code == 404
+
+
+async def test_every_answer_tells_browsers_to_be_strict(envoy: httpx.AsyncClient) -> None:
+    for path in ("/v1/whoami", "/nowhere", "/healthz"):
+        headers = (await envoy.get(path)).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin"
+        assert headers["strict-transport-security"] == "max-age=31536000"

@@ -1,0 +1,172 @@
+"""What other sites, browsers and strangers try on a session: forged forms, planted cookies, links that lead away."""
+
+import os
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from people import PASSWORD, PUBLIC_URL, People, an_address, an_email
+from visitors import Browser, client, token_of
+
+from authz.portal.app import application
+from authz.portal.visits import own_page
+
+FORMS = [
+    "/dashboard/login",
+    "/dashboard/signup",
+    "/dashboard/verify",
+    "/dashboard/logout",
+    "/dashboard/account/password",
+    "/dashboard/account/verification",
+    "/dashboard/keys/new",
+    "/dashboard/keys/key_x/rotate",
+    "/dashboard/keys/key_x/revoke",
+    "/device",
+    "/device/decision",
+]
+COOKIE = "__Host-session"
+
+
+def test_no_form_is_left_out(app: FastAPI) -> None:
+    posts = {
+        str(getattr(route, "path", ""))
+        for part in app.routes
+        for route in (part.original_router.routes if hasattr(part, "original_router") else [part])
+        if "POST" in (getattr(route, "methods", None) or ())
+    }
+    pages = {path.replace("{key_id}", "key_x") for path in posts if path.startswith(("/dashboard", "/device"))}
+    assert pages == set(FORMS)
+
+
+@pytest.mark.parametrize("path", FORMS)
+async def test_a_forged_form_changes_nothing(owner: Browser, visitor: Browser, people: People, path: str) -> None:
+    token = token_of((await owner.see("/dashboard/keys")).text)
+    strangers = token_of((await visitor.see("/dashboard/login")).text)
+    forgeries = [
+        ({}, {}),
+        ({"token": ""}, {}),
+        ({"token": strangers}, {}),
+        ({"token": token[:-1] + "é"}, {}),
+        ({"token": token}, {"origin": "https://evil.example"}),
+        ({"token": token}, {"origin": "null"}),
+        ({"token": token}, {"sec-fetch-site": "cross-site"}),
+        ({"token": token}, {"sec-fetch-site": "same-site"}),
+    ]
+    fields = {"email": an_email(), "password": PASSWORD, "name": "x", "scope": "servers:read", "life": ""}
+    for sent, headers in forgeries:
+        answer = await owner.client.post(path, data=fields | sent, headers=headers)
+        assert answer.status_code == 403, (sent, headers)
+        assert "out of date" in answer.text
+    (account,) = await people.admin.accounts()
+    assert await people.admin.keys(account.id) == []
+
+
+async def test_a_form_without_the_cookie_changes_nothing(owner: Browser) -> None:
+    token = token_of((await owner.see("/dashboard/keys")).text)
+    owner.client.cookies.clear()
+    answer = await owner.client.post("/dashboard/login", data={"token": token, "email": "x", "password": "y"})
+    assert answer.status_code == 403
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts_other_hosts_and_plain_text(visitor: Browser) -> None:
+    for answer in (await visitor.see("/dashboard/login"), await visitor.sign_up(an_email(), PASSWORD)):
+        (cookie,) = answer.headers.get_list("set-cookie")
+        name, *attributes = cookie.split("; ")
+        assert name.startswith(f"{COOKIE}=")
+        assert {"HttpOnly", "Secure", "SameSite=lax", "Path=/"} == set(attributes)
+
+
+async def test_a_planted_cookie_never_becomes_a_session(app: FastAPI, visitor: Browser) -> None:
+    planted = "A" * 43
+    visitor.client.cookies.set(COOKIE, planted, domain="portal.example")
+    email = an_email()
+    await visitor.sign_up(email, PASSWORD)
+    assert visitor.client.cookies[COOKIE] != planted
+    assert (await visitor.see("/dashboard/keys")).status_code == 200
+    async with client(app, an_address()) as through:
+        through.cookies.set(COOKIE, planted, domain="portal.example")
+        assert (await through.get("/dashboard/keys")).status_code == 303
+
+
+async def test_a_login_ends_the_session_that_the_browser_came_with(app: FastAPI, owner: Browser) -> None:
+    before = owner.client.cookies[COOKIE]
+    async with client(app, an_address()) as through:
+        other = Browser(through)
+        await other.sign_up(email := an_email(), PASSWORD)
+    page = await owner.see("/dashboard/account")
+    await owner.client.post(
+        "/dashboard/login", data={"token": token_of(page.text), "email": email, "password": PASSWORD}
+    )
+    assert owner.client.cookies[COOKIE] != before
+    owner.client.cookies.set(COOKIE, before, domain="portal.example")
+    assert (await owner.see("/dashboard/keys")).status_code == 303
+
+
+async def test_a_session_that_was_left_is_over(owner: Browser) -> None:
+    secret = owner.client.cookies[COOKIE]
+    await owner.send("/dashboard/keys", {}, action="/dashboard/logout")
+    owner.client.cookies.set(COOKIE, secret, domain="portal.example")
+    assert (await owner.see("/dashboard/keys")).status_code == 303
+
+
+@pytest.mark.parametrize("value", ["", "x", "A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "é", "../../../../etc"])
+async def test_a_cookie_that_is_none_is_replaced(visitor: Browser, value: str) -> None:
+    answer = await visitor.client.get("/dashboard/login", headers=[(b"cookie", f"{COOKIE}={value}".encode())])
+    assert answer.status_code == 200
+    assert visitor.client.cookies[COOKIE] != value
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/dashboard/../../evil",
+        "/dashboard//evil.example",
+        "/dashboard@evil.example",
+        "/dashboard.evil.example",
+        "/dashboard/keys\r\nx: y",
+        "/dashboard/keys?x=y",
+        "javascript:alert(1)",
+        "/v1/whoami",
+        "",
+    ],
+)
+async def test_no_link_leads_away_from_the_portal(visitor: Browser, people: People, wanted: str) -> None:
+    assert own_page(wanted) == "/dashboard/keys"
+    email = an_email()
+    await people.accounts.sign_up(email, PASSWORD, an_address())
+    page = await visitor.client.get("/dashboard/login", params={"next": wanted})
+    assert 'name="next" value="/dashboard/keys"' in page.text
+    answer = await visitor.log_in(email, PASSWORD, next=wanted)
+    assert answer.headers["location"] == "/dashboard/keys"
+
+
+async def test_no_page_and_no_mail_believes_the_host_header(owner: Browser, people: People) -> None:
+    headers = {"host": "evil.example", "x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
+    for path in ("/dashboard/keys", "/dashboard", "/device", "/nowhere"):
+        answer = await owner.client.get(path, headers=headers)
+        assert "evil" not in answer.text + str(answer.headers)
+    token = token_of((await owner.see("/dashboard/account")).text)
+    await owner.client.post("/dashboard/account/verification", data={"token": token}, headers=headers)
+    assert f"{PUBLIC_URL}/dashboard/verify?code=" in people.mail.mails[-1][2]
+    assert "evil" not in people.mail.mails[-1][2]
+
+
+async def test_a_form_that_is_too_large_or_has_files_is_not_read(owner: Browser) -> None:
+    token = token_of((await owner.see("/dashboard/keys/new")).text)
+    large = await owner.client.post("/dashboard/keys/new", data={"token": token, "name": "x" * 100_000})
+    assert large.status_code == 413
+    many = await owner.client.post("/dashboard/keys/new", data={"token": token, "scope": ["x"] * 200})
+    assert many.status_code == 400
+    file = await owner.client.post("/dashboard/keys/new", data={"token": token}, files={"name": os.urandom(9)})
+    assert file.status_code == 400
+
+
+async def test_on_loopback_the_cookie_has_a_name_that_browsers_take(people: People) -> None:
+    app = application(people.services("http://127.0.0.1:8000"), proxy_secret="s" * 32, readiness=dict)
+    async with client(app, an_address()) as through:
+        answer: httpx.Response = await through.get("/dashboard/login")
+    assert answer.headers["set-cookie"].startswith("session=")
+    assert "strict-transport-security" not in answer.headers

@@ -1,0 +1,154 @@
+"""Last use over the real Postgres: known soon, never going back, kept through an outage, and bounded."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from authz.adapters.postgres import Postgres
+from authz.adapters.postgres_keys import PostgresKeys
+from authz.adapters.postgres_uses import PostgresUses
+from authz.core.errors import StoreUnavailable
+from authz.core.keys import digest
+from authz.core.ownership import Actor, AuditEvent, NewApiKey
+from authz.service import key_uses
+from authz.service.key_admin import KeyAdmin, KeyRequest
+from authz.service.key_uses import KeyUses, keep_writing
+
+ME = Actor("operator:ada")
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class MemoryUses:
+    """Keeps what it is given, a batch at a time; `is_down` makes it fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, datetime]] = []
+        self.is_down = False
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        if self.is_down:
+            raise StoreUnavailable("postgres", "gone")
+        self.batches.append(dict(uses))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def uses(postgres: Postgres, clock: Clock) -> KeyUses:
+    return KeyUses(PostgresUses(postgres), clock)
+
+
+@pytest.fixture
+async def made(admin: KeyAdmin) -> NewApiKey:
+    account = await admin.create_account("Ada", None, ME)
+    return await admin.create_key(KeyRequest(account.id, "key", frozenset({"servers:read"})), ME)
+
+
+async def test_a_key_tells_when_it_was_last_used(admin: KeyAdmin, uses: KeyUses, clock: Clock, made: NewApiKey) -> None:
+    assert (await admin.key(made.key.id)).last_used_at is None
+    for _ in range(3):
+        clock.now += SECOND
+        uses.note(made.key.id)
+    await uses.write()
+    (listed,) = await admin.keys(made.key.account_id)
+    assert listed.last_used_at == NOON + 3 * SECOND
+    assert listed == await admin.key(made.key.id)
+
+
+async def test_a_late_note_of_another_sidecar_takes_nothing_back(
+    admin: KeyAdmin, postgres: Postgres, made: NewApiKey
+) -> None:
+    ledger = PostgresUses(postgres)
+    for used_at in (NOON, NOON + SECOND, NOON - SECOND):
+        await ledger.note_uses({made.key.id: used_at})
+    assert (await admin.key(made.key.id)).last_used_at == NOON + SECOND
+
+
+async def test_a_use_changes_no_revision_and_waits_for_no_load(
+    admin: KeyAdmin, ledger: PostgresKeys, uses: KeyUses, made: NewApiKey
+) -> None:
+    uses.note(made.key.id)
+    async with ledger.hold(digest(made.secret.encode())), asyncio.timeout(2):
+        await uses.write()
+    assert (await admin.key(made.key.id)).revision == made.key.revision
+
+
+async def test_a_rotation_keeps_the_old_keys_last_use_and_gives_the_new_one_none(
+    admin: KeyAdmin, uses: KeyUses, made: NewApiKey
+) -> None:
+    uses.note(made.key.id)
+    await uses.write()
+    rotation = await admin.rotate(made.key.id, 60, ME)
+    assert rotation.old.last_used_at == NOON
+    assert rotation.made.key.last_used_at is None
+    await admin.change_key(made.key.id, AuditEvent.KEY_REVOKED, ME)
+    assert [key.last_used_at for key in await admin.keys(made.key.account_id)] == [NOON, None]
+
+
+async def test_sidecars_that_write_the_same_keys_at_once_do_not_wait_for_each_other(postgres: Postgres) -> None:
+    ledger = PostgresUses(postgres)
+    key_ids = [f"key_{number}" for number in range(500)]
+    orders = (key_ids, key_ids[::-1]) * 8
+    await asyncio.gather(*(ledger.note_uses(dict.fromkeys(order, NOON)) for order in orders))
+
+
+async def test_what_could_not_be_written_is_written_later_with_its_own_time(clock: Clock) -> None:
+    ledger = MemoryUses()
+    uses = KeyUses(ledger, clock)
+    uses.note("key_1")
+    ledger.is_down = True
+    reports: asyncio.Queue[Exception] = asyncio.Queue()
+    keeper = asyncio.create_task(keep_writing(uses, 0.001, reports.put_nowait))
+    assert isinstance(await reports.get(), StoreUnavailable)
+    clock.now += SECOND
+    uses.note("key_2")
+    ledger.is_down = False
+    while not ledger.batches:
+        await asyncio.sleep(0.001)
+    keeper.cancel()
+    assert ledger.batches == [{"key_1": NOON, "key_2": NOON + SECOND}]
+    await uses.write()
+    assert len(ledger.batches) == 1
+
+
+async def test_a_use_that_is_noted_while_an_earlier_one_is_written_is_not_lost(clock: Clock) -> None:
+    class Slow(MemoryUses):
+        async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+            clock.now += SECOND
+            noted.note("key_1")
+            await super().note_uses(uses)
+
+    ledger = Slow()
+    noted = KeyUses(ledger, clock)
+    noted.note("key_1")
+    await noted.write()
+    await noted.write()
+    assert ledger.batches == [{"key_1": NOON}, {"key_1": NOON + SECOND}]
+
+
+async def test_writes_are_small_and_the_notes_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_uses, "NOTES_MAX", 1200)
+    ledger = MemoryUses()
+    uses = KeyUses(ledger, clock)
+    for number in range(1500):
+        uses.note(f"key_{number}")
+    uses.note("key_400")
+    await uses.write()
+    assert [len(batch) for batch in ledger.batches] == [500, 500, 200]
+    written = ledger.batches[0] | ledger.batches[1] | ledger.batches[2]
+    assert set(written) == {f"key_{number}" for number in range(300, 1500)}
+    assert list(ledger.batches[2])[-1] == "key_400"
