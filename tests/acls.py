@@ -6,4 +6,4 @@ _LINES = (Path(__file__).parents[1] / "docs" / "redis.md").read_text().splitline
 _ORDERS = [line.split() for line in _LINES if line.startswith("ACL SETUSER")]
 
 USER, PASSWORD = "authz", "password"
-SERVER_USER, SENTINEL_USER, CLUSTER_USER = _ORDERS
+SERVER_USER, SENTINEL_USER, CLUSTER_USER, PORTAL_USER = _ORDERS

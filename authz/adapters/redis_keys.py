@@ -15,9 +15,8 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias
 
-from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_leases import note_key
-from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_link import Caller, RedisLink, Script
 from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -59,7 +58,7 @@ class RedisKeys:
         on_use: OnUse = lambda _key_id: None,
         check: Script = CHECK,
         put: Script = PUT,
-        cluster: RedisCluster | None = None,
+        cluster: Caller | None = None,
     ) -> None:
         self._link = link
         self._all = cluster or link

@@ -72,7 +72,11 @@ async def _from(url: RedisUrl, address: Address) -> Layout | StoreUnavailable:
             return _layout(address, *replies)
     except StoreUnavailable as error:
         return error
-    except (RedisError, OSError) as error:  # a timeout is an OSError
+    except (
+        RedisError,
+        OSError,
+        ValueError,
+    ) as error:  # a timeout is an OSError, a name that cannot be one a ValueError
         return StoreUnavailable("redis", str(error) or "no answer in time")
     finally:
         await connection.disconnect(nowait=True)

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from authz.adapters.redis_cluster import RedisCluster
-from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_link import Caller, RedisLink, Script
 from authz.core.check import KeyRecord
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, Renewal, RenewOutcome, StreamClass
 
@@ -77,7 +77,7 @@ class RedisLeases:
         return await self._link.call(script, _keys(lease), lease.lease_id.encode(), *encoded)
 
 
-async def note_key(link: RedisLink | RedisCluster, record: KeyRecord) -> None:
+async def note_key(link: Caller, record: KeyRecord) -> None:
     """Tell an account's leases whether a key of it works, unless they know of a newer revision.
 
     Raises `StoreUnavailable`.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha1
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -37,6 +37,14 @@ class Script:
     def __init__(self, source: bytes) -> None:
         self.source = source
         self.sha = sha1(source, usedforsecurity=False).hexdigest()
+
+
+class Caller(Protocol):
+    """Runs scripts where their key is: a link to one server, or the links to a cluster."""
+
+    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
+        ...
 
 
 class RedisLink:
@@ -181,15 +189,15 @@ class RedisLink:
         self.epoch = epoch
         self.connections += 1
         self.reached.set()
-        _log.info("redis connected", extra={"epoch": self.epoch})
+        _log.info("redis connected", extra={"epoch": epoch, "server": _name_of(writer)})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
         if writer.is_closing():
             self._drop(writer)
 
-    def _drop(self, _writer: asyncio.StreamWriter) -> None:
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
         self._pipe, self.epoch, self.submit = None, "", _not_connected
         self._lost.set()
-        _log.warning("redis connection lost")
+        _log.warning("redis connection lost", extra={"server": _name_of(writer)})
 
     async def _watch(self, epoch: str) -> bool:
         """Wait until the connection is lost; leave a server that begins another life, turns replica or is replaced.
@@ -217,6 +225,12 @@ class RedisLink:
                 changed = True
             if changed:
                 self._pipe.abort()
+
+
+def _name_of(writer: asyncio.StreamWriter) -> str:
+    """Return where a connection leads; a unix socket has no name on this side."""
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
 
 
 def packed(*words: str | bytes) -> bytes:

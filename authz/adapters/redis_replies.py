@@ -20,7 +20,7 @@ class Redirected(StoreUnavailable):
     """
 
     def __init__(self, slot: int, host: str, port: int, *, asking: bool) -> None:
-        super().__init__("redis", "its cluster is being rearranged")
+        super().__init__("redis", "a cluster node sends its keys elsewhere, where only redis+cluster:// follows")
         self.slot = slot
         self.host = host
         self.port = port

@@ -5,7 +5,6 @@ What each does is in `redis_keys.py` and `redis_cluster_keys.py`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
@@ -15,15 +14,12 @@ from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_pipe import OnAnswered
 from authz.adapters.redis_url import Form, read_url
 
-Link: TypeAlias = RedisLink | RedisCluster
-"""Connections that are kept up, over which scripts on one key each are called."""
-
 
 @dataclass(frozen=True, slots=True)
 class RedisStore:
     """What keeps the connections up, and the projection over them."""
 
-    link: Link
+    link: RedisLink | RedisCluster
     keys: RedisKeys | RedisClusterKeys
 
 
