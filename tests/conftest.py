@@ -17,6 +17,7 @@ from sentinels import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
+from authz.demo.house import House
 from authz.demo.servers import PostgresServer, RedisServer
 
 # Machines are shared: how long one example takes says nothing. Every test has a timeout of its own.
@@ -84,3 +85,12 @@ def postgres_url(scratch: Path) -> Iterator[str]:
     server.start()
     yield server.url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def portal_house() -> Iterator[House]:
+    """The house with the portal in it, and Envoy's routes to it."""
+    house = House(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
+    house.start()
+    yield house
+    house.stop()

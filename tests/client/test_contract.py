@@ -3,19 +3,15 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import httpx
 import pytest
 from contract_api import ContractApi, contract_api
+from owners import PASSWORD, Caller
 from terminals import running, truetick
 
 from authz.demo.house import House
-
-PASSWORD = "correct horse battery"
-SCOPES = ["servers:read", "console"]
 
 
 class World(Protocol):
@@ -42,46 +38,26 @@ class Portal:
         self.url = house.url
 
     def approve(self, user_code: str, email: str) -> None:
-        with self._logged_in(email) as browser:
-            grant = browser.get(f"/v1/dashboard/device/{user_code}").json()
-            assert grant["client"].startswith("truetick/")
-            self._decide(browser, f"{user_code}:approve", {"scopes": SCOPES})
+        self._decide(email, f"{user_code}:approve", {"scopes": ["servers:read", "console"]})
 
     def refuse(self, user_code: str, email: str) -> None:
-        with self._logged_in(email) as browser:
-            self._decide(browser, f"{user_code}:refuse", {})
+        self._decide(email, f"{user_code}:refuse", {})
 
-    @contextmanager
-    def _logged_in(self, email: str) -> Iterator[httpx.Client]:
-        with httpx.Client(base_url=self.url, trust_env=False, headers={"origin": self.url}) as browser:
-            self._keep(browser, browser.get("/v1/dashboard/session"))
-            credentials = {"email": email, "password": PASSWORD}
-            self._keep(browser, browser.post("/v1/dashboard/session", json=credentials))
-            yield browser
-
-    def _keep(self, browser: httpx.Client, answer: httpx.Response) -> None:
-        """Keep the session's cookie, which only browsers send over plain http to this machine, and its token."""
-        assert answer.status_code == 200, answer.text
-        browser.headers["cookie"] = answer.headers["set-cookie"].partition(";")[0]
-        browser.headers["x-csrf-token"] = answer.json()["csrf_token"]
-
-    def _decide(self, browser: httpx.Client, decision: str, document: dict[str, object]) -> None:
-        answer = browser.post(f"/v1/dashboard/device/{decision}", json=document)
+    def _decide(self, email: str, decision: str, document: dict[str, object]) -> None:
+        owner = Caller(self.url)
+        owner.email = email
+        owner.log_in()
+        grant = owner.session("GET", f"/device/{decision.partition(':')[0]}").json()
+        assert grant["client"].startswith("truetick/")
+        answer = owner.session("POST", f"/device/{decision}", document)
         assert answer.status_code == 204, answer.text
-
-
-@pytest.fixture(scope="module")
-def portal() -> Iterator[Portal]:
-    house = House(portal=True)
-    house.start()
-    yield Portal(house)
-    house.stop()
+        owner.client.close()
 
 
 @pytest.fixture(params=["contract", "portal"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "portal":
-        yield request.getfixturevalue("portal")
+        yield Portal(request.getfixturevalue("portal_house"))
         return
     with contract_api() as api:
         yield Contract(api)
