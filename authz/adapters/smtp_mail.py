@@ -42,7 +42,7 @@ class SmtpMail:
         """Send one mail; raises `StoreUnavailable`."""
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = self._sender, recipient, subject
-        message.set_content(text)
+        message.set_content(text, cte="7bit")  # our texts are ASCII, and a link must not be broken up
         try:
             await aiosmtplib.send(message, **self._options)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:

@@ -24,7 +24,7 @@ from authz.portal.key_pages import KeyPages
 from authz.portal.pages import Pages, to
 from authz.portal.public_api import PublicApi
 from authz.portal.refusals import answer_in_json
-from authz.portal.response_headers import ResponseHeaders
+from authz.portal.response_headers import ResponseHeaders, put
 from authz.portal.services import Services
 from authz.portal.session_api import SessionApi
 from authz.portal.through_envoy import ThroughEnvoy
@@ -47,6 +47,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         conditions = readiness()
         return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
 
+    is_https = services.public_url.startswith("https:")
     app = FastAPI(
         title=f"{services.policy.api} portal",
         version=__version__,
@@ -57,7 +58,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         redirect_slashes=False,
         max_body_size=_BODY_BYTES_MAX,
         middleware=[
-            Middleware(ResponseHeaders, is_https=services.public_url.startswith("https:")),
+            Middleware(ResponseHeaders, is_https=is_https),
             Middleware(ThroughEnvoy, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
         ],
     )
@@ -73,18 +74,20 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     ):
         app.include_router(part.router)
     app.mount(_STATIC, StaticFiles(packages=[("authz.portal", "static")]))
-    _answer_errors(app, pages)
+    _answer_errors(app, pages, is_https=is_https)
     return app
 
 
-def _answer_errors(app: FastAPI, pages: Pages) -> None:
+def _answer_errors(app: FastAPI, pages: Pages, *, is_https: bool) -> None:
     """Answer every error in what its route speaks: pages to people, JSON to programs."""
 
     async def answer(request: Request, error: Exception) -> Response:
         is_page = request.url.path.startswith(_PAGES) and not request.url.path.startswith(_STATIC)
         if isinstance(error, LoginNeeded):
             return to(f"/dashboard/login?{urlencode({'next': error.next_page})}")
-        return pages.failure(request, error) if is_page else answer_in_json(error)
+        response = pages.failure(request, error) if is_page else answer_in_json(error)
+        put(response.headers, is_https=is_https)
+        return response
 
     for kind in (
         LoginNeeded,

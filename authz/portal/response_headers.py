@@ -25,21 +25,27 @@ _ALWAYS = {
 _A_YEAR_S = 31_536_000
 
 
+def put(headers: MutableHeaders, *, is_https: bool) -> None:
+    """Put the headers on an answer; `is_https` says whether people come over TLS."""
+    headers.update(_ALWAYS)
+    if is_https:
+        headers["strict-transport-security"] = f"max-age={_A_YEAR_S}"
+    headers.setdefault("cache-control", "no-store")
+
+
 class ResponseHeaders:
-    """ASGI middleware; `is_https` says whether people come over TLS."""
+    """ASGI middleware: `put` for every answer but those to crashes, which are made further out."""
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
         self._app = app
-        self._headers = _ALWAYS | ({"strict-transport-security": f"max-age={_A_YEAR_S}"} if is_https else {})
+        self._is_https = is_https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add the headers to one answer (ASGI)."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(self._headers)
-                headers.setdefault("cache-control", "no-store")
+                put(MutableHeaders(scope=message), is_https=self._is_https)
             await send(message)
 
         await self._app(scope, receive, sending)

@@ -1,12 +1,17 @@
 """The dashboard in a real browser, through Envoy: an owner's day, pages that anyone can use, and pictures of them."""
 
+import json
+import re
 import secrets
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from browsers import Scheme, chromium, log_in, looked_at, make_key, sign_up, visit
 from owners import PASSWORD, Caller
 from playwright.sync_api import Browser, expect
+from terminals import running
 
 from authz.demo.house import DemoOwner, House
 
@@ -39,6 +44,15 @@ def status(device: Caller, api_key: str) -> int:
     return device.client.get("/v1/servers", headers={"x-api-key": api_key}).status_code
 
 
+def link_of(command: subprocess.Popen[str]) -> str:
+    """Wait until a command has shown where its device is approved."""
+    shown = ""
+    while (found := re.search(r"http\S+/device\?code=[A-Z]{4}-[0-9]{4}", shown)) is None:
+        assert command.stderr
+        shown += command.stderr.readline()
+    return found[0]
+
+
 def test_a_key_from_its_making_to_its_end(browser: Browser, portal_house: House, device: Caller) -> None:
     with visit(browser, portal_house.url) as page:
         sign_up(page, an_email(), PASSWORD)
@@ -69,33 +83,38 @@ def test_a_key_from_its_making_to_its_end(browser: Browser, portal_house: House,
         assert not page.get_by_text(successor[-4:]).is_visible()
 
 
-def test_a_device_is_let_in_and_another_refused(browser: Browser, portal_house: House, device: Caller) -> None:
+def test_a_command_is_let_in_and_another_refused(
+    browser: Browser, portal_house: House, device: Caller, folder: Path
+) -> None:
     with visit(browser, portal_house.url) as page:
-        sign_up(page, an_email(), PASSWORD)
-        started = device.public("device/start", {}).json()
-        page.goto(started["verification_uri"])
-        page.get_by_label("Code").fill(started["user_code"].lower().replace("-", " "))
-        page.get_by_role("button", name="Continue").click()
-        expect(page.get_by_text(device.address)).to_be_visible()
-        expect(page.get_by_text("another address than yours")).to_be_visible()
-        page.get_by_label("servers:write").uncheck()
-        page.get_by_role("button", name="Let it in").click()
-        expect(page.get_by_text("Let this device in?")).to_be_visible()  # the browser asks for the confirmation
-        page.get_by_label("The device in front of me").check()
-        page.get_by_role("button", name="Let it in").click()
-        expect(page.get_by_role("heading", name="The device is in")).to_be_visible()
-        polled = device.public("device/poll", {"device_code": started["device_code"]}).json()
-        assert status(device, polled["api_key"]) == 200
-        key = {"x-api-key": polled["api_key"]}
-        assert device.client.post("/v1/servers/s1:start", headers=key).status_code == 403
+        sign_up(page, email := an_email(), PASSWORD)
+        with running(folder, "login", "--json", "--url", portal_house.url) as command:
+            link = link_of(command)
+            page.goto("/device")
+            page.get_by_label("Code").fill(link[-9:].lower().replace("-", " "))
+            page.get_by_role("button", name="Continue").click()
+            expect(page.get_by_text("truetick/")).to_be_visible()
+            page.get_by_label("servers:write").uncheck()
+            page.get_by_role("button", name="Let it in").click()
+            expect(page.get_by_text("Let this device in?")).to_be_visible()  # the browser asks for the confirmation
+            page.get_by_label("The device in front of me").check()
+            page.get_by_role("button", name="Let it in").click()
+            expect(page.get_by_role("heading", name="The device is in")).to_be_visible()
+            out, _ = command.communicate(timeout=15)
+            assert (command.returncode, json.loads(out)["email"]) == (0, email)
+        api_key = json.loads((folder / ".truetick" / "config.json").read_text())["api_key"]
+        assert status(device, api_key) == 200
+        assert device.client.post("/v1/servers/s1:start", headers={"x-api-key": api_key}).status_code == 403
 
-        other = device.public("device/start", {}).json()
-        page.goto(other["verification_uri_complete"])
-        assert page.get_by_label("Code").input_value() == other["user_code"]
-        page.get_by_role("button", name="Continue").click()
-        page.get_by_role("button", name="Refuse").click()
-        expect(page.get_by_role("heading", name="Refused")).to_be_visible()
-        assert device.public("device/poll", {"device_code": other["device_code"]}).json() == {"status": "expired"}
+        with running(folder, "login", "--json", "--url", portal_house.url) as command:
+            link = link_of(command)
+            page.goto(link)
+            assert page.get_by_label("Code").input_value() == link[-9:]
+            page.get_by_role("button", name="Continue").click()
+            page.get_by_role("button", name="Refuse").click()
+            expect(page.get_by_role("heading", name="Refused")).to_be_visible()
+            command.communicate(timeout=15)
+            assert command.returncode == 5
 
 
 def test_the_keyboard_alone_is_enough(browser: Browser, portal_house: House, owner: DemoOwner) -> None:
@@ -178,6 +197,7 @@ def test_everyone_can_use_the_other_pages(
         looked_at(page, "10-device-code", scheme, narrow=narrow)
         page.get_by_label("Code").fill(device.public("device/start", {}).json()["user_code"])
         page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_text("another address than yours")).to_be_visible()
         looked_at(page, "11-device-grant", scheme, narrow=narrow)
         page.get_by_label("The device in front of me").check()
         page.get_by_role("button", name="Let it in").click()

@@ -164,6 +164,24 @@ async def test_a_form_that_is_too_large_or_has_files_is_not_read(owner: Browser)
     assert file.status_code == 400
 
 
+async def test_a_crash_shows_nothing_of_itself(
+    envoy: httpx.AsyncClient, owner: Browser, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(_account_id: str) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr(people.ledger, "contact", crash)
+    monkeypatch.setattr(people.ledger, "owner", crash)
+    program = await envoy.get("/v1/whoami", headers={"x-authz-account-id": "acct_1"})
+    page = await owner.see("/dashboard/keys")
+    assert program.json() == {"error": "internal error"}
+    assert "Internal error" in page.text
+    for answer in (program, page):
+        assert answer.status_code == 500
+        assert "hunter2" not in answer.text
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
 async def test_on_loopback_the_cookie_has_a_name_that_browsers_take(people: People) -> None:
     app = application(people.services("http://127.0.0.1:8000"), proxy_secret="s" * 32, readiness=dict)
     async with client(app, an_address()) as through:

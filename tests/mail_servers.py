@@ -1,0 +1,47 @@
+"""A mail server that takes what it is given, for what an SMTP client says and sends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class MailServer:
+    """Speaks as much SMTP as one mail needs; knows no TLS. `refuses` is a command that it turns down."""
+
+    def __init__(self, refuses: str = "") -> None:
+        self.refuses = refuses
+        self.commands: list[str] = []
+        self.text = ""
+        self.serving: list[asyncio.Task[None] | None] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.append(asyncio.current_task())
+        writer.write(b"220 here\r\n")
+        while line := (await reader.readline()).decode().strip():
+            self.commands.append(line[:4].upper() + line[4:])
+            word = line.partition(" ")[0].upper()
+            if word == self.refuses:
+                writer.write(f"550 no, {line}\r\n".encode())
+            elif word == "DATA":
+                writer.write(b"354 go on\r\n")
+                self.text = (await reader.readuntil(b"\r\n.\r\n")).decode()
+                writer.write(b"250 taken\r\n")
+            else:
+                writer.write(b"250-here\r\n250 AUTH PLAIN\r\n" if word == "EHLO" else b"250 fine\r\n")
+            if word == "QUIT":
+                break
+        writer.close()
+        await writer.wait_closed()
+
+
+@asynccontextmanager
+async def mail_server(refuses: str = "") -> AsyncIterator[tuple[MailServer, int]]:
+    """Yield a server and its port, on every address of loopback."""
+    mail = MailServer(refuses)
+    server = await asyncio.start_server(mail.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    other = await asyncio.start_server(mail.serve, "127.0.0.2", port)
+    yield mail, port
+    server.close()
+    other.close()
+    await asyncio.gather(*filter(None, mail.serving))

@@ -1,0 +1,95 @@
+"""`authz portal` as a process: what it needs to start, that it says how it is, and that it ends cleanly."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from databases import database
+from people import an_email
+from visitors import SECRET
+
+from authz.adapters.postgres import migrate
+from authz.demo.servers import RedisServer, Server, free_port, shipped
+from authz.portal.through_envoy import ADDRESS, PROOF
+
+THROUGH = {PROOF: SECRET, ADDRESS: "203.0.113.9"}
+
+
+def portal(folder: Path, port: int, **env: str) -> Server:
+    environment = {
+        "AUTHZ_POLICY_FILE": str(shipped("policies/truetick.yaml")),
+        "AUTHZ_PORTAL_LISTEN": f"127.0.0.1:{port}",
+        "AUTHZ_PORTAL_PROXY_SECRET": SECRET,
+        **env,
+    }
+    command = [sys.executable, "-m", "authz", "portal"]
+    return Server("portal", command, folder / "portal.log", env=environment)
+
+
+@pytest.fixture
+def redis(folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("env", "fault"),
+    [
+        ({"AUTHZ_PORTAL_PROXY_SECRET": ""}, "AUTHZ_PORTAL_PROXY_SECRET: must have 32 characters or more"),
+        ({"AUTHZ_PORTAL_PROXY_SECRET": "s" * 31}, "AUTHZ_PORTAL_PROXY_SECRET: must have 32 characters or more"),
+        ({"AUTHZ_BREACHED_PASSWORDS_FILE": "/none"}, "AUTHZ_BREACHED_PASSWORDS_FILE: cannot be read"),
+        ({"AUTHZ_PUBLIC_URL": "http://portal.example"}, "AUTHZ_PUBLIC_URL"),
+        ({"AUTHZ_POLICY_FILE": "/none.yaml"}, "/none.yaml:0:0: cannot be read"),
+    ],
+)
+def test_what_an_operator_can_mend_is_one_line(
+    env: dict[str, str], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"AUTHZ_PORTAL_PROXY_SECRET": SECRET, **env}.items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([sys.executable, "-m", "authz", "portal"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert fault in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
+    folder: Path, redis: RedisServer, postgres_url: str
+) -> None:
+    breached = folder / "breached.txt"
+    breached.write_text("Correct Horse Battery\n")
+    port = free_port()
+    async with database(postgres_url) as url:
+        stores = {"AUTHZ_REDIS_URL": redis.url, "AUTHZ_POSTGRES_URL": url}
+        server = portal(folder, port, **stores, AUTHZ_BREACHED_PASSWORDS_FILE=str(breached), AUTHZ_MAIL_URL="log:")
+        where = f"http://127.0.0.1:{port}"
+
+        def ready() -> dict[str, bool]:
+            try:
+                answer: dict[str, bool] = httpx.get(f"{where}/readyz", trust_env=False).json()
+            except httpx.HTTPError:
+                return {}
+            return answer
+
+        server.start(lambda: bool(ready()))
+        assert ready()["postgres"] is False
+        await migrate(url)
+        while not all(ready().values()):
+            await asyncio.sleep(0.02)
+        async with httpx.AsyncClient(base_url=where, headers=THROUGH, trust_env=False) as envoy:
+            for password, status in (("correct horse battery", 400), ("another horse battery", 200)):
+                answer = await envoy.post("/v1/public/signup", json={"email": an_email(), "password": password})
+                assert answer.status_code == status, answer.text
+        server.signal(signal.SIGTERM)
+        assert server.stop() == 0
+    log = server.log.read_text()
+    for event in ("listening", "postgres is out of reach", "mail", "stopped"):
+        assert f'"event":"{event}"' in log
+    assert "another horse battery" not in log
