@@ -68,12 +68,16 @@ class Question:
 
 
 @dataclass(slots=True)
-class _Asked:
+class Asked:
+    """A question on its way."""
+
     question: Question
     is_answered: bool = False
 
 
-class _Client(asyncio.Protocol):
+class Caller(asyncio.Protocol):
+    """One connection of a caller that asks, loses patience, and compares every answer with what it asked."""
+
     def __init__(self, questions: Iterator[Question], tally: Tally, chance: random.Random) -> None:
         self._questions = questions
         self._tally = tally
@@ -81,9 +85,9 @@ class _Client(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._next_id = 1
         self._rest = b""
-        self._asked: dict[int, _Asked] = {}
+        self.asked: dict[int, Asked] = {}
         # Calls that were reset, the latest only: their answers may be on their way.
-        self._abandoned: dict[int, _Asked] = {}
+        self._abandoned: dict[int, Asked] = {}
         self.done: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,7 +101,7 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
-        position, before = 0, len(self._asked)
+        position, before = 0, len(self.asked)
         while (body := position + wire.FRAME_HEAD_BYTES) <= len(data):
             word, flags, stream_id = wire.FRAME_HEAD.unpack_from(data, position)
             if body + (word >> 8) > len(data):
@@ -112,10 +116,10 @@ class _Client(asyncio.Protocol):
                 self.done.set_exception(ConnectionError(f"the server takes its leave: {data[body:position]!r}"))
                 return
         self._rest = data[position:]
-        self._ask(before - len(self._asked))
+        self._ask(before - len(self.asked))
 
     def _answered(self, stream_id: int, payload: bytes) -> None:
-        asked = self._asked.get(stream_id) or self._abandoned.get(stream_id)
+        asked = self.asked.get(stream_id) or self._abandoned.get(stream_id)
         if asked is None or asked.is_answered:
             self._tally.foreign += 1
             return
@@ -129,7 +133,7 @@ class _Client(asyncio.Protocol):
             self._tally.foreign += 1
 
     def _ended(self, stream_id: int) -> None:
-        asked = self._asked.pop(stream_id, None)
+        asked = self.asked.pop(stream_id, None)
         if asked is None:
             self._abandoned.pop(stream_id, None)
         elif not asked.is_answered:
@@ -139,7 +143,7 @@ class _Client(asyncio.Protocol):
                 self._tally.unanswered += 1
 
     def _reset(self, stream_id: int) -> None:
-        asked = self._asked.pop(stream_id, None)
+        asked = self.asked.pop(stream_id, None)
         if asked is None:
             return
         self._tally.reset += 1
@@ -153,13 +157,13 @@ class _Client(asyncio.Protocol):
         out: list[bytes] = []
         for question in islice(self._questions, count):
             question.call.append_to(out, self._next_id)
-            self._asked[self._next_id] = _Asked(question)
+            self.asked[self._next_id] = Asked(question)
             if self._chance.random() < _RESET_SHARE:
                 self._loop.call_later(self._chance.uniform(0, _PATIENCE_S), self._reset, self._next_id)
             self._next_id += 2
         if out:
             self._transport.write(b"".join(out))
-        elif not self._asked and not self.done.done():
+        elif not self.asked and not self.done.done():
             self.done.set_result(None)
             self._transport.close()
 
@@ -172,7 +176,9 @@ async def cross(checks: int, chance: random.Random) -> Tally:
         questions = await _questions(house.settings, chance)
         asked = islice(iter(lambda: chance.choice(questions), None), checks)
         async with slowed(house.redis.url, chance) as redis_url, forgetful(house.redis.url):
-            sidecar = Sidecar(house, "sidecar", {"AUTHZ_REDIS_URL": redis_url})
+            # Loads that take long and succeed mix answers more than loads that fail.
+            env = {"AUTHZ_REDIS_URL": redis_url, "AUTHZ_POSTGRES_DEADLINE_S": "1"}
+            sidecar = Sidecar(house, "sidecar", env)
             await asyncio.to_thread(sidecar.serve)
             try:
                 await _ask_all(sidecar.check_port, asked, tally, chance)
@@ -186,7 +192,7 @@ async def cross(checks: int, chance: random.Random) -> Tally:
 async def _ask_all(port: int, questions: Iterator[Question], tally: Tally, chance: random.Random) -> None:
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda: _Client(questions, tally, chance), "127.0.0.1", port)
+        await loop.create_connection(lambda: Caller(questions, tally, chance), "127.0.0.1", port)
         for _ in range(CONNECTIONS)
     ]
     await asyncio.gather(*(client.done for _, client in made))
