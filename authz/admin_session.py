@@ -13,8 +13,10 @@ from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_leases import RedisLeases
+from authz.adapters.redis_link import RedisLink, Script
 from authz.service.key_admin import KeyAdmin
+from authz.service.stream_admin import StreamAdmin
 from authz.settings import Settings, load
 
 _PATIENCE_S = 5.0
@@ -29,20 +31,34 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     settings = settings or load()
     policy = load_policy(settings.policy_file)
     postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_PATIENCE_S, pool_max=2)
-    link = RedisLink(
-        settings.redis_url.get_secret_value(),
-        deadline_s=_PATIENCE_S,
-        in_flight_max=settings.redis_in_flight_max,
-        scripts=(CHECK, PUT),
-    )
     await postgres.start()
+    try:
+        async with _linked(settings, CHECK, PUT) as link:
+            keys = RedisKeys(link, negative_ttl_s=settings.negative_ttl_s)
+            yield KeyAdmin(PostgresKeys(postgres), keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+    finally:
+        await postgres.close()
+
+
+@asynccontextmanager
+async def open_streams(settings: Settings | None = None) -> AsyncIterator[StreamAdmin]:
+    """Yield the use cases around open streams, which need Redis alone."""
+    settings = settings or load()
+    policy = load_policy(settings.policy_file)
+    async with _linked(settings) as link:
+        yield StreamAdmin(RedisLeases(link), policy)
+
+
+@asynccontextmanager
+async def _linked(settings: Settings, *scripts: Script) -> AsyncIterator[RedisLink]:
+    """Yield a link that was given a second to reach Redis."""
+    url = settings.redis_url.get_secret_value()
+    link = RedisLink(url, deadline_s=_PATIENCE_S, in_flight_max=settings.redis_in_flight_max, scripts=scripts)
     link.start()
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S / 5):
             await link.reached.wait()
-    keys = RedisKeys(link, negative_ttl_s=settings.negative_ttl_s)
     try:
-        yield KeyAdmin(PostgresKeys(postgres), keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        yield link
     finally:
         await link.close()
-        await postgres.close()

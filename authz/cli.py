@@ -17,6 +17,7 @@ from authz import __version__, logs
 from authz.cli_accounts import app as accounts
 from authz.cli_keys import app as keys
 from authz.cli_output import AsJson
+from authz.cli_streams import app as streams
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
@@ -24,6 +25,7 @@ policy_app = typer.Typer(no_args_is_help=True, help="Check the policy file.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
+app.add_typer(streams, name="streams")
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
