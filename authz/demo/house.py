@@ -25,7 +25,7 @@ from authz.admin_session import open_admin
 from authz.core.limits import Limit
 from authz.core.ownership import Actor, AuditEvent, NewApiKey
 from authz.demo.proxy import EnvoyServer
-from authz.demo.servers import PostgresServer, RedisServer, Server, accepts, free_port, shipped
+from authz.demo.servers import PostgresServer, RedisServer, Server, free_port, shipped
 from authz.service.key_admin import KeyAdmin, KeyRequest
 from authz.settings import Settings
 
@@ -96,7 +96,7 @@ class House:
         self.portal_url = f"http://127.0.0.1:{portal_port}"
         self.portal = self._portal(portal_secret, env or {}) if portal else None
         self.owner = DemoOwner("ada@example.com", secrets.token_urlsafe(12)) if portal else None
-        self._backend_port = backend_port
+        self.backend_url = f"http://127.0.0.1:{backend_port}"
         self.account_id = ""
 
     @property
@@ -169,7 +169,7 @@ class House:
             report("the portal")
             self._run(self.portal, partial(self.portal.start, lambda: _status(f"{self.portal_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
         report("a backend")
-        self._run(self.backend, lambda: self.backend.start(lambda: accepts(self._backend_port)))
+        self._run(self.backend, lambda: self.backend.start(lambda: _status(self.backend_url) == 200))  # noqa: PLR2004 -- HTTP
         report("Envoy")
         self._run(self.envoy, lambda: self.envoy.start(self._answers))
         report("a first account")
