@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench fuzz lock protos browser
+.PHONY: help install demo test check lint type cover bench crosstalk soak fuzz lock protos browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench
 .venv/.bench: $(STAMP) deploy/requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.txt
 	@touch $@
+
+crosstalk: install ## does every answer reach its own call? A million checks on a slow Redis (CHECKS=1000000)
+	$(BIN)/python tests/bench/crosstalk.py --checks $(or $(CHECKS),1000000)
+
+soak: install ## does a sidecar grow? Five million checks (CHECKS=5000000)
+	$(BIN)/python tests/bench/soak.py --checks $(or $(CHECKS),5000000)
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)

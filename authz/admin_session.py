@@ -8,13 +8,15 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_leases import RedisLeases
+from authz.adapters.redis_store import RedisStore, redis_store
 from authz.service.key_admin import KeyAdmin
+from authz.service.stream_admin import StreamAdmin
 from authz.settings import Settings, load
 
 _PATIENCE_S = 5.0
@@ -29,20 +31,38 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     settings = settings or load()
     policy = load_policy(settings.policy_file)
     postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_PATIENCE_S, pool_max=2)
-    link = RedisLink(
+    await postgres.start()
+    try:
+        async with _reached(settings) as redis:
+            now = partial(datetime.now, UTC)
+            yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=now)
+    finally:
+        await postgres.close()
+
+
+@asynccontextmanager
+async def open_streams(settings: Settings | None = None) -> AsyncIterator[StreamAdmin]:
+    """Yield the use cases around open streams, which need Redis alone."""
+    settings = settings or load()
+    policy = load_policy(settings.policy_file)
+    async with _reached(settings) as redis:
+        yield StreamAdmin(RedisLeases(redis.link), policy)
+
+
+@asynccontextmanager
+async def _reached(settings: Settings) -> AsyncIterator[RedisStore]:
+    """Yield Redis, which was given a second to be reached."""
+    redis = redis_store(
         settings.redis_url.get_secret_value(),
         deadline_s=_PATIENCE_S,
         in_flight_max=settings.redis_in_flight_max,
-        scripts=(CHECK, PUT),
+        negative_ttl_s=settings.negative_ttl_s,
     )
-    await postgres.start()
-    link.start()
+    redis.link.start()
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S / 5):
-            await link.reached.wait()
-    keys = RedisKeys(link, negative_ttl_s=settings.negative_ttl_s)
+            await redis.link.reached.wait()
     try:
-        yield KeyAdmin(PostgresKeys(postgres), keys, policy, entropy=os.urandom, now=lambda: datetime.now(UTC))
+        yield redis
     finally:
-        await link.close()
-        await postgres.close()
+        await redis.link.close()

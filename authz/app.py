@@ -24,17 +24,21 @@ from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_uses import PostgresUses
 from authz.adapters.prometheus import Metrics, registry
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.prometheus_streams import StreamMetrics
+from authz.adapters.redis_leases import LEASE_SCRIPTS, RedisLeases
+from authz.adapters.redis_store import redis_store
 from authz.adapters.strict_yaml import rendered
 from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
+from authz.core.policy import Policy
+from authz.core.streams import StreamClass
 from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
 from authz.service.checker import Checker, FailureModes
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
 from authz.service.key_uses import KeyUses, keep_writing
+from authz.service.leases import PENDING_HEARTBEATS, Leases
 from authz.service.recent_keys import RecentKeys
 from authz.settings import Settings, load
 
@@ -69,48 +73,63 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         policy = load_policy(settings.policy_file)
+        _check_heartbeat(policy, settings.stream_heartbeat_s)
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
-        self._link = RedisLink(
-            settings.redis_url.get_secret_value(),
-            deadline_s=settings.redis_deadline_s,
-            in_flight_max=settings.redis_in_flight_max,
-            scripts=(CHECK, PUT),
-            on_answered=metrics.redis_answered,
-        )
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
-        keys = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s, on_use=self._uses.note)
+        redis = redis_store(
+            settings.redis_url.get_secret_value(),
+            deadline_s=settings.redis_deadline_s,
+            in_flight_max=settings.redis_in_flight_max,
+            negative_ttl_s=settings.negative_ttl_s,
+            scripts=LEASE_SCRIPTS,
+            on_answered=metrics.redis_answered,
+            on_use=self._uses.note,
+        )
+        self._link = redis.link
         self._directory = PostgresKeys(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
+        streams = StreamMetrics(policy.streams, self.streams_alive)
+        self._leases = Leases(
+            RedisLeases(redis.link),
+            streams,
+            stream_class=self._stream_class,
+            heartbeat_s=settings.stream_heartbeat_s,
+        )
         self._checker = Checker(
             policy,
-            keys,
+            redis.keys,
             self._directory,
             _Telemetry(metrics, log),
+            leases=self._leases,
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
         )
-        self._admin = KeyAdmin(self._directory, keys, policy, entropy=os.urandom, now=_now)
-        # The longest way: asked, missing, loaded, written, asked again.
+        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=_now)
+        # The longest way: asked, missing, loaded, written, asked again. A lease comes on top, which few wait for.
         check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
         self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
-        self._http = AdminServer(registry(metrics), self.readiness, settings.admin_listen)
+        self._http = AdminServer(registry(metrics, streams), self.readiness, settings.admin_listen)
         self._is_draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def stores_up(self) -> dict[str, bool]:
         """Tell for each store whether it is in reach."""
         return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
+
+    def streams_alive(self) -> dict[str, int]:
+        """Count the open streams that are reported here, by class."""
+        return self._leases.alive()
 
     def readiness(self) -> dict[str, bool]:
         """Name what has to be true before checks are sent here: the stores reached once, and no drain under way."""
@@ -149,10 +168,14 @@ class Sidecar:
         await self._checker.close()
         with suppress(StoreUnavailable):
             await self._uses.write()
+        await self._leases.close()
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
         _log.info("drained")
+
+    def _stream_class(self, name: str) -> StreamClass | None:
+        return self._checker.policy.streams.get(name)
 
     async def _serve_health(self, *, serving: bool) -> None:
         self._hot.serve_health(serving=serving)
@@ -198,6 +221,13 @@ async def serve(settings: Settings) -> None:
     gc.set_threshold(_GC_OBJECTS)
     await stopping.wait()
     await sidecar.drain()
+
+
+def _check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
+    for stream in policy.streams.values():
+        if stream.ttl_s < heartbeat_s * PENDING_HEARTBEATS:
+            text = f"AUTHZ_STREAM_HEARTBEAT_S: stream class {stream.name} lives {stream.ttl_s} s without a sign of life"
+            raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
 
 
 def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":

@@ -18,12 +18,14 @@ from authz.cli_accounts import app as accounts
 from authz.cli_keys import app as keys
 from authz.cli_output import AsJson
 from authz.cli_policy import app as policy
+from authz.cli_streams import app as streams
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
 app.add_typer(policy, name="policy")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
+app.add_typer(streams, name="streams")
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -25,6 +26,7 @@ _FILE_WIDTH = 240  # a pipe has no edge to wrap at
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -34,10 +36,15 @@ def actor() -> Actor:
 
 
 def run(use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
+    """Run one use case around keys and accounts."""
+    return perform(open_admin(), use)
+
+
+def perform(opened: AbstractAsyncContextManager[A], use: Callable[[A], Awaitable[T]]) -> T:
     """Run one use case; a refusal exits with 3, a change that is durable but not effective with 4."""
 
     async def session() -> T:
-        async with open_admin() as admin:
+        async with opened as admin:
             return await use(admin)
 
     try:

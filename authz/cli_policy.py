@@ -1,6 +1,7 @@
 """`authz policy`: check a policy, ask it questions, hold it to expectations, and see what a change would open.
 
 Nothing here reaches a store: what a policy says depends on the policy alone. How it is put is `cli_policy_words.py`.
+What only these commands need is imported when they run.
 """
 
 import json
@@ -11,14 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from authz import cli_policy_words as words
 from authz.adapters import strict_yaml
-from authz.adapters.expectation_file import load_expectations
 from authz.adapters.policy_document import schema_text
 from authz.adapters.policy_file import load_policy, row_lines
 from authz.cli_output import EXIT_REFUSED, AsJson
-from authz.core.expectations import surprises, untouched
-from authz.core.policy_diff import compare
 from authz.settings import load as load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Check, question, test and compare policy files.")
@@ -56,6 +53,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show which row decides on a request, what it needs, and what becomes of each kind of caller."""
+    from authz import cli_policy_words as words  # noqa: PLC0415 -- see the module's docstring
+
     file = policy or load_settings().policy_file
     loaded = load_policy(file)
     unknown = sorted(set(scope or ()) - set(loaded.scopes))
@@ -77,6 +76,10 @@ def hold(
     as_json: AsJson = False,
 ) -> None:
     """Hold a policy to expectations; exits with 1 where it does not meet them."""
+    from authz import cli_policy_words as words  # noqa: PLC0415 -- see the module's docstring
+    from authz.adapters.expectation_file import load_expectations  # noqa: PLC0415 -- the same
+    from authz.core.expectations import surprises, untouched  # noqa: PLC0415 -- the same
+
     policy_file = policy or load_settings().policy_file
     loaded = load_policy(policy_file)
     expectations = load_expectations(file, loaded)
@@ -109,6 +112,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what a change of policy opens and closes, request by request; `!` marks what deserves a second look."""
+    from authz import cli_policy_words as words  # noqa: PLC0415 -- see the module's docstring
+    from authz.core.policy_diff import compare  # noqa: PLC0415 -- the same
+
     found = compare(load_policy(old), load_policy(new))
     if as_json:
         changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]

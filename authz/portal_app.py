@@ -20,9 +20,8 @@ from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_owners import PostgresOwners
 from authz.adapters.redis_grants import RedisGrants
-from authz.adapters.redis_keys import RedisKeys
-from authz.adapters.redis_link import RedisLink
 from authz.adapters.redis_sessions import RedisSessions
+from authz.adapters.redis_store import redis_store
 from authz.adapters.redis_throttles import RedisThrottles
 from authz.adapters.smtp_mail import LoggedMail, NoMail, SmtpMail
 from authz.core.errors import SettingsError, StoreUnavailable
@@ -59,10 +58,11 @@ class Portal:
         policy = load_policy(settings.policy_file)
         logs.configure(settings.log_level, policy.keys.format.pattern)
         self._settings = settings
-        self._link = RedisLink(
+        self._redis = redis_store(
             settings.redis_url.get_secret_value(),
             deadline_s=_STORE_DEADLINE_S,
             in_flight_max=settings.redis_in_flight_max,
+            negative_ttl_s=settings.negative_ttl_s,
         )
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
@@ -86,13 +86,13 @@ class Portal:
 
     def readiness(self) -> dict[str, bool]:
         """Name what has to be true before people are sent here."""
-        return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
+        return {"redis": self._redis.link.is_up, "postgres": self._postgres.is_up}
 
     async def start(self) -> None:
         """Open the listener and reach for the stores."""
         listener = bound(self._settings.portal_listen)
         await self._postgres.start()
-        self._link.start()
+        self._redis.link.start()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._server.serve(sockets=[listener])),
@@ -107,7 +107,7 @@ class Portal:
         await serving
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        await self._link.close()
+        await self._redis.link.close()
         await self._postgres.close()
         self._passwords.close()
         _log.info("stopped")
@@ -115,9 +115,8 @@ class Portal:
     def _services(self, policy: Policy) -> Services:
         settings, url = self._settings, self._settings.public_url
         owners = PostgresOwners(self._postgres)
-        gate = Gate(RedisThrottles(self._link), policy.throttles)
-        projection = RedisKeys(self._link, negative_ttl_s=settings.negative_ttl_s)
-        admin = KeyAdmin(self._keys, projection, policy, entropy=os.urandom, now=_now)
+        gate = Gate(RedisThrottles(self._redis.link), policy.throttles)
+        admin = KeyAdmin(self._keys, self._redis.keys, policy, entropy=os.urandom, now=_now)
         minting = Minting(admin, policy)
         rules = PasswordRules(settings.password_chars_min, _breached(settings.breached_passwords_file))
         return Services(
@@ -132,9 +131,9 @@ class Portal:
             ),
             minting=minting,
             keys=OwnerKeys(admin),
-            device=DeviceFlow(RedisGrants(self._link), minting, gate, owners, entropy=os.urandom),
+            device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, entropy=os.urandom),
             sessions=Sessions(
-                RedisSessions(self._link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),
+                RedisSessions(self._redis.link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),
                 owners,
                 entropy=os.urandom,
             ),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from authz.adapters.redis_url import read_url
 from authz.core.errors import SettingsError
 from authz.service.checker import FailureMode
 
@@ -46,6 +47,11 @@ def _checked_mail_url(value: SecretStr) -> SecretStr:
     raise ValueError("must be smtp://…, smtps://… or log:")
 
 
+def _checked_redis_url(value: SecretStr) -> SecretStr:
+    read_url(value.get_secret_value())
+    return value
+
+
 Listen = Annotated[str, AfterValidator(_checked_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -58,9 +64,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy: routes, scopes, limits.")
-    redis_url: SecretStr = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_checked_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis: redis://[user:password@]host:port/db, rediss:// with TLS, or unix:///path.",
+        description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
+        "rediss for TLS. docs/redis.md has the forms.",
     )
     redis_deadline_s: Seconds = Field(0.05, description="How long one answer of Redis may take.")
     redis_in_flight_max: int = Field(10_000, gt=0, description="Commands that may wait for Redis at once.")
@@ -88,6 +95,9 @@ class Settings(BaseSettings):
         2, ge=0, description="On SIGTERM: not ready, yet serving, until Envoy's health checks have noticed."
     )
     drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
+    stream_heartbeat_s: Seconds = Field(
+        5, description="How often Envoy reports open streams: access_log_flush_interval in its configuration."
+    )
     reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
     last_use_interval_s: float = Field(
         10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."

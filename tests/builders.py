@@ -6,10 +6,12 @@ from authz.core.limits import Limit
 from authz.core.policy import KeyRules, Policy, RateHeaders, Scope
 from authz.core.route import Access, AccountBinding, BindingPlace, ErrorFormat, Route
 from authz.core.router import Router
+from authz.core.streams import StreamClass
 
 FORMAT = KeyFormat("ttk_")
 KEY = FORMAT.mint(bytes(range(32)))
 LIMIT = Limit(capacity=120, refill_per_s=2)
+LOGS = StreamClass("logs", per_key=3, per_account=10, ttl_s=60, title="log streams")
 
 ROUTES = (
     Route("GET", "/v1/whoami", Access.ANY),
@@ -29,7 +31,7 @@ ROUTES = (
         accounts=(AccountBinding(BindingPlace.BODY, "accountId"), AccountBinding(BindingPlace.BODY, "account_id")),
     ),
     Route("POST", "/v1/servers/{id}:start", Access.SCOPE, "servers:write"),
-    Route("GET", "/v1/servers/{id}/logs/stream", Access.SCOPE, "servers:read", errors=ErrorFormat.TEXT),
+    Route("GET", "/v1/servers/{id}/logs/stream", Access.SCOPE, "servers:read", errors=ErrorFormat.TEXT, stream="logs"),
     Route(
         "GET",
         "/v1/accounts/{account_id}/wallet",
@@ -63,7 +65,7 @@ def policy(*routes: Route, limit: Limit = LIMIT, rate_headers: RateHeaders | Non
         rate_headers=rate_headers or RateHeaders(),
         methods=frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}),
         scopes={name: Scope(name, name) for name in names},
-        streams={},
+        streams={LOGS.name: LOGS},
         routes=table,
         router=Router(table),
     )

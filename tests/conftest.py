@@ -12,9 +12,12 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from clusters import Cluster, cluster
+from sentinels import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
+from authz.demo.house import House
 from authz.demo.servers import PostgresServer, RedisServer
 
 # Machines are shared: how long one example takes says nothing. Every test has a timeout of its own.
@@ -57,6 +60,22 @@ def redis_url(scratch: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def redis_sentinels(scratch: Path) -> Iterator[Sentinels]:
+    """A primary, its replica and three sentinels, always packaged ones; tests may order failovers."""
+    (scratch / "sentinels").mkdir()
+    with sentinels(scratch / "sentinels") as watched:
+        yield watched
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(scratch: Path) -> Iterator[Cluster]:
+    """A cluster of three, always packaged ones; tests may begin lives in it."""
+    (scratch / "cluster").mkdir()
+    with cluster(scratch / "cluster") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def postgres_url(scratch: Path) -> Iterator[str]:
     if docker_answers():
         with PostgresContainer("postgres:18", driver=None) as container:
@@ -66,3 +85,12 @@ def postgres_url(scratch: Path) -> Iterator[str]:
     server.start()
     yield server.url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def portal_house() -> Iterator[House]:
+    """The house with the portal in it, and Envoy's routes to it."""
+    house = House(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
+    house.start()
+    yield house
+    house.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,9 +27,9 @@ def asked(link: RedisLink, *words: bytes | str) -> asyncio.Future[Any]:
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[RedisLink]:
+async def linked(url: str, scripts: Sequence[Script] = (ECHO,)) -> AsyncIterator[RedisLink]:
     """Yield a link that has been started, and need not have reached anything yet."""
-    link = RedisLink(url, deadline_s=DEADLINE_S, in_flight_max=IN_FLIGHT_MAX, scripts=(ECHO,))
+    link = RedisLink(url, deadline_s=DEADLINE_S, in_flight_max=IN_FLIGHT_MAX, scripts=scripts)
     link.start()
     yield link
     await link.close()

@@ -14,15 +14,18 @@ class MemoryProjection:
     """Keeps the newest record of each key, and its bucket, as Redis does; `is_down` makes it fail."""
 
     def __init__(self) -> None:
-        self.epoch = "e1"
+        self._life = 1
         self.records: dict[bytes, KeyRecord] = {}
         self.is_down = False
         self._buckets: dict[bytes, TokenBucket] = {}
 
     async def begin_another_life(self) -> None:
         """Void every record, as a promotion does."""
-        self.epoch = f"e{int(self.epoch[1:]) + 1}"
+        self._life += 1
         self.records.clear()
+
+    def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are in one place
+        return f"e{self._life}"
 
     def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
         asyncio.get_running_loop().call_soon(lambda: reply(self._take(lookup, default)))
@@ -30,7 +33,7 @@ class MemoryProjection:
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         if self.is_down:
             raise StoreUnavailable("redis", "not connected")
-        if epoch not in {None, self.epoch}:
+        if epoch not in {None, self.epoch_of(digest)}:
             return False
         held = self.records.get(digest)
         if held is not None and held.revision > record.revision:

@@ -3,11 +3,12 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+TLS_HANDSHAKE = b"\x16"
 CERTIFICATE = Path(__file__).parent / "data" / "tls" / "localhost.pem"
 
 
@@ -50,19 +51,51 @@ async def speaking(info: bytes, *, hangs_up: bool = False) -> AsyncIterator[tupl
 @asynccontextmanager
 async def behind_tls(url: str) -> AsyncIterator[str]:
     """Yield the rediss:// URL of a TLS server that passes everything on to the Redis at `url`."""
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        redis_reader, redis_writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
-        await asyncio.gather(copy(reader, redis_writer), copy(redis_reader, writer))
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    yield f"rediss://localhost:{port}/0?ssl_ca_certs={CERTIFICATE}"
-    server.close()
+    async with _passing_on(lambda _first: urlsplit(url).port or 0, ssl=context) as port:
+        yield f"rediss://localhost:{port}/0?ssl_ca_certs={CERTIFICATE}"
+
+
+@asynccontextmanager
+async def either_way(to_port: int, port: int = 0) -> AsyncIterator[int]:
+    """Yield a port that speaks TLS to those who do and passes everything on to `to_port`: one address for both."""
+    async with behind_tls(f"redis://127.0.0.1:{to_port}") as tls_url:
+        tls_port = urlsplit(tls_url).port or 0
+        async with _passing_on(
+            lambda first: tls_port if first.startswith(TLS_HANDSHAKE) else to_port, port=port
+        ) as either:
+            yield either
+
+
+@asynccontextmanager
+async def _passing_on(
+    choose: Callable[[bytes], int], port: int = 0, ssl: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Yield the port of a server that passes connections on to the port chosen by the first bytes they bring."""
+    ends: set[asyncio.StreamWriter] = set()
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+        sink.close()
+        ends.discard(sink)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.add(writer)
+        first = await reader.read(65536)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", choose(first))
+        ends.add(there_writer)
+        there_writer.write(first)
+        await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=ssl)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for end in ends:
+            end.transport.abort()
+        while ends:
+            await asyncio.sleep(0)

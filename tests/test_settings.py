@@ -29,6 +29,11 @@ def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> No
         ),
         ("AUTHZ_PUBLIC_URL", "https://x.example/path", "AUTHZ_PUBLIC_URL: Value error, must be https://HOST[:PORT]"),
         ("AUTHZ_MAIL_URL", "imap://x", "AUTHZ_MAIL_URL: Value error, must be smtp://…, smtps://… or log:"),
+        (
+            "AUTHZ_REDIS_URL",
+            "redis+cluster://h:1/2",
+            "AUTHZ_REDIS_URL: Value error, must name no database: a cluster has only the first",
+        ),
         ("AUTHZ_REDIS_FAILURE", "allow", "AUTHZ_REDIS_FAILURE: Input should be 'deny' or 'degrade'"),
     ],
 )

@@ -82,12 +82,20 @@ class ScopeModel(_Model):
 class Stream(_Model):
     """A class of long-lived responses with caps on how many are open at once."""
 
-    per_key: int = Field(gt=0)
+    per_key: int = Field(gt=0, le=1000)
     """Streams of one key."""
-    per_account: int = Field(gt=0)
+    per_account: int = Field(gt=0, le=1000)
     """Streams of all keys of an account."""
-    ttl_s: int = Field(gt=0)
+    ttl_s: int = Field(ge=3, le=3600)
     """Seconds without a sign of life after which a stream's slot is free again."""
+    title: str = Field(default="streams", pattern=r"^[A-Za-z][A-Za-z0-9 -]{0,39}$")
+    """What its streams are called in a refusal: too many concurrent TITLE for this key."""
+
+    @model_validator(mode="after")
+    def _key_within_account(self) -> "Stream":
+        if self.per_key > self.per_account:
+            raise ValueError("per_key is more than per_account, which then rules alone")
+        return self
 
 
 class ThrottleModel(_Model):

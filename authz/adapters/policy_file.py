@@ -10,10 +10,11 @@ from authz.adapters.policy_document import Document, Routes, field_names
 from authz.core.errors import PolicyError, Problem
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
-from authz.core.policy import KeyRules, Policy, RateHeaders, Scope, StreamClass
+from authz.core.policy import KeyRules, Policy, RateHeaders, Scope
 from authz.core.policy_rules import Row, Surroundings, faults, method_and_template
 from authz.core.route import Route
 from authz.core.router import Router
+from authz.core.streams import StreamClass
 
 
 def load_policy(path: Path) -> Policy:
@@ -34,7 +35,9 @@ def row_lines(path: Path) -> dict[tuple[str, str], int]:
 def _policy(document: Document) -> Policy:
     rows, problems = _unfolded(document)
     scopes = {name: Scope(name, scope.description, scope.write) for name, scope in document.scopes.items()}
-    streams = {name: StreamClass(it.per_key, it.per_account, it.ttl_s) for name, it in document.streams.items()}
+    streams = {
+        name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
+    }
     limit = Limit(document.limit.capacity, document.limit.refill_per_s)
     problems += faults(rows, Surroundings(scopes, streams, set(document.methods), limit))
     if problems:

@@ -27,7 +27,7 @@ _UNMATCHED = "unmatched"
 _ERROR_HTTP = 500
 
 
-class _Histogram:
+class Histogram:
     """Counts of observations, per upper bound."""
 
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
@@ -36,10 +36,12 @@ class _Histogram:
         self.sum = 0.0
 
     def observe(self, amount: float) -> None:
+        """Count one observation."""
         self._counts[bisect_left(self._bounds, amount)] += 1
         self.sum += amount
 
     def buckets(self) -> list[tuple[str, float]]:
+        """Return the running totals by upper bound, as Prometheus wants them."""
         bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
 
@@ -59,9 +61,9 @@ class Metrics(Collector):
         self._would_deny: Counter[tuple[DenyReason, str]] = Counter()
         self._failures = Counter(dict.fromkeys(STORES, 0))
         self._degraded = Counter(dict.fromkeys(STORES, 0))
-        self._checks = _Histogram()
-        self._answers = {store: _Histogram() for store in STORES}
-        self._batches = _Histogram(BOUNDS_COMMANDS)
+        self._checks = Histogram()
+        self._answers = {store: Histogram() for store in STORES}
+        self._batches = Histogram(BOUNDS_COMMANDS)
 
     def decided(self, decision: Decision, latency_s: float) -> None:
         """Count one decision."""
@@ -94,7 +96,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
         yield self._checks_family()
-        yield _counts(
+        yield counts(
             "authz_would_deny", "Checks that a shadow route let pass.", ("reason", "route"), self._would_deny.items()
         )
         latency = HistogramMetricFamily("authz_check_duration_seconds", "Time from a check's start to its decision.")
@@ -107,13 +109,13 @@ class Metrics(Collector):
         batches = HistogramMetricFamily("authz_redis_batch_commands", "Commands that left for Redis in one write.")
         batches.add_metric([], self._batches.buckets(), self._batches.sum)
         yield batches
-        yield _counts(
+        yield counts(
             "authz_store_failures",
             "Checks that met a store out of reach.",
             ("store",),
             (((store,), count) for store, count in self._failures.items()),
         )
-        yield _counts(
+        yield counts(
             "authz_degraded_checks",
             "Checks decided from memory while a store was out of reach.",
             ("store",),
@@ -134,13 +136,14 @@ class Metrics(Collector):
         allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
         denied = (((_outcome(reason), reason, route), count) for (reason, route), count in self._denied.items())
         rows = chain(allowed, denied)
-        return _counts("authz_checks", "Checks by outcome, reason and route.", ("outcome", "reason", "route"), rows)
+        return counts("authz_checks", "Checks by outcome, reason and route.", ("outcome", "reason", "route"), rows)
 
 
-def registry(metrics: Metrics) -> CollectorRegistry:
-    """Make a registry of the metrics and what the process itself has to tell."""
+def registry(*collectors: Collector) -> CollectorRegistry:
+    """Make a registry of some metrics and what the process itself has to tell."""
     collected = CollectorRegistry()
-    collected.register(metrics)
+    for collector in collectors:
+        collected.register(collector)
     ProcessCollector(registry=collected)
     PlatformCollector(registry=collected)
     GCCollector(registry=collected)
@@ -151,7 +154,8 @@ def _outcome(reason: DenyReason) -> str:
     return "error" if DENIALS[reason].http >= _ERROR_HTTP else "deny"
 
 
-def _counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+def counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+    """Make a family of counters, one for each row of label values and a count."""
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in rows:
         family.add_metric(values, count)

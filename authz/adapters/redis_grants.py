@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from importlib.resources import files
 
-from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_link import Caller, Script
 from authz.core.device import Approval, Grant, GrantStatus
 
 START, POLL, LOOK, DECIDE, SETTLE = (
@@ -21,7 +21,7 @@ _LOOKS_MAX = 10
 class RedisGrants:
     """Keeps grants, on one link. Every method raises `StoreUnavailable`."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: Caller) -> None:
         self._link = link
 
     async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:

@@ -8,13 +8,16 @@ No field is longer than 64 bytes, so that Redis keeps the hash in its compact en
 is `redis_link.py`; the scripts in `lua/` say what happens on the server.
 """
 
+import asyncio
 from binascii import b2a_base64
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
-from authz.adapters.redis_link import RedisLink, Script, is_forgotten
+from authz.adapters.redis_leases import note_key
+from authz.adapters.redis_link import Caller, RedisLink, Script
+from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
@@ -22,6 +25,9 @@ from authz.service.ports import TakeReply
 
 RECORD_TTL_S = 86_400
 """How long a record lives after its last use, at least; check.lua adds what a slow bucket needs to fill."""
+
+OnUse: TypeAlias = Callable[[str], None]
+"""Told the id of a key that was used."""
 
 _CHUNK_BYTES = 64
 _CHUNKS_MAX = 4
@@ -33,20 +39,32 @@ _OUTCOMES = {outcome.value.encode(): outcome for outcome in TakeOutcome}
 CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
 
 # EVALSHA with one key of 45 bytes and five arguments, up to the key's own 43 characters.
-_CHECK_HEAD = b"*9\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:" % CHECK.sha.encode()
+_CHECK_HEAD = b"*9\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
 
 
 class RedisKeys:
     """The projection of key records (`service.ports.KeyProjection`) over one link.
 
     `on_use` is told a key's id on its first use in each half minute, by one of all sidecars: often enough to know when
-    a key was last used, and too seldom to cost a check anything.
+    a key was last used, and too seldom to cost a check anything. `check` and `put` are the scripts, or what stands for
+    them in a `cluster`, where what is kept by account may be at another node.
     """
 
     def __init__(
-        self, link: RedisLink, *, negative_ttl_s: float, on_use: Callable[[str], None] = lambda _key_id: None
+        self,
+        link: RedisLink,
+        *,
+        negative_ttl_s: float,
+        on_use: OnUse = lambda _key_id: None,
+        check: Script = CHECK,
+        put: Script = PUT,
+        cluster: Caller | None = None,
     ) -> None:
         self._link = link
+        self._all = cluster or link
+        self._check = check
+        self._put = put
+        self._head = _CHECK_HEAD % check.sha.encode()
         self._negative_ttl_s = negative_ttl_s
         self._on_use = on_use
         self._records: dict[bytes, KeyRecord] = {}
@@ -55,8 +73,7 @@ class RedisKeys:
         self._tails: dict[int, bytes] = {}
         self._tails_are_for: tuple[str, Limit] | None = None
 
-    @property
-    def epoch(self) -> str:
+    def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server
         """Name the server's present life; empty while it is out of reach."""
         return self._link.epoch
 
@@ -72,7 +89,11 @@ class RedisKeys:
         ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
         arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
         encoded = (str(argument).encode() for argument in arguments)
-        return bool(await self._link.call(PUT, b"k:" + _name(digest), *encoded, *_chunks(record)))
+        write = self._link.call(self._put, redis_key(digest), *encoded, *_chunks(record))
+        if record.revision <= 1:  # never stopped, or no key at all
+            return bool(await write)
+        written, _ = await asyncio.gather(write, note_key(self._all, record))
+        return bool(written)
 
     def _command(self, lookup: Lookup, default: Limit) -> bytes:
         applies = (self._link.epoch, default)
@@ -80,7 +101,7 @@ class RedisKeys:
             self._tails_are_for = applies
             self._tails.clear()
         tail = self._tails.get(lookup.cost) or self._tail(lookup.cost, default)
-        return _CHECK_HEAD + _name(lookup.digest) + tail
+        return self._head + _name(lookup.digest) + tail
 
     def _tail(self, cost: int, default: Limit) -> bytes:
         arguments = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
@@ -90,7 +111,7 @@ class RedisKeys:
 
     def _taken(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
         if not isinstance(value, bytes) and is_forgotten(value):
-            self._link.load(CHECK)
+            self._link.load(self._check)
             self._link.submit(self._command(lookup, default), lambda again: reply(self._take(default, again)))
         else:
             reply(self._take(default, value))
@@ -98,7 +119,7 @@ class RedisKeys:
     def _take(self, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
         if not isinstance(value, bytes):
             told = value is None or isinstance(value, StoreUnavailable)
-            return value if told else StoreUnavailable("redis", str(value))
+            return value if told else failure(value)
         taken, _, body = value.partition(b"\n")
         try:
             letter = taken[:1]
@@ -131,6 +152,11 @@ class RedisKeys:
             expires_at_ms=int(expires_at_ms),
         )
         return self._records.setdefault(body, record)
+
+
+def redis_key(digest: bytes) -> bytes:
+    """Return the key of the hash that holds a key's record and its bucket."""
+    return b"k:" + _name(digest)
 
 
 def _name(digest: bytes) -> bytes:

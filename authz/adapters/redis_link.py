@@ -1,7 +1,7 @@
 """The one connection to Redis that a process keeps up: made, watched, replaced; and the scripts that run over it.
 
-Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's, whose transport is then taken over by `redis_pipe.py`. What
-commands mean is `redis_keys.py`.
+Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's, whose transport is then taken over by `redis_pipe.py`.
+Where Redis is found is `redis_primary.py`, what commands mean `redis_keys.py`.
 """
 
 import asyncio
@@ -11,20 +11,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha1
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
+from authz.adapters.redis_life import OF_SERVER, Life
 from authz.adapters.redis_pipe import OnAnswered, Pipe, Reply, Submit, refuse
+from authz.adapters.redis_primary import find_primary
+from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.errors import StoreUnavailable
 
 _SETUP_DEADLINE_S = 0.5
 _BACKOFF_MIN_S = 0.02
 _BACKOFF_MAX_S = 0.5
 _WATCH_INTERVAL_S = 1.0
-_EPOCH_CHARS = 8
 
 _log = logging.getLogger("authz.redis")
 
@@ -37,6 +39,14 @@ class Script:
         self.sha = sha1(source, usedforsecurity=False).hexdigest()
 
 
+class Caller(Protocol):
+    """Runs scripts where their key is: a link to one server, or the links to a cluster."""
+
+    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
+        ...
+
+
 class RedisLink:
     """A connection that is kept up, with a deadline on every answer.
 
@@ -47,7 +57,8 @@ class RedisLink:
     `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
     the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
     do, because a primary that was demoted and promoted again keeps it and may have missed what was written meanwhile
-    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/).
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `reconnected_at_s` is when
+    the connection replaced another, on the loop's clock, None where it is the first.
     """
 
     def __init__(
@@ -58,20 +69,14 @@ class RedisLink:
         in_flight_max: int,
         scripts: Sequence[Script] = (),
         on_answered: OnAnswered = lambda _seconds, _commands: None,
+        life: Life = OF_SERVER,
     ) -> None:
-        self._pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            client_name="authz",
-            # Ours alone limits the set-up: redis-py's uses asyncio.wait_for, which on Python 3.11 loses cancellations.
-            socket_connect_timeout=None,
-            socket_timeout=None,
-            retry=None,
-        )
+        self._primary = find_primary(url)
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._scripts = scripts
         self._on_answered = on_answered
+        self._life = life
         self._loading: set[Script] = set()
         self._pipe: Pipe | None = None
         # The pipe's own while there is one: a call less for every check.
@@ -79,6 +84,7 @@ class RedisLink:
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.epoch = ""
+        self.reconnected_at_s: float | None = None
         self.reached = asyncio.Event()
 
     @property
@@ -99,25 +105,27 @@ class RedisLink:
         if self._pipe is not None:
             self._pipe.abort()
             await self._lost.wait()
+        await self._primary.close()
 
     def load(self, script: Script) -> None:
         """Give a script to a server that has forgotten it; commands submitted from now on find it there."""
         if script not in self._loading:
             self._loading.add(script)
-            self.submit(_packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
+            self.submit(packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
 
-    async def call(self, script: Script, key: bytes, *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Run a script on one key and wait for its reply; raises `StoreUnavailable`."""
-        command = _packed("EVALSHA", script.sha, b"1", key, *arguments)
+    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
+        keys = (keys,) if isinstance(keys, bytes) else keys
+        command = packed("EVALSHA", script.sha, str(len(keys)), *keys, *arguments)
         value = await self._reply(command)
         if is_forgotten(value):
             self.load(script)
             value = await self._reply(command)
-        if isinstance(value, hiredis.ReplyError):
-            raise StoreUnavailable("redis", str(value))
-        if isinstance(value, StoreUnavailable):
-            raise value
-        return value
+        return _checked(value)
+
+    async def ask(self, *words: str | bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Send one command and wait for its reply; raises `StoreUnavailable`."""
+        return _checked(await self._reply(packed(*words)))
 
     async def _reply(self, command: bytes) -> Any:  # noqa: ANN401 -- any reply
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -128,25 +136,25 @@ class RedisLink:
         delay_s, complaint = 0.0, ""
         while True:
             try:
-                connection, replication_id = await self._connect()
+                connection, epoch = await self._connect()
             except StoreUnavailable as error:
                 if str(error) != complaint:
                     complaint = str(error)
                     _log.warning("redis is out of reach", extra={"error": complaint})
             else:
                 complaint = ""
-                self._take_over(connection, replication_id)
-                if await self._watch(replication_id):
+                self._take_over(connection, epoch)
+                if await self._watch(epoch):
                     delay_s = 0.0
             # Jitter keeps a fleet from arriving together when Redis returns.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
             delay_s = min(_BACKOFF_MAX_S, delay_s * 2 or _BACKOFF_MIN_S)
 
     async def _connect(self) -> tuple[AbstractConnection, str]:
-        """Make a connection that is ready for use; returns it with the server's replication id."""
-        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+        """Make a connection that is ready for use; returns it with the epoch of the server's data."""
         try:
             async with asyncio.timeout(_SETUP_DEADLINE_S):
+                connection = await self._primary.connection()
                 return connection, await self._set_up(connection)
         except Exception as error:
             transient = not isinstance(error, AuthenticationError)
@@ -155,17 +163,17 @@ class RedisLink:
     async def _set_up(self, connection: AbstractConnection) -> str:
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
-            await connection.send_command("INFO", "replication")
-            replication_id = _replication_id(await connection.read_response(disable_decoding=True))
+            await connection.send_command(*self._life.question)
+            epoch = self._life.read(await connection.read_response(disable_decoding=True))
             for script in self._scripts:
                 await connection.send_command("SCRIPT", "LOAD", script.source)
                 await connection.read_response()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return replication_id
+        return epoch
 
-    def _take_over(self, connection: AbstractConnection, replication_id: str) -> None:
+    def _take_over(self, connection: AbstractConnection, epoch: str) -> None:
         # redis-py is left without its stream. The writer is held on to: dropped, it would close the transport.
         writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001
         assert writer is not None  # noqa: S101 -- a connected connection has one
@@ -179,20 +187,22 @@ class RedisLink:
         )
         self.submit = self._pipe.submit
         writer.transport.set_protocol(self._pipe)
-        self.epoch = replication_id[:_EPOCH_CHARS]
+        self.epoch = epoch
+        if self.reached.is_set():
+            self.reconnected_at_s = asyncio.get_running_loop().time()
         self.reached.set()
-        _log.info("redis connected", extra={"epoch": self.epoch})
+        _log.info("redis connected", extra={"epoch": epoch, "server": _name_of(writer)})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
         if writer.is_closing():
             self._drop(writer)
 
-    def _drop(self, _writer: asyncio.StreamWriter) -> None:
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
         self._pipe, self.epoch, self.submit = None, "", _not_connected
         self._lost.set()
-        _log.warning("redis connection lost")
+        _log.warning("redis connection lost", extra={"server": _name_of(writer)})
 
-    async def _watch(self, replication_id: str) -> bool:
-        """Wait until the connection is lost, and leave a server that has begun another life, or become a replica.
+    async def _watch(self, epoch: str) -> bool:
+        """Wait until the connection is lost; leave a server that begins another life, turns replica or is replaced.
 
         Returns whether it was good for a while: one that breaks at once must not be made again at once.
         """
@@ -204,37 +214,39 @@ class RedisLink:
             if self._pipe is None:
                 return lasted
             lasted = True
-            self._pipe.submit(_packed("INFO", "replication"), partial(self._leave_unless, replication_id))
+            self._pipe.submit(packed(*self._life.question), partial(self._leave_unless, epoch))
+            # One that a partition separates from its sentinels does not know yet that it has been replaced.
+            if await self._primary.has_moved() and self._pipe is not None:
+                self._pipe.abort()
 
-    def _leave_unless(self, replication_id: str, value: object) -> None:
+    def _leave_unless(self, epoch: str, value: object) -> None:
         if self._pipe is not None and not isinstance(value, StoreUnavailable):
             try:
-                changed = _replication_id(value) != replication_id
+                changed = self._life.read(value) != epoch
             except RedisError:
                 changed = True
             if changed:
                 self._pipe.abort()
 
 
-def is_forgotten(reply: object) -> bool:
-    """Tell whether Redis does not know the script: the one error after which a command has certainly done nothing."""
-    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+def _name_of(writer: asyncio.StreamWriter) -> str:
+    """Return where a connection leads; a unix socket has no name on this side."""
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
 
 
-def _replication_id(info: object) -> str:
-    """Return the id from an INFO of the section replication; raises `RedisError` where there is none to trust."""
-    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    if fields.get("role") != "master":
-        raise RedisError("not a primary")
-    if len(fields.get("master_replid", "")) < _EPOCH_CHARS:
-        raise RedisError("no replication id")
-    return fields["master_replid"]
-
-
-def _packed(*words: str | bytes) -> bytes:
+def packed(*words: str | bytes) -> bytes:
+    """Return a command as Redis reads it."""
     command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub asks for a tuple of one
     return command
+
+
+def _checked(value: Any) -> Any:  # noqa: ANN401 -- any reply
+    if isinstance(value, hiredis.ReplyError):
+        raise failure(value)
+    if isinstance(value, StoreUnavailable):
+        raise value
+    return value
 
 
 def _settle(answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 -- any reply

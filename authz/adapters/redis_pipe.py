@@ -25,8 +25,8 @@ OnAnswered: TypeAlias = Callable[[float, int], None]
 _HUNG_AFTER_DEADLINES = 10
 _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
 # Errors of a server that is no longer, or not yet, the one to talk to. Before version 7 Redis quotes the first of them
-# inside a longer error when a script met it, hence not only at the start.
-_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ")
+# inside a longer error when a script met it, hence not only at the start. The last is our own scripts' in a cluster.
+_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
 
 _log = logging.getLogger("authz.redis")
 

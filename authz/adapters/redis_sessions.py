@@ -6,7 +6,7 @@ The browser's secret is not kept: who can read Redis cannot log in with what is 
 from base64 import urlsafe_b64encode
 from importlib.resources import files
 
-from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_link import Caller, Script
 
 OPEN, USE, END = (
     Script(files("authz.adapters").joinpath("lua", f"session_{name}.lua").read_bytes())
@@ -17,7 +17,7 @@ OPEN, USE, END = (
 class RedisSessions:
     """Keeps sessions, on one link. Every method raises `StoreUnavailable`."""
 
-    def __init__(self, link: RedisLink, *, idle_s: int, life_s: int) -> None:
+    def __init__(self, link: Caller, *, idle_s: int, life_s: int) -> None:
         self._link = link
         self._idle_ms = b"%d" % (idle_s * 1000)
         self._life_ms = b"%d" % (life_s * 1000)

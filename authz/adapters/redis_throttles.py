@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from importlib.resources import files
 
-from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_link import Caller, Script
 
 THROTTLE = Script(files("authz.adapters").joinpath("lua", "throttle.lua").read_bytes())
 
@@ -17,7 +17,7 @@ _NAME_BYTES = 15
 class RedisThrottles:
     """Counts attempts in windows, on one link."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: Caller) -> None:
         self._link = link
 
     async def take(self, kind: str, whom: str, attempts_max: int, window_s: int) -> bool:

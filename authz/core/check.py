@@ -11,6 +11,7 @@ from typing import TypeAlias
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit
 from authz.core.route import Route
+from authz.core.streams import StreamUse
 from authz.core.value import value
 
 
@@ -128,13 +129,15 @@ class Take:
 class Allow:
     """The request may pass. `principal` is None on routes that need no key.
 
-    `would_deny` is the refusal that a shadow route did not enforce.
+    `would_deny` is the refusal that a shadow route did not enforce. `streams` is set where the request opens a
+    stream, which holds a lease.
     """
 
     route: Route
     principal: Principal | None = None
     bucket: Bucket | None = None
     would_deny: DenyReason | None = None
+    streams: StreamUse | None = None
 
 
 @value
@@ -142,7 +145,7 @@ class Deny:
     """The request may not pass.
 
     `methods` is what a 405 lists. `retry_after_s` is in whole seconds, set where waiting helps. `detail` is for the log
-    alone.
+    alone. `streams` is set where too many are open.
     """
 
     reason: DenyReason
@@ -152,6 +155,7 @@ class Deny:
     methods: tuple[str, ...] = ()
     retry_after_s: int | None = None
     detail: str = ""
+    streams: StreamUse | None = None
 
 
 Decision: TypeAlias = Allow | Deny

@@ -4,6 +4,7 @@
 lines is the order of the refusals: the first one wins. Waiting, clocks and logs are `service/checker.py`.
 """
 
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from authz.core.accounts import claimed_accounts
@@ -14,6 +15,7 @@ from authz.core.limits import retry_after_s
 from authz.core.path import parse
 from authz.core.policy import Policy
 from authz.core.route import Access, Route
+from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamUse
 
 Plan: TypeAlias = Lookup | Allow | Deny
 
@@ -28,6 +30,13 @@ _KEY_REFUSALS = {
     TakeOutcome.EXPIRED: DenyReason.KEY_EXPIRED,
     TakeOutcome.DISABLED: DenyReason.KEY_DISABLED,
     TakeOutcome.SUSPENDED: DenyReason.ACCOUNT_SUSPENDED,
+}
+
+_STREAM_REFUSALS = {
+    AcquireOutcome.KEY_FULL: DenyReason.STREAMS_OF_KEY,
+    AcquireOutcome.ACCOUNT_FULL: DenyReason.STREAMS_OF_ACCOUNT,
+    AcquireOutcome.STOPPED: DenyReason.KEY_REVOKED,
+    AcquireOutcome.ENDED: DenyReason.INTERNAL,
 }
 
 
@@ -91,6 +100,15 @@ def _not_granted(lookup: Lookup, take: Take) -> Deny:
         return Deny(_KEY_REFUSALS[take.outcome], lookup.route, principal if principal.key_id else None)
     wait_s = None if bucket is None else retry_after_s(bucket.limit, bucket.remaining, lookup.cost)
     return Deny(DenyReason.RATE_LIMITED, lookup.route, principal, bucket, retry_after_s=wait_s)
+
+
+def admit(allow: Allow, stream: StreamClass, lease_id: str, acquired: Acquisition) -> Decision:
+    """Turn the lease store's answer into the verdict on a stream that may pass otherwise."""
+    use = StreamUse(stream, acquired.of_key, acquired.of_account)
+    route, principal, bucket = allow.route, allow.principal, allow.bucket
+    if acquired.outcome is not AcquireOutcome.GRANTED:
+        return Deny(_STREAM_REFUSALS[acquired.outcome], route, principal, bucket, streams=use)
+    return Allow(route, principal, bucket, streams=replace(use, lease_id=lease_id))
 
 
 def enforce(decision: Decision) -> Decision:

@@ -46,6 +46,8 @@ class DenyReason(StrEnum):
     ACCOUNT_REPEATED = "account_repeated"
     ACCOUNT_ABSENT = "account_absent"
     BODY_UNREADABLE = "body_unreadable"
+    STREAMS_OF_KEY = "streams_of_key"
+    STREAMS_OF_ACCOUNT = "streams_of_account"
     STORE_UNAVAILABLE = "store_unavailable"
     INTERNAL = "internal"
 
@@ -55,7 +57,7 @@ class Denial:
     """The public face of a refusal.
 
     `code` is the gRPC code and `http` the HTTP status. `message` goes into JSON bodies, `line` is the whole text of a
-    text/plain body. None of them tells one bad key from another.
+    text/plain body; {scope} and {streams} in them stand for the route's. None of them tells one bad key from another.
     """
 
     code: GrpcCode
@@ -69,6 +71,12 @@ _UNAUTHORIZED = Denial(GrpcCode.UNAUTHENTICATED, 401, "invalid or missing api ke
 _FORBIDDEN = Denial(GrpcCode.PERMISSION_DENIED, 403, "forbidden", "forbidden")
 _TOO_MANY = Denial(GrpcCode.RESOURCE_EXHAUSTED, 429, "rate limit exceeded", "rate limit exceeded")
 _UNAVAILABLE = Denial(GrpcCode.UNAVAILABLE, 503, "unavailable", "unavailable")
+
+
+def _too_many_streams(whose: str) -> Denial:
+    text = f"too many concurrent {{streams}} for this {whose}"
+    return Denial(GrpcCode.RESOURCE_EXHAUSTED, 429, text, text)
+
 
 DENIALS: dict[DenyReason, Denial] = {
     DenyReason.PATH_NOT_CANONICAL: _BAD_REQUEST,
@@ -93,6 +101,8 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.ACCOUNT_REPEATED: _BAD_REQUEST,
     DenyReason.ACCOUNT_ABSENT: _BAD_REQUEST,
     DenyReason.BODY_UNREADABLE: _BAD_REQUEST,
+    DenyReason.STREAMS_OF_KEY: _too_many_streams("key"),
+    DenyReason.STREAMS_OF_ACCOUNT: _too_many_streams("account"),
     DenyReason.STORE_UNAVAILABLE: _UNAVAILABLE,
     DenyReason.INTERNAL: _UNAVAILABLE,
 }

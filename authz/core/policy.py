@@ -9,6 +9,7 @@ from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.router import Router
+from authz.core.streams import StreamClass
 from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 
 INVALID_KEYS = Limit(capacity=1000, refill_per_s=10)
@@ -31,15 +32,6 @@ class KeyRules:
     header: str
     format: KeyFormat
     active_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class StreamClass:
-    """How many streams of a class may be open at once, and how long a lease lives without a sign of life."""
-
-    per_key: int
-    per_account: int
-    ttl_s: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from authz.core.errors import Problem
 from authz.core.limits import Limit
 from authz.core.path import Target
-from authz.core.policy import Scope, StreamClass
+from authz.core.policy import Scope
 from authz.core.route import Access, BindingPlace, Route
 from authz.core.router import ANY_METHOD, Router
+from authz.core.streams import StreamClass
 from authz.core.template import ANY_DEPTH, ONE, Template, TemplateError, is_grpc
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})

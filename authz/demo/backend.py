@@ -4,19 +4,18 @@ It trusts the identity headers it is sent, as a backend behind authz may, and kn
 """
 
 import argparse
-import asyncio
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-TAIL_DEFAULT, TAIL_MAX = 100, 1000
-STREAM_MAX_S = 1800.0
+from authz.demo.log_stream import LogStreams
+
+STREAM_COUNTS = "/demo/streams"
+"""Where the backend tells of its open streams; no policy routes a request here."""
 
 _SERVER = {"id": "s1", "name": "spawn", "status": "running", "version": "1.21.4"}
 
@@ -42,14 +41,12 @@ _SAMPLES: dict[str, Any] = {
 
 def application(ping_s: float) -> Starlette:
     """Make the ASGI application; a silent log stream sends a comment every `ping_s` seconds."""
-
-    async def stream(request: Request) -> Response:
-        return StreamingResponse(_events(request, ping_s), media_type="text/event-stream")
-
+    streams = LogStreams(ping_s)
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return Starlette(
         routes=[
-            Route("/v1/servers/{id}/logs/stream", stream, methods=["GET"]),
+            Route("/v1/servers/{id}/logs/stream", streams.stream, methods=["GET"]),
+            Route(STREAM_COUNTS, streams.counts),
             Route("/{path:path}", _answer, methods=methods),
         ]
     )
@@ -77,22 +74,6 @@ async def _echo(request: Request) -> dict[str, Any]:
         "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers.raw],
         "body": (await request.body()).decode("latin-1"),
     }
-
-
-async def _events(request: Request, ping_s: float) -> AsyncIterator[bytes]:
-    """Write the backlog and then pings: each event ends in LF LF, nothing else is between them."""
-    started_s = time.monotonic()
-    for number in range(_tail(request.query_params.get("tail"))):
-        yield b"data: [Server] line %d\n\n" % number
-    while time.monotonic() - started_s < STREAM_MAX_S:
-        await asyncio.sleep(ping_s)
-        yield b": ping\n\n"
-
-
-def _tail(text: str | None) -> int:
-    if text is None or not text.removeprefix("-").isdecimal():
-        return TAIL_DEFAULT
-    return max(0, min(TAIL_MAX, int(text)))
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from authz.admin_session import open_admin
 from authz.core.limits import Limit
 from authz.core.ownership import Actor, AuditEvent, NewApiKey
 from authz.demo.proxy import EnvoyServer
-from authz.demo.servers import PostgresServer, RedisServer, Server, accepts, free_port, shipped
+from authz.demo.servers import PostgresServer, RedisServer, Server, free_port, shipped
 from authz.service.key_admin import KeyAdmin, KeyRequest
 from authz.settings import Settings
 
@@ -48,7 +48,8 @@ class House:
 
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
     `on_grpc` Envoy asks the grpcio listener instead of the check listener. Without `portal` the backend stands in the
-    portal's place, and shows what would reach it.
+    portal's place, and shows what would reach it. With a `redis_url` the house has no Redis of its own.
+    `heartbeat_s` is how often Envoy reports open streams.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class House:
         ping_s: float = 15,
         on_grpc: bool = False,
         portal: bool = False,
+        redis_url: str = "",
+        heartbeat_s: float = 5,
     ) -> None:
         self._down = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
@@ -68,13 +71,14 @@ class House:
         self.postgres = PostgresServer(self.folder)
         self.settings = Settings(
             policy_file=shipped("policies/truetick.yaml"),
-            redis_url=SecretStr(self.redis.url),
+            redis_url=SecretStr(redis_url or self.redis.url),
             postgres_url=SecretStr(self.postgres.url),
         )
         self.check_ports = [free_port() for _ in range(sidecars)]
         self.grpc_ports = [free_port() for _ in range(sidecars)]
         self.admin_ports = [free_port() for _ in range(sidecars)]
-        self.sidecars = [self._sidecar(number, env or {}) for number in range(sidecars)]
+        heartbeat = {"AUTHZ_STREAM_HEARTBEAT_S": str(heartbeat_s)}
+        self.sidecars = [self._sidecar(number, heartbeat | (env or {})) for number in range(sidecars)]
         backend_port = free_port()
         portal_port = free_port() if portal else backend_port
         portal_secret = secrets.token_urlsafe(32)
@@ -83,16 +87,16 @@ class House:
         self.envoy = EnvoyServer(
             self.folder,
             port=port or free_port(),
-            admin_port=free_port(),
             authz_ports=self.grpc_ports if on_grpc else self.check_ports,
             backend_port=backend_port,
             portal_port=portal_port,
             portal_secret=portal_secret,
+            heartbeat_s=heartbeat_s,
         )
         self.portal_url = f"http://127.0.0.1:{portal_port}"
         self.portal = self._portal(portal_secret, env or {}) if portal else None
         self.owner = DemoOwner("ada@example.com", secrets.token_urlsafe(12)) if portal else None
-        self._backend_port = backend_port
+        self.backend_url = f"http://127.0.0.1:{backend_port}"
         self.account_id = ""
 
     @property
@@ -150,9 +154,14 @@ class House:
         admin_url = f"http://127.0.0.1:{self.admin_ports[number]}"
         self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
 
+    def start_envoy(self) -> None:
+        """Start Envoy and wait until it answers; also again after it was stopped."""
+        self.envoy.start(self._answers)
+
     def _start(self, report: Callable[[str], None]) -> None:
-        report("Redis")
-        self._run(self.redis, self.redis.start)
+        if self.settings.redis_url.get_secret_value() == self.redis.url:
+            report("Redis")
+            self._run(self.redis, self.redis.start)
         report("PostgreSQL")
         self._run(self.postgres, self.postgres.start)
         report("schema")
@@ -164,9 +173,9 @@ class House:
             report("the portal")
             self._run(self.portal, partial(self.portal.start, lambda: _status(f"{self.portal_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
         report("a backend")
-        self._run(self.backend, lambda: self.backend.start(lambda: accepts(self._backend_port)))
+        self._run(self.backend, lambda: self.backend.start(lambda: _status(self.backend_url) == 200))  # noqa: PLR2004 -- HTTP
         report("Envoy")
-        self._run(self.envoy, lambda: self.envoy.start(self._answers))
+        self._run(self.envoy, self.start_envoy)
         report("a first account")
         self.account_id = self._signed_up(self.owner) if self.owner else self.create_account("Demo")
 
@@ -200,7 +209,7 @@ class House:
     def _stores(self) -> dict[str, str]:
         return {
             "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
-            "AUTHZ_REDIS_URL": self.redis.url,
+            "AUTHZ_REDIS_URL": self.settings.redis_url.get_secret_value(),
             "AUTHZ_POSTGRES_URL": self.postgres.url,
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from authz.demo.servers import Server, package_folder, shipped
+from authz.demo.servers import Server, free_port, package_folder, shipped
 
 
 class EnvoyServer(Server):
@@ -21,13 +21,14 @@ class EnvoyServer(Server):
         folder: Path,
         *,
         port: int,
-        admin_port: int,
         authz_ports: Sequence[int],
         backend_port: int,
         portal_port: int,
         portal_secret: str,
+        heartbeat_s: float,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        admin_port = free_port()
         self.admin_url = f"http://127.0.0.1:{admin_port}"
         config = configured(
             yaml.safe_load(shipped("envoy.yaml").read_text()),
@@ -35,11 +36,15 @@ class EnvoyServer(Server):
             admin_port=admin_port,
             clusters={
                 "authz": authz_ports,
+                "authz-streams": authz_ports,
                 "backend": [backend_port],
                 "backend-grpc": [backend_port],
                 "portal": [portal_port],
             },
         )
+        (listener,) = config["static_resources"]["listeners"]
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        manager["access_log_options"]["access_log_flush_interval"] = f"{heartbeat_s}s"
         # JSON is YAML.
         (folder / "envoy.yaml").write_text(json.dumps(config))
         binary = package_folder("envoy") / "_bin" / "envoy"

@@ -4,6 +4,7 @@ A step is a row of the table; the servers behind it are `house.py`.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from authz.demo.portal_tour import Outcome, PortalTour
 _FILE_WIDTH = 140
 _FORMAT = KeyFormat("ttk_")
 _ECHO = {"x-demo-echo": "1"}
+_STREAM = "/v1/servers/s1/logs/stream?tail=2"
 
 Facts = Mapping[str, Any]
 """What came back: the status, the headers, and the fields of the body that a step may expect."""
@@ -31,7 +33,7 @@ class Step:
 
     `key` names one of the tour's keys, "" sends none. `expected` maps "status", header names, and "message" (of a JSON
     refusal), "text" (the whole body) or "backend:NAME" (a header that the backend saw) to what they should be, where
-    None means absent and "*" anything.
+    None means absent and "*" anything. `held` is how many log streams the key has open meanwhile.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Step:
     expected: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
     times: int = 1
+    held: int = 0
 
 
 def _steps(account_id: str) -> tuple[Step, ...]:
@@ -58,7 +61,7 @@ def _steps(account_id: str) -> tuple[Step, ...]:
              {"status": 200, **identity}, _ECHO | forged),
         Step("allow: a public route needs no key", "POST", "/v1/public/device/start", "",
              {"status": 200, "backend:x-authz-account-id": None}, _ECHO | forged),
-        Step("allow: a log stream", "GET", "/v1/servers/s1/logs/stream?tail=2", "reader",
+        Step("allow: a log stream", "GET", _STREAM, "reader",
              {"status": 200, "content-type": "text/event-stream; charset=utf-8"}),
         Step("400 a path with two readings", "POST", "/v1/servers/s1%3Astart", "writer",
              {"status": 400, "message": "bad request"}),
@@ -79,6 +82,10 @@ def _steps(account_id: str) -> tuple[Step, ...]:
         Step("404 no such route", "GET", "/v1/nowhere", "reader", {"status": 404, "message": "not found"}),
         Step("405 another method", "PUT", "/v1/servers", "reader", {"status": 405, "allow": "GET, POST"}),
         Step("429 an empty bucket", "GET", "/v1/servers", "small", {"status": 429, **empty}, times=4),
+        Step("allow: a third log stream beside two others", "GET", _STREAM, "writer",
+             {"status": 200, "ratelimit": "*", "content-type": "text/event-stream; charset=utf-8"}, held=2),
+        Step("429 a fourth log stream", "GET", _STREAM, "reader",
+             {"status": 429, "text": "too many concurrent log streams for this key\n", "retry-after": None}, held=3),
         Step("a preflight needs no key", "OPTIONS", "/v1/servers", "",
              {"status": 200, "access-control-allow-origin": "https://app.example"}, preflight),
     )  # fmt: skip
@@ -122,10 +129,13 @@ def _keys(house: House) -> dict[str, str]:
 
 def _take(client: httpx.Client, step: Step, keys: Mapping[str, str]) -> Facts:
     headers = dict(step.headers) | ({"x-api-key": keys[step.key]} if step.key else {})
-    for _ in range(step.times):
-        with client.stream(step.method, step.target, headers=headers) as answer:
-            is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
-            body = next(answer.iter_text(), "") if is_stream else answer.read().decode()
+    with ExitStack() as held:
+        for _ in range(step.held):
+            held.enter_context(client.stream("GET", _STREAM, headers=headers))
+        for _ in range(step.times):
+            with client.stream(step.method, step.target, headers=headers) as answer:
+                is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
+                body = next(answer.iter_text(), "") if is_stream else answer.read().decode()
     facts: dict[str, Any] = {"status": answer.status_code, "text": body, **answer.headers}
     if answer.headers.get("content-type") == "application/json":
         document = answer.json()

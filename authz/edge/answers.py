@@ -13,6 +13,7 @@ from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpRespons
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.limits import full_after_s
 from authz.core.policy import Policy
+from authz.core.streams import StreamUse
 from authz.edge import codec
 
 PIECES_MAX = 16_384
@@ -71,6 +72,8 @@ class Answers:
         if caller is None or caller.principal is not principal:
             caller = self._caller(principal)
         ok = caller.headers
+        if decision.streams is not None:
+            return self._stream(decision, caller)
         if bucket is not None:
             shown = _shown(bucket)
             ok += self._rates.get(shown) or _kept(self._rates, shown, self._rate(bucket))
@@ -80,15 +83,27 @@ class Answers:
         metadata = caller.allowed + route
         return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
 
+    def _stream(self, allow: Allow, caller: _Caller) -> bytes:
+        """Write the answer to a request that opens a stream: rare, so nothing of what only it says is kept."""
+        ok = caller.headers + self._rate(allow.bucket, allow.streams)
+        entries = {} if allow.streams is None else codec.lease_fields(allow.streams)
+        entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
+        entries["route"] = allow.route.template
+        described = b"".join(_entry(name, entries[name]) for name in sorted(entries))
+        metadata = caller.allowed + described
+        return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
+
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
-        key = (attributes.is_grpc, deny.reason, row, deny.methods)
+        key = (attributes.is_grpc, deny.reason, row, deny.methods, deny.streams and deny.streams.stream)
         refusal = self._refusals.get(key) or _kept(self._refusals, key, self._refusal(attributes, deny))
         caller = self._caller(deny.principal)
         http, wait_s, bucket = refusal.http, deny.retry_after_s, deny.bucket
         if wait_s is not None:
             http += self._waits.get(wait_s) or _kept(self._waits, wait_s, _wait(wait_s))
-        if bucket is not None:
+        if bucket is not None and deny.streams is not None:
+            http += self._denied_rate(bucket, deny.streams)
+        elif bucket is not None:
             shown = _shown(bucket)
             http += self._denied_rates.get(shown) or _kept(self._denied_rates, shown, self._denied_rate(bucket))
         http += refusal.body
@@ -128,12 +143,12 @@ class Answers:
             is_error=codec.is_error(deny),
         )
 
-    def _rate(self, bucket: Bucket) -> bytes:
-        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket))
+    def _rate(self, bucket: Bucket | None, use: StreamUse | None = None) -> bytes:
+        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket, use))
         return OkHttpResponse(response_headers_to_add=headers).SerializeToString()
 
-    def _denied_rate(self, bucket: Bucket) -> bytes:
-        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket))
+    def _denied_rate(self, bucket: Bucket, use: StreamUse | None = None) -> bytes:
+        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket, use))
         return DeniedHttpResponse(headers=headers).SerializeToString()
 
 

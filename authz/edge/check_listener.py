@@ -1,10 +1,12 @@
 """The hot path's listener: checks and unary health checks on our own HTTP/2 core, a batch at a time.
 
 All calls of one read are begun before anything is written; all answers of one turn of the event loop leave in one
-write a connection. Streaming calls and health's Watch are `grpc_server.py`'s.
+write a connection. Envoy's access log arrives here too, message by message. Health's Watch is `grpc_server.py`'s.
 """
 
 import asyncio
+import os
+import socket
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,15 +16,19 @@ from grpc_health.v1 import health_pb2
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.errors import GrpcCode
+from authz.edge import access_log
+from authz.edge.access_log import Reporter
 from authz.edge.checks import SERVICE, Checks
-from authz.edge.h2 import Connection, Limits, Method, Request
+from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request
 from authz.edge.h2.answers import Refusal
 from authz.service.checker import Checker
 
 _CHECK = Method(f"/{SERVICE}/Check")
 _HEALTH = Method("/grpc.health.v1.Health/Check")
-_METHODS = {method.path.encode(): method for method in (_CHECK, _HEALTH)}
+_ACCESS_LOG = Method(f"/{access_log.SERVICE}/{access_log.METHOD}", client_streaming=True)
+_METHODS = {method.path.encode(): method for method in (_CHECK, _HEALTH, _ACCESS_LOG)}
 _LIMITS = Limits(message_bytes_max=1 << 20)
+_READ_BYTES = 65_536
 _UNREADABLE = Refusal(GrpcCode.INTERNAL, "the request cannot be read")
 _TOO_LATE = Refusal(GrpcCode.DEADLINE_EXCEEDED, "no answer within the caller's timeout")
 _NO_SUCH_SERVICE = Refusal(GrpcCode.NOT_FOUND, "unknown service")
@@ -37,6 +43,7 @@ class CheckListener:
     def __init__(self, checker: Checker, listen: str, *, check_s_max: float) -> None:
         self.checks = Checks(checker)
         self.check_s_max = check_s_max
+        self.checker = checker
         self._listen = listen
         self._server: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
@@ -102,6 +109,8 @@ class _Peer(asyncio.Protocol):
         self._connection = Connection(_METHODS, _LIMITS)
         self._transport: Any = None
         self._flushes = False
+        self._is_draining = False
+        self._reporters: dict[int, Reporter] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -109,14 +118,15 @@ class _Peer(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        for event in self._connection.receive(data, self._loop.time()):
-            if isinstance(event, Request):
-                self._call(event)
+        self._receive(data)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
         self._listener.left(self)
-        self._connection.abandon()
+        if self._reporters:
+            self._read_rest()
+        for event in self._connection.abandon():
+            self._end(event)
 
     # A peer that does not read its answers gets no further questions in.
     def pause_writing(self) -> None:
@@ -126,7 +136,11 @@ class _Peer(asyncio.Protocol):
         self._transport.resume_reading()
 
     def drain(self) -> None:
+        self._is_draining = True
         self._connection.drain()
+        # Answered, Envoy reports to another sidecar. What it sends until it has read the answer still arrives here.
+        for stream_id in self._reporters:
+            self._connection.respond(stream_id, access_log.ANSWER)
         self._flush()
 
     def abort(self) -> None:
@@ -141,6 +155,9 @@ class _Peer(asyncio.Protocol):
                 message = CheckRequest.FromString(request.message)
                 self._listener.checks.check(message, partial(self._reply, request.stream_id))
                 return
+            if request.call.method is _ACCESS_LOG:
+                self._report(request)
+                return
             service = health_pb2.HealthCheckRequest.FromString(request.message).service
         except DecodeError:
             self._connection.refuse(request.stream_id, _UNREADABLE)
@@ -154,11 +171,48 @@ class _Peer(asyncio.Protocol):
         self._connection.refuse(stream_id, _TOO_LATE)  # which a stream that was answered ignores
         self._flush()
 
-    def _reply(self, stream_id: int, answer: bytes) -> None:
-        self._connection.respond(stream_id, answer)
+    def _receive(self, data: bytes) -> None:
+        for event in self._connection.receive(data, self._loop.time()):
+            if isinstance(event, Request):
+                self._call(event)
+            else:
+                self._end(event)
+
+    def _read_rest(self) -> None:
+        """Take in what arrived before the connection broke: an Envoy that exits tells the ends of its streams last.
+
+        A write that fails, because the peer is gone, makes the event loop drop the connection with all that is unread.
+        """
+        with suppress(OSError), socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as rest:
+            while data := rest.recv(_READ_BYTES):
+                self._receive(data)
+
+    def _report(self, request: Request) -> None:
+        reporter = self._reporters.get(request.stream_id)
+        if reporter is None:
+            reporter = self._reporters[request.stream_id] = Reporter(self._listener.checker.leases)
+            if self._is_draining:
+                self._connection.respond(request.stream_id, access_log.ANSWER)
+        if not reporter.receive(request.message):
+            self._connection.refuse(request.stream_id, _UNREADABLE)
+            self._reporters.pop(request.stream_id).break_off()
+
+    def _end(self, event: Event) -> None:
+        """Note the end of a call whose answer nobody waits for, or whose caller waits for nothing but that."""
+        reporter = self._reporters.pop(event.stream_id, None)
+        if reporter is None:
+            return
+        if isinstance(event, Cancelled):
+            reporter.break_off()
+        else:
+            self._connection.respond(event.stream_id, access_log.ANSWER)
+
+    def _reply(self, stream_id: int, answer: bytes) -> bool:
+        is_wanted = self._connection.respond(stream_id, answer)
         if not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._flush)
+        return is_wanted
 
     def _flush(self) -> None:
         self._flushes = False

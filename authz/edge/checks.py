@@ -17,8 +17,8 @@ from authz.service.checker import Checker
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 
-Reply = Callable[[bytes], None]
-"""Called exactly once, with a CheckResponse as bytes."""
+Reply = Callable[[bytes], bool]
+"""Called exactly once, with a CheckResponse as bytes; returns False where nobody waits for it any more."""
 
 _log = logging.getLogger("authz.check")
 _UNREAD = RequestAttributes(request_id="", method="", target="")
@@ -44,13 +44,13 @@ class Checks:
             _fail(answers, attributes, reply)
 
 
-def _answer(answers: Answers, attributes: RequestAttributes, reply: Reply, decision: Decision) -> None:
+def _answer(answers: Answers, attributes: RequestAttributes, reply: Reply, decision: Decision) -> bool:
     try:
         answer = answers.write(attributes, decision)
     except Exception:  # noqa: BLE001 -- as above
         _fail(answers, attributes, reply)
-    else:
-        reply(answer)
+        return False
+    return reply(answer)
 
 
 def _fail(answers: Answers, attributes: RequestAttributes, reply: Reply) -> None:

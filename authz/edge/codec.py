@@ -19,6 +19,7 @@ from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
 from authz.core.limits import full_after_s
 from authz.core.policy import Policy, RateHeaders
 from authz.core.route import ErrorFormat
+from authz.core.streams import StreamUse
 
 METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
 
@@ -97,7 +98,7 @@ def _permission(policy: Policy, allow: Allow) -> CheckResponse:
         ok_response=OkHttpResponse(
             headers=options(identity),
             headers_to_remove=[policy.keys.header],
-            response_headers_to_add=options(rate_headers(policy.rate_headers, allow.bucket)),
+            response_headers_to_add=options(rate_headers(policy.rate_headers, allow.bucket, allow.streams)),
         ),
         dynamic_metadata=_metadata(allow),
     )
@@ -105,7 +106,7 @@ def _permission(policy: Policy, allow: Allow) -> CheckResponse:
 
 def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> CheckResponse:
     headers, body = refusal_text(policy, attributes, deny)
-    headers += wait_headers(deny.retry_after_s) + rate_headers(policy.rate_headers, deny.bucket)
+    headers += wait_headers(deny.retry_after_s) + rate_headers(policy.rate_headers, deny.bucket, deny.streams)
     http = DeniedHttpResponse(status=http_status(deny), headers=options(headers), body=body)
     # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
     if is_error(deny):
@@ -116,7 +117,7 @@ def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> Check
 def status(deny: Deny) -> Status:
     """Make the status that keeps Envoy from admitting the request."""
     denial = DENIALS[deny.reason]
-    return Status(code=denial.code, message=denial.line)
+    return Status(code=denial.code, message=denial.line.format(**_words(deny)))
 
 
 def http_status(deny: Deny) -> HttpStatus:
@@ -150,20 +151,31 @@ def wait_headers(retry_after_s: int | None) -> Headers:
 
 
 def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Denial) -> tuple[str, str]:
-    scope = "" if deny.route is None else deny.route.scope
-    message = denial.message.format(scope=scope)
+    words = _words(deny)
+    message = denial.message.format(**words)
     if attributes.is_grpc:
         return "text/plain", message  # Envoy puts the body into grpc-message
     if deny.route is not None and deny.route.errors is ErrorFormat.TEXT:
-        return "text/plain; charset=utf-8", denial.line + "\n"
+        return "text/plain; charset=utf-8", denial.line.format(**words) + "\n"
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": denial.line.upper().replace(" ", "_"),
+        "reason": denial.line.format(**_words(Deny(deny.reason))).upper().replace(" ", "_"),
         "domain": policy.domain,
-        "metadata": {"scope": scope} if deny.reason is DenyReason.SCOPE_MISSING else {},
+        "metadata": _details(deny),
     }
     body = {"code": int(denial.code), "message": message, "details": [info]}
     return "application/json", json.dumps(body, separators=(",", ":"))
+
+
+def _words(deny: Deny) -> dict[str, str]:
+    scope = "" if deny.route is None else deny.route.scope
+    return {"scope": scope, "streams": "streams" if deny.streams is None else deny.streams.stream.title}
+
+
+def _details(deny: Deny) -> dict[str, str]:
+    if deny.reason is DenyReason.SCOPE_MISSING:
+        return {"scope": _words(deny)["scope"]}
+    return {} if deny.streams is None else {"stream": deny.streams.stream.name}
 
 
 def identity_headers(principal: Principal) -> Headers:
@@ -175,8 +187,8 @@ def identity_headers(principal: Principal) -> Headers:
     ]
 
 
-def rate_headers(families: RateHeaders, bucket: Bucket | None) -> Headers:
-    """Write the bucket's state: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family."""
+def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUse | None = None) -> Headers:
+    """Write what is left: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family for the bucket."""
     if bucket is None:
         return []
     headers: Headers = []
@@ -184,13 +196,24 @@ def rate_headers(families: RateHeaders, bucket: Bucket | None) -> Headers:
     full_s = full_after_s(limit, bucket.remaining)
     if families.ietf:
         window_s = ceil(limit.capacity / limit.refill_per_s)
-        headers.append(("ratelimit-policy", f'"default";q={limit.capacity};w={window_s}'))
-        headers.append(("ratelimit", f'"default";r={remaining};t={full_s}'))
+        quotas, left = ("", "") if streams is None else _stream_quotas(streams)
+        headers.append(("ratelimit-policy", f'"default";q={limit.capacity};w={window_s}{quotas}'))
+        headers.append(("ratelimit", f'"default";r={remaining};t={full_s}{left}'))
     if families.legacy:
         headers.append(("x-ratelimit-limit", str(limit.capacity)))
         headers.append(("x-ratelimit-remaining", str(remaining)))
         headers.append(("x-ratelimit-reset", str(full_s)))
     return headers
+
+
+def _stream_quotas(use: StreamUse) -> tuple[str, str]:
+    # No t: time does not give back what is open.
+    stream, quotas, left = use.stream, "", ""
+    caps = (("key", stream.per_key, use.of_key), ("account", stream.per_account, use.of_account))
+    for whose, quota, count in caps:
+        quotas += f', "{stream.name}-{whose}";q={quota};qu="concurrent-requests"'
+        left += f', "{stream.name}-{whose}";r={max(0, quota - count)}'
+    return quotas, left
 
 
 def options(headers: Headers) -> list[HeaderValueOption]:
@@ -199,6 +222,11 @@ def options(headers: Headers) -> list[HeaderValueOption]:
         HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
         for name, value in headers
     ]
+
+
+def lease_fields(use: StreamUse) -> dict[str, str]:
+    """Write what Envoy's access log is to say of a stream that holds a lease, beside whose it is."""
+    return {"lease_id": use.lease_id, "stream": use.stream.name}
 
 
 def _metadata(decision: Decision) -> Struct:
@@ -213,5 +241,7 @@ def _metadata(decision: Decision) -> Struct:
     if decision.principal is not None:
         fields["account_id"] = decision.principal.account_id
         fields["key_id"] = decision.principal.key_id
+    if isinstance(decision, Allow) and decision.streams is not None:
+        fields |= lease_fields(decision.streams)
     metadata.update(fields)
     return metadata

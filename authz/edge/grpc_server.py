@@ -1,9 +1,10 @@
-"""The grpc.aio server: `Authorization/Check` and `grpc.health.v1`, complete and plain.
+"""The grpc.aio server: `Authorization/Check`, Envoy's access log and `grpc.health.v1`, complete and plain.
 
 The reference for the hot path's listener (`check_listener.py`), and what serves whoever does not get on with that.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -12,6 +13,8 @@ from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from authz._pb.check_pb2 import CheckRequest
+from authz.edge import access_log
+from authz.edge.access_log import Reporter
 from authz.edge.checks import SERVICE, Checks
 from authz.service.checker import Checker
 
@@ -26,13 +29,21 @@ class GrpcServer:
 
     def __init__(self, checker: Checker, listen: str) -> None:
         self._checks = Checks(checker)
+        self._checker = checker
+        self._stopping = asyncio.Event()
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
         check = grpc.unary_unary_rpc_method_handler(
             self._check,
             request_deserializer=CheckRequest.FromString,
         )
-        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Check": check})])
+        report = grpc.stream_unary_rpc_method_handler(self._report)
+        self._server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(SERVICE, {"Check": check}),
+                grpc.method_handlers_generic_handler(access_log.SERVICE, {access_log.METHOD: report}),
+            ]
+        )
         add_HealthServicer_to_server(self._health, self._server)
         self.port: int = self._server.add_insecure_port(listen)
 
@@ -48,15 +59,41 @@ class GrpcServer:
             await self._health.set(service, status)
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls (GOAWAY) and let those under way finish."""
+        """Refuse new calls (GOAWAY) and let those under way finish; answered, Envoy reports to another sidecar."""
+        self._stopping.set()
         await self._server.stop(grace_s)
 
     async def _check(self, request: CheckRequest, _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def reply(answer: bytes) -> None:
-            if not answered.done():  # Envoy may have hung up meanwhile
-                answered.set_result(answer)
+        def reply(answer: bytes) -> bool:
+            if answered.done():  # Envoy has hung up meanwhile
+                return False
+            answered.set_result(answer)
+            return True
 
         self._checks.check(request, reply)
         return await answered
+
+    async def _report(self, messages: AsyncIterator[bytes], _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
+        reporter = Reporter(self._checker.leases)
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(_read(messages, reporter))
+        stopping = loop.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        except BaseException:
+            reporter.break_off()
+            raise
+        finally:
+            reading.cancel()
+            stopping.cancel()
+        return access_log.ANSWER
+
+
+async def _read(messages: AsyncIterator[bytes], reporter: Reporter) -> None:
+    async for message in messages:
+        if not reporter.receive(message):
+            raise ValueError("the message cannot be read")

@@ -5,17 +5,21 @@ for a check whose key is in the projection: replies arrive by callback, a batch 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes
-from authz.core.decision import conclude, enforce, plan
+from authz.core.decision import admit, conclude, enforce, plan
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy import Policy
+from authz.core.route import Route
+from authz.core.streams import Lease
 from authz.service.invalid_keys import InvalidKeys
+from authz.service.leases import Leases
 from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection, TakeReply
 from authz.service.recent_keys import RecentKeys
 
@@ -24,7 +28,8 @@ FILLS_MAX = 1000
 
 _RETRY_AFTER_S = 1
 
-Answer = Callable[[Decision], None]
+Answer = Callable[[Decision], bool | None]
+"""Takes the decision; returns False where nobody waited for it any more."""
 
 
 class FailureMode(StrEnum):
@@ -67,6 +72,7 @@ class Checker:
         directory: KeyDirectory,
         observer: CheckObserver,
         *,
+        leases: Leases,
         failure: FailureModes,
         recent: RecentKeys,
         invalid_keys: InvalidKeys | None = None,
@@ -75,6 +81,7 @@ class Checker:
         self._projection = projection
         self._directory = directory
         self._observer = observer
+        self.leases = leases
         self._failure = failure
         self._remembers = FailureMode.DEGRADE in {failure.redis, failure.postgres}
         self._recent = recent
@@ -106,7 +113,36 @@ class Checker:
         else:
             if self._remembers:
                 self._recent.remember(lookup.digest, reply)
-            self._finish(check, conclude(lookup, reply))
+            decision = conclude(lookup, reply)
+            if decision.route is not None and decision.route.stream:
+                self._finish_stream(check, decision)
+            else:
+                self._finish(check, decision)
+
+    def _finish_stream(self, check: _Check, decision: Decision) -> None:
+        if isinstance(decision, Allow):
+            self._begin(self._lease(check, decision))
+        else:
+            self._finish(check, decision)
+
+    async def _lease(self, check: _Check, allow: Allow) -> None:
+        """Let a stream pass once it holds a lease, which is given back where nobody waited for the answer."""
+        route, principal, request_id = allow.route, allow.principal, check.attributes.request_id
+        if principal is None or not request_id:  # without Envoy's id of the request, streams could not be told apart
+            self._finish(check, Deny(DenyReason.INTERNAL, route, principal, detail="a stream without an id"))
+            return
+        stream = check.policy.streams[route.stream]
+        lease = Lease(request_id, principal.account_id, principal.key_id, stream.name)
+        decision: Decision = _unanswered(route, StoreUnavailable("redis", "the lease was cut short"))
+        try:
+            decision = admit(allow, stream, request_id, await self.leases.acquire(lease, stream))
+        except StoreUnavailable as failure:
+            self._observer.store_failed(failure.store)
+            decision = _unanswered(route, failure)
+        finally:
+            is_wanted = self._finish(check, decision)
+        if is_wanted is False and isinstance(decision, Allow):
+            await self.leases.undo(lease)
 
     def _miss(self, check: _Check, lookup: Lookup) -> None:
         if check.filled:
@@ -122,9 +158,12 @@ class Checker:
             self._finish(check, refusal)
         else:
             self._fills[lookup.digest] = [(check, lookup)]
-            task = asyncio.get_running_loop().create_task(self._fill(lookup.digest))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._fill(lookup.digest))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _fill(self, digest: bytes) -> None:
         """Load one key for all the checks that wait for it, then ask for each of them again."""
@@ -134,7 +173,7 @@ class Checker:
         try:
             # The epoch is noted before the row is read: a store that restarts in between must not be given what may
             # have changed meanwhile.
-            epoch = self._projection.epoch
+            epoch = self._projection.epoch_of(digest)
             async with self._directory.hold(digest) as record:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
                 await self._projection.put(digest, record, epoch=epoch)
@@ -155,13 +194,19 @@ class Checker:
             take = self._recent.take(lookup, check.policy.limit)
             if take is not None:
                 self._observer.degraded(failure.store)
-                self._finish(check, conclude(lookup, take))
+                decision = conclude(lookup, take)
+                # Caps are over all sidecars: no memory of one's own keeps them.
+                finish = self._finish_stream if lookup.route is not None and lookup.route.stream else self._finish
+                finish(check, decision)
                 return
-        refusal = Deny(DenyReason.STORE_UNAVAILABLE, lookup.route, retry_after_s=_RETRY_AFTER_S, detail=str(failure))
-        self._finish(check, refusal)
+        self._finish(check, _unanswered(lookup.route, failure))
 
-    def _finish(self, check: _Check, decision: Decision) -> None:
+    def _finish(self, check: _Check, decision: Decision) -> bool | None:
         if not isinstance(decision, Allow):
             decision = enforce(self._invalid_keys.judge(check.policy.invalid_keys, check.attributes, decision))
         self._observer.decided(check.attributes, decision, perf_counter() - check.started_s)
-        check.answer(decision)
+        return check.answer(decision)
+
+
+def _unanswered(route: Route | None, failure: StoreUnavailable) -> Deny:
+    return Deny(DenyReason.STORE_UNAVAILABLE, route, retry_after_s=_RETRY_AFTER_S, detail=str(failure))

@@ -12,6 +12,7 @@ from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Tak
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
+from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
@@ -20,11 +21,11 @@ TakeReply: TypeAlias = Take | StoreUnavailable | None
 class KeyProjection(Protocol):
     """The fast copy of key records, with their buckets (Redis)."""
 
-    @property
-    def epoch(self) -> str:
-        """Name the store's present life; a restart, failover or restore begins another, and voids every record in it.
+    def epoch_of(self, digest: bytes) -> str:
+        """Name the present life of the store where it holds this key.
 
-        Empty while the store is out of reach.
+        A restart, failover or restore begins another, and voids every record in it. Empty while that part of the store
+        is out of reach.
         """
         ...
 
@@ -52,6 +53,61 @@ class KeyDirectory(Protocol):
 
         A key that does not exist gives a record in the state `UNKNOWN`. Raises `StoreUnavailable`.
         """
+        ...
+
+
+class LeaseStore(Protocol):
+    """Who has how many streams open (Redis). Every coroutine raises `StoreUnavailable`."""
+
+    @property
+    def reconnected_at_s(self) -> float | None:
+        """Tell, on the event loop's clock, since when the store is in reach again; None where it was never lost.
+
+        What it knew before may be gone.
+        """
+        ...
+
+    async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:
+        """Take a slot, which is free again after `pending_s` seconds unless the stream gives a sign of life.
+
+        Atomic over all sidecars. A lease that is there already is claimed once more, and stays one.
+        """
+        ...
+
+    async def undo(self, lease: Lease) -> bool:
+        """Take one claim back; tell whether that freed the slot: not where there is another claim or a sign of life."""
+        ...
+
+    async def renew(self, lease: Lease, stream: StreamClass, opened_at_ms: int) -> Renewal:
+        """Note a sign of life: the lease lives another `ttl_s`, and is taken again where it had run out or was lost."""
+        ...
+
+    async def suspect(self, lease: Lease, within_s: float) -> bool:
+        """Let a lease run out within some seconds; tell whether that shortened its life."""
+        ...
+
+    async def release(self, lease: Lease, *, guard_s: float) -> float | None:
+        """Give a slot back, which nothing takes again for `guard_s` seconds; return the lease's age in s, if any."""
+        ...
+
+    async def streams(self, account_id: str, stream: str) -> list[OpenStream]:
+        """Return an account's open streams of one class, oldest first."""
+        ...
+
+
+class LeaseObserver(Protocol):
+    """Who is told what became of leases. Never waits, never raises; `stream` is a class of the policy."""
+
+    def acquired(self, stream: str, outcome: AcquireOutcome) -> None:
+        """Note what came of asking for a lease."""
+        ...
+
+    def retaken(self, stream: str, *, exceeds: bool) -> None:
+        """Note that a lease was taken again after it ran out or was lost, and whether that went over a cap."""
+        ...
+
+    def released(self, stream: str, cause: ReleaseCause, age_s: float | None) -> None:
+        """Note the end of a lease, with its age where that is known."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A link to the real Redis and the projection over it; tests of the link itself run on both event loops."""
+"""Links to the real Redis and what is put together over them; tests of the link itself run on both event loops."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -7,10 +7,13 @@ from signal import SIGCONT
 
 import pytest
 import uvloop
+from clusters import Cluster
 from links import linked
+from sentinels import Sentinels
+from subjects import stored
 
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_store import RedisStore
 from authz.demo.servers import RedisServer
 
 
@@ -24,16 +27,21 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[RedisLink]:
-    link = RedisLink(redis_url, deadline_s=1, in_flight_max=20_000, scripts=(CHECK, PUT))
+    link = RedisLink(redis_url, deadline_s=1, in_flight_max=20_000)
     link.start()
     await link.reached.wait()
     yield link
     await link.close()
 
 
-@pytest.fixture
-def keys(link: RedisLink) -> RedisKeys:
-    return RedisKeys(link, negative_ttl_s=5)
+@pytest.fixture(params=["server", "sentinel", "cluster"])
+async def store(
+    request: pytest.FixtureRequest, redis_url: str, redis_sentinels: Sentinels, redis_cluster: Cluster
+) -> AsyncIterator[RedisStore]:
+    """Everything that talks to Redis, for each form of URL."""
+    urls = {"server": redis_url, "sentinel": redis_sentinels.url, "cluster": redis_cluster.url}
+    async with stored(urls[request.param]) as store:
+        yield store
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import multiprocessing
 import time
 from multiprocessing.queues import Queue
 
+import pytest
+from clusters import Cluster
+from subjects import stored
 from takes import taken
 
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
 from authz.core.limits import Limit
 
@@ -21,18 +22,14 @@ RECORD = KeyRecord(KeyState.ACTIVE, 1, "key_1", "acct_1", frozenset({"servers:re
 
 async def _admitted(url: str) -> list[tuple[float, float]]:
     """Check as fast as the link allows; returns when each admitted check was asked and answered."""
-    link = RedisLink(url, deadline_s=5, in_flight_max=1000, scripts=(CHECK, PUT))
-    link.start()
-    await link.reached.wait()
-    keys = RedisKeys(link, negative_ttl_s=5)
-    await keys.put(DIGEST, RECORD)
     admitted: list[tuple[float, float]] = []
-    end_s = time.monotonic() + SECONDS
-    while (asked_s := time.monotonic()) < end_s:
-        takes = await asyncio.gather(*(taken(keys, DIGEST) for _ in range(16)))
-        answered_s = time.monotonic()
-        admitted += [(asked_s, answered_s) for take in takes if take.outcome is TakeOutcome.GRANTED]
-    await link.close()
+    async with stored(url) as store:
+        await store.keys.put(DIGEST, RECORD)
+        end_s = time.monotonic() + SECONDS
+        while (asked_s := time.monotonic()) < end_s:
+            takes = await asyncio.gather(*(taken(store.keys, DIGEST) for _ in range(16)))
+            answered_s = time.monotonic()
+            admitted += [(asked_s, answered_s) for take in takes if take.outcome is TakeOutcome.GRANTED]
     return admitted
 
 
@@ -40,10 +37,14 @@ def _work(url: str, results: "Queue[list[tuple[float, float]]]") -> None:
     results.put(asyncio.run(_admitted(url)))
 
 
-def test_four_sidecars_admit_at_most_capacity_and_refill_in_any_window(redis_url: str) -> None:
+@pytest.mark.parametrize("form", ["server", "cluster"])
+def test_four_sidecars_admit_at_most_capacity_and_refill_in_any_window(
+    form: str, redis_url: str, redis_cluster: Cluster
+) -> None:
+    url = redis_url if form == "server" else redis_cluster.url
     context = multiprocessing.get_context("spawn")
     results: Queue[list[tuple[float, float]]] = context.Queue()
-    workers = [context.Process(target=_work, args=(redis_url, results)) for _ in range(PROCESSES)]
+    workers = [context.Process(target=_work, args=(url, results)) for _ in range(PROCESSES)]
     for worker in workers:
         worker.start()
     each = [results.get(timeout=15) for _ in workers]

@@ -1,4 +1,4 @@
-"""Records and buckets in the real Redis: one atomic call per check, and no older record over a newer one."""
+"""Records and buckets in the real Redis, in all its forms: one atomic call per check, in little memory."""
 
 import asyncio
 import os
@@ -10,11 +10,13 @@ from buckets import FIVE, VECTORS
 from houses import ALL_SCOPES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from links import asked as link_asked
+from redis.crc import key_slot
 from takes import asked, taken
 
-from authz.adapters.redis_keys import CHECK, RECORD_TTL_S, RedisKeys
+from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
+from authz.adapters.redis_keys import CHECK, PUT, RECORD_TTL_S, RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_store import RedisStore
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit, TokenBucket
@@ -40,44 +42,62 @@ def name(digest: bytes) -> bytes:
     return b"k:" + b2a_base64(digest, newline=False)[:43]
 
 
-async def test_a_key_costs_at_most_four_hundred_bytes(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(120_000, 1234.5678), expires_at_ms=4_102_444_800_000))
-    await taken(keys, digest)
-    assert await link.call(MEMORY, name(digest)) <= 400
-    assert await link.call(ENCODING, name(digest)) in {b"ziplist", b"listpack"}
+def server_link(store: RedisStore, digest: bytes) -> RedisLink:
+    """Return the link to the server that has a key."""
+    link = store.link if isinstance(store.link, RedisLink) else store.link.owner(key_slot(name(digest)))
+    assert link is not None
+    return link
 
 
-async def test_that_a_key_does_not_exist_is_remembered_for_a_short_while(
-    keys: RedisKeys, link: RedisLink, digest: bytes
-) -> None:
-    await keys.put(digest, KeyRecord(KeyState.UNKNOWN))
-    assert 0 < await link.call(TTL, name(digest)) <= 5000
-    await keys.put(digest, record())
-    assert await link.call(TTL, name(digest)) > RECORD_TTL_S * 1000 - 5000
+def server_keys(store: RedisStore, digest: bytes) -> RedisKeys:
+    """Return the projection over that link."""
+    if isinstance(store.keys, RedisKeys):
+        return store.keys
+    return store.keys._keys_at(server_link(store, digest))  # noqa: SLF001 -- a bound nothing else shows
 
 
-async def test_a_slow_bucket_is_remembered_until_it_is_full(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
+def noting(store: RedisStore, digest: bytes, noted: list[str]) -> RedisKeys:
+    """Make another sidecar's projection over the link to the server that has a key; it notes uses."""
+    check, put = (CHECK, PUT) if isinstance(store.link, RedisLink) else CLUSTER_SCRIPTS
+    return RedisKeys(server_link(store, digest), negative_ttl_s=5, on_use=noted.append, check=check, put=put)
+
+
+async def test_a_key_costs_at_most_four_hundred_bytes(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record(limit=Limit(120_000, 1234.5678), expires_at_ms=4_102_444_800_000))
+    await taken(store.keys, digest)
+    assert await store.link.call(MEMORY, name(digest)) <= 400
+    assert await store.link.call(ENCODING, name(digest)) in {b"ziplist", b"listpack"}
+
+
+async def test_that_a_key_does_not_exist_is_remembered_for_a_short_while(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, KeyRecord(KeyState.UNKNOWN))
+    assert 0 < await store.link.call(TTL, name(digest)) <= 5000
+    await store.keys.put(digest, record())
+    assert await store.link.call(TTL, name(digest)) > RECORD_TTL_S * 1000 - 5000
+
+
+async def test_a_slow_bucket_is_remembered_until_it_is_full(store: RedisStore, digest: bytes) -> None:
     slow = record(limit=Limit(10_000, 0.01))
     full_ms = 1_000_000 * 1000
-    await keys.put(digest, slow)
-    await taken(keys, digest)
-    assert await link.call(TTL, name(digest)) > full_ms
-    await keys.put(digest, replace(slow, revision=2))
-    assert await link.call(TTL, name(digest)) > full_ms
+    await store.keys.put(digest, slow)
+    await taken(store.keys, digest)
+    assert await store.link.call(TTL, name(digest)) > full_ms
+    await store.keys.put(digest, replace(slow, revision=2))
+    assert await store.link.call(TTL, name(digest)) > full_ms
 
 
-async def test_a_bucket_that_takes_for_ever_is_remembered_too(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(2**31, 1e-9)))
-    assert (await taken(keys, digest)).outcome is TakeOutcome.GRANTED
-    assert await link.call(TTL, name(digest)) > 1e11
+async def test_a_bucket_that_takes_for_ever_is_remembered_too(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record(limit=Limit(2**31, 1e-9)))
+    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    assert await store.link.call(TTL, name(digest)) > 1e11
 
 
-async def test_a_key_that_is_no_more_leaves_no_bucket_behind(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(10_000, 0.01)))
-    await taken(keys, digest)
-    link.epoch = "another1"
-    await keys.put(digest, KeyRecord(KeyState.UNKNOWN))
-    assert 0 < await link.call(TTL, name(digest)) <= 5000
+async def test_a_key_that_is_no_more_leaves_no_bucket_behind(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record(limit=Limit(10_000, 0.01)))
+    await taken(store.keys, digest)
+    await store.link.call(OVERWRITE, name(digest), b"h", b"another1 1 a 0 - -")
+    await store.keys.put(digest, KeyRecord(KeyState.UNKNOWN))
+    assert 0 < await store.link.call(TTL, name(digest)) <= 5000
 
 
 @pytest.mark.parametrize(
@@ -92,77 +112,73 @@ async def test_a_key_that_is_no_more_leaves_no_bucket_behind(keys: RedisKeys, li
     ],
 )
 async def test_a_record_that_cannot_be_read_is_an_outage_of_one_key(
-    keys: RedisKeys, link: RedisLink, digest: bytes, field: str, text: str
+    store: RedisStore, digest: bytes, field: str, text: str
 ) -> None:
-    await keys.put(digest, record())
-    broken = text.format(epoch=keys.epoch).encode("latin-1")
-    await link.call(
-        Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"), name(digest), field.encode(), broken
-    )
-    assert isinstance(await asked(keys, digest), StoreUnavailable)
+    await store.keys.put(digest, record())
+    broken = text.format(epoch=store.keys.epoch_of(digest)).encode("latin-1")
+    await store.link.call(OVERWRITE, name(digest), field.encode(), broken)
+    assert isinstance(await asked(store.keys, digest), StoreUnavailable)
 
 
-async def test_a_foreign_value_in_a_keys_place_is_an_outage_of_one_key(
-    keys: RedisKeys, link: RedisLink, digest: bytes
-) -> None:
-    await link.call(Script(b"return redis.call('SET', KEYS[1], 'x')"), name(digest))
-    assert isinstance(await asked(keys, digest), StoreUnavailable)
+async def test_a_foreign_value_in_a_keys_place_is_an_outage_of_one_key(store: RedisStore, digest: bytes) -> None:
+    await store.link.call(Script(b"return redis.call('SET', KEYS[1], 'x')"), name(digest))
+    assert isinstance(await asked(store.keys, digest), StoreUnavailable)
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
-        await keys.put(digest, record())
+        await store.keys.put(digest, record())
 
 
 async def test_a_record_is_parsed_once_and_the_memory_of_it_is_bounded(
-    keys: RedisKeys, digest: bytes, monkeypatch: pytest.MonkeyPatch
+    store: RedisStore, digest: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("authz.adapters.redis_keys._CACHED_MAX", 3)
-    await keys.put(digest, record())
-    first = await taken(keys, digest)
-    assert (await taken(keys, digest)).record is first.record
+    await store.keys.put(digest, record())
+    first = await taken(store.keys, digest)
+    assert (await taken(store.keys, digest)).record is first.record
     for number in range(5):
         other = os.urandom(32)
-        await keys.put(other, replace(record(), key_id=f"key_{number}"))
-        await taken(keys, other)
-    assert len(keys._records) <= 3  # noqa: SLF001 -- a bound nothing else shows
-    assert (await taken(keys, digest)).record == first.record
+        await store.keys.put(other, replace(record(), key_id=f"key_{number}"))
+        await taken(store.keys, other)
+    assert len(server_keys(store, digest)._records) <= 3  # noqa: SLF001 -- a bound nothing else shows
+    assert (await taken(store.keys, digest)).record == first.record
 
 
 async def test_a_use_is_worth_a_note_once_in_half_a_minute_whichever_sidecar_sees_it(
-    link: RedisLink, digest: bytes
+    store: RedisStore, digest: bytes
 ) -> None:
     noted: list[str] = []
-    sidecars = [RedisKeys(link, negative_ttl_s=5, on_use=noted.append) for _ in range(2)]
-    await sidecars[0].put(digest, record(limit=Limit(5, 0.001)))
+    sidecars = [noting(store, digest, noted) for _ in range(2)]
+    await store.keys.put(digest, record(limit=Limit(5, 0.001)))
     outcomes = [(await taken(sidecars[number % 2], digest)).outcome for number in range(20)]
     assert outcomes == [TakeOutcome.GRANTED] * 5 + [TakeOutcome.LIMITED] * 15
     assert noted[0] == record().key_id
     assert len(noted) <= 2  # half a minute may have ended meanwhile
 
 
-async def test_a_key_that_opens_nothing_is_not_used(link: RedisLink, digest: bytes) -> None:
+async def test_a_key_that_opens_nothing_is_not_used(store: RedisStore, digest: bytes) -> None:
     noted: list[str] = []
-    keys = RedisKeys(link, negative_ttl_s=5, on_use=noted.append)
+    keys = noting(store, digest, noted)
     for revision, state in enumerate((KeyState.DISABLED, KeyState.SUSPENDED, KeyState.REVOKED), start=1):
-        await keys.put(digest, record(state, revision))
+        await store.keys.put(digest, record(state, revision))
         await taken(keys, digest)
-    await keys.put(digest, record(revision=4, expires_at_ms=1))
+    await store.keys.put(digest, record(revision=4, expires_at_ms=1))
     await taken(keys, digest)
     assert noted == []
 
 
-async def test_each_half_minute_has_a_first_use(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(4, 0.001)))
-    arguments = [argument.encode() for argument in (keys.epoch, "1", "1", "1", "60000")]
+async def test_each_half_minute_has_a_first_use(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record(limit=Limit(4, 0.001)))
+    arguments = [argument.encode() for argument in (store.keys.epoch_of(digest), "1", "1", "1", "60000")]
     letters = [
-        (await link.call(clocked(1_700_000_010.0 + at_s), name(digest), *arguments))[:1]
+        (await store.link.call(clocked(1_700_000_010.0 + at_s), name(digest), *arguments))[:1]
         for at_s in (0, 1, 29.9, 30, 31, 59.9, 60, 61)
     ]
     assert letters == [b"G", b"g", b"g", b"G", b"l", b"l", b"L", b"l"]
 
 
-async def test_scripts_that_redis_forgot_charge_once(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
-    await keys.put(digest, record(limit=Limit(100, 0.001)))
-    await link_asked(link, "SCRIPT", "FLUSH")
-    takes = await asyncio.gather(*(taken(keys, digest) for _ in range(30)))
+async def test_scripts_that_redis_forgot_charge_once(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record(limit=Limit(100, 0.001)))
+    await server_link(store, digest).ask("SCRIPT", "FLUSH")
+    takes = await asyncio.gather(*(taken(store.keys, digest) for _ in range(30)))
     assert sorted(round(take.bucket.remaining) for take in takes if take.bucket) == [*range(70, 100)]
 
 
@@ -174,18 +190,18 @@ def clocked(now_s: float) -> Script:
     return Script(source.replace("redis.call('TIME')", f"{{{seconds}, {micros}}}").encode())
 
 
-async def clocked_take(link: RedisLink, keys: RedisKeys, digest: bytes, cost: int, now_s: float) -> tuple[bool, float]:
+async def clocked_take(store: RedisStore, digest: bytes, cost: int, now_s: float) -> tuple[bool, float]:
     """Take tokens at a given time; tells whether they were granted, and what is left."""
-    arguments = (keys.epoch, str(cost), "1", "1", "60000")
-    reply = await link.call(clocked(now_s), name(digest), *(argument.encode() for argument in arguments))
+    arguments = (store.keys.epoch_of(digest), str(cost), "1", "1", "60000")
+    reply = await store.link.call(clocked(now_s), name(digest), *(argument.encode() for argument in arguments))
     head, _, _ = reply.partition(b"\n")
     return head[:1] in b"gG", float(head[2:])
 
 
-async def test_the_published_vectors_hold_for_the_script(keys: RedisKeys, link: RedisLink, digest: bytes) -> None:
-    await keys.put(digest, record(limit=FIVE))
+async def test_the_published_vectors_hold_for_the_script(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record(limit=FIVE))
     for now_s, cost, left, refused in VECTORS:
-        granted, remaining = await clocked_take(link, keys, digest, cost, 1_700_000_000 + now_s)
+        granted, remaining = await clocked_take(store, digest, cost, 1_700_000_000 + now_s)
         assert (granted, int(remaining + 1e-5)) == (not refused, left), now_s
 
 
@@ -200,20 +216,20 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LIMITS, STEPS)
 async def test_the_script_is_the_reference_bucket(
-    keys: RedisKeys, link: RedisLink, limit: Limit, steps: list[tuple[float, int, Limit | None]]
+    store: RedisStore, limit: Limit, steps: list[tuple[float, int, Limit | None]]
 ) -> None:
     digest, now_s, revision = os.urandom(32), 1_700_000_000.0, 1
-    await keys.put(digest, record(limit=limit))
+    await store.keys.put(digest, record(limit=limit))
     bucket = None
     for delay_s, cost, changed in steps:
         now_s += delay_s
         if changed is not None:
             revision += 1
-            await keys.put(digest, record(revision=revision, limit=changed))
+            await store.keys.put(digest, record(revision=revision, limit=changed))
             limit = changed
         # A bucket is full until its first use.
         bucket = TokenBucket(limit, limit.capacity, now_s) if bucket is None else bucket.under(limit)
         granted, bucket = bucket.take(cost, now_s)
-        seen, remaining = await clocked_take(link, keys, digest, cost, now_s)
+        seen, remaining = await clocked_take(store, digest, cost, now_s)
         assert seen is granted
         assert remaining == pytest.approx(bucket.remaining, abs=1e-5)

@@ -7,12 +7,13 @@ as in life, and for any key of all, where nothing remembered helps. How Redis is
 import asyncio
 import random
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 
-from capture import altered
+from capture import Call, altered
 from check_load import check_load, framed
 from projected import fill, memory_bytes
 from sidecars import Sidecar
@@ -36,8 +37,7 @@ async def measure(stage: Stage) -> None:
     """Add a row for every number of keys, hot and any, and their ratios."""
     counts, report = stage.plan.key_counts, stage.report
     chance = random.Random(2)  # noqa: S311 -- the same traffic in every run
-    # Any key may be put into these, since they name no account.
-    examples = [call for call in stage.calls if call.codes == _CODES and _names_only_a_key(call.message)]
+    examples = examples_for_any_key(stage.calls)
     turns: dict[str, Turn] = {}
     sizes: dict[str, float] = {}
     with ExitStack() as running:
@@ -76,8 +76,9 @@ def power(count: int) -> str:
     return str(count) if count < 100 else f"1e{len(str(count)) - 1}"
 
 
-def _names_only_a_key(message: bytes) -> bool:
-    return b"ttk_" in message and b"acct_" not in message
+def examples_for_any_key(calls: Sequence[Call]) -> list[Call]:
+    """Choose allowed calls into which any key may be put, since they name no account."""
+    return [call for call in calls if call.codes == _CODES and b"ttk_" in call.message and b"acct_" not in call.message]
 
 
 async def _running(stage: Stage, running: ExitStack, count: int) -> tuple[RedisServer, Sidecar]:

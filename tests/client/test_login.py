@@ -44,19 +44,6 @@ def test_a_devices_key_is_saved_even_where_its_owner_cannot_be_told(home: Path, 
     assert saved(home)["api_key"] == key
 
 
-def test_a_device_that_is_refused_is_told_so(home: Path, api: ContractApi) -> None:
-    with running(home, "login", "--url", api.url, "--json") as process:
-        assert process.stderr
-        while "waiting" not in process.stderr.readline():
-            pass
-        (device,) = api.devices.values()
-        api.refuse(device.user_code)
-        out, _ = process.communicate(timeout=15)
-    assert process.returncode == 5
-    assert json.loads(out) == {"error": "the code has expired, or was refused: truetick login starts anew"}
-    assert not (home / ".truetick" / "config.json").exists()
-
-
 def test_a_code_that_nobody_approves_runs_out(home: Path, api: ContractApi) -> None:
     api.expires_in = 2
     api.planned["/v1/public/device/poll"] = [Answer(429, {"error": "slow down"}, {"retry-after": "5"})]

@@ -1,73 +1,22 @@
-"""What every projection of key records promises: the one in memory that other tests stand on, and Redis."""
+"""What every projection of key records promises: the one in memory that tests stand on, and Redis in all its forms."""
 
 import asyncio
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 from builders import record
-from links import packed
-from projections import MemoryProjection
+from subjects import Subject
 from takes import DEFAULT, asked, taken
 
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
-from authz.adapters.redis_link import RedisLink
 from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.limits import Limit
-from authz.demo.servers import RedisServer
-from authz.service.ports import KeyProjection
 
 SLOW = 0.001
 REVOKED = record(state=KeyState.REVOKED, revision=5)
 UNKNOWN = KeyRecord(KeyState.UNKNOWN)
 MANY = frozenset(f"scope-{number}:read" for number in range(60))
-
-
-class Subject(KeyProjection, Protocol):
-    async def begin_another_life(self) -> None: ...
-
-
-class RedisSubject(RedisKeys):
-    def __init__(self, link: RedisLink) -> None:
-        super().__init__(link, negative_ttl_s=5)
-        self._orders = link
-
-    async def begin_another_life(self) -> None:
-        """Demote the server and promote it again: it keeps its process, its data and its connections."""
-        before = self.epoch
-        for order in (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")):
-            self._orders.submit(packed(*order), lambda _reply: None)
-        while self.epoch in {"", before}:
-            await asyncio.sleep(0.005)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """A Redis of this suite's own, since its tests end lives."""
-    folder = Path(tempfile.mkdtemp(prefix="authz-test-"))
-    server = RedisServer(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def keys(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Subject]:
-    if request.param == "memory":
-        yield MemoryProjection()
-        return
-    link = RedisLink(server.url, deadline_s=1, in_flight_max=1000, scripts=(CHECK, PUT))
-    link.start()
-    await link.reached.wait()
-    yield RedisSubject(link)
-    await link.close()
 
 
 @pytest.fixture
@@ -144,7 +93,7 @@ async def test_a_newer_revision_replaces_an_older_one_and_not_the_other_way(keys
     assert await keys.put(digest, record(revision=4))
     assert await keys.put(digest, REVOKED)
     assert not await keys.put(digest, record(revision=4))
-    assert not await keys.put(digest, record(revision=4), epoch=keys.epoch)
+    assert not await keys.put(digest, record(revision=4), epoch=keys.epoch_of(digest))
     assert await keys.put(digest, REVOKED)
     assert await held(keys, digest) == REVOKED
 
@@ -164,14 +113,14 @@ async def test_that_a_key_is_unknown_gives_way_to_the_key_and_never_replaces_it(
 
 
 async def test_another_life_voids_every_record_but_gives_no_tokens_back(keys: Subject, digest: bytes) -> None:
-    before = keys.epoch
+    before = keys.epoch_of(digest)
     await keys.put(digest, replace(record(revision=9), limit=Limit(100, SLOW)))
     await taken(keys, digest, 70)
     await keys.begin_another_life()
     assert await held(keys, digest) is None
     assert not await keys.put(digest, record(), epoch=before)
     assert await held(keys, digest) is None
-    assert await keys.put(digest, replace(record(revision=2), limit=Limit(100, SLOW)), epoch=keys.epoch)
+    assert await keys.put(digest, replace(record(revision=2), limit=Limit(100, SLOW)), epoch=keys.epoch_of(digest))
     assert await remaining(keys, digest) == pytest.approx(29, abs=0.1)
 
 

@@ -3,14 +3,15 @@
 from itertools import product
 
 import pytest
-from builders import KEY, LIMIT, policy, record, request, take
+from builders import KEY, LIMIT, LOGS, policy, record, request, take
 from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.core.check import Allow, Deny, KeyRecord, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
-from authz.core.decision import conclude, enforce, plan
+from authz.core.decision import admit, conclude, enforce, plan
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
 from authz.core.keys import digest
+from authz.core.streams import AcquireOutcome, Acquisition, StreamUse
 
 POLICY = policy()
 
@@ -210,3 +211,25 @@ def test_allow_needs_all_of_it() -> None:
         )
     ]
     assert allowed == [(TakeOutcome.GRANTED, "billing:read", "acct_1")]
+
+
+STREAM = Allow(POLICY.routes[5], record().principal, take().bucket)
+
+
+def test_a_stream_passes_with_the_lease_it_was_granted() -> None:
+    decision = admit(STREAM, LOGS, "42", Acquisition(AcquireOutcome.GRANTED, of_key=2, of_account=5))
+    assert decision == Allow(STREAM.route, STREAM.principal, STREAM.bucket, streams=StreamUse(LOGS, 2, 5, "42"))
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in AcquireOutcome if outcome is not AcquireOutcome.GRANTED])
+def test_a_stream_without_a_lease_is_refused_and_told_no_time_to_come_back(outcome: AcquireOutcome) -> None:
+    decision = admit(STREAM, LOGS, "42", Acquisition(outcome, of_key=3, of_account=3))
+    assert isinstance(decision, Deny)
+    assert (decision.route, decision.principal, decision.bucket) == (STREAM.route, STREAM.principal, STREAM.bucket)
+    assert (decision.retry_after_s, decision.streams) == (None, StreamUse(LOGS, 3, 3))
+    caps = {
+        AcquireOutcome.KEY_FULL: DenyReason.STREAMS_OF_KEY,
+        AcquireOutcome.ACCOUNT_FULL: DenyReason.STREAMS_OF_ACCOUNT,
+        AcquireOutcome.STOPPED: DenyReason.KEY_REVOKED,
+    }
+    assert decision.reason is caps.get(outcome, DenyReason.INTERNAL)

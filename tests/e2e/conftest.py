@@ -17,15 +17,6 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
 
 
 @pytest.fixture(scope="session")
-def portal_house() -> Iterator[House]:
-    """The house with the portal in it, and Envoy's routes to it."""
-    house = House(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
-    house.start()
-    yield house
-    house.stop()
-
-
-@pytest.fixture(scope="session")
 def keys(house: House) -> Keys:
     return Keys(
         reader=house.create_key("reader", "servers:read", limit=ROOMY).secret,

@@ -164,3 +164,11 @@ def test_settings_and_version_are_listed() -> None:
 
 def test_migrating_again_changes_nothing(house: House) -> None:
     assert authz(house, "migrate").stdout == "up to date\n"
+
+
+def test_a_heartbeat_too_slow_for_the_policys_streams_is_no_start() -> None:
+    done = authz(None, "serve", AUTHZ_STREAM_HEARTBEAT_S="21")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: AUTHZ_STREAM_HEARTBEAT_S: stream class logs lives 60 s without a sign of life"
+    )

@@ -9,6 +9,7 @@ import yaml
 
 from authz.demo.proxy import configured
 from authz.demo.servers import package_folder, shipped
+from authz.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +74,17 @@ def test_no_route_goes_around_authz_or_carries_the_key_on(manager: Any, config: 
 
 
 def test_the_access_log_names_neither_key_nor_query(manager: Any) -> None:  # noqa: ANN401 -- YAML
-    fields = manager["access_log"][0]["typed_config"]["log_format"]["json_format"]
+    fields = manager["access_log"][1]["typed_config"]["log_format"]["json_format"]
     assert not [
         value for value in fields.values() if "API-KEY" in value.upper() or "PATH(WQ" in value or "REQ(:PATH" in value
     ]
 
 
 def test_other_addresses_change_nothing_else(config: Any) -> None:  # noqa: ANN401 -- YAML
-    clusters = {"authz": [1, 2], "backend": [3], "backend-grpc": [3], "portal": [4]}
+    clusters = {"authz": [1, 2], "authz-streams": [1, 2], "backend": [3], "backend-grpc": [3], "portal": [4]}
     moved = configured(yaml.safe_load(shipped("envoy.yaml").read_text()), port=5, admin_port=6, clusters=clusters)
     ports = [value for name, value in walk(moved) if name == "port_value"]
-    assert sorted(ports) == [1, 2, 3, 3, 4, 5, 6]
+    assert sorted(ports) == [1, 1, 2, 2, 3, 3, 4, 5, 6]
 
     def without_addresses(document: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 -- YAML
         skipped = {
@@ -104,3 +105,18 @@ def test_other_addresses_change_nothing_else(config: Any) -> None:  # noqa: ANN4
     assert without_addresses(moved["static_resources"]["listeners"]) == without_addresses(
         config["static_resources"]["listeners"]
     )
+
+
+def test_only_streams_that_hold_a_lease_are_reported_and_at_once(manager: Any) -> None:  # noqa: ANN401 -- YAML
+    reports, lines = manager["access_log"]
+    matcher = reports["filter"]["metadata_filter"]
+    assert matcher["match_if_key_not_found"] is False
+    assert matcher["matcher"]["filter"] == "envoy.filters.http.ext_authz"
+    assert matcher["matcher"]["path"] == [{"key": "lease_id"}]
+    assert reports["typed_config"]["common_config"]["buffer_size_bytes"] == 0
+    assert lines["filter"] == {"log_type_filter": {"types": ["DownstreamEnd"]}}
+
+
+def test_envoy_reports_as_often_as_authz_expects(manager: Any) -> None:  # noqa: ANN401 -- YAML
+    interval = manager["access_log_options"]["access_log_flush_interval"]
+    assert float(interval.removesuffix("s")) == Settings.model_fields["stream_heartbeat_s"].default

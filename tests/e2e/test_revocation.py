@@ -16,6 +16,7 @@ from authz.service.key_admin import KeyRequest
 
 REVOKES = 200
 REQUESTS_PER_S = 500
+IN_FLIGHT_MAX = 64
 ACCOUNTS = REVOKES // 25
 
 
@@ -34,16 +35,18 @@ class Load:
 
     async def _run(self) -> None:
         # An address of its own: so many refusals are a flood, which no other test shall be refused for.
-        limits = httpx.Limits(max_connections=64)
+        limits = httpx.Limits(max_connections=IN_FLIGHT_MAX)
         transport = httpx.AsyncHTTPTransport(local_address="127.0.0.9", limits=limits)
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=5, transport=transport) as client:
             started_s, sent, tasks = time.monotonic(), 0, set[asyncio.Task[None]]()
             while not self.stopping.is_set():
                 while sent < (time.monotonic() - started_s) * REQUESTS_PER_S:
+                    sent += 1
+                    if len(tasks) >= IN_FLIGHT_MAX:  # a machine that cannot keep up must not be buried
+                        continue
                     task = asyncio.create_task(self._ask(client, self.secrets[sent % len(self.secrets)]))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                    sent += 1
                 await asyncio.sleep(0.002)
             await asyncio.gather(*tasks)
 

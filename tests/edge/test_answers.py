@@ -1,6 +1,6 @@
 """Answers put together from pieces are byte for byte what protobuf writes for the same values."""
 
-from builders import KEY, LIMIT, ROUTES, policy, request
+from builders import KEY, LIMIT, LOGS, ROUTES, policy, request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +8,7 @@ from authz.core.check import Allow, Bucket, Decision, Deny, Principal
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit
 from authz.core.policy import RateHeaders
+from authz.core.streams import StreamClass, StreamUse
 from authz.edge import answers as answers_module
 from authz.edge.answers import Answers
 from authz.edge.codec import encode
@@ -22,7 +23,11 @@ PRINCIPALS = st.builds(Principal, NAMES, NAMES, st.frozensets(NAMES, max_size=9)
 LIMITS = st.builds(Limit, st.integers(1, 10**6), st.floats(0.001, 10**4))
 BUCKETS = st.builds(Bucket, LIMITS, st.floats(0, 10**6)) | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
 REASONS = st.sampled_from(DenyReason)
-ALLOWS = st.builds(Allow, st.sampled_from(ROUTES), st.none() | PRINCIPALS, st.none() | BUCKETS, st.none() | REASONS)
+CLASSES = st.sampled_from([LOGS, StreamClass("events", 1, 2, 30)])
+USES = st.none() | st.builds(StreamUse, CLASSES, st.integers(0, 12), st.integers(0, 12), NAMES)
+ALLOWS = st.builds(
+    Allow, st.sampled_from(ROUTES), st.none() | PRINCIPALS, st.none() | BUCKETS, st.none() | REASONS, USES
+)
 DENIES = st.builds(
     Deny,
     REASONS,
@@ -32,6 +37,7 @@ DENIES = st.builds(
     st.sampled_from([(), ("GET",), ("GET", "POST")]),
     st.none() | st.integers(1, 99),
     st.sampled_from(["", "detail"]),
+    USES,
 )
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from builders import KEY, policy, request, take
+from builders import KEY, LOGS, policy, request, take
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
@@ -11,6 +11,7 @@ from authz.core.errors import DENIALS, DenyReason
 from authz.core.limits import Limit
 from authz.core.policy import RateHeaders
 from authz.core.route import Access, ErrorFormat, Route
+from authz.core.streams import StreamUse
 from authz.edge.codec import METHOD_OVERRIDES, decode, encode
 
 POLICY = policy()
@@ -213,3 +214,41 @@ def test_metadata_names_the_reason_and_never_the_key() -> None:
     answers = [encode(POLICY, request("GET", "/v1/servers", KEY), decision) for decision in decisions]
     assert [dict(answer.dynamic_metadata)["reason"] for answer in answers] == ["key_revoked", "key_missing"]
     assert all(KEY not in str(answer) for answer in answers)
+
+
+STREAM = Route("GET", "/v1/logs", Access.SCOPE, "servers:read", errors=ErrorFormat.TEXT, stream="logs")
+
+
+@pytest.mark.parametrize(
+    ("reason", "whose"), [(DenyReason.STREAMS_OF_KEY, "key"), (DenyReason.STREAMS_OF_ACCOUNT, "account")]
+)
+def test_too_many_streams_are_refused_in_the_routes_format(reason: DenyReason, whose: str) -> None:
+    use = StreamUse(LOGS, of_key=3, of_account=10)
+    answer = refusal(reason, route=STREAM, bucket=take().bucket, streams=use)
+    assert answer.denied_response.status.code == 429
+    assert answer.denied_response.body == f"too many concurrent log streams for this {whose}\n"
+    assert "retry-after" not in headers(answer)
+    written = json.loads(refusal(reason, route=ROUTE, streams=use).denied_response.body)
+    assert written["message"] == f"too many concurrent log streams for this {whose}"
+    assert written["details"][0]["reason"] == f"TOO_MANY_CONCURRENT_STREAMS_FOR_THIS_{whose.upper()}"
+    assert written["details"][0]["metadata"] == {"stream": "logs"}
+
+
+def test_what_is_left_of_the_caps_is_told_in_concurrent_requests() -> None:
+    bucket, use = Bucket(Limit(120, 2), 118), StreamUse(LOGS, of_key=1, of_account=4, lease_id="42")
+    allowed = headers(encode(POLICY, request(), Allow(STREAM, PRINCIPAL, bucket, streams=use)))
+    assert allowed["ratelimit-policy"] == (
+        '"default";q=120;w=60, "logs-key";q=3;qu="concurrent-requests", "logs-account";q=10;qu="concurrent-requests"'
+    )
+    assert allowed["ratelimit"] == '"default";r=118;t=1, "logs-key";r=2, "logs-account";r=6'
+    refused = headers(refusal(DenyReason.STREAMS_OF_KEY, bucket=bucket, streams=StreamUse(LOGS, 4, 11)))
+    assert refused["ratelimit"] == '"default";r=118;t=1, "logs-key";r=0, "logs-account";r=0'
+
+
+def test_only_a_stream_with_a_lease_is_named_to_envoys_access_log() -> None:
+    allow = Allow(STREAM, PRINCIPAL, take().bucket, streams=StreamUse(LOGS, 1, 1, "42"))
+    described = dict(encode(POLICY, request(), allow).dynamic_metadata)
+    assert (described["lease_id"], described["stream"], described["key_id"]) == ("42", "logs", "key_1")
+    refused = refusal(DenyReason.STREAMS_OF_KEY, route=STREAM, streams=StreamUse(LOGS, 3, 3))
+    assert "lease_id" not in refused.dynamic_metadata
+    assert "lease_id" not in encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, take().bucket)).dynamic_metadata

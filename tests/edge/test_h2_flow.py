@@ -1,17 +1,21 @@
 """Flow control in both directions (RFC 9113 sections 5.2 and 6.9)."""
 
+import pytest
 from h2.settings import SettingCodes
 from peers import HEADERS as FIELDS
 from peers import METHODS, SETTLED, STREAM, Peers, block, call, codes, data, framed, frames, headers
 
-from authz.edge.h2 import Connection, Limits, Request
+from authz.edge.h2 import Connection, Ended, Event, Limits, Request
 from authz.edge.h2.wire import (
+    ACK,
     DATA,
     FRAME_BYTES_MAX,
     HEADER_TABLE_SIZE,
     HEADERS,
     INITIAL_WINDOW_SIZE,
     PADDED,
+    PING,
+    RST_STREAM,
     frame,
     settings,
     window_update,
@@ -23,6 +27,10 @@ def asked(*stream_ids: int, first: bytes = b"") -> Connection:
     connection.receive(SETTLED + first + b"".join(call(stream_id) for stream_id in stream_ids), 0.0)
     connection.take_output()
     return connection
+
+
+def messages(events: list[Event]) -> list[bytes]:
+    return [event.message for event in events if isinstance(event, Request)]
 
 
 def sizes(output: bytes) -> list[tuple[int, int]]:
@@ -140,30 +148,58 @@ def test_client_with_the_smallest_windows_gets_its_answers() -> None:
     assert peers.trailers[stream_id] == {"grpc-status": "0"}
 
 
-def test_streaming_call_answered_early_is_told_to_stop_once_its_answer_has_left() -> None:
+def test_streaming_call_answered_early_delivers_what_came_before_its_peer_knew() -> None:
     connection = Connection(METHODS, Limits())
     opened = headers(1, block(_path=STREAM.path)) + data(1, framed(b"one"), 0)
     (request,) = connection.receive(SETTLED + settings({INITIAL_WINDOW_SIZE: 0}) + opened, 0.0)
     assert isinstance(request, Request)
-    connection.respond(1, b"enough")
-    assert connection.receive(data(1, framed(b"two"), 0), 0.0) == []
-    assert codes(connection.take_output()) == ({}, None)
+    assert connection.respond(1, b"enough")
+    assert not connection.respond(1, b"again")
+    assert messages(connection.receive(data(1, framed(b"two"), 0), 0.0)) == [b"two"]
     connection.receive(window_update(1, 100), 0.0)
     output = connection.take_output()
     assert sizes(output) == [(1, 11)]
-    assert codes(output) == ({1: 0}, None)
-    assert connection.receive(data(1, framed(b"three")), 0.0) == []
+    assert codes(output) == ({}, None)
+    assert messages(connection.receive(data(1, framed(b"three"), 0), 0.0)) == [b"three"]
+    assert connection.receive(frame(RST_STREAM, 0, 1, b"\0\0\0\x08"), 0.0) == [Ended(1)]
     assert connection.take_output() == b""
 
 
-def test_streaming_call_that_ends_while_its_early_answer_waits_is_not_told_to_stop() -> None:
+@pytest.mark.parametrize("answered_first", [True, False])
+def test_streaming_call_ends_once_though_its_early_answer_waits(answered_first: bool) -> None:  # noqa: FBT001
     connection = Connection(METHODS, Limits())
-    connection.receive(SETTLED + settings({INITIAL_WINDOW_SIZE: 0}) + headers(1, block(_path=STREAM.path)), 0.0)
+    window = 100 if answered_first else 0
+    opened = headers(1, block(_path=STREAM.path)) + data(1, framed(b"one"), 0)
+    connection.receive(SETTLED + settings({INITIAL_WINDOW_SIZE: window}) + opened, 0.0)
     connection.respond(1, b"enough")
-    assert connection.receive(data(1, framed(b"last")) + window_update(1, 100), 0.0) == []
+    events = connection.receive(data(1, framed(b"last")), 0.0)
+    assert messages(events) == [b"last"]
+    assert events[-1] == Ended(1)
+    connection.receive(window_update(1, 100), 0.0)
     output = connection.take_output()
     assert sizes(output) == [(1, 11)]
     assert codes(output) == ({}, None)
+    assert connection.abandon() == []
+
+
+def test_streaming_call_that_breaks_after_its_answer_is_reset_without_another() -> None:
+    connection = Connection(METHODS, Limits())
+    connection.receive(SETTLED + headers(1, block(_path=STREAM.path)) + data(1, framed(b"one"), 0), 0.0)
+    connection.respond(1, b"enough")
+    connection.take_output()
+    assert connection.receive(data(1, b"\1", 0), 0.0) == [Ended(1)]
+    assert [kind for kind, *_ in frames(connection.take_output())] == [RST_STREAM]
+
+
+def test_drain_ends_with_a_streaming_call_that_was_answered() -> None:
+    connection = Connection(METHODS, Limits())
+    connection.receive(SETTLED + headers(1, block(_path=STREAM.path)) + data(1, framed(b"one"), 0), 0.0)
+    connection.drain()
+    connection.respond(1, b"enough")
+    connection.receive(frame(PING, ACK, 0, b"last one"), 0.0)
+    assert not connection.is_finished
+    connection.receive(frame(RST_STREAM, 0, 1, b"\0\0\0\x08"), 0.0)
+    assert connection.is_finished
 
 
 def test_table_given_up_while_an_answer_waits_is_announced_by_its_trailers() -> None:

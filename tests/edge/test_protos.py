@@ -10,16 +10,18 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from grpc_tools import protoc
 
-from authz._pb import base_pb2, check_pb2, http_status_pb2, rpc_status_pb2
+from authz._pb import access_log_entry_pb2, access_log_pb2, base_pb2, check_pb2, http_status_pb2, rpc_status_pb2
 
 ROOT = Path(__file__).parents[2]
-FILES: list[FileDescriptor] = [module.DESCRIPTOR for module in (base_pb2, check_pb2, http_status_pb2, rpc_status_pb2)]
+MODULES = (access_log_entry_pb2, access_log_pb2, base_pb2, check_pb2, http_status_pb2, rpc_status_pb2)
+FILES: list[FileDescriptor] = [module.DESCRIPTOR for module in MODULES]
 
 # Runs in a process of its own: the published messages bear the same names as ours, in a package named envoy.
 PUBLISHED = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.service.accesslog.v3 import als_pb2
 from envoy.service.auth.v3 import attribute_context_pb2, external_auth_pb2
 from envoy.type.v3 import http_status_pb2
 from google.protobuf import descriptor_pool

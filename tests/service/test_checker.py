@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from builders import KEY, policy, record, request, take
+from open_streams import Counted, MemoryLeases
 
 from authz.core.check import Allow, Decision, Deny, KeyRecord, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.limits import Limit
+from authz.core.streams import Lease
 from authz.service import checker as checker_module
 from authz.service.checker import Checker, FailureMode, FailureModes
+from authz.service.leases import Leases
 from authz.service.ports import TakeReply
 from authz.service.recent_keys import RecentKeys
 
@@ -26,6 +30,9 @@ class ScriptedProjection:
         self.puts: list[tuple[KeyRecord, str | None]] = []
         self.put_fails = False
         self.epoch = "e1"
+
+    def epoch_of(self, _digest: bytes) -> str:
+        return self.epoch
 
     def take(self, _lookup: Lookup, _default: Limit, reply: Callable[[TakeReply], None]) -> None:
         asyncio.get_running_loop().call_soon(reply, self.replies.pop(0))
@@ -103,8 +110,16 @@ class House:
         self.observed = Observed()
         self.clock = Clock()
         recent = RecentKeys(size=2, window_s=60, now_s=self.clock)
+        self.streams = MemoryLeases()
+        leases = Leases(self.streams, Counted(), stream_class=policy().streams.get, heartbeat_s=5)
         self.checker = Checker(
-            policy(), self.projection, self.directory, self.observed, failure=failure or FailureModes(), recent=recent
+            policy(),
+            self.projection,
+            self.directory,
+            self.observed,
+            leases=leases,
+            failure=failure or FailureModes(),
+            recent=recent,
         )
 
     async def decide(self, attributes: RequestAttributes = ASK) -> Decision:
@@ -268,3 +283,74 @@ def test_recent_keys_are_bounded_and_expire() -> None:
     assert expired.outcome is TakeOutcome.EXPIRED
     recent.remember(second.digest, take())
     assert recent.take(first, Limit(1, 1)) is None
+
+
+STREAM = request("GET", "/v1/servers/s1/logs/stream", KEY)
+
+
+async def test_a_stream_passes_with_a_lease_in_envoys_own_id_of_the_request() -> None:
+    house = House(take("servers:read"))
+    decision = await house.decide(STREAM)
+    assert isinstance(decision, Allow)
+    assert decision.streams is not None
+    assert (decision.streams.lease_id, decision.streams.of_key) == (STREAM.request_id, 1)
+    assert [held.lease for held in house.streams.held] == [Lease(STREAM.request_id, "acct_1", "key_1", "logs")]
+
+
+async def test_the_stream_beyond_the_cap_is_refused() -> None:
+    house = House(*[take("servers:read")] * 5)
+    asked = [replace(STREAM, request_id=str(number)) for number in (1, 2, 3, 3, 4)]
+    decisions = await house.decide_all(*asked)
+    assert [isinstance(decision, Allow) for decision in decisions] == [True, True, True, True, False]
+    refused(decisions[4], DenyReason.STREAMS_OF_KEY)
+    assert house.observed.decisions == decisions
+
+
+async def test_an_ordinary_request_and_a_refused_stream_take_no_lease() -> None:
+    house = House(take("servers:read"), take("console"))
+    assert isinstance(await house.decide(), Allow)
+    refused(await house.decide(STREAM), DenyReason.SCOPE_MISSING)
+    assert house.streams.held == []
+
+
+async def test_a_lease_that_nobody_waited_for_is_undone() -> None:
+    house = House(take("servers:read"))
+    answered: list[Decision] = []
+    house.checker.check(STREAM, lambda decision: answered.append(decision) or False)  # type: ignore[func-returns-value]
+    await asyncio.sleep(0)
+    await house.checker.close()
+    assert isinstance(answered[0], Allow)
+    assert house.streams.held == []
+
+
+async def test_a_stream_without_a_lease_store_is_a_503_also_in_degrade() -> None:
+    failure = StoreUnavailable("redis", "closed")
+    modes = FailureModes(redis=FailureMode.DEGRADE)
+    house = House(take("servers:read"), take("servers:read"), failure, take("console"), failure, failure=modes)
+    assert isinstance(await house.decide(), Allow)
+    house.streams.is_down = True
+    assert refused(await house.decide(STREAM), DenyReason.STORE_UNAVAILABLE).retry_after_s == 1
+    refused(await house.decide(STREAM), DenyReason.STORE_UNAVAILABLE)
+    assert isinstance(await house.decide(request("GET", "/v1/servers/s1", KEY)), Deny)
+    refused(await house.decide(STREAM), DenyReason.SCOPE_MISSING)
+
+
+async def test_a_stream_without_envoys_id_is_no_stream() -> None:
+    house = House(take("servers:read"))
+    refused(await house.decide(replace(STREAM, request_id="")), DenyReason.INTERNAL)
+
+
+async def test_a_lease_that_is_cut_short_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, asked = House(take("servers:read")), asyncio.Event()
+
+    async def acquire(*_arguments: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(house.streams, "acquire", acquire)
+    deciding = asyncio.create_task(house.decide(STREAM))
+    await asked.wait()
+    for task in house.checker._tasks:  # noqa: SLF001 -- what a closing event loop does
+        task.cancel()
+    refused(await deciding, DenyReason.STORE_UNAVAILABLE)
+    await house.checker.close()

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from builders import FORMAT, KEY, policy, record, request
+from open_streams import Counted, MemoryLeases
 from projections import MemoryProjection
 
 from authz.core.check import Allow, Decision, Deny, KeyRecord, KeyState, Lookup, RequestAttributes
@@ -17,6 +18,7 @@ from authz.core.limits import Limit
 from authz.service import invalid_keys
 from authz.service.checker import Checker, FailureModes
 from authz.service.invalid_keys import InvalidKeys
+from authz.service.leases import Leases
 from authz.service.recent_keys import RecentKeys
 
 LIMIT = Limit(capacity=3, refill_per_s=0.5)
@@ -75,6 +77,7 @@ class House:
             self.projection,
             self.directory,
             Silent(),
+            leases=Leases(MemoryLeases(), Counted(), stream_class=lambda _name: None, heartbeat_s=5),
             failure=FailureModes(),
             recent=RecentKeys(size=2, window_s=60, now_s=self.clock),
             invalid_keys=InvalidKeys(self.clock),

@@ -92,9 +92,13 @@ class Connection:
             self._streams.flush()
         return events
 
-    def respond(self, stream_id: int, message: bytes) -> None:
-        """Answer a call with one message and status OK; a stream that is gone is ignored."""
-        self._streams.respond(stream_id, message)
+    def respond(self, stream_id: int, message: bytes) -> bool:
+        """Answer a call with one message and status OK; tell whether anybody still waited for it.
+
+        A streaming call may be answered before its end: whatever its peer sent until it read that is delivered, and the
+        call is open until the peer ends or resets it.
+        """
+        return self._streams.respond(stream_id, message)
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
         """Answer a call without a message; a stream that is gone is ignored."""

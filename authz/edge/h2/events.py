@@ -24,7 +24,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A streaming call has sent its last message and waits for the answer."""
+    """A streaming call has sent its last message, and waits for the answer unless it was answered before."""
 
     stream_id: int
 

@@ -96,6 +96,10 @@ class Outflow:
         self._waiting.pop(stream_id, None)
         self._credit.pop(stream_id, None)
 
+    def holds(self, stream_id: int) -> bool:
+        """Tell whether a stream's answer waits for the peer's windows."""
+        return stream_id in self._waiting
+
     def flush(self) -> list[int]:
         """Send what the windows now allow; return the streams whose answers are complete."""
         return [stream_id for stream_id in list(self._waiting) if self._window > 0 and self._send(stream_id)]

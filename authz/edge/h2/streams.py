@@ -109,7 +109,7 @@ class Streams:
         if isinstance(state, Call):
             state = self.open[stream_id] = self._upload(state)
         self._refill(stream_id, state, size)
-        refusal = None if state.is_answered else self._feed(stream_id, state, data, events)
+        refusal = self._feed(stream_id, state, data, events)
         if refusal is not None:
             self._reject(stream_id, state, refusal, events, is_over=ends)
         elif ends:
@@ -139,8 +139,8 @@ class Streams:
         for stream_id in list(self.open):
             self._forget(stream_id, events)
 
-    def respond(self, stream_id: int, message: bytes) -> None:
-        """Answer a call with one message; a stream that is gone or answered is left alone."""
+    def respond(self, stream_id: int, message: bytes) -> bool:
+        """Answer a call with one message; a stream that is gone or answered is left alone, and False is returned."""
         state = self.open.get(stream_id)
         if state is AWAITING:
             if self._outflow.answer(stream_id, message):
@@ -148,9 +148,12 @@ class Streams:
             else:
                 self.open[stream_id] = ANSWERED
         elif isinstance(state, Upload) and not state.is_answered:
+            # It stays open: what the peer sends before it reads the answer is delivered as well.
             state.is_answered = True
-            if self._outflow.answer(stream_id, message):
-                self._complete(stream_id)
+            self._outflow.answer(stream_id, message)
+        else:
+            return False
+        return True
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
         """Answer a call without a message; a stream that is gone or answered is left alone."""
@@ -162,7 +165,8 @@ class Streams:
     def flush(self) -> None:
         """Send what waits for the peer's windows, as far as they allow."""
         for stream_id in self._outflow.flush():
-            self._complete(stream_id)
+            if self.open[stream_id] is ANSWERED:
+                del self.open[stream_id]
 
     def _complete(self, stream_id: int) -> None:
         if isinstance(state := self.open.pop(stream_id), Upload):
@@ -177,6 +181,8 @@ class Streams:
             self._held_bytes -= state.held_bytes
         if state is AWAITING or (isinstance(state, Upload) and state.is_streaming and not state.is_answered):
             events.append(Cancelled(stream_id))
+        elif isinstance(state, Upload) and state.is_streaming:
+            events.append(Ended(stream_id))
 
     def _stop(self, stream_id: int, code: ErrorCode) -> None:
         self._outflow.write(rst_stream(stream_id, code))
@@ -208,7 +214,11 @@ class Streams:
     def _finish(self, stream_id: int, upload: Upload, events: list[Event]) -> None:
         if upload.is_answered:
             self._held_bytes -= upload.held_bytes
-            self.open[stream_id] = ANSWERED
+            events.append(Ended(stream_id))
+            if self._outflow.holds(stream_id):
+                self.open[stream_id] = ANSWERED
+            else:
+                del self.open[stream_id]
             return
         outcome = upload.finish()
         if isinstance(outcome, Refusal):
@@ -220,7 +230,8 @@ class Streams:
 
     def _reject(self, stream_id: int, upload: Upload, refusal: Refusal, events: list[Event], *, is_over: bool) -> None:
         self.open[stream_id] = upload
-        self._outflow.refuse(stream_id, refusal)
+        if not upload.is_answered:
+            self._outflow.refuse(stream_id, refusal)
         if not is_over:
             self._stop(stream_id, ErrorCode.NO_ERROR)
         self._forget(stream_id, events)

@@ -17,8 +17,8 @@ _NOT_ONE = Refusal(GrpcCode.UNIMPLEMENTED, "the method takes exactly one message
 class Upload:
     """The body of one open request.
 
-    `used_bytes` is what the peer has sent since its window was last refilled. `is_answered` marks a call answered
-    before its end, whose remaining messages nobody wants.
+    `used_bytes` is what the peer has sent since its window was last refilled. `is_answered` marks a streaming call that
+    was answered before its end: it is told to stop by that, and what it sent until then is delivered.
     """
 
     __slots__ = ("_buffer", "_message_bytes_max", "_received_bytes", "call", "is_answered", "used_bytes")

@@ -1,0 +1,139 @@
+"""Reads `AUTHZ_REDIS_URL`: which servers it names, and by which URL redis-py reaches each of them.
+
+    redis://[user:password@]host:port/db                                one server; rediss:// with TLS; unix:///path
+    redis+sentinel://[user:password@]host:port,host:port…/name[/db]     the primary that these sentinels call `name`
+    redis+cluster://[user:password@]host:port,host:port…                a cluster, through any of these nodes
+
+Nothing is connected here: that is `redis_primary.py` and `redis_cluster.py`.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from redis.asyncio.connection import parse_url
+
+_PORT = 6379
+_SENTINEL_PORT = 26379
+_PORT_MAX = 65535
+_SENTINEL_USER, _SENTINEL_PASSWORD = "sentinel_username", "sentinel_password"
+
+
+class Form(StrEnum):
+    """What a URL names."""
+
+    SERVER = "server"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+_FORMS = {
+    "redis": Form.SERVER,
+    "rediss": Form.SERVER,
+    "unix": Form.SERVER,
+    "redis+sentinel": Form.SENTINEL,
+    "rediss+sentinel": Form.SENTINEL,
+    "redis+cluster": Form.CLUSTER,
+    "rediss+cluster": Form.CLUSTER,
+}
+
+
+class Address(NamedTuple):
+    """Where a server listens; `host` is a name or an address, an IPv6 one without its brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """A URL taken apart. `nodes` are sentinels or cluster nodes; `name` is the primary's among the sentinels."""
+
+    form: Form
+    text: str = field(repr=False)
+    nodes: tuple[Address, ...] = ()
+    name: str = ""
+    _scheme: str = "redis"
+    _user: str = field(default="", repr=False)
+    _database: str = "0"
+    _options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def server_url(self, address: Address) -> str:
+        """Return the redis-py URL of a server that holds data."""
+        return self._url(self._user, address, self._options)
+
+    def sentinel_url(self, address: Address) -> str:
+        """Return the redis-py URL of a sentinel: it has credentials of its own, or none, and no databases."""
+        own = dict(self._options)
+        user, password = own.get(_SENTINEL_USER, ""), own.get(_SENTINEL_PASSWORD, "")
+        credentials = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+        return self._url(credentials, address, self._options, database="0")
+
+    def _url(
+        self, user: str, address: Address, options: tuple[tuple[str, str], ...], database: str | None = None
+    ) -> str:
+        query = urlencode([(name, text) for name, text in options if name not in {_SENTINEL_USER, _SENTINEL_PASSWORD}])
+        place = self._database if database is None else database
+        return f"{self._scheme}://{user}{address}/{place}" + (f"?{query}" if query else "")
+
+
+def read_url(text: str) -> RedisUrl:
+    """Take a URL apart; raises `ValueError`, whose message repeats nothing of it."""
+    scheme, _, rest = text.partition("://")
+    form = _FORMS.get(scheme)
+    if form is None:
+        raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in _FORMS)}")
+    try:
+        if form is Form.SERVER:
+            parse_url(text)
+            return RedisUrl(form, text)
+        url = _read_nodes(form, scheme, text, rest)
+        parse_url(url.server_url(url.nodes[0]))
+    except ValueError as error:
+        # The error of a part that is no number quotes it, and it may be the end of a password.
+        fault = error.args[0] if isinstance(error, _UrlError) else "is no URL of a Redis"
+        raise ValueError(fault) from None
+    return url
+
+
+class _UrlError(ValueError):
+    """A fault in words that repeat nothing of the URL."""
+
+
+def _read_nodes(form: Form, scheme: str, text: str, rest: str) -> RedisUrl:
+    before, _, query = rest.partition("?")
+    authority, _, path = before.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    names = [unquote(part) for part in path.rstrip("/").split("/")]
+    if form is Form.SENTINEL:
+        name, database = names[0], names[1] if len(names) > 1 else "0"
+        if not name or len(names) > 2 or not _is_number(database):  # noqa: PLR2004 -- name and database
+            raise _UrlError("must end in /name or /name/db: the primary as its sentinels call it")
+    else:
+        name, database = "", "0"
+        if names not in ([""], ["0"]):
+            raise _UrlError("must name no database: a cluster has only the first")
+    port = _SENTINEL_PORT if form is Form.SENTINEL else _PORT
+    nodes = tuple(_read_address(host, port) for host in hosts.split(","))
+    options = tuple(parse_qsl(query, keep_blank_values=True))
+    return RedisUrl(form, text, nodes, name, scheme.partition("+")[0], user + at, database, options)
+
+
+def _read_address(text: str, default_port: int) -> Address:
+    if text.startswith("["):
+        host, closed, port = text[1:].partition("]")
+        port = port.removeprefix(":") if closed else "none"
+    else:
+        host, _, port = text.partition(":")
+    port = port or str(default_port)
+    if not host or not _is_number(port) or int(port) > _PORT_MAX:
+        raise _UrlError("must name its servers as host:port,host:port…")
+    return Address(unquote(host), int(port))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

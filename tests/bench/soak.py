@@ -1,0 +1,84 @@
+"""Does a sidecar grow? Five million checks of more keys than it remembers, its memory sampled all along.
+
+It grows while its caches fill; from half of the checks on it must hold what it holds.
+"""
+
+import argparse
+import random
+import sys
+from dataclasses import dataclass
+from itertools import cycle, islice
+from statistics import median
+
+import uvloop
+from by_keys import examples_for_any_key
+from capture import altered
+from check_load import check_load, framed
+from plan import Plan
+from processes import rss_mib
+from projected import fill
+from report import Report
+from stage import staged, traffic
+from traffic import ALLOWED
+
+from authz import logs
+from authz.core.keys import ENTROPY_BYTES, KeyFormat
+
+SAMPLES = 50
+GROWTH_MIB_MAX = 2.0
+
+_FORMAT = KeyFormat("ttk_")
+_PATIENCE_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """The memory of the sidecar after each fiftieth of the checks, and how many checks were answered wrongly."""
+
+    rss_mib: list[float]
+    calls: int
+    unexpected: int
+
+    @property
+    def growth_mib(self) -> float:
+        """How much more it held in the last quarter of the checks than in the third."""
+        quarter = len(self.rss_mib) // 4
+        return median(self.rss_mib[-quarter:]) - median(self.rss_mib[-2 * quarter : -quarter])
+
+
+async def soak(plan: Plan, *, checks: int, keys: int) -> Soak:
+    """Make so many checks, of the plan's traffic and of `keys` further keys; returns what they left behind."""
+    chance = random.Random(4)  # noqa: S311 -- the same traffic in every run
+    samples = []
+    async with staged(plan, Report()) as stage:
+        secrets = [_FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(keys)]
+        await fill(stage.house.redis.url, secrets, keys)
+        examples, codes = examples_for_any_key(stage.calls), frozenset({ALLOWED})
+        calls = traffic(stage.calls)
+        calls += [framed(altered(chance.choice(examples), secret=secret, codes=codes)) for secret in secrets]
+        chance.shuffle(calls)
+        asked, answered, unexpected = cycle(calls), 0, 0
+        for _ in range(SAMPLES):
+            run = await check_load(stage.sidecar.check_port, islice(asked, checks // SAMPLES), seconds=_PATIENCE_S)
+            answered += run.calls
+            unexpected += sum(run.unexpected.values())
+            samples.append(rss_mib(stage.sidecar.pid))
+    return Soak(samples, answered, unexpected)
+
+
+def main() -> int:
+    """Run what the command line asks for; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Look for memory that a sidecar does not give back.")
+    parser.add_argument("--checks", type=int, default=5_000_000)
+    parser.add_argument("--keys", type=int, default=50_000)
+    options = parser.parse_args()
+    logs.configure("error", "")
+    soaked = uvloop.run(soak(Plan(), checks=options.checks, keys=options.keys))
+    curve = " ".join(f"{sample:.1f}" for sample in soaked.rss_mib)
+    sys.stdout.write(f"{soaked.calls:,} checks, {soaked.unexpected:,} of them with another answer than expected\n")
+    sys.stdout.write(f"MiB: {curve}\ngrowth at the end: {soaked.growth_mib:.2f} MiB\n")
+    return 0 if soaked.growth_mib <= GROWTH_MIB_MAX else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Caps on open streams through real Envoy and two sidecars: exact at every moment, and freed by every kind of end."""
+
+import asyncio
+import copy
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+import httpx
+import pytest
+from houses import ROOMY
+from sse import TARGET, Slots, Stream, opened, opened_at_once
+
+from authz.core.ownership import AuditEvent, NewApiKey
+from authz.demo.backend import STREAM_COUNTS
+from authz.demo.house import House
+
+SHORT = {"idle": {"idle_timeout": "0.7s"}, "short": {"max_stream_duration": {"max_stream_duration": "0.7s"}}}
+LATENCIES: dict[str, list[float]] = {}
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    house = House(sidecars=2, ping_s=0.2, heartbeat_s=1, env={"AUTHZ_REDIS_DEADLINE_S": "0.15"})
+    path = house.folder / "envoy.yaml"
+    path.write_text(json.dumps(with_short_streams(json.loads(path.read_text()))))
+    house.start()
+    yield house
+    house.stop()
+
+
+def with_short_streams(config: Any) -> Any:  # noqa: ANN401 -- YAML
+    """Give the streams of two servers a limit that a test can wait for."""
+    (listener,) = config["static_resources"]["listeners"]
+    (host,) = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    stream = next(route for route in host["routes"] if route["name"] == "log-stream")
+    for server, limit in SHORT.items():
+        short = copy.deepcopy(stream)
+        short["name"], short["match"] = server, {"path": f"/v1/servers/{server}/logs/stream"}
+        short["route"] |= limit
+        host["routes"].insert(0, short)
+    return config
+
+
+@pytest.fixture
+def slots(house: House) -> Slots:
+    return Slots(house)
+
+
+@pytest.fixture
+def key(house: House) -> NewApiKey:
+    return made(house, house.create_account("Streams"))
+
+
+def made(house: House, account_id: str) -> NewApiKey:
+    return house.create_key("streams", "servers:read", limit=ROOMY, account_id=account_id)
+
+
+@pytest.mark.timeout(60)
+def test_the_fourth_stream_is_refused_and_each_that_closes_makes_room_within_a_second(
+    house: House, key: NewApiKey, slots: Slots
+) -> None:
+    streams = [opened(house, key.secret)[0] for _ in range(3)]
+    fourth = Stream(house.url, key.secret)
+    assert (fourth.status, fourth.received) == (429, b"too many concurrent log streams for this key\n")
+    taken_s = []
+    for turn in range(100):
+        streams[turn % 3].close()
+        streams[turn % 3], seconds = opened(house, key.secret)
+        taken_s.append(seconds)
+    assert max(taken_s) < 1
+    assert slots.taken(key.key.account_id) == 3
+    for stream in (*streams, fourth):
+        stream.close()
+    slots.until(key.key.account_id, 0)
+
+
+def test_the_eleventh_stream_of_an_account_is_refused(house: House, slots: Slots) -> None:
+    account_id = house.create_account("Eleven")
+    keys = [made(house, account_id) for _ in range(4)]
+    with ExitStack() as open_until_the_end:
+        streams = [open_until_the_end.enter_context(opened(house, keys[number % 4].secret)[0]) for number in range(10)]
+        assert all(stream.status == 200 for stream in streams)
+        eleventh = open_until_the_end.enter_context(Stream(house.url, keys[3].secret))
+        assert (eleventh.status, eleventh.received) == (429, b"too many concurrent log streams for this account\n")
+    slots.until(account_id, 0)
+
+
+@pytest.mark.timed
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_caps_hold_exactly_under_two_hundred_opens_at_once_on_two_sidecars(
+    house: House,
+    slots: Slots,
+    http2: bool,  # noqa: FBT001 -- parametrised
+) -> None:
+    account_id = house.create_account("Two hundred")
+    keys = [made(house, account_id) for _ in range(4)]
+    for made_key in keys:  # each is in Redis by then
+        opened(house, made_key.secret)[0].close()
+    slots.until(account_id, 0)
+    before = peaks(house)
+    statuses = Counter(asyncio.run(opened_at_once(house, [one.secret for one in keys] * 50, http2)))
+    assert statuses == {200: 10, 429: 190}
+    after = peaks(house)
+    assert after[account_id] == 10
+    assert max(after[one.key.id] for one in keys) == 3
+    assert before[account_id] == 1
+    slots.until(account_id, 0)
+
+
+def peaks(house: House) -> dict[str, int]:
+    counts: dict[str, int] = httpx.get(house.backend_url + STREAM_COUNTS, trust_env=False).json()["peak"]
+    return counts
+
+
+def vanished(house: House, secret: str) -> None:
+    """Open a stream in a process of its own and kill that."""
+    program = (
+        "import sys; sys.path.insert(0, 'tests'); from sse import Stream; "
+        f"s = Stream({house.url!r}, {secret!r}); print(s.status, flush=True); sys.stdin.read()"
+    )
+    client = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    assert client.stdin is not None
+    assert client.stdout.readline() == "200\n"
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    client.stdin.close()
+
+
+def left_over_http2(house: House, secret: str, *, hangs_up: bool) -> None:
+    """Open a stream over HTTP/2, and reset it or drop its connection."""
+    client = httpx.Client(base_url=house.url, trust_env=False, http1=False, http2=True)
+    answer = client.send(client.build_request("GET", TARGET, headers={"x-api-key": secret}), stream=True)
+    assert answer.status_code == 200
+    if not hangs_up:
+        answer.close()
+    client.close()
+
+
+def ended(house: House, secret: str, query: str, server: str = "s1") -> None:
+    """Open a stream and read it until it ends by itself."""
+    with Stream(house.url, secret, query, server) as stream:
+        assert stream.status == 200
+        stream.read_to_the_end()
+
+
+ENDS: dict[str, Callable[[House, str], None]] = {
+    "the client closes": lambda house, secret: Stream(house.url, secret).close(),
+    "the client resets": lambda house, secret: Stream(house.url, secret).reset(),
+    "the client vanishes": vanished,
+    "an HTTP/2 client resets": lambda house, secret: left_over_http2(house, secret, hangs_up=False),
+    "an HTTP/2 client hangs up": lambda house, secret: left_over_http2(house, secret, hangs_up=True),
+    "the backend ends": lambda house, secret: ended(house, secret, "&ends_after_s=0.1"),
+    "the backend breaks off": lambda house, secret: ended(house, secret, "&ends_after_s=0.1&breaks=1"),
+    "the stream is idle": lambda house, secret: ended(house, secret, "&silent=1", "idle"),
+    "the stream has lasted long enough": lambda house, secret: ended(house, secret, "", "short"),
+}
+
+
+@pytest.mark.parametrize("cause", ENDS)
+def test_a_stream_that_ends_frees_its_slot_within_a_second(
+    house: House, key: NewApiKey, slots: Slots, cause: str, record_property: Callable[[str, object], None]
+) -> None:
+    latencies_s = []
+    for _ in range(3):
+        ENDS[cause](house, key.secret)
+        latencies_s.append(slots.until(key.key.account_id, 0))
+    assert max(latencies_s) < 1
+    record_property("end_to_release_ms", [round(latency_s * 1000, 1) for latency_s in latencies_s])
+    LATENCIES[cause] = latencies_s
+
+
+def test_slots_are_freed_in_milliseconds_as_a_rule() -> None:
+    every = [latency_s for latencies_s in LATENCIES.values() for latency_s in latencies_s]
+    assert not every or median(every) < 0.2
+
+
+def test_every_event_and_every_ping_arrives_unchanged(house: House, key: NewApiKey) -> None:
+    query = "&tail=1".replace("tail=1", "ends_after_s=0.9")
+    through, direct = (_whole(url, key.secret, query) for url in (house.url, house.backend_url))
+    events = through.split(b"\n\n")
+    assert events[0] == b"data: [Server] line 0"
+    assert events[1:-1] == [b": ping"] * (len(events) - 2)
+    assert len(events) > 4
+    assert through == direct
+
+
+def _whole(url: str, secret: str, query: str) -> bytes:
+    answer = httpx.get(url + TARGET + query, headers={"x-api-key": secret}, trust_env=False, timeout=10)
+    assert answer.status_code == 200
+    return answer.content
+
+
+def test_only_streams_are_reported(house: House, key: NewApiKey, slots: Slots) -> None:
+    before = reported(house)
+    for _ in range(20):
+        assert httpx.get(f"{house.url}/v1/servers", headers={"x-api-key": key.secret}, trust_env=False).is_success
+    assert httpx.get(house.url + TARGET, trust_env=False).status_code == 401
+    assert reported(house) == before
+    Stream(house.url, key.secret).close()
+    slots.until(key.key.account_id, 0)
+    assert reported(house) == before + 1
+
+
+def reported(house: House) -> int:
+    stats = httpx.get(f"{house.envoy.admin_url}/stats?filter=access_logs.grpc_access_log.logs_written", trust_env=False)
+    return sum(int(line.rpartition(" ")[2]) for line in stats.text.splitlines())
+
+
+def test_a_revoked_key_opens_nothing_and_its_open_streams_are_shown_until_they_end(
+    house: House, key: NewApiKey, slots: Slots
+) -> None:
+    other = made(house, key.key.account_id)
+    with Stream(house.url, key.secret) as stream, Stream(house.url, other.secret):
+        slots.until(key.key.account_id, 2)
+        house.change_key(key.key.id, AuditEvent.KEY_REVOKED)
+        with Stream(house.url, key.secret) as refused:
+            assert (refused.status, refused.received) == (401, b"unauthorized\n")
+        listed = command(house, "list", "--account", key.key.account_id, "--json")
+        assert {row["key_id"]: row["state"] for row in json.loads(listed.stdout)}[key.key.id] == "stopped"
+        assert stream.read()  # it lives: Envoy has no way to cut it
+    slots.until(key.key.account_id, 0)
+
+
+def test_an_operator_sees_streams_and_frees_a_slot(house: House, key: NewApiKey, slots: Slots) -> None:
+    account_id = key.key.account_id
+    with Stream(house.url, key.secret):
+        (row,) = json.loads(command(house, "list", "--account", account_id, "--json").stdout)
+        assert (row["stream"], row["key_id"]) == ("logs", key.key.id)
+        assert row["lease_id"] in command(house, "list", "--account", account_id).stdout
+        freed = command(house, "release", row["lease_id"], "--account", account_id)
+        assert (freed.returncode, freed.stdout) == (0, f"{row['lease_id']} released\n")
+        slots.until(account_id, 1)  # the stream lives, and takes its slot again
+    slots.until(account_id, 0)
+    gone = command(house, "release", row["lease_id"], "--account", account_id)
+    assert (gone.returncode, gone.stderr) == (
+        3,
+        f"refused: account {account_id} has no open stream {row['lease_id']}\n",
+    )
+
+
+def command(house: House, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = {"AUTHZ_REDIS_URL": house.redis.url, "AUTHZ_POLICY_FILE": str(house.settings.policy_file)}
+    return subprocess.run(
+        [sys.executable, "-m", "authz", "streams", *arguments],
+        env={"COLUMNS": "240", **where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

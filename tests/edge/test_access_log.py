@@ -1,0 +1,157 @@
+"""Signs of life from Envoy's access log: what is read, what is not, and both listeners that carry it."""
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Protocol
+
+import grpc
+import pytest
+from builders import policy
+from google.protobuf.message import DecodeError
+from peers import SETTLED, block, data, framed, headers
+from reports import ALIVE, END, OPENED_MS, Told, entry, fields, lease, message, report
+
+from authz.edge.access_log import METHOD, SERVICE, signs
+from authz.edge.check_listener import CheckListener
+from authz.edge.grpc_server import GrpcServer
+
+
+class Listener(Protocol):
+    @property
+    def port(self) -> int: ...
+    async def start(self) -> None: ...
+    async def stop(self, grace_s: float) -> None: ...
+
+
+class Checker:
+    """All that listeners ask of a checker for reports."""
+
+    policy = policy()
+
+    def __init__(self) -> None:
+        self.leases = Told()
+
+
+def test_a_sign_names_the_lease_and_whether_it_is_the_last() -> None:
+    sent = message(entry(fields(lease(1)), ALIVE), entry(fields(lease(2)), END))
+    assert list(signs(sent)) == [(lease(1), OPENED_MS, False), (lease(2), OPENED_MS, True)]
+
+
+@pytest.mark.parametrize("name", ["lease_id", "account_id", "key_id", "stream"])
+@pytest.mark.parametrize("text", ["", "a b", "a}b", "a\nb", "a:b", "x" * 129, "\N{SNOWMAN}"])
+def test_an_entry_that_names_no_lease_or_an_impossible_one_is_passed_over(name: str, text: str) -> None:
+    sent = message(entry(fields(lease(1)) | {name: text}, ALIVE), entry(fields(lease(2)), ALIVE))
+    assert [sign[0] for sign in signs(sent)] == [lease(2)]
+
+
+def test_a_message_of_another_kind_has_no_signs() -> None:
+    assert list(signs(b"")) == []
+    assert list(signs(message(entry({}, ALIVE)))) == []
+    with pytest.raises(DecodeError):
+        list(signs(b"\xff\xff"))
+
+
+@pytest.fixture
+def told() -> Checker:
+    return Checker()
+
+
+@pytest.fixture(params=[partial(CheckListener, check_s_max=0.2), GrpcServer], ids=["check-listener", "grpc-server"])
+async def listener(request: pytest.FixtureRequest, told: Checker) -> AsyncIterator[Listener]:
+    listener: Listener = request.param(told, "127.0.0.1:0")
+    await listener.start()
+    yield listener
+    await listener.stop(0)
+
+
+@pytest.fixture
+async def call(listener: Listener) -> AsyncIterator[grpc.aio.StreamUnaryCall[bytes, bytes]]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
+        yield channel.stream_unary(f"/{SERVICE}/{METHOD}")()
+
+
+async def until(told: Checker, count: int) -> None:
+    while len(told.leases.signs) < count:
+        await asyncio.sleep(0.005)
+
+
+async def test_each_message_is_delivered_as_it_arrives(
+    told: Checker, call: grpc.aio.StreamUnaryCall[bytes, bytes]
+) -> None:
+    for number in range(5):
+        await call.write(report(lease(number)))
+        await until(told, number + 1)
+    await call.write(report(lease(4), END))
+    await call.done_writing()
+    assert await call == b""
+    expected = [("alive", lease(number)) for number in range(5)]
+    assert told.leases.signs == [*expected, ("end", lease(4))]
+    assert told.leases.lost == 0
+
+
+async def test_a_call_that_breaks_off_is_told(told: Checker, call: grpc.aio.StreamUnaryCall[bytes, bytes]) -> None:
+    await call.write(report(lease()))
+    await until(told, 1)
+    call.cancel()
+    while not told.leases.lost:
+        await asyncio.sleep(0.005)
+    assert told.leases.lost == 1
+
+
+async def test_a_message_that_cannot_be_read_ends_the_call(
+    told: Checker, call: grpc.aio.StreamUnaryCall[bytes, bytes]
+) -> None:
+    await call.write(report(lease()))
+    await call.write(b"\xff\xff")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+    assert told.leases.signs == [("alive", lease())]
+    assert told.leases.lost == 1
+
+
+async def test_a_drain_answers_the_call_at_once_and_is_no_breaking_off(
+    listener: Listener, told: Checker, call: grpc.aio.StreamUnaryCall[bytes, bytes]
+) -> None:
+    await call.write(report(lease()))
+    await until(told, 1)
+    stopping = asyncio.create_task(listener.stop(10))
+    assert await asyncio.wait_for(call, 5) == b""
+    await asyncio.wait_for(stopping, 5)
+    assert told.leases.lost == 0
+
+
+async def test_what_arrived_before_the_connection_broke_is_delivered(told: Checker) -> None:
+    listener = CheckListener(told, "127.0.0.1:0", check_s_max=0.2)  # type: ignore[arg-type]  # all that it asks of a checker here
+    await listener.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.transport.set_write_buffer_limits(0)
+    ends = [data(1, framed(report(lease(number), END)), 0) for number in range(50)]
+    writer.write(SETTLED + headers(1, block(_path=f"/{SERVICE}/{METHOD}")) + ends[0])
+    await until(told, 1)
+    (peer,) = listener.peers
+    peer.pause_writing()  # which stops reading: the rest waits in the kernel
+    for end in ends[1:]:
+        writer.write(end)
+    await writer.drain()
+    while unacknowledged(writer):
+        await asyncio.sleep(0.005)
+    # Its end is a reset.
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    await writer.wait_closed()
+    peer.drain()  # writes, and so finds out
+    while listener.peers:
+        await asyncio.sleep(0.005)
+    assert told.leases.signs == [("end", lease(number)) for number in range(50)]
+    await listener.stop(0)
+
+
+def unacknowledged(writer: asyncio.StreamWriter) -> int:
+    waiting = struct.pack("i", 0)
+    count: int = struct.unpack("i", fcntl.ioctl(writer.get_extra_info("socket"), termios.TIOCOUTQ, waiting))[0]
+    return count
