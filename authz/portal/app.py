@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
@@ -32,9 +33,20 @@ from authz.portal.visits import LoginNeeded
 
 _BODY_BYTES_MAX = 65_536
 _PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"
+_STATIC_S = 300
 _HEALTH, _READINESS = "/healthz", "/readyz"
 
 Readiness = Callable[[], dict[str, bool]]
+
+
+class _Static(StaticFiles):
+    """The few files that pages need, kept by browsers for a while."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Answer with a file (StaticFiles)."""
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = f"public, max-age={_STATIC_S}"
+        return response
 
 
 def application(services: Services, *, proxy_secret: str, readiness: Readiness) -> FastAPI:
@@ -73,7 +85,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         DevicePages(services, pages),
     ):
         app.include_router(part.router)
-    app.mount(_STATIC, StaticFiles(packages=[("authz.portal", "static")]))
+    app.mount(_STATIC, _Static(packages=[("authz.portal", "static")]))
     _answer_errors(app, pages, is_https=is_https)
     return app
 

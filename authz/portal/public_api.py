@@ -7,7 +7,7 @@ import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Header, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from authz.core.device import GrantStatus, shown
@@ -24,13 +24,13 @@ class Credentials(BaseModel):
     """Who wants in."""
 
     email: str
-    password: str
+    password: str = Field(repr=False)
 
 
 class LoggedIn(BaseModel):
     """A fresh key, shown this once, and whose it is."""
 
-    api_key: str
+    api_key: str = Field(repr=False)
     account_id: str
     email: str
     email_verified: bool
@@ -39,7 +39,7 @@ class LoggedIn(BaseModel):
 class DeviceStarted(BaseModel):
     """What a device keeps (`device_code`) and what it shows; the fields of RFC 8628 beside the older ones."""
 
-    device_code: str
+    device_code: str = Field(repr=False)
     user_code: str
     verify_url: str
     verification_uri: str
@@ -51,14 +51,14 @@ class DeviceStarted(BaseModel):
 class DevicePoll(BaseModel):
     """A device that asks how its grant stands."""
 
-    device_code: str
+    device_code: str = Field(repr=False)
 
 
 class DeviceStatus(BaseModel):
     """How a grant stands; with `approved` comes the key, once."""
 
     status: Literal["pending", "approved", "expired"]
-    api_key: str | None = None
+    api_key: str | None = Field(None, repr=False)
 
 
 class WhoAmI(BaseModel):

@@ -34,6 +34,7 @@ _STATUSES: dict[type[Exception], int] = {
     RequestValidationError: 400,
 }
 _STORE_RETRY_S = "1"
+_KEPT = "the change is kept, but a store is out of reach; it takes effect as soon as that is back"
 
 _log = logging.getLogger("authz.portal")
 
@@ -51,7 +52,8 @@ def face(error: Exception) -> tuple[int, str, dict[str, str]]:
         return status, "bad request", {}
     if isinstance(error, StoreUnavailable | NotEffectiveYet):
         _log.warning("a request failed", extra={"error": str(error)})
-        return status, "unavailable", {"retry-after": _STORE_RETRY_S}
+        words = "unavailable" if isinstance(error, StoreUnavailable) else _KEPT
+        return status, words, {"retry-after": _STORE_RETRY_S}
     return status, "internal error", {}
 
 

@@ -24,7 +24,7 @@ class SessionFacts(BaseModel):
     account_id: str
     email: str
     email_verified: bool
-    csrf_token: str
+    csrf_token: str = Field(repr=False)
 
 
 class KeyFacts(BaseModel):
@@ -43,7 +43,7 @@ class KeyFacts(BaseModel):
 class MadeKey(BaseModel):
     """A fresh key, with its secret: shown this once."""
 
-    api_key: str
+    api_key: str = Field(repr=False)
     key: KeyFacts
 
 

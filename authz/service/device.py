@@ -5,6 +5,7 @@ Who the owner is has been found out before, in `sessions.py`; how a key is made 
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 
 from authz.core.device import (
@@ -112,7 +113,9 @@ class DeviceFlow:
             # The owner can make room, a store can come back: the device goes on polling.
             await self._grants.settle(code, handed_out=False)
             raise
-        await self._grants.settle(code, handed_out=True)
+        # A grant that stays claimed gives no other key: this one must reach its device, whatever the store does now.
+        with suppress(StoreUnavailable):
+            await self._grants.settle(code, handed_out=True)
         return made.secret
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi import FastAPI
 from people import PASSWORD, People, an_address, an_email
+from projections import MemoryProjection
 from visitors import Browser, client, secret_of
 
 from authz.core.ownership import Actor, AuditEvent
@@ -250,6 +251,18 @@ async def test_keys_in_every_state_are_told_apart(owner: Browser, people: People
     assert "Keys that have ended (1)" in (await owner.see("/dashboard/keys")).text
 
 
+async def test_a_revocation_that_has_to_wait_for_a_store_says_so(owner: Browser, people: People) -> None:
+    await made(owner)
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    projection = people.admin._projection  # noqa: SLF001 -- the store that goes away
+    assert isinstance(projection, MemoryProjection)
+    projection.is_down = True
+    page = await owner.send(f"/dashboard/keys/{key_id}/revoke", {})
+    assert (page.status_code, page.headers["retry-after"]) == (503, "1")
+    assert "The change is kept" in page.text
+    assert (await people.admin.key(key_id)).revoked_at is not None
+
+
 @pytest.mark.parametrize(
     ("elapsed", "words"),
     [
@@ -269,4 +282,5 @@ async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
         assert "That did not work" in page.text
     for path in ("/dashboard/static/portal.css", "/dashboard/static/copy.js", "/dashboard/static/icon.svg"):
-        assert (await owner.see(path)).status_code == 200
+        file = await owner.see(path)
+        assert (file.status_code, file.headers["cache-control"]) == (200, "public, max-age=300")

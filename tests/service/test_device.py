@@ -119,6 +119,19 @@ async def test_a_store_that_fails_while_the_key_is_made_costs_the_device_nothing
     assert (await people.device.poll(started.device_code, an_address())).status is GrantStatus.APPROVED
 
 
+async def test_a_store_that_fails_once_the_key_is_made_keeps_it_from_nobody(
+    people: People, admin: KeyAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_code: str, *, handed_out: bool) -> None:
+        raise StoreUnavailable("redis", f"handed out: {handed_out}")
+
+    started, account_id = await approved(people)
+    monkeypatch.setattr(people.grants, "settle", fail)
+    assert (await people.device.poll(started.device_code, an_address())).api_key
+    assert (await people.device.poll(started.device_code, an_address())).status is GrantStatus.PENDING
+    assert len(await admin.keys(account_id)) == 1
+
+
 async def test_a_suspended_account_gives_no_device_a_key(people: People, admin: KeyAdmin) -> None:
     started, account_id = await approved(people)
     await admin.change_account(account_id, AuditEvent.ACCOUNT_SUSPENDED, Actor("operator"))
