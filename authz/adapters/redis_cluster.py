@@ -71,7 +71,7 @@ class RedisCluster:
         self._doubted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._past_connections = 0
+        self._joined_at_s: float | None = None
         self.reached = asyncio.Event()
 
     @property
@@ -85,9 +85,10 @@ class RedisCluster:
         return None not in self._owners and all(link.is_up for link in self._links.values())
 
     @property
-    def connections(self) -> int:
-        """Count the connections made so far, to whichever node."""
-        return self._past_connections + sum(link.connections for link in self._links.values())
+    def reconnected_at_s(self) -> float | None:
+        """Tell when a connection last replaced another, or a primary joined, on the loop's clock; None for never."""
+        times = (self._joined_at_s, *(link.reconnected_at_s for link in self._links.values()))
+        return max((time for time in times if time is not None), default=None)
 
     def start(self) -> None:
         """Find the primaries and connect, and keep to them as they change, until `close`."""
@@ -193,7 +194,6 @@ class RedisCluster:
             slot: link for slot, link in self._importers.items() if link not in left and link is not owners[slot]
         }
         for link in left:
-            self._past_connections += link.connections
             closing = asyncio.get_running_loop().create_task(link.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -203,6 +203,8 @@ class RedisCluster:
         if link is None:
             link = self._links[address] = self._new_link(self._url.server_url(address))
             link.start()
+            if self.reached.is_set():
+                self._joined_at_s = asyncio.get_running_loop().time()
         return link
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 Row = dict[str, float]
 
 UNEXPECTED_MAX = 0.01
-"""The share of wrong answers above which no figure of a run is to be believed."""
+"""The share of wrong answers above which figures are not to be believed."""
 
 
 class Report:
@@ -27,6 +27,9 @@ class Report:
     def row(self, section: str, name: str, row: Row) -> None:
         """Add a row of figures, each named with its unit."""
         self.sections.setdefault(section, {})[name] = row
+        wrong_percent = row.get("wrong_percent", 0.0)
+        if wrong_percent > UNEXPECTED_MAX * 100:
+            self.note(f"{name}: {wrong_percent:.3g} % wrong answers, so neither the row nor its ratios say much.")
 
     def ratio(self, name: str, value: float) -> None:
         """Add a ratio, or another figure that a change is judged by."""
