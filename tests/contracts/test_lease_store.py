@@ -1,4 +1,4 @@
-"""What every store of leases promises: the one in memory that other tests stand on, and Redis."""
+"""What every store of leases promises: the one in memory that other tests stand on, and Redis in all its forms."""
 
 import asyncio
 import itertools
@@ -8,10 +8,14 @@ from typing import Protocol
 
 import pytest
 from builders import LOGS, record
+from clusters import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from open_streams import BEGIN_S, MemoryLeases
+from sentinels import Sentinels
+from subjects import stored
 
+from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_leases import RedisLeases, note_key
 from authz.adapters.redis_link import RedisLink, Script
 from authz.core.check import KeyState
@@ -45,7 +49,7 @@ class Subject(LeaseStore, Protocol):
 
 
 class RedisSubject(RedisLeases):
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink | RedisCluster) -> None:
         super().__init__(link)
         self.link = link
         self._revision = 1
@@ -63,16 +67,16 @@ class RedisSubject(RedisLeases):
             ends = []
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def leases(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Subject]:
+@pytest.fixture(params=["memory", "server", "sentinel", "cluster"])
+async def leases(
+    request: pytest.FixtureRequest, redis_url: str, redis_sentinels: Sentinels, redis_cluster: Cluster
+) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield MemoryLeases()
         return
-    link = RedisLink(redis_url, deadline_s=2, in_flight_max=1000)
-    link.start()
-    await link.reached.wait()
-    yield RedisSubject(link)
-    await link.close()
+    urls = {"server": redis_url, "sentinel": redis_sentinels.url, "cluster": redis_cluster.url}
+    async with stored(urls[request.param]) as store:
+        yield RedisSubject(store.link)
 
 
 @pytest.fixture
