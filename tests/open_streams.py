@@ -35,7 +35,7 @@ class MemoryLeases:
 
     def __init__(self) -> None:
         self.now_s = BEGIN_S
-        self.connection = 1
+        self.reconnected_at_s: float | None = None
         self.is_down = False
         self.held: list[Held] = []
         self._ended_until_s: dict[tuple[str, str, str], float] = {}
@@ -138,7 +138,7 @@ class MemoryLeases:
         """Forget what a Redis that keeps nothing on disk forgets when it restarts."""
         self.held.clear()
         self._ended_until_s.clear()
-        self.connection += 1
+        self.reconnected_at_s = self.now_s
 
     def _reach(self) -> None:
         if self.is_down:

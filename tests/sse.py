@@ -28,7 +28,9 @@ class Stream:
         self._socket.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nx-api-key: {secret}\r\n\r\n".encode())
         self.received = b""
         while b"\r\n\r\n" not in self.received:
-            self.read()
+            if not self._can_read():
+                self._socket.close()
+                raise ConnectionError("no answer")
         head, _, self.received = self.received.partition(b"\r\n\r\n")
         self.status = int(head.split()[1])
 
@@ -37,6 +39,12 @@ class Stream:
 
     def __exit__(self, kind: type[BaseException] | None, it: BaseException | None, where: TracebackType | None) -> None:
         self._socket.close()
+
+    def _can_read(self) -> bool:
+        try:
+            return self.read()
+        except OSError:
+            return False
 
     def read(self) -> bool:
         """Take in what comes next; returns False at the end."""

@@ -71,7 +71,7 @@ class RedisCluster:
         self._doubted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._past_connections = 0
+        self._reached_at_s = float("inf")
         self.reached = asyncio.Event()
 
     @property
@@ -85,9 +85,10 @@ class RedisCluster:
         return None not in self._owners and all(link.is_up for link in self._links.values())
 
     @property
-    def connections(self) -> int:
-        """Count the connections made so far, to whichever node."""
-        return self._past_connections + sum(link.connections for link in self._links.values())
+    def reconnected_at_s(self) -> float | None:
+        """Tell since when the node is in reach that was found last, after the cluster was reached at first."""
+        found = (link.connected_at_s for link in self._links.values())
+        return max((at_s for at_s in found if at_s is not None and at_s > self._reached_at_s), default=None)
 
     def start(self) -> None:
         """Find the primaries and connect, and keep to them as they change, until `close`."""
@@ -180,6 +181,7 @@ class RedisCluster:
             async with asyncio.timeout(_LINKED_S):
                 await asyncio.gather(*(link.reached.wait() for link in self._links.values()))
         if any(link.is_up for link in self._links.values()):
+            self._reached_at_s = asyncio.get_running_loop().time()
             self.reached.set()
 
     def _apply(self, layout: Layout) -> None:
@@ -193,7 +195,6 @@ class RedisCluster:
             slot: link for slot, link in self._importers.items() if link not in left and link is not owners[slot]
         }
         for link in left:
-            self._past_connections += link.connections
             closing = asyncio.get_running_loop().create_task(link.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)

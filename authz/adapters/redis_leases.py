@@ -38,9 +38,9 @@ class RedisLeases:
         self._link = link
 
     @property
-    def connection(self) -> int:
-        """Number the connections made so far (`service.ports.LeaseStore`)."""
-        return self._link.connections
+    def reconnected_at_s(self) -> float | None:
+        """Tell since when Redis is in reach again (`service.ports.LeaseStore`)."""
+        return self._link.reconnected_at_s
 
     async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:
         """Take a slot (`service.ports.LeaseStore`)."""

@@ -154,6 +154,10 @@ class House:
         admin_url = f"http://127.0.0.1:{self.admin_ports[number]}"
         self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
 
+    def start_envoy(self) -> None:
+        """Start Envoy and wait until it answers; also again after it was stopped."""
+        self.envoy.start(self._answers)
+
     def _start(self, report: Callable[[str], None]) -> None:
         if self.settings.redis_url.get_secret_value() == self.redis.url:
             report("Redis")
@@ -171,7 +175,7 @@ class House:
         report("a backend")
         self._run(self.backend, lambda: self.backend.start(lambda: _status(self.backend_url) == 200))  # noqa: PLR2004 -- HTTP
         report("Envoy")
-        self._run(self.envoy, lambda: self.envoy.start(self._answers))
+        self._run(self.envoy, self.start_envoy)
         report("a first account")
         self.account_id = self._signed_up(self.owner) if self.owner else self.create_account("Demo")
 

@@ -20,6 +20,9 @@ PENDING_HEARTBEATS = 3
 SUSPECT_HEARTBEATS = 2.5
 """How many a lease may wait once its reporter is gone: more than one, or a living stream would lose its slot while its
 Envoy connects anew, and one on top that may have been lost with the old connection."""
+SETTLE_HEARTBEATS = 1.5
+"""How many no stream may open after a store was lost and found again: by then every stream that lives has been told of,
+by a sidecar that may have found the store half a second later."""
 
 _TASKS_MAX = 20_000
 _RETRY_MIN_S = 0.05
@@ -58,7 +61,7 @@ class Leases:
         self._heartbeat_s = heartbeat_s
         # The latest sign of each stream, the oldest sign first.
         self._alive: dict[Lease, _Sign] = {}
-        self._connection = 0
+        self._caught_up_s: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def alive(self) -> Counter[str]:
@@ -67,9 +70,13 @@ class Leases:
         return Counter(lease.stream for lease in self._alive)
 
     async def acquire(self, lease: Lease, stream: StreamClass) -> Acquisition:
-        """Take a lease for a stream that is about to open; raises `StoreUnavailable`."""
-        if self._catch_up():
-            await asyncio.sleep(0)  # what lives comes before what is new
+        """Take a lease for a stream that is about to open.
+
+        Raises `StoreUnavailable`, also while a store that may have lost leases is told anew of what lives.
+        """
+        since_s = self._store.reconnected_at_s
+        if since_s is not None and self._now_s() < since_s + SETTLE_HEARTBEATS * self._heartbeat_s:
+            raise StoreUnavailable("redis", "open streams are being counted anew")
         acquired = await self._store.acquire(lease, stream, min(stream.ttl_s, PENDING_HEARTBEATS * self._heartbeat_s))
         self._observer.acquired(stream.name, acquired.outcome)
         for _ in range(acquired.expired):
@@ -117,16 +124,15 @@ class Leases:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _catch_up(self) -> bool:
-        """Tell a store that may have lost them of all streams that live, before it is asked for room for another."""
-        connection = self._store.connection
-        if connection == self._connection:
-            return False
-        self._connection = connection
+    def _catch_up(self) -> None:
+        """Tell a store that may have lost them of all streams that live."""
+        since_s = self._store.reconnected_at_s
+        if since_s == self._caught_up_s:
+            return
+        self._caught_up_s = since_s
         self._forget_silent()
         for sign in self._alive.values():
             self._begin(self._renew(sign.lease, sign.opened_at_ms))
-        return bool(self._alive)
 
     def _forget_silent(self) -> None:
         """Forget streams whose end was told to another sidecar, or to none."""

@@ -60,8 +60,11 @@ class LeaseStore(Protocol):
     """Who has how many streams open (Redis). Every coroutine raises `StoreUnavailable`."""
 
     @property
-    def connection(self) -> int:
-        """Number the connections made so far: what was known before another one may be lost by now."""
+    def reconnected_at_s(self) -> float | None:
+        """Tell, on the event loop's clock, since when the store is in reach again; None where it was never lost.
+
+        What it knew before may be gone.
+        """
         ...
 
     async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:

@@ -8,10 +8,12 @@ from typing import Protocol
 
 import pytest
 from builders import LOGS, record
+from clusters import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from open_streams import BEGIN_S, MemoryLeases
 
+from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_leases import RedisLeases, note_key
 from authz.adapters.redis_link import RedisLink, Script
 from authz.core.check import KeyState
@@ -45,7 +47,7 @@ class Subject(LeaseStore, Protocol):
 
 
 class RedisSubject(RedisLeases):
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink | RedisCluster) -> None:
         super().__init__(link)
         self.link = link
         self._revision = 1
@@ -63,12 +65,16 @@ class RedisSubject(RedisLeases):
             ends = []
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def leases(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Subject]:
+@pytest.fixture(params=["memory", "server", "cluster"])
+async def leases(request: pytest.FixtureRequest, redis_url: str, redis_cluster: Cluster) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield MemoryLeases()
         return
-    link = RedisLink(redis_url, deadline_s=2, in_flight_max=1000)
+    link: RedisLink | RedisCluster
+    if request.param == "server":
+        link = RedisLink(redis_url, deadline_s=2, in_flight_max=1000)
+    else:
+        link = RedisCluster(redis_cluster.url, deadline_s=2, in_flight_max=1000)
     link.start()
     await link.reached.wait()
     yield RedisSubject(link)

@@ -135,9 +135,14 @@ async def test_a_store_that_lost_its_leases_hears_of_what_lives_before_anything_
         house.leases.renew(lease(number), OPENED_MS, "envoy")
     await house.settle()
     await house.store.lose_everything()
-    assert (await house.leases.acquire(lease(4), LOGS)).outcome is AcquireOutcome.KEY_FULL
+    with pytest.raises(StoreUnavailable, match="counted anew"):
+        await house.leases.acquire(lease(4), LOGS)
+    house.leases.renew(lease(2), OPENED_MS, "envoy")
     await house.settle()
     assert await house.open() == ["1", "2", "3"]
+    await house.pass_s(1.5 * HEARTBEAT_S)
+    assert (await house.leases.acquire(lease(4), LOGS)).outcome is AcquireOutcome.KEY_FULL
+    assert house.counted.retakes == [False] * 3
 
 
 async def test_a_stream_whose_end_went_elsewhere_is_forgotten_and_not_brought_back(house: House) -> None:
