@@ -71,7 +71,7 @@ class RedisCluster:
         self._doubted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._joined_at_s: float | None = None
+        self._reached_at_s = float("inf")
         self.reached = asyncio.Event()
 
     @property
@@ -86,9 +86,9 @@ class RedisCluster:
 
     @property
     def reconnected_at_s(self) -> float | None:
-        """Tell when a connection last replaced another, or a primary joined, on the loop's clock; None for never."""
-        times = (self._joined_at_s, *(link.reconnected_at_s for link in self._links.values()))
-        return max((time for time in times if time is not None), default=None)
+        """Tell since when the node is in reach that was found last, after the cluster was reached at first."""
+        found = (link.connected_at_s for link in self._links.values())
+        return max((at_s for at_s in found if at_s is not None and at_s > self._reached_at_s), default=None)
 
     def start(self) -> None:
         """Find the primaries and connect, and keep to them as they change, until `close`."""
@@ -181,6 +181,7 @@ class RedisCluster:
             async with asyncio.timeout(_LINKED_S):
                 await asyncio.gather(*(link.reached.wait() for link in self._links.values()))
         if any(link.is_up for link in self._links.values()):
+            self._reached_at_s = asyncio.get_running_loop().time()
             self.reached.set()
 
     def _apply(self, layout: Layout) -> None:
@@ -203,8 +204,6 @@ class RedisCluster:
         if link is None:
             link = self._links[address] = self._new_link(self._url.server_url(address))
             link.start()
-            if self.reached.is_set():
-                self._joined_at_s = asyncio.get_running_loop().time()
         return link
 
 

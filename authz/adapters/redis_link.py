@@ -57,8 +57,8 @@ class RedisLink:
     `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
     the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
     do, because a primary that was demoted and promoted again keeps it and may have missed what was written meanwhile
-    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `reconnected_at_s` is when
-    the connection replaced another, on the loop's clock, None where it is the first.
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `connected_at_s` is when
+    the latest connection was made, on the loop's clock; `reconnected_at_s` the same where it replaced another.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class RedisLink:
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.epoch = ""
+        self.connected_at_s: float | None = None
         self.reconnected_at_s: float | None = None
         self.reached = asyncio.Event()
 
@@ -188,8 +189,9 @@ class RedisLink:
         self.submit = self._pipe.submit
         writer.transport.set_protocol(self._pipe)
         self.epoch = epoch
+        self.connected_at_s = asyncio.get_running_loop().time()
         if self.reached.is_set():
-            self.reconnected_at_s = asyncio.get_running_loop().time()
+            self.reconnected_at_s = self.connected_at_s
         self.reached.set()
         _log.info("redis connected", extra={"epoch": epoch, "server": _name_of(writer)})
         # Lost since redis-py last read: that was told to its protocol, and never will be to ours.

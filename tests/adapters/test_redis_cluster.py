@@ -99,9 +99,11 @@ async def test_no_record_is_believed_once_its_life_is_over_though_nobody_was_tol
 async def test_a_planned_failover_takes_the_records_to_another_life(made: Cluster, store: RedisStore) -> None:
     digest = digest_at(made, made.primaries[0])
     await store.keys.put(digest, record())
+    assert store.link.reconnected_at_s is None
     made.until_replicated()
     await asyncio.to_thread(made.fail_over)
     assert await until_answered(store.keys, digest) is None
+    assert store.link.reconnected_at_s is not None
     assert await store.keys.put(digest, record(), epoch=store.keys.epoch_of(digest))
     assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
 

@@ -51,6 +51,7 @@ async def test_late_replies_are_not_taken_for_others(own_link: RedisLink, server
 
 
 async def test_a_long_hang_is_met_with_a_new_connection(own_link: RedisLink, server: RedisServer) -> None:
+    assert own_link.reconnected_at_s is None
     server.signal(SIGSTOP)
     await asked(own_link, "PING")
     await until_down(own_link)
@@ -59,6 +60,7 @@ async def test_a_long_hang_is_met_with_a_new_connection(own_link: RedisLink, ser
     assert time.monotonic() - started_s < DEADLINE_S
     server.signal(SIGCONT)
     assert await until_up(own_link) < 2
+    assert own_link.reconnected_at_s is not None
     assert await asked(own_link, "ECHO", "back") == b"back"
 
 
