@@ -8,9 +8,9 @@ from builders import LOGS, record
 from links import asked
 from redis.crc import key_slot
 
-from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_leases import RedisLeases, _keys
 from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_store import RedisStore
 from authz.core.check import KeyState
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Lease, RenewOutcome
@@ -57,8 +57,8 @@ async def test_scripts_that_were_forgotten_are_given_again(own_link: RedisLink, 
         assert (await leases.acquire(lease, LOGS, 15)).of_key == 1
 
 
-async def test_a_change_of_a_key_reaches_its_open_streams(keys: RedisKeys, leases: RedisLeases, lease: Lease) -> None:
-    digest = os.urandom(32)
+async def test_a_change_of_a_key_reaches_its_open_streams(store: RedisStore, lease: Lease) -> None:
+    digest, keys, leases = os.urandom(32), store.keys, RedisLeases(store.link)
     mine = replace(record(), account_id=lease.account_id, key_id=lease.key_id)
     await keys.put(digest, mine)
     await leases.acquire(lease, LOGS, 15)
