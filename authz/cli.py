@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from authz import __version__, logs
@@ -94,7 +95,7 @@ def settings(*, as_json: AsJson = False) -> None:
         return
     table = Table("variable", "default", "meaning", box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # a URL's [user:password@] is no markup
     Console().print(table)
 
 

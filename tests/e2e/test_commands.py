@@ -158,7 +158,9 @@ def test_a_policy_that_cannot_be_loaded_is_one_line_for_every_command(house: Hou
 def test_settings_and_version_are_listed() -> None:
     listed = json.loads(authz(None, "settings", "--json").stdout)
     assert {"AUTHZ_POLICY_FILE", "AUTHZ_REDIS_FAILURE"} <= {row["variable"] for row in listed}
-    assert "AUTHZ_POLICY_FILE" in authz(None, "settings").stdout
+    shown = authz(None, "settings").stdout
+    assert "AUTHZ_POLICY_FILE" in shown
+    assert "[user:password@" in shown
     assert authz(None, "--version").stdout == "0.1.0\n"
 
 
