@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from authz.admin_session import open_admin
@@ -91,4 +92,5 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that JSON can carry o
 def _cell(value: Any) -> str:  # noqa: ANN401 -- the same
     if value is None:
         return "-"
-    return " ".join(value) if isinstance(value, list) else str(value)
+    # Names are their owners' choice, and brackets in them no markup.
+    return escape(" ".join(value) if isinstance(value, list) else str(value))
