@@ -110,6 +110,11 @@ class House:
         return f"http://127.0.0.1:{self.admin_ports[0]}"
 
     @property
+    def admin_urls(self) -> list[str]:
+        """Return where each sidecar's admin endpoints answer."""
+        return [f"http://127.0.0.1:{port}" for port in self.admin_ports]
+
+    @property
     def pids(self) -> dict[str, int]:
         """Return the process id of every server, by name."""
         servers = (self.redis, self.postgres, *self.sidecars, self.portal, self.backend, self.envoy)

@@ -120,6 +120,7 @@ def test_a_command_is_let_in_and_another_refused(
 def test_the_keyboard_alone_is_enough(browser: Browser, portal_house: House, owner: DemoOwner) -> None:
     with visit(browser, portal_house.url) as page:
         page.goto("/dashboard/keys")
+        page.locator("input[name=email]:focus").wait_for()
         page.keyboard.type(owner.email)
         page.keyboard.press("Tab")
         page.keyboard.type(owner.password)
