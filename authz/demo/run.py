@@ -72,6 +72,7 @@ def _welcome(console: Console, house: House, secret: str) -> None:
         console.print(f"\n[bold]The dashboard is at {house.url}/dashboard[/bold]", soft_wrap=True)
         console.print(f"log in as {house.owner.email} with the password {house.owner.password}", markup=False)
         console.print(f"mails that it would send are in {house.folder}/portal.log", markup=False)
+        console.print(f"or log a terminal in: truetick login --url {house.url}", soft_wrap=True, markup=False)
     console.print("\nCtrl-C stops everything.")
 
 
