@@ -30,6 +30,7 @@ def authz(house: House | None, *arguments: str, **env: str) -> subprocess.Comple
     )
 
 
+@pytest.mark.timeout(60)
 def test_a_key_from_its_making_to_its_end(house: House) -> None:
     account = json.loads(authz(house, "accounts", "create", "Grace", "--json").stdout)
     made = authz(house, "keys", "create", account["id"], "--name", "ci", "--scope", "servers:read", "--expires", "30d")
