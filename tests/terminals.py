@@ -14,10 +14,12 @@ from typing import Any
 
 PROGRAM = [sys.executable, "-m", "authz.client"]
 _PATIENCE_S = 15.0
-# A session's first terminal has to be asked for before Ctrl-C means anything.
-_TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+# Shells make what they run in the background ignore Ctrl-C, and that is inherited.
+_HEED_INTERRUPTS = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
+# A session's first terminal has to be asked for before Ctrl-C means anything.
+_TAKE_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _HEED_INTERRUPTS
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -53,7 +55,8 @@ def running(home: Path, *arguments: str, **env: str) -> Iterator[subprocess.Pope
     """The command with pipes, still running."""
     pipe = subprocess.PIPE
     popen: Any = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, "text": True}
-    with subprocess.Popen([*PROGRAM, *arguments], env=environment(home, **env), **popen) as process:
+    command = [sys.executable, "-c", _HEED_INTERRUPTS, *PROGRAM, *arguments]
+    with subprocess.Popen(command, env=environment(home, **env), **popen) as process:
         try:
             yield process
         finally:
