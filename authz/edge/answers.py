@@ -76,7 +76,9 @@ class Answers:
             return self._stream(decision, caller)
         if bucket is not None:
             shown = _shown(bucket)
-            ok += self._rates.get(shown) or _kept(self._rates, shown, self._rate(bucket))
+            rate = self._rates.get(shown)
+            # Not `or`: where a policy sends no rate headers this piece is empty, and would be made anew each time.
+            ok += _kept(self._rates, shown, self._rate(bucket)) if rate is None else rate
         route = self._routes.get(template) or _kept(self._routes, template, _entry("route", template))
         if decision.would_deny is not None:
             route = _entry("reason", decision.would_deny.value) + route
@@ -105,7 +107,8 @@ class Answers:
             http += self._denied_rate(bucket, deny.streams)
         elif bucket is not None:
             shown = _shown(bucket)
-            http += self._denied_rates.get(shown) or _kept(self._denied_rates, shown, self._denied_rate(bucket))
+            rate = self._denied_rates.get(shown)
+            http += _kept(self._denied_rates, shown, self._denied_rate(bucket)) if rate is None else rate
         http += refusal.body
         metadata = caller.denied + refusal.reason
         described = _METADATA + _length(metadata) + metadata
