@@ -24,8 +24,8 @@ ANSWER = StreamAccessLogsResponse().SerializeToString()
 _NAMESPACE = "envoy.filters.http.ext_authz"
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
-Sign: TypeAlias = tuple[Lease, int, bool]
-"""A lease, when its stream was opened (Unix time in milliseconds), and whether that has ended."""
+Sign: TypeAlias = tuple[Lease | None, int, bool]
+"""A lease, None where there is none; when its stream was opened (Unix time in milliseconds); whether it has ended."""
 
 _log = logging.getLogger("authz.streams")
 
@@ -35,6 +35,7 @@ class Reporter:
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
+        self._has_complained = False
 
     def receive(self, message: bytes) -> bool:
         """Pass on the signs in one message; returns False where it cannot be read."""
@@ -43,7 +44,9 @@ class Reporter:
         except DecodeError:
             return False
         for lease, opened_at_ms, has_ended in found:
-            if has_ended:
+            if lease is None:
+                self._complain()
+            elif has_ended:
                 self._leases.end(lease)
             else:
                 self._leases.renew(lease, opened_at_ms, self)
@@ -53,17 +56,18 @@ class Reporter:
         """Note that the call ended without being asked to: its Envoy may be gone."""
         self._leases.lose(self)
 
+    def _complain(self) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            _log.warning("an access log entry without a lease: check the filter in Envoy's configuration")
+
 
 def signs(message: bytes) -> Iterator[Sign]:
     """Read the signs of life in a StreamAccessLogsMessage; raises `DecodeError`."""
     for entry in StreamAccessLogsMessage.FromString(message).http_logs.log_entry:
         common = entry.common_properties
-        lease = _lease(common)
-        if lease is None:
-            _log.warning("an access log entry without a lease: check the filter in Envoy's configuration")
-        else:
-            opened_at_ms = common.start_time.seconds * 1000 + common.start_time.nanos // 1_000_000
-            yield lease, opened_at_ms, common.access_log_type == AccessLogType.DownstreamEnd
+        opened_at_ms = common.start_time.seconds * 1000 + common.start_time.nanos // 1_000_000
+        yield _lease(common), opened_at_ms, common.access_log_type == AccessLogType.DownstreamEnd
 
 
 def _lease(common: AccessLogCommon) -> Lease | None:

@@ -28,7 +28,7 @@ _HEALTH = Method("/grpc.health.v1.Health/Check")
 _ACCESS_LOG = Method(f"/{access_log.SERVICE}/{access_log.METHOD}", client_streaming=True)
 _METHODS = {method.path.encode(): method for method in (_CHECK, _HEALTH, _ACCESS_LOG)}
 _LIMITS = Limits(message_bytes_max=1 << 20)
-_READ_BYTES = 65_536
+_READ_BYTES, _READS_MAX = 65_536, 256
 _UNREADABLE = Refusal(GrpcCode.INTERNAL, "the request cannot be read")
 _TOO_LATE = Refusal(GrpcCode.DEADLINE_EXCEEDED, "no answer within the caller's timeout")
 _NO_SUCH_SERVICE = Refusal(GrpcCode.NOT_FOUND, "unknown service")
@@ -184,7 +184,9 @@ class _Peer(asyncio.Protocol):
         A write that fails, because the peer is gone, makes the event loop drop the connection with all that is unread.
         """
         with suppress(OSError), socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as rest:
-            while data := rest.recv(_READ_BYTES):
+            for _ in range(_READS_MAX):
+                if not (data := rest.recv(_READ_BYTES)):
+                    return
                 self._receive(data)
 
     def _report(self, request: Request) -> None:

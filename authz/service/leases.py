@@ -106,8 +106,9 @@ class Leases:
 
     def lose(self, reporter: Hashable) -> None:
         """Note that a reporter broke off: if its Envoy is gone, so are the streams that it reported last."""
-        for sign in [sign for sign in self._alive.values() if sign.reporter == reporter]:
-            self._begin(self._suspect(sign.lease))
+        for lease in [lease for lease, sign in self._alive.items() if sign.reporter == reporter]:
+            del self._alive[lease]
+            self._begin(self._suspect(lease))
 
     async def close(self) -> None:
         """Let what is under way end, as far as the store answers."""

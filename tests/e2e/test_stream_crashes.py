@@ -234,6 +234,12 @@ def test_clients_that_vanish_during_their_check_leave_no_slot_taken(house: House
     secret = house.create_key("h", "servers:read", limit=ROOMY, account_id=account_id).secret
     opened(house, secret)[0].close()
     slots.until(account_id, 0)
+
+    def unwanted() -> int:
+        name = 'authz_stream_releases_total{cause="unwanted",stream="logs"}'
+        return sum(counted(url, name) for url in house.admin_urls)
+
+    before = unwanted()
     for _ in range(10):
         house.redis.signal(SIGSTOP)
         hasty = [threading.Thread(target=vanish, args=(house.url, secret)) for _ in range(3)]
@@ -244,6 +250,7 @@ def test_clients_that_vanish_during_their_check_leave_no_slot_taken(house: House
         house.redis.signal(SIGCONT)
     # Where the client's leaving and authz' answer cross, the lease waits in vain for a sign of life.
     slots.until(account_id, 0, TTL_S + MARGIN_S)
+    assert unwanted() > before
 
 
 def vanish(url: str, secret: str) -> None:

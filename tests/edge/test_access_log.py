@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from peers import SETTLED, block, data, framed, headers
 from reports import ALIVE, END, OPENED_MS, Told, entry, fields, lease, message, report
 
-from authz.edge.access_log import METHOD, SERVICE, signs
+from authz.edge.access_log import METHOD, SERVICE, Reporter, signs
 from authz.edge.check_listener import CheckListener
 from authz.edge.grpc_server import GrpcServer
 
@@ -46,12 +46,20 @@ def test_a_sign_names_the_lease_and_whether_it_is_the_last() -> None:
 @pytest.mark.parametrize("text", ["", "a b", "a}b", "a\nb", "a:b", "x" * 129, "\N{SNOWMAN}"])
 def test_an_entry_that_names_no_lease_or_an_impossible_one_is_passed_over(name: str, text: str) -> None:
     sent = message(entry(fields(lease(1)) | {name: text}, ALIVE), entry(fields(lease(2)), ALIVE))
-    assert [sign[0] for sign in signs(sent)] == [lease(2)]
+    assert [sign[0] for sign in signs(sent)] == [None, lease(2)]
+
+
+def test_entries_without_a_lease_are_complained_of_once_a_call(caplog: pytest.LogCaptureFixture) -> None:
+    told = Told()
+    reporter = Reporter(told)  # type: ignore[arg-type]  # all that it asks of leases
+    for _ in range(3):
+        assert reporter.receive(message(entry({}, ALIVE), entry(fields(lease(1)), ALIVE)))
+    assert told.signs == [("alive", lease(1))] * 3
+    assert len(caplog.records) == 1
 
 
 def test_a_message_of_another_kind_has_no_signs() -> None:
     assert list(signs(b"")) == []
-    assert list(signs(message(entry({}, ALIVE)))) == []
     with pytest.raises(DecodeError):
         list(signs(b"\xff\xff"))
 
