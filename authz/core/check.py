@@ -4,7 +4,7 @@ Only values: the rules that turn one into the next are in `decision.py`.
 """
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -12,11 +12,10 @@ from authz.core.errors import DenyReason
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.streams import StreamUse
-from authz.core.value import value
+from authz.core.value import Value
 
 
-@value
-class RequestAttributes:
+class RequestAttributes(Value):
     """What Envoy told about one request.
 
     `request_id` is Envoy's stream id: the same for every retry of one check, and nothing a client can choose.
@@ -28,16 +27,19 @@ class RequestAttributes:
     request_id: str
     method: str
     target: str
-    api_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    api_keys: tuple[bytes, ...] = ()
     is_grpc: bool = False
     overrides_method: bool = False
     has_body: bool = False
-    body: bytes = field(default=b"", repr=False)
-    source_address: Callable[[], str] = field(default=str, repr=False, compare=False)
+    body: bytes = b""
+    source_address: Callable[[], str] = str
+
+    def __repr__(self) -> str:
+        """Leave out what may hold a secret."""
+        return f"{type(self).__name__}(request_id={self.request_id!r}, method={self.method!r})"
 
 
-@value
-class Principal:
+class Principal(Value):
     """Who calls: an account through one of its keys, with that key's scopes."""
 
     account_id: str
@@ -45,8 +47,7 @@ class Principal:
     scopes: frozenset[str]
 
 
-@value
-class Lookup:
+class Lookup(Value):
     """The question to the key store, and what was already found out about the request.
 
     `digest` is the SHA-256 of the presented key (32 bytes); `cost` the tokens to take. `route` is the row that matched,
@@ -55,7 +56,7 @@ class Lookup:
     the key has proven valid.
     """
 
-    digest: bytes = field(repr=False)
+    digest: bytes
     cost: int
     route: Route | None
     methods: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class KeyState(StrEnum):
     UNKNOWN = "u"
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class KeyRecord:
     """The projection of one key: what a check needs to know of it.
 
@@ -108,16 +109,14 @@ class TakeOutcome(StrEnum):
     UNKNOWN = "u"
 
 
-@value
-class Bucket:
+class Bucket(Value):
     """The state of a key's bucket after a check: tokens left (a fraction) under the limit that was applied."""
 
     limit: Limit
     remaining: float
 
 
-@value
-class Take:
+class Take(Value):
     """The store's answer to a `Lookup`. `bucket` is set where a bucket was looked at (`GRANTED` and `LIMITED`)."""
 
     outcome: TakeOutcome
@@ -125,8 +124,7 @@ class Take:
     bucket: Bucket | None = None
 
 
-@value
-class Allow:
+class Allow(Value):
     """The request may pass. `principal` is None on routes that need no key.
 
     `would_deny` is the refusal that a shadow route did not enforce. `streams` is set where the request opens a
@@ -140,8 +138,7 @@ class Allow:
     streams: StreamUse | None = None
 
 
-@value
-class Deny:
+class Deny(Value):
     """The request may not pass.
 
     `methods` is what a 405 lists. `retry_after_s` is in whole seconds, set where waiting helps. `detail` is for the log

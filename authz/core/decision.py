@@ -55,9 +55,10 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
     route = match.route
     if route is not None and not route.needs_key:
         return _without_key(route, attributes)
-    if len(attributes.api_keys) != 1:
-        return Deny(DenyReason.KEY_REPEATED if attributes.api_keys else DenyReason.KEY_MISSING, route)
-    presented = attributes.api_keys[0]
+    api_keys = attributes.api_keys
+    if len(api_keys) != 1:
+        return Deny(DenyReason.KEY_REPEATED if api_keys else DenyReason.KEY_MISSING, route)
+    presented = api_keys[0]
     if not policy.keys.format.is_well_formed(presented):
         return Deny(DenyReason.KEY_MALFORMED, route)
     if route is None:

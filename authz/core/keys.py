@@ -13,6 +13,7 @@ ENTROPY_BYTES = 32
 _SECRET_CHARS = 43  # 62**43 > 2**256
 _CHECKSUM_CHARS = 6  # 62**6 > 2**32
 _PAIRS = [(high + low).encode() for high in ALPHABET for low in ALPHABET]
+_PAIR_COUNT = len(_PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,15 @@ class KeyFormat:
 
     prefix: str
     _prefix: bytes = field(init=False, repr=False, compare=False)
+    _secret_at: int = field(init=False, repr=False, compare=False)
+    _chars: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Encode the prefix once for all checks."""
-        object.__setattr__(self, "_prefix", self.prefix.encode())
+        """Encode the prefix and measure a key, once for all checks."""
+        prefix = self.prefix.encode()
+        object.__setattr__(self, "_prefix", prefix)
+        object.__setattr__(self, "_secret_at", len(prefix))
+        object.__setattr__(self, "_chars", len(prefix) + _SECRET_CHARS + _CHECKSUM_CHARS)
 
     @property
     def pattern(self) -> str:
@@ -40,12 +46,10 @@ class KeyFormat:
 
     def is_well_formed(self, presented: bytes) -> bool:
         """Tell whether prefix, alphabet, length and checksum hold: a key that could exist, without asking anyone."""
-        # bytes.isalnum knows ASCII only, which is base62 exactly.
-        prefix = self._prefix
         return (
-            len(presented) == len(prefix) + _SECRET_CHARS + _CHECKSUM_CHARS
-            and presented.startswith(prefix)
-            and presented[len(prefix) :].isalnum()
+            len(presented) == self._chars
+            and presented.startswith(self._prefix)
+            and presented[self._secret_at :].isalnum()  # which knows ASCII only: base62 exactly
             and presented.endswith(_checksum(presented[:-_CHECKSUM_CHARS]))
         )
 
@@ -64,9 +68,9 @@ def digest(presented: bytes) -> bytes:
 
 def _checksum(unchecked: bytes) -> bytes:
     # Two digits at a time: this runs for every request that carries a key.
-    rest, low = divmod(crc32(unchecked), len(_PAIRS))
-    high, middle = divmod(rest, len(_PAIRS))
-    return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]
+    number = crc32(unchecked)
+    upper = number // _PAIR_COUNT
+    return _PAIRS[upper // _PAIR_COUNT] + _PAIRS[upper % _PAIR_COUNT] + _PAIRS[number % _PAIR_COUNT]
 
 
 def _base62(number: int, chars: int) -> str:

@@ -7,7 +7,7 @@ belongs to is `router.py`.
 import re
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from authz.core.value import value
+from authz.core.value import Value
 
 PATH_CHARS_MAX = 8192
 SEGMENTS_MAX = 64
@@ -22,8 +22,7 @@ _DECODED_DANGER = re.compile(r"[/\\;%?#\x00-\x1f\x7f]")
 DOTS = frozenset({".", ".."})
 
 
-@value
-class Target:
+class Target(Value):
     """A canonical request target.
 
     `segments` are as sent, percent encodings included; a trailing slash gives an empty last one. `decoded` are the same

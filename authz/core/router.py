@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from authz.core.path import Target
 from authz.core.route import Access, Route
 from authz.core.template import ANY_DEPTH, ONE, Template
-from authz.core.value import value
+from authz.core.value import Value
 
 ANY_METHOD = "*"
 
 
-@value
-class Match:
+class Match(Value):
     """What the table says about a method and a path.
 
     `route` is the row, None where none matched; then `methods` lists, sorted, what the path does accept (none: the
@@ -30,10 +29,13 @@ class Match:
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """The rows of one template by method. `takes_colon` is False where a colon at the end means another place."""
+    """The rows of one template by method, with the template where accounts are read out of it.
+
+    `takes_colon` is False where a colon at the end means another place.
+    """
 
     takes_colon: bool = False
-    rows: dict[str, tuple[Match, Template]] = field(default_factory=dict)
+    rows: dict[str, tuple[Match, Template | None]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,12 +63,18 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._barred, self._open = _Tree(), _Tree()
+        words: set[str] = set()
         for route in routes:
             template = Template.parse(route.template)
             barred = route.access is Access.BARRED
+            if barred and not template.verb:
+                words.add(template.word)
             place = (self._barred if barred else self._open).grow(template)
             place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            place.rows[route.method] = (Match(route), template)
+            place.rows[route.method] = (Match(route), template if route.accounts else None)
+        # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
+        self._barred_words = frozenset(words)
+        self._has_wordless = "" in words
 
     def match(self, method: str, target: Target) -> Match | None:
         """Find the row for a method and a path; None where another reading of the path leads to another row.
@@ -75,25 +83,28 @@ class Router:
         slash at the end counts. One that reads the path in another way must arrive where we do, or nowhere.
         """
         segments = target.segments
+        last = segments[-1]
         place = self._place(segments)
         if target.decoded is not segments and self._place(target.decoded) not in (None, place):
             return None
-        if place is None or (":" in segments[-1] and not place.takes_colon):
+        if place is None or (":" in last and not place.takes_colon):
             return _UNKNOWN
-        if not segments[-1] and self._place(target.decoded[:-1]) not in (None, place):
+        if not last and self._place(target.decoded[:-1]) not in (None, place):
             return None
         found = place.rows.get(method) or place.rows.get(ANY_METHOD)
         if found is None:
             return Match(None, tuple(sorted(place.rows)))
         match, template = found
-        if match.route is None or not match.route.accounts:
+        if template is None:
             return match
         return Match(match.route, (), template.variables(target.decoded))
 
     def _place(self, segments: tuple[str, ...]) -> _Place | None:
         last = segments[-1] if segments else ""
         if last and ":" not in last:
-            return self._barred.walk(segments, "") or self._open.walk(segments, "")
+            if self._barred_words.isdisjoint(segments) and not self._has_wordless and "." not in segments[0]:
+                return self._open.walk(segments)
+            return self._barred.walk(segments) or self._open.walk(segments)
         # What is barred stays barred with a slash behind it.
         return self._barred.find(segments if last else segments[:-1]) or self._open.find(segments)
 
@@ -123,14 +134,18 @@ class _Tree:
         """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
-            spoken = self.walk((*segments[:-1], last), verb) if verb in self._verbs else None
+            walk = self.walk if last else self._search
+            spoken = walk((*segments[:-1], last), verb) if verb in self._verbs else None
             if spoken is not None:
                 return spoken
-        return self.walk(segments, "")
+        return self.walk(segments) if segments and segments[-1] else self._search(segments, "")
 
-    def walk(self, segments: tuple[str, ...], verb: str) -> _Place | None:
-        """Find the place of a path without its verb: here as long as there is one way to go, which is nearly always."""
-        if not segments or not segments[-1] or (self._packages and "." in segments[0]):
+    def walk(self, segments: tuple[str, ...], verb: str = "") -> _Place | None:
+        """Find the place of a path, without its verb, whose last segment is not empty.
+
+        It is found here as long as there is one way to go, which is nearly always.
+        """
+        if self._packages and "." in segments[0]:
             return self._search(segments, verb)
         node = self._root
         for segment in segments:

@@ -6,8 +6,6 @@ Where leases are counted is `adapters/redis_leases.py`; when one is taken and gi
 from dataclasses import dataclass
 from enum import StrEnum
 
-from authz.core.value import value
-
 
 @dataclass(frozen=True, slots=True)
 class StreamClass:
@@ -23,7 +21,7 @@ class StreamClass:
     title: str = "streams"
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One open stream's slot. `lease_id` is Envoy's id of the request that opened the stream; `stream` names the class.
 
@@ -63,7 +61,7 @@ class ReleaseCause(StrEnum):
     UNWANTED = "unwanted"  # nobody waited for the check that took it
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Acquisition:
     """The store's answer: how many streams the key and the account have open, this one included where it was granted.
 
@@ -76,7 +74,7 @@ class Acquisition:
     expired: int = 0
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Renewal:
     """The store's answer to a sign of life. `exceeds` tells that taking the lease again went over a cap."""
 
@@ -84,7 +82,7 @@ class Renewal:
     exceeds: bool = False
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class StreamUse:
     """How many streams of a class are open, for the caller to see. `lease_id` is empty where none was granted."""
 

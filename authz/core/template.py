@@ -61,6 +61,11 @@ class Template:
             raise TemplateError("** must come last")
         return cls(tuple(parts), names, verb)
 
+    @property
+    def word(self) -> str:
+        """The last segment that a matching path has literally; empty where there is none."""
+        return next((part for part in reversed(self.parts) if part not in {ONE, ANY_DEPTH}), "")
+
     def variables(self, segments: tuple[str, ...]) -> dict[str, str]:
         """Read the variables out of a matching path's decoded segments, without the custom verb."""
         if self.verb:

@@ -6,16 +6,12 @@ Headers alone are no event: a call is told of when there is something to do for 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from authz.core.value import Value
 from authz.edge.h2.call import Call
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """One message of a call, to be answered by its `stream_id`.
-
-    A unary call gives one request, when it is complete. Not frozen: one is made per request, and a frozen one takes
-    thrice as long to make.
-    """
+class Request(Value):
+    """One message of a call, to be answered by its `stream_id`. A unary call gives one request, when it is complete."""
 
     stream_id: int
     call: Call
