@@ -16,6 +16,7 @@ _OK = 200
 _TEXT_CHARS_MAX = 1_024  # percent-encoded, twelve bytes a character, this still fits one frame
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _GRPC_PREFIX = Struct(">BI")  # compressed or not, message length
+PREFIX_BYTES = _GRPC_PREFIX.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,14 @@ _OPENING = Struct(f">5sI{len(ANSWER_BLOCK)}sIBIBI").pack
 _CLOSING = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
 
 
-def whole_answer(stream_id: int, message: bytes) -> bytes:
-    """Build a complete answer, for a message that fits one frame and the peer's windows."""
-    size = len(message)
-    return (
-        _OPENING(_ANSWER_HEAD, stream_id, ANSWER_BLOCK, size + 5 << 8 | DATA, 0, stream_id, 0, size)
-        + message
-        + _CLOSING(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK)
-    )
+def opening(stream_id: int, size: int) -> bytes:
+    """Build all that comes before a message of `size` bytes that fits one frame: HEADERS, and the head of its DATA."""
+    return _OPENING(_ANSWER_HEAD, stream_id, ANSWER_BLOCK, size + PREFIX_BYTES << 8 | DATA, 0, stream_id, 0, size)
+
+
+def closing(stream_id: int) -> bytes:
+    """Build all that comes behind the message: the trailers."""
+    return _CLOSING(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK)
 
 
 def data_head(stream_id: int, size: int) -> bytes:

@@ -3,7 +3,7 @@
 The read loop is here; what a frame means for its stream is `streams.py`, for the whole connection `session.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from authz.edge.h2 import wire
@@ -19,14 +19,17 @@ from authz.edge.h2.wire import (
     END_HEADERS,
     END_STREAM,
     FRAME_BYTES_MAX,
-    FRAME_HEAD,
     FRAME_HEAD_BYTES,
+    FRAME_HEAD_READ,
     HEADERS,
     ConnectionFault,
     ErrorCode,
     StreamFault,
 )
 
+# A frame's type and flags in one word: the two frames of an ordinary request.
+_WHOLE_HEADERS = HEADERS << 8 | END_HEADERS
+_LAST_DATA = DATA << 8 | END_STREAM
 _FIRST_ON_STREAM = 0x8000_0001  # a client's stream id is odd, and the bit above it is reserved
 _PRIORITY_BYTES = 5
 _SIZES = {wire.RST_STREAM: 4, wire.PING: 8, wire.WINDOW_UPDATE: 4}
@@ -49,7 +52,15 @@ class Connection:
         "_session",
         "_streams",
         "is_closed",
+        "respond",
     )
+
+    respond: Callable[[int, bytes], bool]
+    """Answer a call with one message and status OK; tell whether anybody still waited for it.
+
+    A streaming call may be answered before its end: whatever its peer sent until it read that is delivered, and the
+    call is open until the peer ends or resets it.
+    """
 
     def __init__(self, methods: Mapping[bytes, Method], limits: Limits) -> None:
         """Serve `methods`, keyed by path."""
@@ -57,6 +68,7 @@ class Connection:
         self._outflow = Outflow()
         self._patience = Patience(limits)
         self._streams = Streams(limits, methods, self._outflow, self._patience)
+        self.respond = self._streams.respond
         self._rest = b""
         self._block: _Block | None = None
         self._is_greeted = False
@@ -91,14 +103,6 @@ class Connection:
         if self._outflow.is_waiting:
             self._streams.flush()
         return events
-
-    def respond(self, stream_id: int, message: bytes) -> bool:
-        """Answer a call with one message and status OK; tell whether anybody still waited for it.
-
-        A streaming call may be answered before its end: whatever its peer sent until it read that is delivered, and the
-        call is open until the peer ends or resets it.
-        """
-        return self._streams.respond(stream_id, message)
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
         """Answer a call without a message; a stream that is gone is ignored."""
@@ -140,22 +144,19 @@ class Connection:
         streams = self._streams
         is_open = streams.open
         known = streams.blocks.known
-        unpack = FRAME_HEAD.unpack_from
+        unpack = FRAME_HEAD_READ.unpack_from
         number = int.from_bytes
         is_between = self._block is None
         end = len(buffer) if self._is_greeted else 0
         while (body := start + FRAME_HEAD_BYTES) <= end:
-            word, flags, stream_id = unpack(buffer, start)
-            size = word >> 8
-            if size > FRAME_BYTES_MAX:
+            overlong, size, kind, stream_id = unpack(buffer, start)
+            if overlong or size > FRAME_BYTES_MAX:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame too large")
             start_next = body + size
             if start_next > end:
                 break
-            kind = word & 0xFF
             if (
-                kind == DATA
-                and flags == END_STREAM
+                kind == _LAST_DATA
                 and is_between
                 and type(call := is_open.get(stream_id)) is Call
                 and number(buffer[body : body + 5]) == size - 5  # uncompressed, and all of it here
@@ -166,8 +167,7 @@ class Connection:
                 is_open[stream_id] = AWAITING
                 events.append(Request(stream_id, call, buffer[body + 5 : start_next]))
             elif (
-                kind == HEADERS
-                and flags == END_HEADERS
+                kind == _WHOLE_HEADERS
                 and is_between
                 and stream_id > streams.last_id
                 and stream_id & _FIRST_ON_STREAM == 1
@@ -177,7 +177,7 @@ class Connection:
                 streams.last_id = stream_id
                 is_open[stream_id] = call
             else:
-                self._frame(kind, flags, stream_id & wire.STREAM_ID_MASK, buffer[body:start_next], events)
+                self._frame(kind >> 8, kind & 0xFF, stream_id & wire.STREAM_ID_MASK, buffer[body:start_next], events)
                 is_between = self._block is None
             start = start_next
         return start

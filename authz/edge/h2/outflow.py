@@ -5,13 +5,15 @@ Whether a stream is still there to be answered is known to `streams.py`.
 
 from authz.edge.h2.answers import (
     ANSWER_BLOCK,
+    PREFIX_BYTES,
     TABLE_SIZE_0,
     TRAILERS_BLOCK,
     Refusal,
+    closing,
     data_head,
     framed,
+    opening,
     refusal_block,
-    whole_answer,
 )
 from authz.edge.h2.wire import (
     END_HEADERS,
@@ -27,7 +29,6 @@ from authz.edge.h2.wire import (
 )
 
 _TABLE_SIZE_DEFAULT = 4_096
-_PREFIX_BYTES = 5
 
 
 class Outflow:
@@ -77,10 +78,10 @@ class Outflow:
 
     def answer(self, stream_id: int, message: bytes) -> bool:
         """Write an answer, as much of it as the windows allow; tell whether that was all."""
-        size = len(message) + _PREFIX_BYTES
+        size = len(message) + PREFIX_BYTES
         if size <= self._window and size <= self._plain_bytes_max and stream_id not in self._credit:
             self._window -= size
-            self._ready.append(whole_answer(stream_id, message))
+            self._ready += (opening(stream_id, len(message)), message, closing(stream_id))
             return True
         self._write_block(stream_id, END_HEADERS, ANSWER_BLOCK)
         self._waiting[stream_id] = memoryview(framed(message))

@@ -39,6 +39,7 @@ MAX_FRAME_SIZE = 0x5
 MAX_HEADER_LIST_SIZE = 0x6
 
 FRAME_HEAD = Struct(">IBI")  # length and type in one word, flags, stream id
+FRAME_HEAD_READ = Struct(">BHHI")  # the length's high byte, the rest of it, type and flags in one word, stream id
 _SETTING = Struct(">HI")
 _WORD = Struct(">I")
 
