@@ -9,7 +9,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from builders import policy
@@ -39,12 +39,13 @@ class NoChecker:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
-    def check(self, _attributes: RequestAttributes, answer: Callable[[Decision], None]) -> None:
+    def check(self, asked: Sequence[tuple[RequestAttributes, Callable[[Decision], None]]]) -> None:
         denial = Deny(DenyReason.KEY_MISSING)
-        if self._chance.random() < 0.5:
-            answer(denial)
-        else:
-            asyncio.get_running_loop().call_soon(answer, denial)
+        for _, answer in asked:
+            if self._chance.random() < 0.5:
+                answer(denial)
+            else:
+                asyncio.get_running_loop().call_soon(answer, denial)
 
 
 class Transport:

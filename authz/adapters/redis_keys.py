@@ -100,8 +100,7 @@ class RedisKeys:
         if applies != self._tails_are_for:
             self._tails_are_for = applies
             self._tails.clear()
-        tail = self._tails.get(lookup.cost) or self._tail(lookup.cost, default)
-        return self._head + _name(lookup.digest) + tail
+        return self._head + _name(lookup.digest) + (self._tails.get(lookup.cost) or self._tail(lookup.cost, default))
 
     def _tail(self, cost: int, default: Limit) -> bytes:
         arguments = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
@@ -110,19 +109,23 @@ class RedisKeys:
         return self._tails.setdefault(cost, tail)
 
     def _taken(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
-        if not isinstance(value, bytes) and is_forgotten(value):
-            self._link.load(self._check)
-            self._link.submit(self._command(lookup, default), lambda again: reply(self._take(default, again)))
-        else:
+        if isinstance(value, bytes):
             reply(self._take(default, value))
+        elif is_forgotten(value):
+            self._link.load(self._check)
+            self._link.submit(self._command(lookup, default), lambda again: reply(self._told(default, again)))
+        else:
+            reply(self._told(default, value))
 
-    def _take(self, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
-        if not isinstance(value, bytes):
-            told = value is None or isinstance(value, StoreUnavailable)
-            return value if told else failure(value)
+    def _told(self, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
+        if isinstance(value, bytes):
+            return self._take(default, value)
+        return value if value is None or isinstance(value, StoreUnavailable) else failure(value)
+
+    def _take(self, default: Limit, value: bytes) -> TakeReply:
         taken, _, body = value.partition(b"\n")
+        letter = taken[:1]
         try:
-            letter = taken[:1]
             record = self._records.get(body) or self._record(body)
             if letter not in _BUCKETS:
                 if letter not in _FIRST_USES:

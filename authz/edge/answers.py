@@ -20,7 +20,6 @@ PIECES_MAX = 16_384
 
 _STATUS_OK = CheckResponse(status={}).SerializeToString()
 _DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
-_LOW_BITS = 0x7F
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -83,7 +82,7 @@ class Answers:
         if decision.would_deny is not None:
             route = _entry("reason", decision.would_deny.value) + route
         metadata = caller.allowed + route
-        return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
+        return b"".join((_STATUS_OK, _OK, _LENGTH[len(ok)], ok, _METADATA, _LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
         """Write the answer to a request that opens a stream: rare, so nothing of what only it says is kept."""
@@ -93,7 +92,7 @@ class Answers:
         entries["route"] = allow.route.template
         described = b"".join(_entry(name, entries[name]) for name in sorted(entries))
         metadata = caller.allowed + described
-        return b"".join((_STATUS_OK, _OK, _length(ok), ok, _METADATA, _length(metadata), metadata))
+        return b"".join((_STATUS_OK, _OK, _LENGTH[len(ok)], ok, _METADATA, _LENGTH[len(metadata)], metadata))
 
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
@@ -111,10 +110,10 @@ class Answers:
             http += _kept(self._denied_rates, shown, self._denied_rate(bucket)) if rate is None else rate
         http += refusal.body
         metadata = caller.denied + refusal.reason
-        described = _METADATA + _length(metadata) + metadata
+        described = _METADATA + _LENGTH[len(metadata)] + metadata
         if refusal.is_error:
-            return b"".join((refusal.status, described, _ERROR, _length(http), http))
-        return b"".join((refusal.status, _DENIED, _length(http), http, described))
+            return b"".join((refusal.status, described, _ERROR, _LENGTH[len(http)], http))
+        return b"".join((refusal.status, _DENIED, _LENGTH[len(http)], http, described))
 
     def _caller(self, principal: Principal | None) -> _Caller:
         if principal is None:
@@ -177,18 +176,14 @@ def _kept(pieces: dict[K, V], key: K, piece: V) -> V:
     return pieces.setdefault(key, piece)
 
 
-def _varint(number: int) -> bytes:
-    out = b""
-    while number > _LOW_BITS:
-        out += bytes([number & _LOW_BITS | 0x80])
-        number >>= 7
-    return out + bytes([number])
+class _Lengths(dict[int, bytes]):
+    """Lengths as protobuf writes them, in base 128 with the low digits first, each made once."""
+
+    def __missing__(self, size: int) -> bytes:
+        """Make the length of a piece of `size` bytes."""
+        rest, digit = divmod(size, 128)
+        self[size] = length = bytes([digit | 0x80]) + self[rest] if rest else bytes([digit])
+        return length
 
 
-_LENGTHS = [_varint(number) for number in range(2_048)]
-
-
-def _length(data: bytes) -> bytes:
-    """Write a length as protobuf's varint."""
-    size = len(data)
-    return _LENGTHS[size] if size < len(_LENGTHS) else _varint(size)
+_LENGTH = _Lengths()

@@ -1,24 +1,26 @@
 """The hot path's listener: checks and unary health checks on our own HTTP/2 core, a batch at a time.
 
-All calls of one read are begun before anything is written; all answers of one turn of the event loop leave in one
-write a connection. Envoy's access log arrives here too, message by message. Health's Watch is `grpc_server.py`'s.
+All calls of one read are begun before anything is written; all answers of one turn of the event loop are put together
+when they leave, in one write a connection. Envoy's access log arrives here too, message by message. Health's Watch is
+`grpc_server.py`'s.
 """
 
 import asyncio
 import os
 import socket
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from authz._pb.check_pb2 import CheckRequest
+from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import GrpcCode
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
-from authz.edge.checks import SERVICE, Checks
+from authz.edge.answers import Answers
+from authz.edge.checks import SERVICE, Checks, write
 from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request
 from authz.edge.h2.answers import Refusal
 from authz.service.checker import Checker
@@ -108,6 +110,7 @@ class _Peer(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(_METHODS, _LIMITS)
         self._transport: Any = None
+        self._unwritten: list[tuple[int, Answers, RequestAttributes, Decision]] = []
         self._flushes = False
         self._is_draining = False
         self._reporters: dict[int, Reporter] = {}
@@ -146,18 +149,29 @@ class _Peer(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def _receive(self, data: bytes) -> None:
+        asked: list[tuple[int, CheckRequest]] = []
+        for event in self._connection.receive(data, self._loop.time()):
+            if not isinstance(event, Request):
+                self._end(event)
+            elif event.call.method is not _CHECK:
+                self._call(event)
+            else:
+                try:
+                    asked.append((event.stream_id, CheckRequest.FromString(event.message)))
+                except DecodeError:
+                    self._connection.refuse(event.stream_id, _UNREADABLE)
+                timeout_s = event.call.timeout_s
+                if timeout_s is not None and timeout_s < self._listener.check_s_max:
+                    self._loop.call_later(timeout_s, self._expire, event.stream_id)
+        if asked:
+            self._listener.checks.check(asked, self._decided)
+
     def _call(self, request: Request) -> None:
-        timeout_s = request.call.timeout_s
-        if timeout_s is not None and timeout_s < self._listener.check_s_max:
-            self._loop.call_later(timeout_s, self._expire, request.stream_id)
+        if request.call.method is _ACCESS_LOG:
+            self._report(request)
+            return
         try:
-            if request.call.method is _CHECK:
-                message = CheckRequest.FromString(request.message)
-                self._listener.checks.check(message, partial(self._reply, request.stream_id))
-                return
-            if request.call.method is _ACCESS_LOG:
-                self._report(request)
-                return
             service = health_pb2.HealthCheckRequest.FromString(request.message).service
         except DecodeError:
             self._connection.refuse(request.stream_id, _UNREADABLE)
@@ -170,13 +184,6 @@ class _Peer(asyncio.Protocol):
     def _expire(self, stream_id: int) -> None:
         self._connection.refuse(stream_id, _TOO_LATE)  # which a stream that was answered ignores
         self._flush()
-
-    def _receive(self, data: bytes) -> None:
-        for event in self._connection.receive(data, self._loop.time()):
-            if isinstance(event, Request):
-                self._call(event)
-            else:
-                self._end(event)
 
     def _read_rest(self) -> None:
         """Take in what arrived before the connection broke: an Envoy that exits tells the ends of its streams last.
@@ -209,8 +216,13 @@ class _Peer(asyncio.Protocol):
         else:
             self._connection.respond(event.stream_id, access_log.ANSWER)
 
-    def _reply(self, stream_id: int, answer: bytes) -> bool:
-        is_wanted = self._connection.respond(stream_id, answer)
+    def _decided(self, stream_id: int, answers: Answers, attributes: RequestAttributes, decision: Decision) -> bool:
+        if decision.streams is not None:
+            # A lease is given back where nobody waits for the answer, which has to be known at once.
+            is_wanted = self._connection.respond(stream_id, write(answers, attributes, decision))
+        else:
+            is_wanted = True
+            self._unwritten.append((stream_id, answers, attributes, decision))
         if not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._flush)
@@ -218,6 +230,9 @@ class _Peer(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushes = False
+        for stream_id, answers, attributes, decision in self._unwritten:
+            self._connection.respond(stream_id, write(answers, attributes, decision))
+        self._unwritten.clear()
         data = self._connection.take_output()
         if data:
             self._transport.write(data)

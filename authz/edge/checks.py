@@ -1,11 +1,11 @@
-"""One check from Envoy's message to the answer's message, the same for every listener.
+"""Checks from Envoy's messages to the answers' messages, the same for every listener.
 
 Which bytes carry them is the listeners' business. Whatever breaks on the way is answered as an error: never an allow,
 and never an aborted call, which Envoy would ask again.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from authz._pb.check_pb2 import CheckRequest
@@ -13,46 +13,53 @@ from authz.core.check import Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.edge.answers import Answers
 from authz.edge.codec import decode
-from authz.service.checker import Checker
+from authz.service.checker import Answer, Checker
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 
-Reply = Callable[[bytes], bool]
-"""Called exactly once, with a CheckResponse as bytes; returns False where nobody waits for it any more."""
+Decided = Callable[[int, Answers, RequestAttributes, Decision], bool | None]
+"""Called once for each call, with its id and what `write` takes; returns False where nobody waits for the answer."""
+
+_BROKEN = Deny(DenyReason.INTERNAL, retry_after_s=1)
+_UNREAD = RequestAttributes(request_id="", method="", target="")
 
 _log = logging.getLogger("authz.check")
-_UNREAD = RequestAttributes(request_id="", method="", target="")
 
 
 class Checks:
-    """Answers the checks of one checker."""
+    """Has the checks of one checker decided."""
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
         self._answers = Answers(checker.policy)
 
-    def check(self, request: CheckRequest, reply: Reply) -> None:
-        """Decide one request; `reply` is called before or after this returns."""
+    def check(self, asked: Iterable[tuple[int, CheckRequest]], decided: Decided) -> None:
+        """Decide calls that came together, given with their ids; `decided` is called before or after this returns."""
         answers = self._answers
         if answers.policy is not self._checker.policy:
             answers = self._answers = Answers(self._checker.policy)
-        attributes = _UNREAD
+        key_header = answers.policy.keys.header
+        batch: list[tuple[RequestAttributes, Answer]] = []
+        for call_id, request in asked:
+            try:
+                attributes = decode(request, key_header)
+            except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
+                _log.exception("a check could not be read")
+                decided(call_id, answers, _UNREAD, _BROKEN)
+            else:
+                batch.append((attributes, partial(decided, call_id, answers, attributes)))
         try:
-            attributes = decode(request, answers.policy.keys.header)
-            self._checker.check(attributes, partial(_answer, answers, attributes, reply))
-        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
-            _fail(answers, attributes, reply)
+            self._checker.check(batch)
+        except Exception:  # noqa: BLE001 -- as above; who has an answer already ignores a second
+            _log.exception("checks failed")
+            for _, answer in batch:
+                answer(_BROKEN)
 
 
-def _answer(answers: Answers, attributes: RequestAttributes, reply: Reply, decision: Decision) -> bool:
+def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:
+    """Write the answer to one call: a CheckResponse."""
     try:
-        answer = answers.write(attributes, decision)
+        return answers.write(attributes, decision)
     except Exception:  # noqa: BLE001 -- as above
-        _fail(answers, attributes, reply)
-        return False
-    return reply(answer)
-
-
-def _fail(answers: Answers, attributes: RequestAttributes, reply: Reply) -> None:
-    _log.exception("check failed", extra={"request_id": attributes.request_id})
-    reply(answers.write(attributes, Deny(DenyReason.INTERNAL, retry_after_s=1)))
+        _log.exception("an answer could not be written", extra={"request_id": attributes.request_id})
+        return answers.write(attributes, _BROKEN)

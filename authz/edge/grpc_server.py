@@ -13,9 +13,11 @@ from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from authz._pb.check_pb2 import CheckRequest
+from authz.core.check import Decision, RequestAttributes
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
-from authz.edge.checks import SERVICE, Checks
+from authz.edge.answers import Answers
+from authz.edge.checks import SERVICE, Checks, write
 from authz.service.checker import Checker
 
 _OPTIONS = [
@@ -66,13 +68,13 @@ class GrpcServer:
     async def _check(self, request: CheckRequest, _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def reply(answer: bytes) -> bool:
+        def decided(_call_id: int, answers: Answers, attributes: RequestAttributes, decision: Decision) -> bool:
             if answered.done():  # Envoy has hung up meanwhile
                 return False
-            answered.set_result(answer)
+            answered.set_result(write(answers, attributes, decision))
             return True
 
-        self._checks.check(request, reply)
+        self._checks.check([(0, request)], decided)
         return await answered
 
     async def _report(self, messages: AsyncIterator[bytes], _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types

@@ -5,15 +5,18 @@ for a check whose key is in the projection: replies arrive by callback, a batch 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from time import perf_counter
 from typing import Any
 
-from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes
-from authz.core.decision import admit, conclude, enforce, plan
+from msgspec import Struct
+
+from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes, Take
+from authz.core.decision import Plan, admit, conclude, enforce, plan
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy import Policy
 from authz.core.route import Route
@@ -27,6 +30,8 @@ FILLS_MAX = 1000
 """Keys being loaded from the directory at once; beyond it, checks of keys unknown to the projection are refused."""
 
 _RETRY_AFTER_S = 1
+
+_log = logging.getLogger("authz.check")
 
 Answer = Callable[[Decision], bool | None]
 """Takes the decision; returns False where nobody waited for it any more."""
@@ -51,8 +56,7 @@ class FailureModes:
         return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
 
-@dataclass(slots=True)
-class _Check:
+class _Check(Struct):
     """A check on its way. The policy is the one it began with: a reload in between changes nothing for it."""
 
     policy: Policy
@@ -79,6 +83,7 @@ class Checker:
     ) -> None:
         self.policy = policy
         self._projection = projection
+        self._take = projection.take
         self._directory = directory
         self._observer = observer
         self.leases = leases
@@ -89,35 +94,44 @@ class Checker:
         self._fills: dict[bytes, list[tuple[_Check, Lookup]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def check(self, attributes: RequestAttributes, answer: Answer) -> None:
-        """Decide one request; `answer` is called exactly once, before or after this returns."""
-        check = _Check(self.policy, attributes, answer, perf_counter())
-        planned = plan(check.policy, attributes)
-        if isinstance(planned, Lookup):
-            self._ask(check, planned)
-        else:
-            self._finish(check, planned)
+    def check(self, asked: Sequence[tuple[RequestAttributes, Answer]]) -> None:
+        """Decide requests that came together; each `answer` is called exactly once, before or after this returns.
+
+        One request's plan after the other, then one question after the other: a processor that does the same again
+        finds what it needs where it left it, which is worth a tenth of the check.
+        """
+        policy, started_s = self.policy, perf_counter()
+        plans: list[Plan] = []
+        for attributes, _ in asked:
+            try:
+                plans.append(plan(policy, attributes))
+            except Exception:  # noqa: BLE001 -- what one request breaks must not cost the others their answers
+                plans.append(_broken(attributes))
+        for (attributes, answer), planned in zip(asked, plans, strict=True):
+            check = _Check(policy, attributes, answer, started_s)
+            if isinstance(planned, Lookup):
+                self._take(planned, policy.limit, partial(self._replied, check, planned))
+            else:
+                self._finish(check, planned)
 
     async def close(self) -> None:
         """Let the loads under way end; every check gets its answer."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ask(self, check: _Check, lookup: Lookup) -> None:
-        self._projection.take(lookup, check.policy.limit, partial(self._replied, check, lookup))
-
     def _replied(self, check: _Check, lookup: Lookup, reply: TakeReply) -> None:
-        if reply is None:
-            self._miss(check, lookup)
-        elif isinstance(reply, StoreUnavailable):
-            self._store_failed(check, lookup, reply)
-        else:
-            if self._remembers:
-                self._recent.remember(lookup.digest, reply)
-            decision = conclude(lookup, reply)
-            if decision.route is not None and decision.route.stream:
-                self._finish_stream(check, decision)
+        try:
+            if isinstance(reply, Take):
+                if self._remembers:
+                    self._recent.remember(lookup.digest, reply)
+                decision, route = conclude(lookup, reply), lookup.route
+                finish = self._finish_stream if route is not None and route.stream else self._finish
+                finish(check, decision)
+            elif reply is None:
+                self._miss(check, lookup)
             else:
-                self._finish(check, decision)
+                self._store_failed(check, lookup, reply)
+        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error; who has one ignores a second
+            check.answer(_broken(check.attributes))
 
     def _finish_stream(self, check: _Check, decision: Decision) -> None:
         if isinstance(decision, Allow):
@@ -184,7 +198,7 @@ class Checker:
             self._invalid_keys.loaded(digest)
             for check, lookup in self._fills.pop(digest):
                 if filled:
-                    self._ask(check, lookup)
+                    self._take(lookup, check.policy.limit, partial(self._replied, check, lookup))
                 else:
                     self._store_failed(check, lookup, failure)
 
@@ -206,6 +220,12 @@ class Checker:
             decision = enforce(self._invalid_keys.judge(check.policy.invalid_keys, check.attributes, decision))
         self._observer.decided(check.attributes, decision, perf_counter() - check.started_s)
         return check.answer(decision)
+
+
+def _broken(attributes: RequestAttributes) -> Deny:
+    """Note what has just been raised, and refuse."""
+    _log.exception("a check failed", extra={"request_id": attributes.request_id})
+    return Deny(DenyReason.INTERNAL, retry_after_s=_RETRY_AFTER_S)
 
 
 def _unanswered(route: Route | None, failure: StoreUnavailable) -> Deny:

@@ -5,29 +5,40 @@ Its one answer is as long as a real one, and gives Envoy the same headers to app
 
 import argparse
 import asyncio
+from collections.abc import Iterable
 
 import uvloop
 
+from authz._pb.check_pb2 import CheckRequest
 from authz.adapters.policy_file import load_policy
-from authz.core.check import Allow, Bucket, Principal, RequestAttributes
+from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes
 from authz.demo.servers import shipped
+from authz.edge import check_listener
 from authz.edge.answers import Answers
 from authz.edge.check_listener import CheckListener
-from authz.edge.checks import Checks
+from authz.edge.checks import Checks, Decided
+
+POLICY = load_policy(shipped("policies/truetick.yaml"))
+ANSWERS = Answers(POLICY)
+REQUEST = RequestAttributes("1", "GET", "/")
+CALLER = Principal("acct_3f9d2c81b6a04e57", "key_8c1e5d90a7b34f26", frozenset(POLICY.scopes))
+ALLOW = Allow(POLICY.routes[0], CALLER, Bucket(POLICY.limit, 93.5))
+ANSWER = ANSWERS.write(REQUEST, ALLOW)
 
 
 class NoChecker:
     """What a listener reads of a checker before the first check."""
 
-    policy = load_policy(shipped("policies/truetick.yaml"))
+    policy = POLICY
 
 
-def typical_answer() -> bytes:
-    """Write the answer to an allowed check by a key with all scopes."""
-    policy = NoChecker.policy
-    principal = Principal("acct_3f9d2c81b6a04e57", "key_8c1e5d90a7b34f26", frozenset(policy.scopes))
-    allow = Allow(policy.routes[0], principal, Bucket(policy.limit, 93.5))
-    return Answers(policy).write(RequestAttributes("1", "GET", "/"), allow)
+def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], decided: Decided) -> None:  # noqa: ARG001
+    for call_id, _ in asked:
+        decided(call_id, ANSWERS, REQUEST, ALLOW)
+
+
+def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001
+    return ANSWER
 
 
 async def main(port: int) -> None:
@@ -40,8 +51,8 @@ async def main(port: int) -> None:
 
 if __name__ == "__main__":
     # Nothing is read and nothing is built: one answer, made once.
-    answer = typical_answer()
-    Checks.check = lambda _checks, _request, reply: reply(answer)  # type: ignore[method-assign,assignment]
+    Checks.check = check  # type: ignore[method-assign]
+    check_listener.write = write  # type: ignore[attr-defined]
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     uvloop.run(main(parser.parse_args().port))

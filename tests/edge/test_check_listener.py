@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,15 @@ class LateChecker:
         self.delay_s: Callable[[], float] = lambda: 0
         self.failure: Exception | None = None
 
-    def check(self, attributes: RequestAttributes, answer: Callable[[Decision], None]) -> None:
+    def check(self, asked: Sequence[tuple[RequestAttributes, Callable[[Decision], None]]]) -> None:
         if self.failure is not None:
             raise self.failure
-        decision = Allow(ROUTE, Principal(attributes.target, "key_1", frozenset()))
-        if delay_s := self.delay_s():
-            asyncio.get_running_loop().call_later(delay_s, answer, decision)
-        else:
-            answer(decision)
+        for attributes, answer in asked:
+            decision = Allow(ROUTE, Principal(attributes.target, "key_1", frozenset()))
+            if delay_s := self.delay_s():
+                asyncio.get_running_loop().call_later(delay_s, answer, decision)
+            else:
+                answer(decision)
 
 
 def serving(checker: LateChecker, listen: str) -> CheckListener:

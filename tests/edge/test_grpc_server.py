@@ -1,6 +1,6 @@
 """The gRPC server over a real socket: it answers what was decided, and whatever breaks is never an allow."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ class FixedChecker:
         self.decision: Decision | Exception = Allow(ROUTE)
         self.asked: list[RequestAttributes] = []
 
-    def check(self, attributes: RequestAttributes, answer: Callable[[Decision], None]) -> None:
-        self.asked.append(attributes)
-        if isinstance(self.decision, Exception):
-            raise self.decision
-        answer(self.decision)
+    def check(self, asked: Sequence[tuple[RequestAttributes, Callable[[Decision], None]]]) -> None:
+        for attributes, answer in asked:
+            self.asked.append(attributes)
+            if isinstance(self.decision, Exception):
+                raise self.decision
+            answer(self.decision)
 
 
 @pytest.fixture
@@ -79,7 +80,8 @@ async def test_a_check_that_breaks_is_an_error_and_no_allow(channel: grpc.aio.Ch
 
 async def test_an_empty_request_is_decided_like_any_other(channel: grpc.aio.Channel, checker: FixedChecker) -> None:
     await check(channel)(CheckRequest())
-    assert checker.asked == [RequestAttributes(request_id="", method="", target="")]
+    (asked,) = checker.asked
+    assert (asked.request_id, asked.method, asked.target, asked.api_keys) == ("", "", "", ())
 
 
 async def test_bytes_that_are_no_request_are_no_allow(channel: grpc.aio.Channel, checker: FixedChecker) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 from builders import KEY, policy, record, request, take
+from msgspec.structs import replace
 from open_streams import Counted, MemoryLeases
 
 from authz.core.check import Allow, Decision, Deny, KeyRecord, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
@@ -127,8 +127,8 @@ class House:
 
     async def decide_all(self, *asked: RequestAttributes) -> list[Decision]:
         answers: list[asyncio.Future[Decision]] = [asyncio.get_running_loop().create_future() for _ in asked]
-        for attributes, answer in zip(asked, answers, strict=True):
-            self.checker.check(attributes, answer.set_result)
+        waiting = [answer.set_result for answer in answers]
+        self.checker.check(list(zip(asked, waiting, strict=True)))
         return await asyncio.gather(*answers)
 
 
@@ -316,7 +316,7 @@ async def test_an_ordinary_request_and_a_refused_stream_take_no_lease() -> None:
 async def test_a_lease_that_nobody_waited_for_is_undone() -> None:
     house = House(take("servers:read"))
     answered: list[Decision] = []
-    house.checker.check(STREAM, lambda decision: answered.append(decision) or False)  # type: ignore[func-returns-value]
+    house.checker.check([(STREAM, lambda decision: answered.append(decision) or False)])  # type: ignore[func-returns-value]
     await asyncio.sleep(0)
     await house.checker.close()
     assert isinstance(answered[0], Allow)
@@ -354,3 +354,19 @@ async def test_a_lease_that_is_cut_short_is_answered(monkeypatch: pytest.MonkeyP
         task.cancel()
     refused(await deciding, DenyReason.STORE_UNAVAILABLE)
     await house.checker.close()
+
+
+async def test_a_request_that_breaks_its_plan_costs_the_others_of_its_batch_nothing() -> None:
+    house = House(take("servers:read"), take("servers:read"))
+    broken = replace(ASK, target=None)
+    before, error, behind = await house.decide_all(ASK, broken, ASK)
+    assert isinstance(before, Allow)
+    assert isinstance(behind, Allow)
+    refused(error, DenyReason.INTERNAL)
+
+
+async def test_a_reply_that_breaks_its_check_is_an_error_and_no_allow() -> None:
+    house = House(replace(take("servers:read"), record=None), take("servers:read"))
+    error, behind = await house.decide_all(ASK, ASK)
+    refused(error, DenyReason.INTERNAL)
+    assert isinstance(behind, Allow)

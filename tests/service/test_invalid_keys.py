@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from builders import FORMAT, KEY, policy, record, request
+from msgspec.structs import replace as changed
 from open_streams import Counted, MemoryLeases
 from projections import MemoryProjection
 
@@ -85,7 +86,7 @@ class House:
 
     async def decide(self, key: str, address: str = "203.0.113.9", target: str = "/v1/servers/s1") -> Decision:
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self.checker.check(replace(request("GET", target, key), source_address=lambda: address), answer.set_result)
+        self.checker.check([(changed(request("GET", target, key), source_address=lambda: address), answer.set_result)])
         return await answer
 
     async def reasons(self, keys: list[str], address: str = "203.0.113.9") -> list[DenyReason | None]:
@@ -102,7 +103,7 @@ def guesses(count: int) -> list[str]:
 
 
 def from_(address: str) -> RequestAttributes:
-    return replace(request(), source_address=lambda: address)
+    return changed(request(), source_address=lambda: address)
 
 
 def test_everything_that_says_bad_key_is_judged_and_nothing_else() -> None:
@@ -215,7 +216,7 @@ async def test_a_request_without_a_key_is_not_a_guess() -> None:
     house = House()
     answers: list[Decision] = []
     for _ in range(10):
-        house.checker.check(request("GET", "/v1/servers/s1"), answers.append)
+        house.checker.check([(request("GET", "/v1/servers/s1"), answers.append)])
     assert {answer.reason for answer in answers if isinstance(answer, Deny)} == {DenyReason.KEY_MISSING}
     assert await house.reasons([guess()]) == [DenyReason.KEY_UNKNOWN]
 
