@@ -4,7 +4,6 @@ Only values: the rules that turn one into the next are in `decision.py`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -12,7 +11,7 @@ from authz.core.errors import DenyReason
 from authz.core.limits import Limit
 from authz.core.route import Route
 from authz.core.streams import StreamUse
-from authz.core.value import Value
+from authz.core.value import Value, force_setattr
 
 
 class RequestAttributes(Value):
@@ -47,6 +46,9 @@ class Principal(Value):
     scopes: frozenset[str]
 
 
+_NOBODY = Principal("", "", frozenset())
+
+
 class Lookup(Value):
     """The question to the key store, and what was already found out about the request.
 
@@ -74,8 +76,7 @@ class KeyState(StrEnum):
     UNKNOWN = "u"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
+class KeyRecord(Value):
     """The projection of one key: what a check needs to know of it.
 
     `revision` grows with every change of the row it was made from. `expires_at_ms` is Unix time in milliseconds, 0 for
@@ -90,11 +91,11 @@ class KeyRecord:
     scopes: frozenset[str] = frozenset()
     limit: Limit | None = None
     expires_at_ms: int = 0
-    principal: Principal = field(init=False, repr=False, compare=False)
+    principal: Principal = _NOBODY
 
     def __post_init__(self) -> None:
         """Make the principal."""
-        object.__setattr__(self, "principal", Principal(self.account_id, self.key_id, self.scopes))
+        force_setattr(self, "principal", Principal(self.account_id, self.key_id, self.scopes))
 
 
 class TakeOutcome(StrEnum):

@@ -7,6 +7,9 @@ frozen takes six times. What is made once is a dataclass as everywhere.
 from typing import dataclass_transform
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+__all__ = ["Value", "force_setattr"]
 
 
 @dataclass_transform(frozen_default=True)

@@ -7,33 +7,37 @@ pieces are joined. What they say is `codec.py`; a test holds every answer agains
 from dataclasses import dataclass
 from typing import TypeVar
 
-from google.protobuf.struct_pb2 import Struct
-
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.limits import full_after_s
 from authz.core.policy import Policy
 from authz.core.streams import StreamUse
+from authz.core.value import Value
 from authz.edge import codec
+from authz.edge.pieces import LENGTH, EntryPiece, HeaderPiece, entry
 
 PIECES_MAX = 16_384
 
 _STATUS_OK = CheckResponse(status={}).SerializeToString()
 _DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
+_ALLOW, _DENY = entry("decision", "allow"), entry("decision", "deny")
+_ACCOUNT_HEADER, _KEY_HEADER = HeaderPiece(codec.ACCOUNT_HEADER), HeaderPiece(codec.KEY_HEADER)
+_SCOPES_HEADER = HeaderPiece(codec.SCOPES_HEADER)
+_ACCOUNT_ENTRY, _KEY_ENTRY = EntryPiece("account_id"), EntryPiece("key_id")
 
 K = TypeVar("K")
 V = TypeVar("V")
 Shown = tuple[int, float, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Caller:
-    """What an answer says of one caller: its headers, and its entries of the metadata around those of an outcome."""
+class _Caller(Value):
+    """What an answer says of one caller: its headers, those that all callers with its scopes have, and its metadata."""
 
     principal: Principal | None
     headers: bytes
-    allowed: bytes
-    denied: bytes
+    scopes: bytes
+    account: bytes
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,10 @@ class Answers:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        nothing = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
-        self._allow, self._deny = _entry("decision", "allow"), _entry("decision", "deny")
-        self._nobody = _Caller(None, nothing, self._allow, self._deny)
+        self._removed = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
+        self._nobody = _Caller(None, b"", self._removed, b"", b"")
         self._callers: dict[str, _Caller] = {}
+        self._scopes: dict[frozenset[str], bytes] = {}
         self._rates: dict[Shown, bytes] = {}
         self._denied_rates: dict[Shown, bytes] = {}
         self._waits: dict[int, bytes] = {}
@@ -70,7 +74,7 @@ class Answers:
         caller = self._nobody if principal is None else self._callers.get(principal.key_id)
         if caller is None or caller.principal is not principal:
             caller = self._caller(principal)
-        ok = caller.headers
+        ok = caller.headers + caller.scopes
         if decision.streams is not None:
             return self._stream(decision, caller)
         if bucket is not None:
@@ -78,21 +82,21 @@ class Answers:
             rate = self._rates.get(shown)
             # Not `or`: where a policy sends no rate headers this piece is empty, and would be made anew each time.
             ok += _kept(self._rates, shown, self._rate(bucket)) if rate is None else rate
-        route = self._routes.get(template) or _kept(self._routes, template, _entry("route", template))
+        route = self._routes.get(template) or _kept(self._routes, template, entry("route", template))
         if decision.would_deny is not None:
-            route = _entry("reason", decision.would_deny.value) + route
-        metadata = caller.allowed + route
-        return b"".join((_STATUS_OK, _OK, _LENGTH[len(ok)], ok, _METADATA, _LENGTH[len(metadata)], metadata))
+            route = entry("reason", decision.would_deny.value) + route
+        metadata = caller.account + _ALLOW + caller.key + route
+        return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
         """Write the answer to a request that opens a stream: rare, so nothing of what only it says is kept."""
-        ok = caller.headers + self._rate(allow.bucket, allow.streams)
+        ok = caller.headers + caller.scopes + self._rate(allow.bucket, allow.streams)
         entries = {} if allow.streams is None else codec.lease_fields(allow.streams)
         entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
         entries["route"] = allow.route.template
-        described = b"".join(_entry(name, entries[name]) for name in sorted(entries))
-        metadata = caller.allowed + described
-        return b"".join((_STATUS_OK, _OK, _LENGTH[len(ok)], ok, _METADATA, _LENGTH[len(metadata)], metadata))
+        described = b"".join(entry(name, entries[name]) for name in sorted(entries))
+        metadata = caller.account + _ALLOW + caller.key + described
+        return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
@@ -109,11 +113,11 @@ class Answers:
             rate = self._denied_rates.get(shown)
             http += _kept(self._denied_rates, shown, self._denied_rate(bucket)) if rate is None else rate
         http += refusal.body
-        metadata = caller.denied + refusal.reason
-        described = _METADATA + _LENGTH[len(metadata)] + metadata
+        metadata = caller.account + _DENY + caller.key + refusal.reason
+        described = _METADATA + LENGTH[len(metadata)] + metadata
         if refusal.is_error:
-            return b"".join((refusal.status, described, _ERROR, _LENGTH[len(http)], http))
-        return b"".join((refusal.status, _DENIED, _LENGTH[len(http)], http, described))
+            return b"".join((refusal.status, described, _ERROR, LENGTH[len(http)], http))
+        return b"".join((refusal.status, _DENIED, LENGTH[len(http)], http, described))
 
     def _caller(self, principal: Principal | None) -> _Caller:
         if principal is None:
@@ -121,13 +125,16 @@ class Answers:
         found = self._callers.get(principal.key_id)
         if found is not None and found.principal == principal:
             return found
-        headers = codec.options(codec.identity_headers(principal))
-        account, key = _entry("account_id", principal.account_id), _entry("key_id", principal.key_id)
+        scopes = self._scopes.get(principal.scopes)
+        if scopes is None:
+            scopes = _SCOPES_HEADER(codec.scopes_text(principal.scopes)) + self._removed
+            _kept(self._scopes, principal.scopes, scopes)
         caller = _Caller(
             principal,
-            OkHttpResponse(headers=headers, headers_to_remove=[self.policy.keys.header]).SerializeToString(),
-            account + self._allow + key,
-            account + self._deny + key,
+            _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id),
+            scopes,
+            _ACCOUNT_ENTRY(principal.account_id),
+            _KEY_ENTRY(principal.key_id),
         )
         if len(self._callers) >= PIECES_MAX:
             self._callers.clear()
@@ -136,12 +143,12 @@ class Answers:
 
     def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:
         headers, body = codec.refusal_text(self.policy, attributes, deny)
-        reason = _entry("reason", deny.reason.value)
+        reason = entry("reason", deny.reason.value)
         return _Refusal(
             status=CheckResponse(status=codec.status(deny)).SerializeToString(),
             http=DeniedHttpResponse(status=codec.http_status(deny), headers=codec.options(headers)).SerializeToString(),
             body=DeniedHttpResponse(body=body).SerializeToString(),
-            reason=reason if deny.route is None else reason + _entry("route", deny.route.template),
+            reason=reason if deny.route is None else reason + entry("route", deny.route.template),
             is_error=codec.is_error(deny),
         )
 
@@ -164,26 +171,7 @@ def _wait(seconds: int) -> bytes:
     return DeniedHttpResponse(headers=codec.options(codec.wait_headers(seconds))).SerializeToString()
 
 
-def _entry(name: str, value: str) -> bytes:
-    struct = Struct()
-    struct.update({name: value})
-    return struct.SerializeToString()
-
-
 def _kept(pieces: dict[K, V], key: K, piece: V) -> V:
     if len(pieces) >= PIECES_MAX:
         pieces.clear()
     return pieces.setdefault(key, piece)
-
-
-class _Lengths(dict[int, bytes]):
-    """Lengths as protobuf writes them, in base 128 with the low digits first, each made once."""
-
-    def __missing__(self, size: int) -> bytes:
-        """Make the length of a piece of `size` bytes."""
-        rest, digit = divmod(size, 128)
-        self[size] = length = bytes([digit | 0x80]) + self[rest] if rest else bytes([digit])
-        return length
-
-
-_LENGTH = _Lengths()

@@ -4,6 +4,7 @@ The words and numbers of a refusal are `core/errors.py`; how they are laid out f
 """
 
 import json
+from collections.abc import Iterable
 from functools import partial
 from math import ceil
 from typing import assert_never
@@ -28,7 +29,9 @@ _EXTERNAL_ADDRESS = "x-envoy-external-address"
 _ADDRESS_CHARS_MAX = 45  # an IPv6 address that ends in an IPv4 one
 _GRPC, _GRPC_WEB = b"application/grpc", b"application/grpc-web"
 _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
-_OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-id", "x-authz-scopes"
 
 Headers = list[tuple[str, str]]
 
@@ -181,10 +184,15 @@ def _details(deny: Deny) -> dict[str, str]:
 def identity_headers(principal: Principal) -> Headers:
     """Write who calls, for the backend."""
     return [
-        ("x-authz-account-id", principal.account_id),
-        ("x-authz-key-id", principal.key_id),
-        ("x-authz-scopes", " ".join(sorted(principal.scopes))),
+        (ACCOUNT_HEADER, principal.account_id),
+        (KEY_HEADER, principal.key_id),
+        (SCOPES_HEADER, scopes_text(principal.scopes)),
     ]
+
+
+def scopes_text(scopes: Iterable[str]) -> str:
+    """Write what a key may do into one header."""
+    return " ".join(sorted(scopes))
 
 
 def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUse | None = None) -> Headers:
@@ -219,8 +227,7 @@ def _stream_quotas(use: StreamUse) -> tuple[str, str]:
 def options(headers: Headers) -> list[HeaderValueOption]:
     """Make header options that replace whatever is there."""
     return [
-        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
-        for name, value in headers
+        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=OVERWRITE) for name, value in headers
     ]
 
 

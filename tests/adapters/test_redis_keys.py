@@ -3,13 +3,13 @@
 import asyncio
 import os
 from binascii import b2a_base64
-from dataclasses import replace
 
 import pytest
 from buckets import FIVE, VECTORS
 from houses import ALL_SCOPES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from redis.crc import key_slot
 from takes import asked, taken
 

@@ -1,11 +1,11 @@
 """Leases in the real Redis: one hash slot, nothing left behind, and key changes that reach a key's open streams."""
 
 import os
-from dataclasses import replace
 
 import pytest
 from builders import LOGS, record
 from links import asked
+from msgspec.structs import replace
 from redis.crc import key_slot
 
 from authz.adapters.redis_leases import RedisLeases, _keys

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import time
-from dataclasses import replace
 
 import pytest
 from builders import record
+from msgspec.structs import replace
 from subjects import Subject
 from takes import DEFAULT, asked, taken
 

@@ -11,6 +11,7 @@ from builders import LOGS, record
 from clusters import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed_record
 from open_streams import BEGIN_S, MemoryLeases
 from sentinels import Sentinels
 from subjects import stored
@@ -57,7 +58,7 @@ class RedisSubject(RedisLeases):
     async def stop(self, account_id: str, key_id: str, state: KeyState) -> None:
         self._revision += 1
         changed = record(state=state, revision=self._revision)
-        await note_key(self.link, replace(changed, account_id=account_id, key_id=key_id))
+        await note_key(self.link, changed_record(changed, account_id=account_id, key_id=key_id))
 
     async def wait(self, seconds: float, *leases: Lease) -> None:
         named = [f"l:{{{lease.account_id}}}:{lease.stream}" for lease in leases]
