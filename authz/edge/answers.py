@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
-from authz.core.limits import full_after_s
-from authz.core.policy import Policy
+from authz.core.limits import Limit, full_after_s
+from authz.core.policy import Policy, RateHeaders
 from authz.core.streams import StreamUse
 from authz.core.value import Value
 from authz.edge import codec
-from authz.edge.pieces import LENGTH, EntryPiece, HeaderPiece, entry
+from authz.edge.pieces import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, HeaderPiece, entry
 
 PIECES_MAX = 16_384
 
@@ -27,7 +27,6 @@ _ACCOUNT_ENTRY, _KEY_ENTRY = EntryPiece("account_id"), EntryPiece("key_id")
 
 K = TypeVar("K")
 V = TypeVar("V")
-Shown = tuple[int, float, int, int]
 
 
 class _Caller(Value):
@@ -60,8 +59,8 @@ class Answers:
         self._nobody = _Caller(None, b"", self._removed, b"", b"")
         self._callers: dict[str, _Caller] = {}
         self._scopes: dict[frozenset[str], bytes] = {}
-        self._rates: dict[Shown, bytes] = {}
-        self._denied_rates: dict[Shown, bytes] = {}
+        self._rates = _Rates(policy.rate_headers, TO_ADD)
+        self._denied_rates = _Rates(policy.rate_headers, HEADERS)
         self._waits: dict[int, bytes] = {}
         self._routes: dict[str, bytes] = {}
         self._refusals: dict[tuple[object, ...], _Refusal] = {}
@@ -78,10 +77,7 @@ class Answers:
         if decision.streams is not None:
             return self._stream(decision, caller)
         if bucket is not None:
-            shown = _shown(bucket)
-            rate = self._rates.get(shown)
-            # Not `or`: where a policy sends no rate headers this piece is empty, and would be made anew each time.
-            ok += _kept(self._rates, shown, self._rate(bucket)) if rate is None else rate
+            ok += self._rates(bucket)
         route = self._routes.get(template) or _kept(self._routes, template, entry("route", template))
         if decision.would_deny is not None:
             route = entry("reason", decision.would_deny.value) + route
@@ -109,9 +105,7 @@ class Answers:
         if bucket is not None and deny.streams is not None:
             http += self._denied_rate(bucket, deny.streams)
         elif bucket is not None:
-            shown = _shown(bucket)
-            rate = self._denied_rates.get(shown)
-            http += _kept(self._denied_rates, shown, self._denied_rate(bucket)) if rate is None else rate
+            http += self._denied_rates(bucket)
         http += refusal.body
         metadata = caller.account + _DENY + caller.key + refusal.reason
         described = _METADATA + LENGTH[len(metadata)] + metadata
@@ -161,10 +155,39 @@ class Answers:
         return DeniedHttpResponse(headers=headers).SerializeToString()
 
 
-def _shown(bucket: Bucket) -> Shown:
-    # What is sent is whole tokens and whole seconds: few buckets say anything new.
-    limit, remaining = bucket.limit, bucket.remaining
-    return limit.capacity, limit.refill_per_s, int(remaining), full_after_s(limit, remaining)
+class _Rates:
+    """Writes what is said of a bucket, as headers in the field of the head `field`.
+
+    Of a limit it is written once and kept. What is left hardly ever comes again where buckets are large, but how many
+    digits it has does: kept is the piece with room for them.
+    """
+
+    def __init__(self, families: RateHeaders, field: bytes) -> None:
+        self._families = families
+        self._field = field
+        self._count = families.ietf + families.legacy
+        self._limits: dict[tuple[int, float], bytes] = {}
+        self._forms: dict[tuple[int, int], bytes] = {}
+
+    def __call__(self, bucket: Bucket) -> bytes:
+        limit, remaining = bucket.limit, bucket.remaining
+        said = self._limits.get((limit.capacity, limit.refill_per_s)) or self._limit(limit)
+        left, full_s = b"%d" % remaining, b"%d" % full_after_s(limit, remaining)
+        form = self._forms.get((len(left), len(full_s))) or self._form(len(left), len(full_s))
+        return said + form % ((left, full_s) * self._count)
+
+    def _limit(self, limit: Limit) -> bytes:
+        headers = codec.limit_headers(self._families, limit)
+        piece = b"".join(HeaderPiece(name, self._field)(value) for name, value in headers)
+        return _kept(self._limits, (limit.capacity, limit.refill_per_s), piece)
+
+    def _form(self, left: int, full_s: int) -> bytes:
+        form = b""
+        for name, text in codec.left_forms(self._families):
+            size = len(text.format(left="0" * left, full_s="0" * full_s))
+            head = HeaderPiece(name, self._field).head(size).replace(b"%", b"%%")
+            form += head + text.format(left="%b", full_s="%b").encode() + ACTION
+        return _kept(self._forms, (left, full_s), form)
 
 
 def _wait(seconds: int) -> bytes:

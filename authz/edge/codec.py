@@ -17,7 +17,7 @@ from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
-from authz.core.limits import full_after_s
+from authz.core.limits import Limit, full_after_s
 from authz.core.policy import Policy, RateHeaders
 from authz.core.route import ErrorFormat
 from authz.core.streams import StreamUse
@@ -32,6 +32,7 @@ _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-id", "x-authz-scopes"
+_RATELIMIT = "ratelimit"
 
 Headers = list[tuple[str, str]]
 
@@ -199,19 +200,37 @@ def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUs
     """Write what is left: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family for the bucket."""
     if bucket is None:
         return []
+    quotas, left = ("", "") if streams is None else _stream_quotas(streams)
+    return limit_headers(families, bucket.limit, quotas) + left_headers(families, bucket, left)
+
+
+def limit_headers(families: RateHeaders, limit: Limit, quotas: str = "") -> Headers:
+    """Write those of the rate headers that say how much there is at most; `quotas` are further ones."""
     headers: Headers = []
-    limit, remaining = bucket.limit, int(bucket.remaining)
-    full_s = full_after_s(limit, bucket.remaining)
     if families.ietf:
         window_s = ceil(limit.capacity / limit.refill_per_s)
-        quotas, left = ("", "") if streams is None else _stream_quotas(streams)
         headers.append(("ratelimit-policy", f'"default";q={limit.capacity};w={window_s}{quotas}'))
-        headers.append(("ratelimit", f'"default";r={remaining};t={full_s}{left}'))
     if families.legacy:
         headers.append(("x-ratelimit-limit", str(limit.capacity)))
-        headers.append(("x-ratelimit-remaining", str(remaining)))
-        headers.append(("x-ratelimit-reset", str(full_s)))
     return headers
+
+
+def left_headers(families: RateHeaders, bucket: Bucket, further: str = "") -> Headers:
+    """Write those of the rate headers that change with every request; `further` is what is left of other quotas."""
+    left, full_s = int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining)
+    headers = [(name, form.format(left=left, full_s=full_s)) for name, form in left_forms(families)]
+    return [(name, value + further if name == _RATELIMIT else value) for name, value in headers]
+
+
+def left_forms(families: RateHeaders) -> Headers:
+    """Return the names and forms of those headers, each family's with `{left}` once and then `{full_s}` once."""
+    forms: Headers = []
+    if families.ietf:
+        forms.append((_RATELIMIT, '"default";r={left};t={full_s}'))
+    if families.legacy:
+        forms.append(("x-ratelimit-remaining", "{left}"))
+        forms.append(("x-ratelimit-reset", "{full_s}"))
+    return forms
 
 
 def _stream_quotas(use: StreamUse) -> tuple[str, str]:

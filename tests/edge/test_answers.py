@@ -55,8 +55,8 @@ def test_what_is_kept_is_bounded() -> None:
         answers = Answers(POLICIES[0])
         for number in range(50):
             principal = Principal(f"acct_{number}", f"key_{number}", frozenset())
-            answers.write(request(), Allow(ROUTES[0], principal, Bucket(LIMIT, number)))
+            answers.write(request(), Allow(ROUTES[0], principal, Bucket(Limit(number + 1, 1.0), 1)))
             answers.write(request(), Deny(DenyReason.KEY_MISSING, retry_after_s=number))
-        assert all(len(pieces) <= 10 for pieces in (answers._callers, answers._rates, answers._refusals))  # noqa: SLF001 -- what is bounded
+        assert all(len(pieces) <= 10 for pieces in (answers._callers, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
     finally:
         answers_module.PIECES_MAX = before
