@@ -13,6 +13,7 @@ from binascii import b2a_base64
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
+from sys import intern
 from typing import Any, TypeAlias
 
 from authz.adapters.redis_leases import note_key
@@ -69,6 +70,7 @@ class RedisKeys:
         self._on_use = on_use
         self._records: dict[bytes, KeyRecord] = {}
         self._scopes: dict[str, frozenset[str]] = {}
+        self._limits: dict[tuple[str, str], Limit] = {}
         # The arguments of the check by cost, for one epoch and default limit.
         self._tails: dict[int, bytes] = {}
         self._tails_are_for: tuple[str, Limit] | None = None
@@ -139,8 +141,8 @@ class RedisKeys:
     def _record(self, body: bytes) -> KeyRecord:
         """Parse a record once for all checks that get the same bytes; raises ValueError."""
         if len(self._records) >= _CACHED_MAX:
-            self._records.clear()
-            self._scopes.clear()
+            for cache in (self._records, self._scopes, self._limits):
+                cache.clear()
         header, _, text = body.decode().partition("\n")
         _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
         key_id, _, rest = text.partition(" ")
@@ -149,12 +151,17 @@ class RedisKeys:
             state=KeyState(state),
             revision=int(revision),
             key_id=key_id,
-            account_id=account_id,
-            scopes=self._scopes.setdefault(scopes, frozenset(scopes.split())),
-            limit=None if capacity == "-" else Limit(int(capacity), float(refill)),
+            # What many keys have in common is kept once.
+            account_id=intern(account_id),
+            scopes=self._scopes.get(scopes) or self._scopes.setdefault(scopes, frozenset(scopes.split())),
+            limit=None if capacity == "-" else self._limit(capacity, refill),
             expires_at_ms=int(expires_at_ms),
         )
         return self._records.setdefault(body, record)
+
+    def _limit(self, capacity: str, refill: str) -> Limit:
+        found = self._limits.get((capacity, refill))
+        return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
 
 
 def redis_key(digest: bytes) -> bytes:

@@ -72,11 +72,13 @@ def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
 def _source_address(attributes: AttributeContext) -> str:
     """Read whom Envoy takes for the client: by its trusted hops where it tells, else whoever is connected to it."""
     http = attributes.request.http
-    for header in http.header_map.headers:
+    told = http.header_map.headers
+    for header in told:
         if header.key == _EXTERNAL_ADDRESS:
             return (header.raw_value or header.value.encode())[:_ADDRESS_CHARS_MAX].decode(errors="replace")
-    told = http.headers.get(_EXTERNAL_ADDRESS, "")[:_ADDRESS_CHARS_MAX]
-    return told or attributes.source.address.socket_address.address
+    # Envoy sends either these or those.
+    joined = "" if told else http.headers.get(_EXTERNAL_ADDRESS, "")[:_ADDRESS_CHARS_MAX]
+    return joined or attributes.source.address.socket_address.address
 
 
 def _joined(http: AttributeContext.HttpRequest) -> list[HeaderValue]:
