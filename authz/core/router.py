@@ -101,23 +101,30 @@ class Router:
 
     def _place(self, segments: tuple[str, ...]) -> _Place | None:
         last = segments[-1] if segments else ""
-        if last and ":" not in last:
-            if self._barred_words.isdisjoint(segments) and not self._has_wordless and "." not in segments[0]:
-                return self._open.walk(segments)
-            return self._barred.walk(segments) or self._open.walk(segments)
-        # What is barred stays barred with a slash behind it.
-        return self._barred.find(segments if last else segments[:-1]) or self._open.find(segments)
+        if not last:
+            # What is barred stays barred with a slash behind it.
+            return self._barred.find(segments[:-1]) or self._open.find(segments)
+        verb = last.rpartition(":")[2] if ":" in last else ""
+        may_be_barred = (
+            not self._barred_words.isdisjoint(segments)
+            or verb in self._barred.verbs
+            or self._has_wordless
+            or "." in segments[0]
+        )
+        if verb:
+            return (self._barred.find(segments) if may_be_barred else None) or self._open.find(segments)
+        return (self._barred.walk(segments) if may_be_barred else None) or self._open.walk(segments)
 
 
 class _Tree:
     """The templates of one kind, by their parts.
 
-    `_verbs` are the custom verbs that occur at all; `_packages` gRPC packages by name, of `_names_max` names at most.
+    `verbs` are the custom verbs that occur at all; `_packages` gRPC packages by name, of `_names_max` names at most.
     """
 
     def __init__(self) -> None:
         self._root = _Node()
-        self._verbs: set[str] = set()
+        self.verbs: set[str] = set()
         self._packages: dict[str, _Node] = {}
         self._names_max = 0
 
@@ -127,7 +134,7 @@ class _Tree:
         for part in template.parts:
             node = self._package(part) if part.endswith(f".{ANY_DEPTH}") else _grown(node, part)
         if template.verb:
-            self._verbs.add(template.verb)
+            self.verbs.add(template.verb)
         return node.places.setdefault(template.verb, _Place())
 
     def find(self, segments: tuple[str, ...]) -> _Place | None:
@@ -135,7 +142,7 @@ class _Tree:
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
             walk = self.walk if last else self._search
-            spoken = walk((*segments[:-1], last), verb) if verb in self._verbs else None
+            spoken = walk((*segments[:-1], last), verb) if verb in self.verbs else None
             if spoken is not None:
                 return spoken
         return self.walk(segments) if segments and segments[-1] else self._search(segments, "")
