@@ -14,16 +14,17 @@ from authz.core.policy import Policy, RateHeaders
 from authz.core.streams import StreamUse
 from authz.core.value import Value
 from authz.edge import codec
-from authz.edge.pieces import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, HeaderPiece, entry
+from authz.edge.pieces import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, HeaderPiece
 
 PIECES_MAX = 16_384
 
 _STATUS_OK = CheckResponse(status={}).SerializeToString()
 _DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
-_ALLOW, _DENY = entry("decision", "allow"), entry("decision", "deny")
 _ACCOUNT_HEADER, _KEY_HEADER = HeaderPiece(codec.ACCOUNT_HEADER), HeaderPiece(codec.KEY_HEADER)
 _SCOPES_HEADER = HeaderPiece(codec.SCOPES_HEADER)
-_ACCOUNT_ENTRY, _KEY_ENTRY = EntryPiece("account_id"), EntryPiece("key_id")
+_NAMES = ("account_id", "decision", "key_id", "lease_id", "reason", "route", "stream")
+_ENTRIES = {name: EntryPiece(name) for name in _NAMES}
+_ALLOW, _DENY = _ENTRIES["decision"]("allow"), _ENTRIES["decision"]("deny")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -78,19 +79,19 @@ class Answers:
             return self._stream(decision, caller)
         if bucket is not None:
             ok += self._rates(bucket)
-        route = self._routes.get(template) or _kept(self._routes, template, entry("route", template))
+        route = self._routes.get(template) or _kept(self._routes, template, _ENTRIES["route"](template))
         if decision.would_deny is not None:
-            route = entry("reason", decision.would_deny.value) + route
+            route = _ENTRIES["reason"](decision.would_deny.value) + route
         metadata = caller.account + _ALLOW + caller.key + route
         return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
-        """Write the answer to a request that opens a stream: rare, so nothing of what only it says is kept."""
-        ok = caller.headers + caller.scopes + self._rate(allow.bucket, allow.streams)
+        """Write the answer to a request that opens a stream."""
+        ok = caller.headers + caller.scopes + self._rates.with_streams(allow.bucket, allow.streams)
         entries = {} if allow.streams is None else codec.lease_fields(allow.streams)
         entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
         entries["route"] = allow.route.template
-        described = b"".join(entry(name, entries[name]) for name in sorted(entries))
+        described = b"".join(_ENTRIES[name](entries[name]) for name in sorted(entries))
         metadata = caller.account + _ALLOW + caller.key + described
         return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
@@ -103,7 +104,7 @@ class Answers:
         if wait_s is not None:
             http += self._waits.get(wait_s) or _kept(self._waits, wait_s, _wait(wait_s))
         if bucket is not None and deny.streams is not None:
-            http += self._denied_rate(bucket, deny.streams)
+            http += self._denied_rates.with_streams(bucket, deny.streams)
         elif bucket is not None:
             http += self._denied_rates(bucket)
         http += refusal.body
@@ -127,8 +128,8 @@ class Answers:
             principal,
             _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id),
             scopes,
-            _ACCOUNT_ENTRY(principal.account_id),
-            _KEY_ENTRY(principal.key_id),
+            _ENTRIES["account_id"](principal.account_id),
+            _ENTRIES["key_id"](principal.key_id),
         )
         if len(self._callers) >= PIECES_MAX:
             self._callers.clear()
@@ -137,22 +138,14 @@ class Answers:
 
     def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:
         headers, body = codec.refusal_text(self.policy, attributes, deny)
-        reason = entry("reason", deny.reason.value)
+        reason = _ENTRIES["reason"](deny.reason.value)
         return _Refusal(
             status=CheckResponse(status=codec.status(deny)).SerializeToString(),
             http=DeniedHttpResponse(status=codec.http_status(deny), headers=codec.options(headers)).SerializeToString(),
             body=DeniedHttpResponse(body=body).SerializeToString(),
-            reason=reason if deny.route is None else reason + entry("route", deny.route.template),
+            reason=reason if deny.route is None else reason + _ENTRIES["route"](deny.route.template),
             is_error=codec.is_error(deny),
         )
-
-    def _rate(self, bucket: Bucket | None, use: StreamUse | None = None) -> bytes:
-        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket, use))
-        return OkHttpResponse(response_headers_to_add=headers).SerializeToString()
-
-    def _denied_rate(self, bucket: Bucket, use: StreamUse | None = None) -> bytes:
-        headers = codec.options(codec.rate_headers(self.policy.rate_headers, bucket, use))
-        return DeniedHttpResponse(headers=headers).SerializeToString()
 
 
 class _Rates:
@@ -168,6 +161,7 @@ class _Rates:
         self._count = families.ietf + families.legacy
         self._limits: dict[tuple[int, float], bytes] = {}
         self._forms: dict[tuple[int, int], bytes] = {}
+        self._headers: dict[str, HeaderPiece] = {}
 
     def __call__(self, bucket: Bucket) -> bytes:
         limit, remaining = bucket.limit, bucket.remaining
@@ -176,16 +170,25 @@ class _Rates:
         form = self._forms.get((len(left), len(full_s))) or self._form(len(left), len(full_s))
         return said + form % ((left, full_s) * self._count)
 
+    def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
+        """Write the same where open streams are counted as well."""
+        return self._write(codec.rate_headers(self._families, bucket, use))
+
     def _limit(self, limit: Limit) -> bytes:
-        headers = codec.limit_headers(self._families, limit)
-        piece = b"".join(HeaderPiece(name, self._field)(value) for name, value in headers)
+        piece = self._write(codec.limit_headers(self._families, limit))
         return _kept(self._limits, (limit.capacity, limit.refill_per_s), piece)
+
+    def _write(self, headers: codec.Headers) -> bytes:
+        return b"".join(self._header(name)(value) for name, value in headers)
+
+    def _header(self, name: str) -> HeaderPiece:
+        return self._headers.get(name) or self._headers.setdefault(name, HeaderPiece(name, self._field))
 
     def _form(self, left: int, full_s: int) -> bytes:
         form = b""
         for name, text in codec.left_forms(self._families):
             size = len(text.format(left="0" * left, full_s="0" * full_s))
-            head = HeaderPiece(name, self._field).head(size).replace(b"%", b"%%")
+            head = self._header(name).head(size).replace(b"%", b"%%")
             form += head + text.format(left="%b", full_s="%b").encode() + ACTION
         return _kept(self._forms, (left, full_s), form)
 

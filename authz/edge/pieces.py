@@ -4,8 +4,6 @@ Only what differs from caller to caller or from answer to answer is written here
 check's time; everything else is written by protobuf once and kept (`answers.py`). A test holds all of it to protobuf.
 """
 
-from google.protobuf.struct_pb2 import Struct
-
 from authz.edge.codec import OVERWRITE
 
 _STRING, _SECOND = b"\x0a", b"\x12"  # the heads of fields 1 and 2, of a length
@@ -70,13 +68,6 @@ class EntryPiece:
         value = _TEXT + LENGTH[size]
         fields = self._name + _SECOND + LENGTH[len(value) + size] + value
         return self._heads.setdefault(size, _STRING + LENGTH[len(fields) + size] + fields)
-
-
-def entry(name: str, value: str) -> bytes:
-    """Write an entry with a text of a google.protobuf.Struct that will be kept."""
-    struct = Struct()
-    struct.update({name: value})
-    return struct.SerializeToString()
 
 
 def _sized(head: bytes, data: bytes) -> bytes:
