@@ -77,7 +77,7 @@ class Sidecar:
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
         invalid_keys = InvalidKeys()
-        metrics = Metrics(self.stores_up, invalid_keys.throttled)
+        self._metrics = metrics = Metrics(self.stores_up, invalid_keys.throttled)
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
             deadline_s=settings.postgres_deadline_s,
@@ -90,7 +90,7 @@ class Sidecar:
             in_flight_max=settings.redis_in_flight_max,
             negative_ttl_s=settings.negative_ttl_s,
             scripts=LEASE_SCRIPTS,
-            on_answered=metrics.redis_answered,
+            on_answered=self._redis_answered,
             on_use=self._uses.note,
         )
         self._link = redis.link
@@ -173,6 +173,10 @@ class Sidecar:
         await self._postgres.close()
         await self._http.stop()
         _log.info("drained")
+
+    def _redis_answered(self, seconds: float, commands: int) -> None:
+        self._metrics.redis_answered(seconds, commands)
+        self._checker.settle()
 
     def _stream_class(self, name: str) -> StreamClass | None:
         return self._checker.policy.streams.get(name)

@@ -6,7 +6,7 @@ for a check whose key is in the projection: replies arrive by callback, a batch 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -91,6 +91,7 @@ class Checker:
         self._remembers = FailureMode.DEGRADE in {failure.redis, failure.postgres}
         self._recent = recent
         self._invalid_keys = invalid_keys or InvalidKeys()
+        self._taken: list[tuple[_Check, Lookup, Take]] = []
         self._fills: dict[bytes, list[tuple[_Check, Lookup]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -116,22 +117,45 @@ class Checker:
 
     async def close(self) -> None:
         """Let the loads under way end; every check gets its answer."""
+        self.settle()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _replied(self, check: _Check, lookup: Lookup, reply: TakeReply) -> None:
-        try:
-            if isinstance(reply, Take):
-                if self._remembers:
-                    self._recent.remember(lookup.digest, reply)
-                decision, route = conclude(lookup, reply), lookup.route
-                finish = self._finish_stream if route is not None and route.stream else self._finish
-                finish(check, decision)
-            elif reply is None:
-                self._miss(check, lookup)
+    def settle(self) -> None:
+        """Conclude the checks that the store has answered, a step at a time as in `check`.
+
+        Nobody has to call this: it happens in the next turn of the event loop. Who knows that all answers which came
+        together are there saves them that turn.
+        """
+        if not self._taken:
+            return
+        taken, self._taken = self._taken, []
+        decided: list[tuple[_Check, Decision]] = []
+        for check, lookup, take in taken:
+            if self._remembers:
+                self._recent.remember(lookup.digest, take)
+            try:
+                decision = conclude(lookup, take)
+            except Exception:  # noqa: BLE001 -- as in `check`
+                decision = _broken(check.attributes)
+            if lookup.route is not None and lookup.route.stream:
+                self._finish_stream(check, decision)
             else:
-                self._store_failed(check, lookup, reply)
+                decided.append((check, decision))
+        try:
+            self._finish_all(decided)
         except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error; who has one ignores a second
-            check.answer(_broken(check.attributes))
+            for check, _ in decided:
+                check.answer(_broken(check.attributes))
+
+    def _replied(self, check: _Check, lookup: Lookup, reply: TakeReply) -> None:
+        if isinstance(reply, Take):
+            if not self._taken:
+                asyncio.get_running_loop().call_soon(self.settle)
+            self._taken.append((check, lookup, reply))
+        elif reply is None:
+            self._miss(check, lookup)
+        else:
+            self._store_failed(check, lookup, reply)
 
     def _finish_stream(self, check: _Check, decision: Decision) -> None:
         if isinstance(decision, Allow):
@@ -215,11 +239,23 @@ class Checker:
                 return
         self._finish(check, _unanswered(lookup.route, failure))
 
+    def _finish_all(self, decided: Iterable[tuple[_Check, Decision]]) -> None:
+        judged = [(check, self._judge(check, decision)) for check, decision in decided]
+        now_s = perf_counter()
+        for check, decision in judged:
+            self._observer.decided(check.attributes, decision, now_s - check.started_s)
+        for check, decision in judged:
+            check.answer(decision)
+
     def _finish(self, check: _Check, decision: Decision) -> bool | None:
-        if not isinstance(decision, Allow):
-            decision = enforce(self._invalid_keys.judge(check.policy.invalid_keys, check.attributes, decision))
+        decision = self._judge(check, decision)
         self._observer.decided(check.attributes, decision, perf_counter() - check.started_s)
         return check.answer(decision)
+
+    def _judge(self, check: _Check, decision: Decision) -> Decision:
+        if isinstance(decision, Allow):
+            return decision
+        return enforce(self._invalid_keys.judge(check.policy.invalid_keys, check.attributes, decision))
 
 
 def _broken(attributes: RequestAttributes) -> Deny:
