@@ -18,7 +18,6 @@ class Login:
         self._passwords = passwords
         self._gate = gate
         self._normalise_email = normalise_email
-        self._decoy = ""
 
     async def authenticate(self, email: str, password: str, address: str) -> Owner:
         """Return the owner; raises `WrongCredentials` or `Throttled`. What is no e-mail address is an unknown one."""
@@ -32,7 +31,7 @@ class Login:
         owner = await self._ledger.owner_of_email(email)
         password = normalised_password(password)
         # A hash is computed for an unknown address too: the time must not tell who has an account.
-        password_hash = await self._decoy_hash() if owner is None else owner.password_hash
+        password_hash = self._passwords.decoy if owner is None else owner.password_hash
         is_right = await self._passwords.verify(password_hash, password)
         if owner is None or not is_right:
             raise WrongCredentials("invalid email or password")
@@ -40,8 +39,3 @@ class Login:
         if self._passwords.is_outdated(password_hash):
             await self._ledger.rehash(owner, await self._passwords.hash(password))
         return owner
-
-    async def _decoy_hash(self) -> str:
-        if not self._decoy:
-            self._decoy = await self._passwords.hash("nobody's password")
-        return self._decoy

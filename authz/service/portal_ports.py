@@ -59,6 +59,11 @@ class OwnerLedger(Protocol):
 class Passwords(Protocol):
     """Makes and checks password hashes."""
 
+    @property
+    def decoy(self) -> str:
+        """Return a hash that costs what a new one costs, and is no password's."""
+        ...
+
     async def hash(self, password: str) -> str:
         """Make the hash of a password."""
         ...
