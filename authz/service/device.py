@@ -70,7 +70,7 @@ class DeviceFlow:
         status, approval = await self._grants.poll(code, digest)
         if approval is None:
             return Polled(status)
-        return Polled(GrantStatus.APPROVED, await self._hand_out(code, approval, address))
+        return await self._hand_out(code, approval, address)
 
     async def look(self, text: str, account_id: str, address: str) -> Grant:
         """Return the grant whose code an owner typed; raises `Throttled`, and `Refused` where there is none."""
@@ -88,6 +88,9 @@ class DeviceFlow:
             raise Refused("a key needs at least one scope")
         for scope in sorted(approval.scopes - self._minting.every_scope):
             raise Refused(f"there is no scope {scope}")
+        owner = await self._ledger.owner(approval.account_id)
+        if owner is not None and owner.suspended_at is not None:
+            raise Refused("this account is suspended")
         await self._decide(text, approval, approval.account_id, address)
 
     async def refuse(self, text: str, account_id: str, address: str) -> None:
@@ -103,7 +106,7 @@ class DeviceFlow:
         event = AuditEvent.DEVICE_REFUSED if approval is None else AuditEvent.DEVICE_APPROVED
         await self._ledger.note(account_id, event, Actor(f"owner:{account_id}", address))
 
-    async def _hand_out(self, code: str, approval: Approval, address: str) -> str:
+    async def _hand_out(self, code: str, approval: Approval, address: str) -> Polled:
         actor = Actor(f"owner:{approval.account_id}", address)
         try:
             made = await self._minting.mint(
@@ -111,12 +114,17 @@ class DeviceFlow:
             )
         except (KeyLimitReached, StoreUnavailable):
             # The owner can make room, a store can come back: the device goes on polling.
-            await self._grants.settle(code, handed_out=False)
+            await self._grants.settle(code, is_over=False)
             raise
+        except Refused:
+            # The account has been suspended since, or a scope is gone: waiting would not help the device.
+            polled = Polled(GrantStatus.EXPIRED)
+        else:
+            polled = Polled(GrantStatus.APPROVED, made.secret)
         # A grant that stays claimed gives no other key: this one must reach its device, whatever the store does now.
         with suppress(StoreUnavailable):
-            await self._grants.settle(code, handed_out=True)
-        return made.secret
+            await self._grants.settle(code, is_over=True)
+        return polled
 
 
 def _digest(device_code: str) -> bytes:

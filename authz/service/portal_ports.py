@@ -108,8 +108,8 @@ class Grants(Protocol):
         """Tell how a grant stands; its approval goes to the first who asks, and to nobody else until `settle`."""
         ...
 
-    async def settle(self, user_code: str, *, handed_out: bool) -> None:
-        """End the grant whose key was handed out, or let the next poll try where none could be made."""
+    async def settle(self, user_code: str, *, is_over: bool) -> None:
+        """End the grant whose key was handed out or will never be, or let the next poll try."""
         ...
 
     async def look(self, user_code: str) -> Grant | None:
