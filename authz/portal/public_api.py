@@ -146,4 +146,5 @@ async def mail_link(services: Services, owner: Owner) -> None:
     try:
         await services.verification.send(owner)
     except StoreUnavailable as error:
+        services.observer.store_failed(error.store)
         _log.warning("a mail was not sent", extra={"error": str(error), "account_id": owner.account_id})

@@ -8,15 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from authz.core.errors import Refused, WrongCredentials
+from authz.core.errors import EmailTaken, Refused, Throttled, WrongCredentials
+from authz.core.outcomes import SignupOutcome
 from authz.core.owners import AuditLine, Contact, Owner, check_new_password, normalised_password
 from authz.core.ownership import Account, Actor, AuditEvent
 from authz.core.throttles import Attempt
-from authz.service.portal_ports import OwnerLedger, Passwords
+from authz.service.portal_ports import OwnerLedger, Passwords, PortalObserver
 from authz.service.throttling import Gate
 
 _ID_BYTES = 10
 _TRAIL_LINES_MAX = 200
+_SIGNUP_REFUSALS: dict[type[Refused], SignupOutcome] = {
+    EmailTaken: SignupOutcome.EMAIL_TAKEN,
+    Throttled: SignupOutcome.THROTTLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Accounts:
         ledger: OwnerLedger,
         passwords: Passwords,
         gate: Gate,
+        observer: PortalObserver,
         *,
         rules: PasswordRules,
         entropy: Callable[[int], bytes],
@@ -43,19 +49,19 @@ class Accounts:
         self._ledger = ledger
         self._passwords = passwords
         self._gate = gate
+        self._observer = observer
         self.rules = rules
         self._entropy = entropy
         self._now = now
 
     async def sign_up(self, email: str, password: str, address: str) -> Owner:
         """Open an account; raises `Refused` and its kinds. `email` is in its one spelling."""
-        password = normalised_password(password)
-        self._check(password, email)
-        await self._gate.admit(Attempt.SIGNUP, address=address)
-        account_id = f"acct_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
-        account = Account(account_id, email, self._now(), email)
-        owner = Owner(account_id, email, await self._passwords.hash(password))
-        await self._ledger.add_owner(account, owner, Actor(f"owner:{account_id}", address))
+        try:
+            owner = await self._sign_up(email, password, address)
+        except Refused as error:
+            self._observer.signed_up(_SIGNUP_REFUSALS.get(type(error), SignupOutcome.REFUSED))
+            raise
+        self._observer.signed_up(SignupOutcome.OPENED)
         return owner
 
     async def change_password(self, owner: Owner, current: str, new: str, address: str) -> Owner:
@@ -86,6 +92,16 @@ class Accounts:
         if contact is None:
             raise Refused(f"there is no account {account_id}")
         return contact
+
+    async def _sign_up(self, email: str, password: str, address: str) -> Owner:
+        password = normalised_password(password)
+        self._check(password, email)
+        await self._gate.admit(Attempt.SIGNUP, address=address)
+        account_id = f"acct_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
+        account = Account(account_id, email, self._now(), email)
+        owner = Owner(account_id, email, await self._passwords.hash(password))
+        await self._ledger.add_owner(account, owner, Actor(f"owner:{account_id}", address))
+        return owner
 
     def _check(self, password: str, email: str) -> None:
         check_new_password(password, email, chars_min=self.rules.chars_min, breached=self.rules.breached)

@@ -20,10 +20,11 @@ from authz.core.device import (
     user_code,
 )
 from authz.core.errors import KeyLimitReached, Refused, StoreUnavailable
+from authz.core.outcomes import GrantEvent
 from authz.core.ownership import Actor, AuditEvent
 from authz.core.throttles import Attempt
 from authz.service.minting import Minting
-from authz.service.portal_ports import Grants, OwnerLedger
+from authz.service.portal_ports import Grants, OwnerLedger, PortalObserver
 from authz.service.throttling import Gate
 
 GRANT_LIFE_S = 300
@@ -42,6 +43,7 @@ class DeviceFlow:
         minting: Minting,
         gate: Gate,
         ledger: OwnerLedger,
+        observer: PortalObserver,
         *,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -49,6 +51,7 @@ class DeviceFlow:
         self._minting = minting
         self._gate = gate
         self._ledger = ledger
+        self._observer = observer
         self._entropy = entropy
 
     async def start(self, address: str, client: str) -> StartedGrant:
@@ -59,6 +62,7 @@ class DeviceFlow:
         while True:
             code = user_code(self._entropy(USER_CODE_ENTROPY_BYTES))
             if await self._grants.start(code, _digest(code + secret), address, client, GRANT_LIFE_S):
+                self._observer.grant_went_on(GrantEvent.STARTED)
                 return StartedGrant(code + secret, code)
 
     async def poll(self, device_code: str, address: str) -> Polled:
@@ -103,6 +107,7 @@ class DeviceFlow:
         if not code or not await self._grants.decide(code, approval):
             raise Refused("this code is not known; it may have been used or have expired")
         await self._gate.forgive(Attempt.CODE_ENTRY, subject=account_id)
+        self._observer.grant_went_on(GrantEvent.REFUSED if approval is None else GrantEvent.APPROVED)
         event = AuditEvent.DEVICE_REFUSED if approval is None else AuditEvent.DEVICE_APPROVED
         await self._ledger.note(account_id, event, Actor(f"owner:{account_id}", address))
 
@@ -121,6 +126,7 @@ class DeviceFlow:
             polled = Polled(GrantStatus.EXPIRED)
         else:
             polled = Polled(GrantStatus.APPROVED, made.secret)
+            self._observer.grant_went_on(GrantEvent.HANDED_OUT)
         # A grant that stays claimed gives no other key: this one must reach its device, whatever the store does now.
         with suppress(StoreUnavailable):
             await self._grants.settle(code, is_over=True)

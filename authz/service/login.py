@@ -3,24 +3,45 @@
 What a login opens, a session or a key, is `sessions.py` and `minting.py`.
 """
 
-from authz.core.errors import Refused, WrongCredentials
+from authz.core.errors import Refused, Throttled, WrongCredentials
+from authz.core.outcomes import LoginOutcome
 from authz.core.owners import PASSWORD_CHARS_MAX, Owner, normalised_password
 from authz.core.throttles import Attempt
-from authz.service.portal_ports import NormaliseEmail, OwnerLedger, Passwords
+from authz.service.portal_ports import NormaliseEmail, OwnerLedger, Passwords, PortalObserver
 from authz.service.throttling import Gate
 
 
 class Login:
     """Tells who someone is by address and password."""
 
-    def __init__(self, ledger: OwnerLedger, passwords: Passwords, gate: Gate, normalise_email: NormaliseEmail) -> None:
+    def __init__(
+        self,
+        ledger: OwnerLedger,
+        passwords: Passwords,
+        gate: Gate,
+        normalise_email: NormaliseEmail,
+        observer: PortalObserver,
+    ) -> None:
         self._ledger = ledger
         self._passwords = passwords
         self._gate = gate
         self._normalise_email = normalise_email
+        self._observer = observer
 
     async def authenticate(self, email: str, password: str, address: str) -> Owner:
         """Return the owner; raises `WrongCredentials` or `Throttled`. What is no e-mail address is an unknown one."""
+        try:
+            owner = await self._authenticate(email, password, address)
+        except Throttled:
+            self._observer.logged_in(LoginOutcome.THROTTLED)
+            raise
+        except WrongCredentials:
+            self._observer.logged_in(LoginOutcome.WRONG)
+            raise
+        self._observer.logged_in(LoginOutcome.RIGHT)
+        return owner
+
+    async def _authenticate(self, email: str, password: str, address: str) -> Owner:
         try:
             email = self._normalise_email(email)
         except Refused:

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authz.core.device import Approval, Grant, GrantStatus
+from authz.core.outcomes import GrantEvent, LoginOutcome, SignupOutcome
 from authz.core.owners import AuditLine, Contact, Owner
 from authz.core.ownership import Account, Actor, AuditEvent
+from authz.core.throttles import Attempt
 
 NormaliseEmail: TypeAlias = Callable[[str], str]
 """Returns the one spelling of an e-mail address; raises `Refused` for what is none."""
@@ -134,4 +136,32 @@ class SessionStore(Protocol):
 
     async def end(self, digest: bytes) -> None:
         """End a session."""
+        ...
+
+
+class PortalObserver(Protocol):
+    """Who is told what happens at the portal: its metrics. Never waits, never raises."""
+
+    def logged_in(self, outcome: LoginOutcome) -> None:
+        """Note what came of a password."""
+        ...
+
+    def signed_up(self, outcome: SignupOutcome) -> None:
+        """Note what came of a wish for an account."""
+        ...
+
+    def grant_went_on(self, event: GrantEvent) -> None:
+        """Note a step of a device grant."""
+        ...
+
+    def throttled(self, attempt: Attempt, by: str) -> None:
+        """Note an attempt too many: `by` is "address" or "subject", for which it was counted."""
+        ...
+
+    def store_failed(self, store: str) -> None:
+        """Note that a request met a store out of reach."""
+        ...
+
+    def answered(self, method: str, template: str, status: int, latency_s: float) -> None:
+        """Note an answer, by its route's template and its HTTP status."""
         ...

@@ -68,7 +68,7 @@ async def test_an_unknown_address_takes_the_time_of_a_wrong_password(
 ) -> None:
     people = People(postgres, link, admin, UNLIMITED)
     passwords = Argon2Passwords(memory_kib=8192, passes=1)  # cheaper, so that whatever else differs weighs more
-    login = Login(people.ledger, passwords, people.gate, normalised_email)
+    login = Login(people.ledger, passwords, people.gate, normalised_email, people.metrics)
     people.accounts._passwords = passwords  # noqa: SLF001 -- one strength for both
     known = an_email()
     await people.accounts.sign_up(known, PASSWORD, an_address())
@@ -86,7 +86,7 @@ async def test_the_first_unknown_address_costs_one_hash_like_every_other_refusal
             return await super()._run(work_of)
 
     passwords = Watched(memory_kib=64, passes=1)
-    login = Login(people.ledger, passwords, people.gate, normalised_email)
+    login = Login(people.ledger, passwords, people.gate, normalised_email, people.metrics)
     for whom in (an_email(), email, an_email(), "no address"):
         with pytest.raises(WrongCredentials):
             await login.authenticate(whom, "wrong", an_address())
@@ -127,7 +127,7 @@ async def test_logins_that_succeed_do_not_lock_their_owner_out(people: People) -
 
 
 async def test_a_window_ends(people: People, link: RedisLink) -> None:
-    gate = Gate(people.gate._counters, {Attempt.LOGIN: Throttle(1, 0, 1)})  # noqa: SLF001 -- the same store
+    gate = Gate(people.gate._counters, {Attempt.LOGIN: Throttle(1, 0, 1)}, people.metrics)  # noqa: SLF001 -- the same store
     address = an_address()
     await gate.admit(Attempt.LOGIN, address=address)
     with pytest.raises(Throttled):
@@ -154,7 +154,7 @@ async def test_a_hash_of_older_parameters_is_made_anew_at_the_next_login(people:
     email = an_email()
     await people.accounts.sign_up(email, PASSWORD, an_address())
     stronger = Argon2Passwords(memory_kib=128, passes=2)
-    login = Login(people.ledger, stronger, people.gate, normalised_email)
+    login = Login(people.ledger, stronger, people.gate, normalised_email, people.metrics)
     before = await login.authenticate(email, PASSWORD, an_address())
     after = await login.authenticate(email, PASSWORD, an_address())
     assert (stronger.is_outdated(before.password_hash), stronger.is_outdated(after.password_hash)) == (True, False)
