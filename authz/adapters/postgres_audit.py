@@ -8,6 +8,12 @@ from typing import Any
 from authz.core.owners import AuditLine
 from authz.core.ownership import Actor, AuditEvent
 
+# Since the key was last enabled: what an owner stopped and an operator stopped as well is the operator's to start.
+_STOPPED_BY_OTHERS = (
+    "SELECT EXISTS (SELECT FROM audit_log WHERE account_id = $1 AND key_id = $2 AND event = $3 AND actor <> $5 "
+    "AND id > coalesce((SELECT max(id) FROM audit_log WHERE account_id = $1 AND key_id = $2 AND event = $4), 0))"
+)
+
 
 async def write_audit(
     connection: Any,  # noqa: ANN401 -- untyped driver
@@ -36,3 +42,9 @@ async def read_audit(connection: Any, account_id: str, lines_max: int) -> list[A
         lines_max,
     )
     return [AuditLine(**dict(row)) for row in rows]
+
+
+async def is_disabled_by_others(connection: Any, account_id: str, key_id: str, actor: Actor) -> bool:  # noqa: ANN401 -- the same
+    """Tell whether somebody other than the actor has disabled a key since it was last enabled."""
+    events = (AuditEvent.KEY_DISABLED, AuditEvent.KEY_ENABLED)
+    return bool(await connection.fetchval(_STOPPED_BY_OTHERS, account_id, key_id, *events, actor.name))

@@ -1,4 +1,4 @@
-"""The pages about keys: the list, and making, replacing and ending one."""
+"""The pages about keys: the list, and making, replacing, stopping and ending one."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -19,7 +19,11 @@ _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a
 _LIFE_DEFAULT = "90"
 _OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in 7 days"}
 _OVERLAP_DEFAULT = "86400"
-_DONE = {"revoked": "The key has been revoked. Nothing accepts it any more."}
+_DONE = {
+    "revoked": "The key has been revoked. Nothing accepts it any more.",
+    "disabled": "The key has been disabled. Nothing accepts it until you enable it again.",
+    "enabled": "The key has been enabled and works again.",
+}
 
 
 class KeyPages:
@@ -36,6 +40,9 @@ class KeyPages:
         add("/dashboard/keys/new", self.create, methods=["POST"])
         add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=["GET"])
         add("/dashboard/keys/{key_id}/rotate", self.rotate, methods=["POST"])
+        add("/dashboard/keys/{key_id}/disable", self.show_disable, methods=["GET"])
+        add("/dashboard/keys/{key_id}/disable", self.disable, methods=["POST"])
+        add("/dashboard/keys/{key_id}/enable", self.enable, methods=["POST"])
         add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=["GET"])
         add("/dashboard/keys/{key_id}/revoke", self.revoke, methods=["POST"])
 
@@ -91,6 +98,26 @@ class KeyPages:
         if rotation.pending:
             note = "The old key is about to end; a store is out of reach and is being retried."
         return self._pages.show(request, "key_made", {"made": rotation.made, "note": note}, owner=owner)
+
+    async def show_disable(self, request: Request, key_id: str) -> Response:
+        """Ask whether a key is to be stopped for a while."""
+        owner = await self._visits.needed_owner(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        return self._pages.show(request, "key_disable", {"key": key}, owner=owner)
+
+    async def disable(self, request: Request, key_id: str) -> Response:
+        """Stop a key until it is enabled again."""
+        owner = await self._visits.needed_owner(request)
+        await self._visits.form(request)
+        await self._services.keys.disable(owner.account_id, key_id, caller(request))
+        return to("/dashboard/keys?done=disabled")
+
+    async def enable(self, request: Request, key_id: str) -> Response:
+        """Let a key work again; asked from the list, and as easily undone."""
+        owner = await self._visits.needed_owner(request)
+        await self._visits.form(request)
+        await self._services.keys.enable(owner.account_id, key_id, caller(request))
+        return to("/dashboard/keys?done=enabled")
 
     async def show_revoke(self, request: Request, key_id: str) -> Response:
         """Ask whether a key is to end."""

@@ -82,8 +82,9 @@ def to(path: str) -> Response:
 
 
 def moment(at: datetime) -> str:
-    """Write a time as people read it."""
-    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
+    """Write a time as people read it, to be broken between day and hour if anywhere."""
+    day, hour = f"{at.astimezone(UTC):%-d %b %Y,|%H:%M UTC}".replace(" ", "\N{NO-BREAK SPACE}").split("|")
+    return f"{day} {hour}"
 
 
 def ago(at: datetime) -> str:

@@ -100,6 +100,8 @@ class SessionApi:
         add("/keys", self.list_keys, methods=["GET"])
         add("/keys", self.create_key, methods=["POST"], dependencies=changes)
         add("/keys/{key_id}:rotate", self.rotate_key, methods=["POST"], dependencies=changes)
+        add("/keys/{key_id}:disable", self.disable_key, methods=["POST"], dependencies=changes, status_code=204)
+        add("/keys/{key_id}:enable", self.enable_key, methods=["POST"], dependencies=changes, status_code=204)
         add("/keys/{key_id}:revoke", self.revoke_key, methods=["POST"], dependencies=changes, status_code=204)
         add("/audit", self.list_audit, methods=["GET"])
         add("/device/{user_code}", self.show_grant, methods=["GET"])
@@ -144,6 +146,16 @@ class SessionApi:
         account_id, address = (await self._owner(request)).account_id, caller(request)
         made = (await self._services.keys.rotate(account_id, key_id, wanted.overlap_s, address)).made
         return MadeKey(api_key=made.secret, key=_key(made.key))
+
+    async def disable_key(self, key_id: str, request: Request) -> None:
+        """Stop a key until it is enabled again."""
+        owner = await self._owner(request)
+        await self._services.keys.disable(owner.account_id, key_id, caller(request))
+
+    async def enable_key(self, key_id: str, request: Request) -> None:
+        """Let a key work again that was not disabled by an operator."""
+        owner = await self._owner(request)
+        await self._services.keys.enable(owner.account_id, key_id, caller(request))
 
     async def revoke_key(self, key_id: str, request: Request) -> None:
         """End a key for good."""

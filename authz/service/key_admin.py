@@ -96,14 +96,17 @@ class KeyAdmin:
         """Return one key; raises `Refused` if there is none."""
         return await self._ledger.key(key_id)
 
-    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
+    async def change_key(
+        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+    ) -> None:
         """Revoke, disable, enable or limit a key; returns once every sidecar decides by it.
 
+        With `own_only` a key that somebody other than the actor has disabled is left as it is.
         Raises `Refused`, and `NotEffectiveYet` when Redis could not be told: the change is then durable and retried.
         """
         if limit is not None:
             _check_limit(limit)
-        await self._ledger.change_key(key_id, event, actor, limit)
+        await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
         await self._effect([key_id])
 
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:

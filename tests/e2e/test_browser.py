@@ -69,6 +69,14 @@ def test_a_key_from_its_making_to_its_end(browser: Browser, portal_house: House,
         row.get_by_text("2 of 7 scopes").click()
         expect(row.get_by_text("See the wallet and open a checkout.")).to_be_visible()
 
+        row.get_by_role("link", name="Disable").click()
+        page.get_by_role("button", name="Disable the key").click()
+        expect(page.get_by_text("Nothing accepts it until you enable it again")).to_be_visible()
+        assert status(device, api_key) == 401
+        row.get_by_role("button", name="Enable").click()
+        expect(page.get_by_text("works again")).to_be_visible()
+        assert status(device, api_key) == 200
+
         row.get_by_role("link", name="Rotate").click()
         page.get_by_label("The old key ends").select_option("in an hour")
         page.get_by_role("button", name="Make the new key").click()
@@ -166,7 +174,7 @@ def test_everyone_can_use_the_pages_before_a_login(
 def test_everyone_can_use_the_pages_about_keys(
     browser: Browser, portal_house: House, owner: DemoOwner, scheme: Scheme, *, narrow: bool
 ) -> None:
-    backup, old = f"backup {secrets.token_hex(2)}", f"old {secrets.token_hex(2)}"
+    backup, old, paused = (f"{name} {secrets.token_hex(2)}" for name in ("backup", "old", "paused"))
     with visit(browser, portal_house.url, scheme=scheme, narrow=narrow) as page:
         log_in(page, owner.email, owner.password)
         page.goto("/dashboard/keys/new")
@@ -181,6 +189,11 @@ def test_everyone_can_use_the_pages_about_keys(
         page.get_by_role("row").filter(has_text=old).get_by_role("link", name="Revoke").click()
         looked_at(page, "08-key-revoke", scheme, narrow=narrow)
         page.get_by_role("button", name="Revoke the key").click()
+        make_key(page, paused, "console")
+        page.goto("/dashboard/keys")
+        page.get_by_role("row").filter(has_text=paused).get_by_role("link", name="Disable").click()
+        looked_at(page, "16-key-disable", scheme, narrow=narrow)
+        page.get_by_role("button", name="Disable the key").click()
         page.get_by_role("row").filter(has_text=backup).get_by_text("2 of 7 scopes").click()
         page.get_by_text("Keys that have ended").first.click()
         looked_at(page, "09-keys", scheme, narrow=narrow)

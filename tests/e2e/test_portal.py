@@ -144,6 +144,17 @@ def test_a_revoked_key_is_refused_when_the_dashboard_says_so(caller: Caller) -> 
     assert (refused.status_code, refused.json()["message"]) == (401, "invalid or missing api key")
 
 
+def test_a_key_stops_and_works_again_when_the_dashboard_says_so(caller: Caller) -> None:
+    caller.signed_up()
+    caller.log_in()
+    made = caller.session("POST", "/keys", {"name": "x", "scopes": list(ALL_SCOPES)}).json()
+    headers = {"x-api-key": made["api_key"]}
+    assert caller.client.get("/v1/servers", headers=headers).status_code == 200
+    for verb, status in (("disable", 401), ("enable", 200)) * 5:
+        assert caller.session("POST", f"/keys/{made['key']['id']}:{verb}").status_code == 204
+        assert caller.client.get("/v1/servers", headers=headers).status_code == status
+
+
 @pytest.mark.parametrize(("method", "path"), OWN_SURFACE)
 def test_no_key_reaches_the_dashboards_own_surface(caller: Caller, method: str, path: str) -> None:
     key = {"x-api-key": caller.signed_up()["api_key"]} if (method, path) == OWN_SURFACE[0] else {"x-api-key": "ttk_x"}

@@ -43,6 +43,9 @@ async def test_a_key_from_its_making_to_its_end(envoy: httpx.AsyncClient, people
     path = f"{API}/keys/{made['key']['id']}"
     rotated = (await envoy.post(f"{path}:rotate", json={"overlap_s": 60}, headers=changes)).json()
     assert rotated["api_key"] != made["api_key"]
+    for verb, state in (("disable", "disabled"), ("enable", "active")):
+        assert (await envoy.post(f"{path}:{verb}", headers=changes)).status_code == 204
+        assert (await envoy.get(f"{API}/keys")).json()[-1]["state"] == state
     assert (await envoy.post(f"{path}:revoke", headers=changes)).status_code == 204
     states = {key["id"]: key["state"] for key in (await envoy.get(f"{API}/keys")).json()}
     assert states == {made["key"]["id"]: "revoked", rotated["key"]["id"]: "active"}
@@ -71,6 +74,8 @@ async def test_a_device_is_shown_and_let_in_or_refused(envoy: httpx.AsyncClient,
         ("DELETE", "/session"),
         ("POST", "/keys"),
         ("POST", "/keys/key_x:rotate"),
+        ("POST", "/keys/key_x:disable"),
+        ("POST", "/keys/key_x:enable"),
         ("POST", "/keys/key_x:revoke"),
         ("POST", "/device/BCDF-2345:approve"),
         ("POST", "/device/BCDF-2345:refuse"),

@@ -20,6 +20,8 @@ FORMS = [
     "/dashboard/account/verification",
     "/dashboard/keys/new",
     "/dashboard/keys/key_x/rotate",
+    "/dashboard/keys/key_x/disable",
+    "/dashboard/keys/key_x/enable",
     "/dashboard/keys/key_x/revoke",
     "/device",
     "/device/decision",
