@@ -1,11 +1,11 @@
 """Admits attempts at the open doors, by address and by subject, or says how long to wait.
 
-How many are allowed is policy; where they are counted is behind `portal_ports.Counters`.
+How many are allowed, and what too many are told, is policy; where they are counted is behind `portal_ports.Counters`.
 """
 
 from authz.core.addresses import network
 from authz.core.errors import Throttled
-from authz.core.throttles import MESSAGES, Attempt, Throttles
+from authz.core.throttles import Attempt, Throttles
 from authz.service.portal_ports import Counters, PortalObserver
 
 
@@ -26,7 +26,7 @@ class Gate:
         for by, whom, attempts_max in counted:
             if not await self._counters.take(f"{attempt}.{by}", whom, attempts_max, throttle.wait_s):
                 self._observer.throttled(attempt, by)
-                raise Throttled(MESSAGES[attempt], throttle.wait_s)
+                raise Throttled(throttle.message, throttle.wait_s)
 
     async def forgive(self, attempt: Attempt, *, subject: str) -> None:
         """Take back what was counted for a subject whose attempt succeeded; its address has still made one."""
