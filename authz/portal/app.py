@@ -18,6 +18,7 @@ from starlette.types import Scope
 from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.portal.account_pages import AccountPages
+from authz.portal.body_limit import BodyLimit
 from authz.portal.device_pages import DevicePages
 from authz.portal.entry_pages import EntryPages
 from authz.portal.key_pages import KeyPages
@@ -75,11 +76,11 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        max_body_size=_BODY_BYTES_MAX,
         middleware=[
             Middleware(Measured, observer=services.observer),
             Middleware(ResponseHeaders, is_https=is_https),
             Middleware(ThroughEnvoy, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
+            Middleware(BodyLimit, body_bytes_max=_BODY_BYTES_MAX),
         ],
     )
     for path, show in ((_HEALTH, healthz), (_READINESS, readyz), (_DESCRIPTION, describe)):

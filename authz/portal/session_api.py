@@ -13,7 +13,7 @@ from authz.core.device import Approval, shown
 from authz.core.owners import Owner
 from authz.core.ownership import ApiKey, AuditEvent
 from authz.portal.pages import state
-from authz.portal.public_api import Credentials, caller
+from authz.portal.public_api import Credentials, Text, caller
 from authz.portal.services import Services
 from authz.portal.visits import TOKEN_HEADER, Visits
 
@@ -50,8 +50,8 @@ class MadeKey(BaseModel):
 class WantedKey(BaseModel):
     """What a new key is to be."""
 
-    name: str
-    scopes: frozenset[str]
+    name: Text
+    scopes: frozenset[Text]
     expires_at: AwareDatetime | None = None
 
 
@@ -83,7 +83,7 @@ class GrantFacts(BaseModel):
 class GrantedScopes(BaseModel):
     """What a device may do."""
 
-    scopes: frozenset[str]
+    scopes: frozenset[Text]
 
 
 class SessionApi:

@@ -23,6 +23,7 @@ OVERLAP_MAX_S = 30 * 86_400
 
 _ID_BYTES = 10  # sixteen characters of base32
 _NAME_CHARS_MAX = 100
+_LIFE_MAX = timedelta(days=36_525)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,8 @@ class KeyAdmin:
             raise Refused(f"there is no scope {scope}")
         if request.expires_at is not None and request.expires_at <= self._now():
             raise Refused("the expiry is in the past")
+        if request.expires_at is not None and request.expires_at - self._now() > _LIFE_MAX:
+            raise Refused("the expiry is more than a hundred years away; leave it out instead")
         if request.limit is not None:
             _check_limit(request.limit)
 

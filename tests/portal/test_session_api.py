@@ -1,5 +1,6 @@
 """The dashboard in JSON: the same sessions, rules and words as the pages."""
 
+import json
 from collections.abc import Mapping
 
 import httpx
@@ -100,11 +101,15 @@ async def test_what_the_rules_do_not_permit_is_refused_in_words(envoy: httpx.Asy
     changes = await logged_in(envoy, people)
 
     async def refusal(path: str, body: Mapping[str, object]) -> tuple[int, str]:
-        answer = await envoy.post(API + path, json=body, headers=changes)
+        kind = {"content-type": "application/json"}
+        answer = await envoy.post(API + path, content=json.dumps(body), headers=changes | kind)
         return answer.status_code, answer.json()["error"]
 
     assert await refusal("/keys", {"name": "x", "scopes": []}) == (400, "a key needs at least one scope")
-    late = {"name": "x", "scopes": ["servers:read"], "expires_at": "2100-01-01T00:00:00"}
-    assert await refusal("/keys", late) == (400, "bad request")
+    wanted: dict[str, object] = {"name": "x", "scopes": ["servers:read"]}
+    for unreadable in ({"expires_at": "2100-01-01T00:00:00"}, {"scopes": ["\ud800"]}, {"name": None}):
+        assert await refusal("/keys", wanted | unreadable) == (400, "bad request")
+    never = "the expiry is more than a hundred years away; leave it out instead"
+    assert await refusal("/keys", wanted | {"expires_at": "9999-12-31T23:59:59-23:59"}) == (400, never)
     assert await refusal("/keys/key_x:rotate", {"overlap_s": 0}) == (404, "there is no such key")
     assert (await refusal("/device/BCDF-2345:approve", {"scopes": ["servers:read"]}))[0] == 400
