@@ -46,6 +46,7 @@ class Mailbox:
     """Keeps what was sent: (recipient, subject, text)."""
 
     mails: list[tuple[str, str, str]] = field(default_factory=list)
+    is_set_up: bool = True
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         self.mails.append((recipient, subject, text))

@@ -104,7 +104,7 @@ class ThrottleModel(_Model):
     per_address: int = Field(gt=0)
     """Attempts from one address, within `wait_s`."""
     per_subject: int = Field(default=0, ge=0)
-    """Attempts on one subject: a login's e-mail address, a poll's code, a code entry's account. 0: not counted."""
+    """Attempts on one subject: a login's e-mail address, a poll's code, an account. 0: not counted."""
     wait_s: int = Field(gt=0, le=86_400)
     """How long attempts count, and what Retry-After says."""
     message: str = Field(default="", max_length=200)

@@ -15,6 +15,7 @@ class Attempt(StrEnum):
     DEVICE_START = "device_start"
     DEVICE_POLL = "device_poll"
     CODE_ENTRY = "code_entry"
+    VERIFICATION_MAIL = "verification_mail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Throttle:
     """At most so many attempts in `wait_s` seconds, of one address and of one subject (0: not counted).
 
     The subject is what is attempted on: the e-mail address of a login, the code of a poll, the account that enters a
-    code. `message` is what whoever attempts more is told, beside Retry-After.
+    code or wants another mail. `message` is what whoever attempts more is told, beside Retry-After.
     """
 
     per_address: int
@@ -40,4 +41,8 @@ DEFAULT_THROTTLES: Throttles = {
     # Commands poll every two seconds, and several of them may share an address.
     Attempt.DEVICE_POLL: Throttle(per_address=300, per_subject=8, wait_s=5, message="slow down"),
     Attempt.CODE_ENTRY: Throttle(per_address=30, per_subject=10, wait_s=600),
+    # The address that is mailed to may be somebody else's.
+    Attempt.VERIFICATION_MAIL: Throttle(
+        per_address=10, per_subject=3, wait_s=3600, message="too many mails, try again later"
+    ),
 }

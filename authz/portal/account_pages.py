@@ -58,9 +58,14 @@ class AccountPages:
         """Mail another verification link."""
         owner = await self._visits.needed_owner(request)
         await self._visits.form(request)
-        await self._services.gate.admit(Attempt.SIGNUP, address=caller(request))
-        if owner.email_verified_at is None:
-            later.add_task(mail_link, self._services, owner)
+        if owner.email_verified_at is not None or not self._services.verification.is_possible:
+            return to("/dashboard/account")
+        try:
+            attempt = Attempt.VERIFICATION_MAIL
+            await self._services.gate.admit(attempt, address=caller(request), subject=owner.account_id)
+        except Refused as error:
+            return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
+        later.add_task(mail_link, self._services, owner)
         return to("/dashboard/account?done=mailed")
 
     async def show_activity(self, request: Request) -> Response:
@@ -71,4 +76,8 @@ class AccountPages:
         return self._pages.show(request, "activity", {"lines": lines, "names": names}, owner=owner)
 
     def _about(self, done: str) -> dict[str, object]:
-        return {"done": done, "password_chars_min": self._services.accounts.rules.chars_min}
+        return {
+            "done": done,
+            "password_chars_min": self._services.accounts.rules.chars_min,
+            "can_mail": self._services.verification.is_possible,
+        }

@@ -92,7 +92,12 @@ class Counters(Protocol):
 
 
 class Mail(Protocol):
-    """Sends mail to owners."""
+    """Sends mail to owners, where that is set up."""
+
+    @property
+    def is_set_up(self) -> bool:
+        """Tell whether a mail goes anywhere."""
+        ...
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Send one mail; raises `StoreUnavailable`."""

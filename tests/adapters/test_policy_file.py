@@ -110,6 +110,7 @@ def test_the_portals_throttles_have_the_words_and_waits_that_clients_know() -> N
         "device_start": ("too many requests", 60),
         "device_poll": ("slow down", 5),
         "code_entry": ("too many attempts, try again later", 600),
+        "verification_mail": ("too many mails, try again later", 3600),
     }
 
 

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from people import PASSWORD, People, an_address, an_email
@@ -10,6 +11,7 @@ from visitors import Browser, client, key_ids
 
 from authz.core.ownership import Actor, AuditEvent
 from authz.portal.pages import ago
+from authz.portal.through_envoy import ADDRESS
 
 ME = Actor("operator", "local")
 PAGES = ["/dashboard/keys", "/dashboard/keys/new", "/device", "/dashboard/activity", "/dashboard/account"]
@@ -61,6 +63,26 @@ async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_followi
     assert (used.status_code, "has been used" in used.text.lower()) == (400, True)
     await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
     assert len(people.mail.mails) == 2
+
+
+async def test_nobodys_mailbox_is_filled_with_links(owner: Browser, people: People) -> None:
+    async def again() -> httpx.Response:
+        owner.client.headers[ADDRESS] = an_address()
+        return await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
+
+    assert [(await again()).status_code for _ in range(3)] == [303] * 3
+    refused = await again()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "3600")
+    assert "too many mails, try again later" in refused.text
+    assert len(people.mail.mails) == 4
+
+
+async def test_no_link_is_promised_where_no_mail_is_sent(owner: Browser, people: People) -> None:
+    assert "Mail the link again" in (await owner.see("/dashboard/account")).text
+    people.mail.is_set_up = False
+    assert "Mail the link again" not in (await owner.see("/dashboard/account")).text
+    asked = await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
+    assert asked.headers["location"] == "/dashboard/account"
 
 
 async def test_a_new_password_ends_every_other_session(app: FastAPI, visitor: Browser) -> None:
