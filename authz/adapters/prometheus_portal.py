@@ -15,7 +15,7 @@ from authz.core.outcomes import GrantEvent, LoginOutcome, SignupOutcome
 from authz.core.throttles import Attempt
 
 STORES = ("redis", "postgres", "passwords", "mail")
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "DELETE")
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 _OTHER = "other"

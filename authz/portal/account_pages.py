@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from authz.core.errors import Refused
 from authz.core.throttles import Attempt
-from authz.portal.pages import Pages, to
+from authz.portal.pages import GET, Pages, to
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services
 from authz.portal.visits import HOME, text
@@ -25,11 +25,12 @@ class AccountPages:
         self._visits = pages.visits
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
-        add("/dashboard", self.go_home, methods=["GET"])
-        add("/dashboard/account", self.show_account, methods=["GET"])
+        for path in ("/dashboard", "/dashboard/"):
+            add(path, self.go_home, methods=GET)
+        add("/dashboard/account", self.show_account, methods=GET)
         add("/dashboard/account/password", self.change_password, methods=["POST"])
         add("/dashboard/account/verification", self.mail_again, methods=["POST"])
-        add("/dashboard/activity", self.show_activity, methods=["GET"])
+        add("/dashboard/activity", self.show_activity, methods=GET)
 
     async def go_home(self) -> Response:
         """Send the browser to the first page."""
@@ -39,7 +40,7 @@ class AccountPages:
         """Show the address and let the password be changed."""
         owner = await self._visits.needed_owner(request)
         done = _DONE.get(request.query_params.get("done", ""), "")
-        return self._pages.show(request, "account", self._about(done) | {"error": ""}, owner=owner)
+        return self._pages.show(request, "account", self._about(done), owner=owner)
 
     async def change_password(self, request: Request) -> Response:
         """Change the password; the browser that did it goes on with a new session."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from authz.core.errors import Refused
 from authz.core.ownership import ApiKey
 from authz.core.policy import Policy, Scope
-from authz.portal.pages import Pages, moment, state, to
+from authz.portal.pages import GET, Pages, moment, state, to
 from authz.portal.public_api import caller
 from authz.portal.services import Services
 from authz.portal.visits import text
@@ -35,15 +35,15 @@ class KeyPages:
         self._visits = pages.visits
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
-        add("/dashboard/keys", self.show_keys, methods=["GET"])
-        add("/dashboard/keys/new", self.show_new, methods=["GET"])
+        add("/dashboard/keys", self.show_keys, methods=GET)
+        add("/dashboard/keys/new", self.show_new, methods=GET)
         add("/dashboard/keys/new", self.create, methods=["POST"])
-        add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=["GET"])
+        add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=GET)
         add("/dashboard/keys/{key_id}/rotate", self.rotate, methods=["POST"])
-        add("/dashboard/keys/{key_id}/disable", self.show_disable, methods=["GET"])
+        add("/dashboard/keys/{key_id}/disable", self.show_disable, methods=GET)
         add("/dashboard/keys/{key_id}/disable", self.disable, methods=["POST"])
         add("/dashboard/keys/{key_id}/enable", self.enable, methods=["POST"])
-        add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=["GET"])
+        add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=GET)
         add("/dashboard/keys/{key_id}/revoke", self.revoke, methods=["POST"])
 
     async def show_keys(self, request: Request) -> Response:
@@ -61,7 +61,7 @@ class KeyPages:
         """Ask what a new key is to be."""
         owner = await self._visits.needed_owner(request)
         about = self._about_form("", frozenset(), _LIFE_DEFAULT)
-        return self._pages.show(request, "key_new", about | {"error": ""}, owner=owner)
+        return self._pages.show(request, "key_new", about, owner=owner)
 
     async def create(self, request: Request) -> Response:
         """Make a key and show it, this once."""
@@ -80,7 +80,7 @@ class KeyPages:
         """Ask how long the key that is replaced may go on."""
         owner = await self._visits.needed_owner(request)
         key = await self._services.keys.key(owner.account_id, key_id)
-        return self._pages.show(request, "key_rotate", _about_rotation(key) | {"error": ""}, owner=owner)
+        return self._pages.show(request, "key_rotate", _about_rotation(key), owner=owner)
 
     async def rotate(self, request: Request, key_id: str) -> Response:
         """Put a new key in a key's place, and show it, this once."""

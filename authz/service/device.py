@@ -19,7 +19,7 @@ from authz.core.device import (
     typed,
     user_code,
 )
-from authz.core.errors import KeyLimitReached, Refused, StoreUnavailable
+from authz.core.errors import CodeUnknown, KeyLimitReached, Refused, StoreUnavailable
 from authz.core.outcomes import GrantEvent
 from authz.core.ownership import Actor, AuditEvent
 from authz.core.throttles import Attempt
@@ -32,6 +32,7 @@ POLL_INTERVAL_S = 2
 _SECRET_BYTES = 32
 _CLIENT_CHARS_MAX = 200
 _KEY_NAME = "device login"
+_UNKNOWN = "this code is not known; it may have been used or have expired"
 
 
 class DeviceFlow:
@@ -82,7 +83,7 @@ class DeviceFlow:
         code = typed(text)
         grant = await self._grants.look(code) if code else None
         if grant is None:
-            raise Refused("this code is not known; it may have been used or have expired")
+            raise CodeUnknown(_UNKNOWN)
         await self._gate.forgive(Attempt.CODE_ENTRY, subject=account_id)
         return grant
 
@@ -105,7 +106,7 @@ class DeviceFlow:
         await self._gate.admit(Attempt.CODE_ENTRY, address=address, subject=account_id)
         code = typed(text)
         if not code or not await self._grants.decide(code, approval):
-            raise Refused("this code is not known; it may have been used or have expired")
+            raise CodeUnknown(_UNKNOWN)
         await self._gate.forgive(Attempt.CODE_ENTRY, subject=account_id)
         self._observer.grant_went_on(GrantEvent.REFUSED if approval is None else GrantEvent.APPROVED)
         event = AuditEvent.DEVICE_REFUSED if approval is None else AuditEvent.DEVICE_APPROVED

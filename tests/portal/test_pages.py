@@ -118,6 +118,8 @@ async def test_a_device_is_let_in_with_the_scopes_its_owner_left(owner: Browser,
     unconfirmed = {"code": code, "scope": ["servers:read"], "decision": "approve"}
     refused = await owner.send("/device", unconfirmed, action="/device/decision")
     assert (refused.status_code, "confirm that your device shows" in refused.text) == (400, True)
+    assert ticked(refused.text) == ["servers:read"]
+    assert f'name="code" value="{code}"' in refused.text
     approved = await owner.send("/device", {**unconfirmed, "confirmed": "yes"}, action="/device/decision")
     assert "The device is in" in approved.text
     polled = await people.device.poll(started.device_code, an_address())
@@ -125,6 +127,17 @@ async def test_a_device_is_let_in_with_the_scopes_its_owner_left(owner: Browser,
     assert f"…{polled.api_key[-4:]}" in listed
     (key_id,) = key_ids(listed)
     assert (await people.admin.key(key_id)).scopes == {"servers:read"}
+
+
+async def test_an_owner_who_decides_too_often_is_told_to_wait(owner: Browser, people: People) -> None:
+    started = await people.device.start(an_address(), "")
+    for _ in range(10):
+        wrong = await owner.send("/device", {"code": "BCDF-2345", "decision": "refuse"}, "/device/decision")
+        assert wrong.status_code == 400
+    late = await owner.send("/device", {"code": started.user_code, "decision": "refuse"}, "/device/decision")
+    assert (late.status_code, late.headers["retry-after"]) == (429, "600")
+    assert f'value="{started.user_code}"' in late.text
+    assert (await people.device.poll(started.device_code, an_address())).status == "pending"
 
 
 async def test_a_device_is_refused(owner: Browser, people: People) -> None:
@@ -137,6 +150,7 @@ async def test_a_device_is_refused(owner: Browser, people: People) -> None:
     assert (await people.device.poll(started.device_code, an_address())).status == "expired"
     again = await owner.send("/device", {"code": code, "decision": "approve", "confirmed": "1"}, "/device/decision")
     assert (again.status_code, "scope" in again.text) == (400, True)
+    assert f'value="{code}"' in again.text
     unknown = await owner.send("/device", {"code": code})
     assert (unknown.status_code, "is not known" in unknown.text) == (400, True)
 
@@ -166,6 +180,35 @@ async def test_a_suspended_account_is_told_so_and_makes_no_keys(owner: Browser, 
 )
 def test_times_are_as_coarse_as_they_matter(elapsed: timedelta, words: str) -> None:
     assert ago(datetime.now(UTC) - elapsed) == words
+
+
+def ticked(page: str) -> list[str]:
+    return re.findall(r'name="scope" value="([^"]+)" checked', page)
+
+
+async def test_pages_answer_whoever_only_looks_whether_they_are_there(owner: Browser, visitor: Browser) -> None:
+    for path in (*PAGES, "/dashboard/verify"):
+        looked = await owner.client.head(path)
+        assert (looked.status_code, looked.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert looked.headers["cache-control"] == "no-store"
+    assert (await visitor.client.head("/dashboard/keys")).headers["location"].startswith("/dashboard/login")
+
+
+async def test_a_slash_too_many_leads_to_the_same_page(owner: Browser) -> None:
+    assert (await owner.see("/dashboard/")).headers["location"] == "/dashboard/keys"
+    assert "Connect a device" in (await owner.see("/device/?code=BCDF-2345")).text
+
+
+async def test_a_form_that_is_refused_is_announced_by_the_pages_title(visitor: Browser) -> None:
+    assert "<title>Log in ·" in (await visitor.see("/dashboard/login")).text
+    assert "<title>Error: Log in ·" in (await visitor.log_in("ada@example.com", "wrong")).text
+
+
+async def test_a_failure_still_shows_an_owner_the_way_around(owner: Browser) -> None:
+    failed = await owner.see("/dashboard/keys/key_x/revoke")
+    assert failed.status_code == 404
+    assert 'href="/dashboard/activity"' in failed.text
+    assert "Log out" in failed.text
 
 
 async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
