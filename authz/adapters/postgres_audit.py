@@ -33,12 +33,13 @@ async def write_audit(
     )
 
 
-async def read_audit(connection: Any, account_id: str, lines_max: int) -> list[AuditLine]:  # noqa: ANN401 -- the same
-    """Return an account's latest lines, newest first."""
+async def read_audit(connection: Any, account_id: str, before: int, lines_max: int) -> list[AuditLine]:  # noqa: ANN401 -- the same
+    """Return an account's latest lines with a number below `before`, newest first."""
     rows = await connection.fetch(
-        "SELECT at, actor, source_address, event, key_id FROM audit_log "
-        "WHERE account_id = $1 ORDER BY id DESC LIMIT $2",
+        "SELECT id AS number, at, actor, source_address, event, key_id FROM audit_log "
+        "WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
         account_id,
+        before,
         lines_max,
     )
     return [AuditLine(**dict(row)) for row in rows]

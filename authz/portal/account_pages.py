@@ -1,18 +1,28 @@
 """The pages about an account itself: its address and password, and what has happened to it."""
 
+import re
+
 from fastapi import APIRouter, BackgroundTasks, Request
 from starlette.responses import Response
 
 from authz.core.errors import Refused
+from authz.core.ownership import AuditEvent
 from authz.core.throttles import Attempt
 from authz.portal.pages import GET, Pages, to
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services
 from authz.portal.visits import HOME, text
+from authz.service.accounts import TRAIL_END, TRAIL_LINES_MAX
 
 _DONE = {
     "password": "Your password has been changed, and every other session has ended.",
     "mailed": "A link is on its way.",
+}
+
+_LINE_NUMBER = re.compile(r"[0-9]{1,18}")
+_EVENTS = {
+    AuditEvent.KEY_MINTED_BY_LOGIN: "Key made at a login",
+    AuditEvent.KEY_MINTED_BY_DEVICE: "Key given to a device",
 }
 
 
@@ -70,11 +80,15 @@ class AccountPages:
         return to("/dashboard/account?done=mailed")
 
     async def show_activity(self, request: Request) -> Response:
-        """Show the audit trail."""
+        """Show the audit trail, a page at a time."""
         owner = await self._visits.needed_owner(request)
-        lines = await self._services.accounts.audit_trail(owner.account_id)
+        before = request.query_params.get("before", "")
+        start = int(before) if _LINE_NUMBER.fullmatch(before) else TRAIL_END
+        lines = await self._services.accounts.audit_trail(owner.account_id, start)
         names = {key.id: key.name for key in await self._services.keys.keys(owner.account_id)}
-        return self._pages.show(request, "activity", {"lines": lines, "names": names}, owner=owner)
+        older = lines[-1].number if len(lines) == TRAIL_LINES_MAX else 0
+        about = {"lines": lines, "names": names, "older": older, "is_latest": start == TRAIL_END, "words": _EVENTS}
+        return self._pages.show(request, "activity", about, owner=owner)
 
     def _about(self, done: str) -> dict[str, object]:
         return {

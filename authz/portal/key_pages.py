@@ -19,6 +19,7 @@ _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a
 _LIFE_DEFAULT = "90"
 _OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in 7 days"}
 _OVERLAP_DEFAULT = "86400"
+_ENDED_MAX = 50
 _DONE = {
     "revoked": "The key has been revoked. Nothing accepts it any more.",
     "disabled": "The key has been disabled. Nothing accepts it until you enable it again.",
@@ -54,7 +55,7 @@ class KeyPages:
         live = [key for key in keys if key not in ended]
         done = _DONE.get(request.query_params.get("done", ""), "")
         keys_max = self._services.policy.keys.active_max
-        about = {"live": live, "ended": ended, "keys_max": keys_max, "done": done}
+        about = {"live": live, "ended": ended, "ended_max": _ENDED_MAX, "keys_max": keys_max, "done": done}
         return self._pages.show(request, "keys", about, owner=owner)
 
     async def show_new(self, request: Request) -> Response:

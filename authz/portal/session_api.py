@@ -4,8 +4,9 @@ It knows the same sessions as the pages and asks for the same token with every c
 """
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -16,6 +17,7 @@ from authz.portal.pages import state
 from authz.portal.public_api import Credentials, Text, caller
 from authz.portal.services import Services
 from authz.portal.visits import TOKEN_HEADER, Visits
+from authz.service.accounts import TRAIL_END
 
 
 class SessionFacts(BaseModel):
@@ -62,8 +64,9 @@ class WantedRotation(BaseModel):
 
 
 class AuditFacts(BaseModel):
-    """Something that happened to the account."""
+    """Something that happened to the account; `number` is higher the later that was."""
 
+    number: int
     at: datetime
     event: str
     actor: str
@@ -162,10 +165,12 @@ class SessionApi:
         owner = await self._owner(request)
         await self._services.keys.revoke(owner.account_id, key_id, caller(request))
 
-    async def list_audit(self, request: Request) -> list[AuditFacts]:
-        """Return what happened to the account, newest first."""
+    async def list_audit(
+        self, request: Request, before: Annotated[int, Query(ge=1, le=TRAIL_END)] = TRAIL_END
+    ) -> list[AuditFacts]:
+        """Return what happened to the account, newest first: the latest hundred lines, or those before a number."""
         owner = await self._owner(request)
-        lines = await self._services.accounts.audit_trail(owner.account_id)
+        lines = await self._services.accounts.audit_trail(owner.account_id, before)
         return [AuditFacts.model_validate(line, from_attributes=True) for line in lines]
 
     async def show_grant(self, user_code: str, request: Request) -> GrantFacts:

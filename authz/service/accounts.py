@@ -16,8 +16,12 @@ from authz.core.throttles import Attempt
 from authz.service.portal_ports import OwnerLedger, Passwords, PortalObserver
 from authz.service.throttling import Gate
 
+TRAIL_LINES_MAX = 100
+"""How many lines of an audit trail are returned at once."""
+TRAIL_END = 2**63 - 1
+"""Above the number of every line."""
+
 _ID_BYTES = 10
-_TRAIL_LINES_MAX = 200
 _SIGNUP_REFUSALS: dict[type[Refused], SignupOutcome] = {
     EmailTaken: SignupOutcome.EMAIL_TAKEN,
     Throttled: SignupOutcome.THROTTLED,
@@ -82,9 +86,9 @@ class Accounts:
         """Write what an owner did into the audit trail."""
         await self._ledger.note(account_id, event, Actor(f"owner:{account_id}", address))
 
-    async def audit_trail(self, account_id: str) -> list[AuditLine]:
-        """Return what happened to an account, newest first."""
-        return await self._ledger.audit_trail(account_id, _TRAIL_LINES_MAX)
+    async def audit_trail(self, account_id: str, before: int = TRAIL_END) -> list[AuditLine]:
+        """Return what happened to an account, newest first: the latest `TRAIL_LINES_MAX` lines, or those before one."""
+        return await self._ledger.audit_trail(account_id, before, TRAIL_LINES_MAX)
 
     async def contact(self, account_id: str) -> Contact:
         """Return how an account's people can be reached; raises `Refused` where there is no such account."""

@@ -53,8 +53,8 @@ class OwnerLedger(Protocol):
         """Write a line into an account's audit trail about what changed no row."""
         ...
 
-    async def audit_trail(self, account_id: str, lines_max: int) -> list[AuditLine]:
-        """Return an account's latest audit lines, newest first."""
+    async def audit_trail(self, account_id: str, before: int, lines_max: int) -> list[AuditLine]:
+        """Return an account's latest audit lines with a number below `before`, newest first."""
         ...
 
 

@@ -11,6 +11,7 @@ from visitors import Browser, client, key_ids, made, secret_of
 
 from authz.core.ownership import Actor, AuditEvent
 from authz.portal.pages import state
+from authz.service.key_admin import KeyRequest
 
 ME = Actor("operator", "local")
 
@@ -178,3 +179,18 @@ async def test_a_revocation_that_has_to_wait_for_a_store_says_so(owner: Browser,
     assert (page.status_code, page.headers["retry-after"]) == (503, "1")
     assert "The change is kept" in page.text
     assert (await people.admin.key(key_id)).revoked_at is not None
+
+
+async def test_an_account_with_a_past_lists_its_latest_keys(owner: Browser, people: People) -> None:
+    (account,) = await people.admin.accounts()
+    for number in range(60):
+        request = KeyRequest(account.id, f"job {number}", frozenset({"servers:read"}))
+        key = (await people.admin.create_key(request, ME)).key
+        await people.admin.change_key(key.id, AuditEvent.KEY_REVOKED, ME)
+    await made(owner, "now")
+    page = (await owner.see("/dashboard/keys")).text
+    assert "1 of at most 25 keys" in page
+    assert "Keys that have ended (60)" in page
+    assert "The latest 50 keys that have ended" in page
+    shown = re.findall(r">job ([0-9]+)<", page)
+    assert shown == [str(number) for number in range(59, 9, -1)]

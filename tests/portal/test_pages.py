@@ -219,3 +219,25 @@ async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
     for path in ("/dashboard/static/portal.css", "/dashboard/static/copy.js", "/dashboard/static/icon.svg"):
         file = await owner.see(path)
         assert (file.status_code, file.headers["cache-control"]) == (200, "public, max-age=300")
+
+
+async def test_a_long_trail_is_shown_a_page_at_a_time_and_whole(owner: Browser, people: People) -> None:
+    (account,) = await people.admin.accounts()
+    for _ in range(249):
+        await people.accounts.note(account.id, AuditEvent.LOGGED_IN, an_address())
+    path, counts = "/dashboard/activity", []
+    while path:
+        page = (await owner.see(path)).text
+        counts.append(len(re.findall(r'<th scope="row">', page)))
+        older = re.search(r'href="(/dashboard/activity\?before=[0-9]+)">Older', page)
+        path = older[1] if older else ""
+    assert counts == [100, 100, 50]
+    assert "Account created" in page
+    assert 'href="/dashboard/activity">Latest' in page
+
+
+@pytest.mark.parametrize("before", ["1", "0", "-1", "9" * 18, "9" * 30, "x", "٣", "1;drop", ""])
+async def test_a_page_of_the_trail_that_there_is_not_is_no_failure(owner: Browser, before: str) -> None:
+    page = await owner.client.get("/dashboard/activity", params={"before": before})
+    assert page.status_code == 200
+    assert ("Account created" in page.text) is (before not in {"1", "0"})

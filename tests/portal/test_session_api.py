@@ -53,6 +53,9 @@ async def test_a_key_from_its_making_to_its_end(envoy: httpx.AsyncClient, people
     events = [line["event"] for line in (await envoy.get(f"{API}/audit")).json()]
     assert events[0] == "key_revoked"
     assert events[-2:] == ["logged_in", "account_created"]
+    last = (await envoy.get(f"{API}/audit")).json()[-1]
+    assert (await envoy.get(f"{API}/audit", params={"before": last["number"] + 1})).json() == [last]
+    assert (await envoy.get(f"{API}/audit", params={"before": 2**63})).status_code == 400
     assert (await envoy.delete(f"{API}/session", headers=changes)).status_code == 204
     assert (await envoy.get(f"{API}/keys")).status_code == 401
 
