@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import Scheme, chromium, log_in, looked_at, make_key, sign_up, visit
+from browsers import Scheme, chromium, is_too_wide, log_in, looked_at, make_key, sign_up, visit
 from owners import PASSWORD, Caller
 from playwright.sync_api import Browser, expect
 from terminals import running
@@ -150,6 +150,27 @@ def test_scripts_are_not_needed(browser: Browser, portal_house: House, device: C
         assert status(device, api_key) == 200
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_names_of_any_length_fit_windows_of_any_width(
+    browser: Browser, portal_house: House, owner: DemoOwner, device: Caller
+) -> None:
+    name = secrets.token_hex(1) + "W" * 98
+    with visit(browser, portal_house.url) as page:
+        log_in(page, owner.email, owner.password)
+        made = make_key(page, name, "servers:read")
+        row = page.get_by_role("row").filter(has_text=made[-4:])
+        for width in (320, 640, 800, 940, 1200):
+            page.set_viewport_size({"width": width, "height": 800})
+            for path in ("keys", "keys/new", "activity", "account"):
+                page.goto(f"/dashboard/{path}")
+                assert not is_too_wide(page), (path, width)
+            for action in ("Rotate", "Disable", "Revoke"):
+                page.goto("/dashboard/keys")
+                row.get_by_role("link", name=action).click()
+                page.get_by_role("heading", name=action).wait_for()
+                assert not is_too_wide(page), (action, width)
+    assert status(device, made) == 200
 
 
 VARIANTS = pytest.mark.parametrize(("scheme", "narrow"), [("light", False), ("dark", False), ("light", True)])
