@@ -82,6 +82,7 @@ def _write_ready(path: Path, house: House, secret: str) -> None:
     ready = {
         "envoy": house.url,
         "admin": house.admin_url,
+        "portal_admin": house.portal_admin_url,
         "redis": house.redis.url,
         "postgres": house.postgres.url,
         "pids": house.pids,
