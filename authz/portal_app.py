@@ -19,6 +19,8 @@ from authz.adapters.policy_file import load_policy
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_keys import PostgresKeys
 from authz.adapters.postgres_owners import PostgresOwners
+from authz.adapters.prometheus import registry
+from authz.adapters.prometheus_portal import PortalMetrics
 from authz.adapters.redis_grants import RedisGrants
 from authz.adapters.redis_sessions import RedisSessions
 from authz.adapters.redis_store import redis_store
@@ -26,7 +28,7 @@ from authz.adapters.redis_throttles import RedisThrottles
 from authz.adapters.smtp_mail import LoggedMail, NoMail, SmtpMail
 from authz.core.errors import SettingsError, StoreUnavailable
 from authz.core.policy import Policy
-from authz.edge.admin_http import QuietServer, bound
+from authz.edge.admin_http import AdminServer, QuietServer, bound
 from authz.portal.app import application
 from authz.portal.services import Services
 from authz.service.accounts import Accounts, PasswordRules
@@ -71,10 +73,13 @@ class Portal:
         )
         self._keys = PostgresKeys(self._postgres)
         self._passwords = Argon2Passwords()
+        self._metrics = PortalMetrics(self.readiness)
+        self._admin = AdminServer(registry(self._metrics), self.readiness, settings.portal_admin_listen)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
         config = uvicorn.Config(
             app,
             lifespan="off",
+            ws="none",
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -93,12 +98,14 @@ class Portal:
         listener = bound(self._settings.portal_listen)
         await self._postgres.start()
         self._redis.link.start()
+        self._admin.start()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._server.serve(sockets=[listener])),
             loop.create_task(self._watch_postgres()),
         ]
-        _log.info("listening", extra={"portal": self._settings.portal_listen})
+        at = self._settings
+        _log.info("listening", extra={"portal": at.portal_listen, "admin": at.portal_admin_listen})
 
     async def stop(self) -> None:
         """Finish answering, then close everything."""
@@ -110,12 +117,13 @@ class Portal:
         await self._redis.link.close()
         await self._postgres.close()
         self._passwords.close()
+        await self._admin.stop()
         _log.info("stopped")
 
     def _services(self, policy: Policy) -> Services:
-        settings, url = self._settings, self._settings.public_url
+        settings, url, metrics = self._settings, self._settings.public_url, self._metrics
         owners = PostgresOwners(self._postgres)
-        gate = Gate(RedisThrottles(self._redis.link), policy.throttles)
+        gate = Gate(RedisThrottles(self._redis.link), policy.throttles, metrics)
         admin = KeyAdmin(self._keys, self._redis.keys, policy, entropy=os.urandom, now=_now)
         minting = Minting(admin, policy)
         rules = PasswordRules(settings.password_chars_min, _breached(settings.breached_passwords_file))
@@ -124,19 +132,20 @@ class Portal:
             public_url=url,
             normalise_email=normalised_email,
             gate=gate,
-            accounts=Accounts(owners, self._passwords, gate, rules=rules, entropy=os.urandom, now=_now),
-            login=Login(owners, self._passwords, gate, normalised_email),
+            accounts=Accounts(owners, self._passwords, gate, metrics, rules=rules, entropy=os.urandom, now=_now),
+            login=Login(owners, self._passwords, gate, normalised_email, metrics),
             verification=EmailVerification(
                 owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
             ),
             minting=minting,
             keys=OwnerKeys(admin),
-            device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, entropy=os.urandom),
+            device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, metrics, entropy=os.urandom),
             sessions=Sessions(
                 RedisSessions(self._redis.link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),
                 owners,
                 entropy=os.urandom,
             ),
+            observer=metrics,
         )
 
     async def _watch_postgres(self) -> None:

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."
     )
     portal_listen: Listen = Field("0.0.0.0:8080", description="Where the portal answers Envoy.")
+    portal_admin_listen: Listen = Field(
+        "0.0.0.0:9091", description="Where the portal's /metrics, /healthz and /readyz answer."
+    )
     portal_proxy_secret: SecretStr = Field(
         SecretStr(""),
         description="What Envoy proves itself to the portal with: 32 characters or more, the same in both.",

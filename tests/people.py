@@ -11,6 +11,7 @@ from authz.adapters.argon2_passwords import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
 from authz.adapters.postgres import Postgres
 from authz.adapters.postgres_owners import PostgresOwners
+from authz.adapters.prometheus_portal import PortalMetrics
 from authz.adapters.redis_grants import RedisGrants
 from authz.adapters.redis_link import RedisLink
 from authz.adapters.redis_sessions import RedisSessions
@@ -45,6 +46,7 @@ class Mailbox:
     """Keeps what was sent: (recipient, subject, text)."""
 
     mails: list[tuple[str, str, str]] = field(default_factory=list)
+    is_set_up: bool = True
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         self.mails.append((recipient, subject, text))
@@ -65,17 +67,24 @@ class People:
         self.admin = admin
         self.ledger = PostgresOwners(postgres)
         self.passwords = Argon2Passwords(memory_kib=64, passes=1)
-        self.gate = Gate(RedisThrottles(link), throttles)
+        self.metrics = PortalMetrics(lambda: {"redis": True})
+        self.gate = Gate(RedisThrottles(link), throttles, self.metrics)
         self.mail = Mailbox()
-        self.login = Login(self.ledger, self.passwords, self.gate, normalised_email)
+        self.login = Login(self.ledger, self.passwords, self.gate, normalised_email, self.metrics)
         self.minting = Minting(admin, policy())
         rules = PasswordRules(10, frozenset({"password1234"}))
         self.accounts = Accounts(
-            self.ledger, self.passwords, self.gate, rules=rules, entropy=os.urandom, now=lambda: datetime.now(UTC)
+            self.ledger,
+            self.passwords,
+            self.gate,
+            self.metrics,
+            rules=rules,
+            entropy=os.urandom,
+            now=lambda: datetime.now(UTC),
         )
         self.sessions = Sessions(RedisSessions(link, idle_s=60, life_s=120), self.ledger, entropy=os.urandom)
         self.grants = RedisGrants(link)
-        self.device = DeviceFlow(self.grants, self.minting, self.gate, self.ledger, entropy=os.urandom)
+        self.device = DeviceFlow(self.grants, self.minting, self.gate, self.ledger, self.metrics, entropy=os.urandom)
         self.verification = EmailVerification(
             self.ledger,
             self.mail,
@@ -97,4 +106,5 @@ class People:
             keys=OwnerKeys(self.admin),
             device=self.device,
             sessions=self.sessions,
+            observer=self.metrics,
         )

@@ -55,3 +55,15 @@ def secret_of(page: str) -> str:
     found = re.search(r'id="api-key"[^>]* value="([^"]+)"', page)
     assert found, page
     return unescape(found[1])
+
+
+async def made(browser: Browser, name: str = "ci", *scopes: str, life: str = "90") -> str:
+    page = await browser.send(
+        "/dashboard/keys/new", {"name": name, "scope": list(scopes or ["servers:read"]), "life": life}
+    )
+    assert page.status_code == 200, page.text
+    return secret_of(page.text)
+
+
+def key_ids(page: str) -> list[str]:
+    return re.findall(r"/dashboard/keys/(key_[a-z0-9]+)/revoke", page)

@@ -4,6 +4,7 @@ When a password is checked, and what is done about a wrong one, is `service/logi
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,18 +23,22 @@ _MEMORY_KIB = 19_456
 _PASSES = 2
 _LANES = 1
 _WAITING_MAX = 100
+_DECOY_BYTES = 32
 
 
 class Argon2Passwords:
     """Makes and checks hashes (`service.portal_ports.Passwords`), at most `threads` at a time; `waiting_max` may wait.
 
-    Hashes carry their parameters, so that older ones are still understood after these have been raised.
+    Hashes carry their parameters, so that older ones are still understood after these have been raised. `decoy` is a
+    hash of today's whose password nobody knows.
     """
 
     def __init__(
         self, *, threads: int = 2, memory_kib: int = _MEMORY_KIB, passes: int = _PASSES, waiting_max: int = _WAITING_MAX
     ) -> None:
         self._hasher = PasswordHasher(passes, memory_kib, _LANES, type=Type.ID)
+        # Made at once: a first stranger who waited for it would learn that nobody is known by the name.
+        self.decoy = self._hasher.hash(os.urandom(_DECOY_BYTES))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._waiting = 0
         self._waiting_max = waiting_max

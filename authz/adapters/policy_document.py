@@ -104,9 +104,11 @@ class ThrottleModel(_Model):
     per_address: int = Field(gt=0)
     """Attempts from one address, within `wait_s`."""
     per_subject: int = Field(default=0, ge=0)
-    """Attempts on one subject: a login's e-mail address, a poll's code, a code entry's account. 0: not counted."""
+    """Attempts on one subject: a login's e-mail address, a poll's code, an account. 0: not counted."""
     wait_s: int = Field(gt=0, le=86_400)
     """How long attempts count, and what Retry-After says."""
+    message: str = Field(default="", max_length=200)
+    """What too many are told; empty: what is built in."""
 
 
 class Routes(_Model):
@@ -179,7 +181,10 @@ class Document(_Model):
 
     def all_throttles(self) -> Throttles:
         """Return every throttle, the built-in ones where the document says nothing."""
-        given = {name: Throttle(it.per_address, it.per_subject, it.wait_s) for name, it in self.throttles.items()}
+        given = {
+            name: Throttle(it.per_address, it.per_subject, it.wait_s, it.message or DEFAULT_THROTTLES[name].message)
+            for name, it in self.throttles.items()
+        }
         return DEFAULT_THROTTLES | given
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from authz.adapters.postgres import Postgres
-from authz.adapters.postgres_audit import write_audit
+from authz.adapters.postgres_audit import is_disabled_by_others, write_audit
 from authz.core.check import KeyRecord, KeyState
 from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
@@ -110,7 +110,9 @@ class PostgresKeys:
             raise Refused(f"there is no key {key_id}")
         return _key(row)
 
-    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
+    async def change_key(
+        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+    ) -> None:
         """Revoke, disable, enable or limit a key."""
         columns = _limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
         async with self._postgres.transaction() as connection:
@@ -119,6 +121,8 @@ class PostgresKeys:
                 raise Refused(f"there is no key {key_id}")
             if key["revoked_at"] is not None and event is not AuditEvent.KEY_REVOKED:
                 raise Refused(f"the key {key_id} is revoked, for good")
+            if own_only and await is_disabled_by_others(connection, key["account_id"], key_id, actor):
+                raise Refused("this key was disabled by an operator, who alone can enable it")
             await connection.execute(
                 f"UPDATE api_keys SET {_KEY_CHANGES[event]} WHERE id = $1",  # noqa: S608 -- ours
                 key_id,

@@ -119,10 +119,10 @@ class PostgresOwners:
         async with self._postgres.transaction() as connection:
             await write_audit(connection, actor, event, account_id)
 
-    async def audit_trail(self, account_id: str, lines_max: int) -> list[AuditLine]:
-        """Return an account's latest audit lines, newest first."""
+    async def audit_trail(self, account_id: str, before: int, lines_max: int) -> list[AuditLine]:
+        """Return an account's latest audit lines with a number below `before`, newest first."""
         async with self._postgres.transaction() as connection:
-            return await read_audit(connection, account_id, lines_max)
+            return await read_audit(connection, account_id, before, lines_max)
 
     async def _owner(self, column: str, value: str) -> Owner | None:
         async with self._postgres.transaction() as connection:

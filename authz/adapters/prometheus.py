@@ -6,7 +6,7 @@ made at a scrape. Label values come from closed lists: outcomes, reasons, stores
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -121,16 +121,10 @@ class Metrics(Collector):
             ("store",),
             (((store,), count) for store, count in self._degraded.items()),
         )
-        up = GaugeMetricFamily("authz_store_up", "Whether a store is in reach.", labels=["store"])
-        for store, is_up in self._stores_up().items():
-            up.add_metric([store], float(is_up))
-        yield up
         throttled = GaugeMetricFamily("authz_throttled_addresses", "Addresses past their limit of invalid keys.")
         throttled.add_metric([], self._throttled())
         yield throttled
-        build = GaugeMetricFamily("authz_build_info", "The running version.", labels=["version"])
-        build.add_metric([__version__], 1)
-        yield build
+        yield from process_families(self._stores_up())
 
     def _checks_family(self) -> Metric:
         allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
@@ -152,6 +146,17 @@ def registry(*collectors: Collector) -> CollectorRegistry:
 
 def _outcome(reason: DenyReason) -> str:
     return "error" if DENIALS[reason].http >= _ERROR_HTTP else "deny"
+
+
+def process_families(stores_up: Mapping[str, bool]) -> Iterator[Metric]:
+    """Yield what each of our processes tells: which stores it reaches, and what it is."""
+    up = GaugeMetricFamily("authz_store_up", "Whether a store is in reach.", labels=["store"])
+    for store, is_up in stores_up.items():
+        up.add_metric([store], float(is_up))
+    yield up
+    build = GaugeMetricFamily("authz_build_info", "The running version.", labels=["version"])
+    build.add_metric([__version__], 1)
+    yield build
 
 
 def counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:

@@ -40,9 +40,9 @@ class RedisGrants:
         account_id, scopes = rest
         return GrantStatus.APPROVED, Approval(account_id, frozenset(scopes.split()))
 
-    async def settle(self, user_code: str, *, handed_out: bool) -> None:
+    async def settle(self, user_code: str, *, is_over: bool) -> None:
         """End the claim of a poll that was given an approval."""
-        await self._link.call(SETTLE, _key(user_code), b"1" if handed_out else b"0")
+        await self._link.call(SETTLE, _key(user_code), b"1" if is_over else b"0")
 
     async def look(self, user_code: str) -> Grant | None:
         """Return a grant that waits for a decision."""

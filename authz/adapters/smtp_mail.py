@@ -24,6 +24,8 @@ class SmtpMail:
     STARTTLS may be missing on loopback only: a password or a link must not travel in the clear.
     """
 
+    is_set_up = True
+
     def __init__(self, url: str, sender: str) -> None:
         where = urlsplit(url)
         is_local = where.hostname in {"localhost", "127.0.0.1", "::1"}
@@ -53,6 +55,8 @@ class SmtpMail:
 class LoggedMail:
     """Writes mails into the log, for the demo: whoever reads the log can follow the links."""
 
+    is_set_up = True
+
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Write one mail."""
         _log.info("mail", extra={"recipient": recipient, "subject": subject, "text": text})
@@ -60,6 +64,8 @@ class LoggedMail:
 
 class NoMail:
     """Sends nothing: addresses stay unverified."""
+
+    is_set_up = False
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Leave one mail unsent."""

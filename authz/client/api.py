@@ -5,6 +5,7 @@ What is done with the answers is `command.py` and `device.py`.
 
 import json
 import platform
+import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,6 +19,9 @@ from authz.client.faults import ApiRefused, Fault, NotLoggedIn
 _JSON = "application/json"
 _TIMEOUT = httpx.Timeout(15, connect=5)
 _WORDS_CHARS_MAX = 300
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+# What a route that needs no key answers where there is none.
+_NOT_AN_API = {httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED}
 _EXPIRES_IN_S, _EXPIRES_IN_MAX_S = 300, 1800
 _INTERVAL_S, _INTERVAL_MAX_S = 2, 60
 
@@ -86,7 +90,13 @@ class Api:
 
     def start_device(self) -> Grant:
         """Begin the login of this device."""
-        answer = self._post("device/start", {})
+        try:
+            answer = self._post("device/start", {})
+        except ApiRefused as error:
+            if error.status not in _NOT_AN_API:
+                raise
+            where = str(self._client.base_url).rstrip("/")
+            raise ApiRefused(f"{error}: is {where} the API's address?", status=error.status) from None
         verify_url = _shown(answer, "verify_url")
         return Grant(
             device_code=_text(answer, "device_code"),
@@ -116,7 +126,8 @@ class Api:
         try:
             response = self._client.request(method, path, **content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Fault(f"{self._client.base_url.host} is out of reach: {_reason(error)}") from None
+            where = self._client.base_url.netloc.decode("ascii", "replace")
+            raise Fault(f"{where} is out of reach: {_reason(error)}") from None
         if response.is_success:
             return _document(response)
         raise _fault(response)
@@ -131,7 +142,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
     # Of the others only a connection's own words are sure not to quote the request.
-    return plain(str(error)) if isinstance(error, httpx.ConnectError) else type(error).__name__
+    return plain(_ERRNO.sub("", str(error))) if isinstance(error, httpx.ConnectError) else type(error).__name__
 
 
 def _fault(response: httpx.Response) -> Fault:
@@ -144,10 +155,15 @@ def _fault(response: httpx.Response) -> Fault:
 
 
 def _words(response: httpx.Response) -> str:
-    """Find what a refusal says: `error` on public routes, `message` behind a key, or a line of text."""
+    """Find what a refusal says: `error` on public routes, `message` behind a key, or a line of text.
+
+    Text about a failure is none: it comes from what stands before an API that is not there.
+    """
     document, words = _parsed(response), ""
     if isinstance(document, dict):
         words = document.get("error") or document.get("message") or ""
+    elif response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        words = f"the API fails at the moment: {response.status_code} {response.reason_phrase}"
     elif response.headers.get("content-type", "").startswith("text/plain"):
         words = response.text.strip().partition("\n")[0]
     if not isinstance(words, str) or not words:

@@ -52,7 +52,7 @@ class Screen:
                 facts = {"error": str(fault), "status": fault.status, "retry_after_s": fault.retry_after_s}
                 typer.echo(json.dumps({name: value for name, value in facts.items() if value is not None}))
             else:
-                wait = f" (in {spoken(fault.retry_after_s)})" if fault.retry_after_s else ""
+                wait = f"; wait {spoken(fault.retry_after_s)}" if fault.retry_after_s else ""
                 self._console.print(Text("error: ", style="red").append(f"{fault}{wait}", style="default"))
             raise typer.Exit(fault.exit_code) from None
 

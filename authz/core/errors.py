@@ -167,6 +167,10 @@ class KeyUnknown(Refused):
     """The account has no such key."""
 
 
+class CodeUnknown(Refused):
+    """No device waits by this code."""
+
+
 class Throttled(Refused):
     """Too many attempts; `retry_after_s` is how long to wait."""
 

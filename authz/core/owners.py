@@ -37,8 +37,9 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of an account's audit trail."""
+    """One line of an account's audit trail; `number` is higher the later it was written."""
 
+    number: int
     at: datetime
     actor: str
     source_address: str

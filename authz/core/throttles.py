@@ -15,6 +15,7 @@ class Attempt(StrEnum):
     DEVICE_START = "device_start"
     DEVICE_POLL = "device_poll"
     CODE_ENTRY = "code_entry"
+    VERIFICATION_MAIL = "verification_mail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +23,26 @@ class Throttle:
     """At most so many attempts in `wait_s` seconds, of one address and of one subject (0: not counted).
 
     The subject is what is attempted on: the e-mail address of a login, the code of a poll, the account that enters a
-    code.
+    code or wants another mail. `message` is what whoever attempts more is told, beside Retry-After.
     """
 
     per_address: int
     per_subject: int
     wait_s: int
+    message: str = "too many attempts, try again later"
 
 
 Throttles = dict[Attempt, Throttle]
 
 DEFAULT_THROTTLES: Throttles = {
-    Attempt.SIGNUP: Throttle(per_address=10, per_subject=0, wait_s=3600),
+    Attempt.SIGNUP: Throttle(per_address=10, per_subject=0, wait_s=3600, message="too many signups, try again later"),
     Attempt.LOGIN: Throttle(per_address=30, per_subject=10, wait_s=600),
-    Attempt.DEVICE_START: Throttle(per_address=10, per_subject=0, wait_s=60),
+    Attempt.DEVICE_START: Throttle(per_address=10, per_subject=0, wait_s=60, message="too many requests"),
     # Commands poll every two seconds, and several of them may share an address.
-    Attempt.DEVICE_POLL: Throttle(per_address=300, per_subject=8, wait_s=5),
+    Attempt.DEVICE_POLL: Throttle(per_address=300, per_subject=8, wait_s=5, message="slow down"),
     Attempt.CODE_ENTRY: Throttle(per_address=30, per_subject=10, wait_s=600),
-}
-
-MESSAGES = {
-    Attempt.SIGNUP: "too many signups, try again later",
-    Attempt.LOGIN: "too many attempts, try again later",
-    Attempt.DEVICE_START: "too many requests",
-    Attempt.DEVICE_POLL: "slow down",
-    Attempt.CODE_ENTRY: "too many attempts, try again later",
+    # The address that is mailed to may be somebody else's.
+    Attempt.VERIFICATION_MAIL: Throttle(
+        per_address=10, per_subject=3, wait_s=3600, message="too many mails, try again later"
+    ),
 }

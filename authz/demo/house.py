@@ -94,6 +94,7 @@ class House:
             heartbeat_s=heartbeat_s,
         )
         self.portal_url = f"http://127.0.0.1:{portal_port}"
+        self.portal_admin_url = f"http://127.0.0.1:{free_port()}"
         self.portal = self._portal(portal_secret, env or {}) if portal else None
         self.owner = DemoOwner("ada@example.com", secrets.token_urlsafe(12)) if portal else None
         self.backend_url = f"http://127.0.0.1:{backend_port}"
@@ -176,7 +177,8 @@ class House:
             self._run(sidecar, partial(self.start_sidecar, number))
         if self.portal is not None:
             report("the portal")
-            self._run(self.portal, partial(self.portal.start, lambda: _status(f"{self.portal_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
+            admin_url = self.portal_admin_url
+            self._run(self.portal, partial(self.portal.start, lambda: _status(f"{admin_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
         report("a backend")
         self._run(self.backend, lambda: self.backend.start(lambda: _status(self.backend_url) == 200))  # noqa: PLR2004 -- HTTP
         report("Envoy")
@@ -203,6 +205,7 @@ class House:
         environment = {
             **self._stores(),
             "AUTHZ_PORTAL_LISTEN": self.portal_url.removeprefix("http://"),
+            "AUTHZ_PORTAL_ADMIN_LISTEN": self.portal_admin_url.removeprefix("http://"),
             "AUTHZ_PORTAL_PROXY_SECRET": secret,
             "AUTHZ_PUBLIC_URL": self.url,
             "AUTHZ_MAIL_URL": "log:",

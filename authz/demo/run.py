@@ -69,7 +69,8 @@ def _welcome(console: Console, house: House, secret: str) -> None:
         console.print(f"# {comment}", style="dim")
         console.print(f"curl -i {arguments}", soft_wrap=True, markup=False)
     if house.owner is not None:
-        console.print(f"\n[bold]The dashboard is at {house.url}/dashboard[/bold]", soft_wrap=True)
+        where = f"{house.url}/dashboard[/bold] · metrics on {house.portal_admin_url}/metrics"
+        console.print(f"\n[bold]The dashboard is at {where}", soft_wrap=True)
         console.print(f"log in as {house.owner.email} with the password {house.owner.password}", markup=False)
         console.print(f"mails that it would send are in {house.folder}/portal.log", markup=False)
         console.print(f"or log a terminal in: truetick login --url {house.url}", soft_wrap=True, markup=False)
@@ -81,6 +82,7 @@ def _write_ready(path: Path, house: House, secret: str) -> None:
     ready = {
         "envoy": house.url,
         "admin": house.admin_url,
+        "portal_admin": house.portal_admin_url,
         "redis": house.redis.url,
         "postgres": house.postgres.url,
         "pids": house.pids,

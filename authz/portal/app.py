@@ -12,16 +12,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.portal.account_pages import AccountPages
+from authz.portal.body_limit import BodyLimit
 from authz.portal.device_pages import DevicePages
 from authz.portal.entry_pages import EntryPages
 from authz.portal.key_pages import KeyPages
+from authz.portal.measured import Measured
 from authz.portal.pages import Pages, to
 from authz.portal.public_api import PublicApi
 from authz.portal.refusals import answer_in_json
@@ -30,17 +31,21 @@ from authz.portal.services import Services
 from authz.portal.session_api import SessionApi
 from authz.portal.through_envoy import ThroughEnvoy
 from authz.portal.visits import LoginNeeded
+from authz.service.portal_ports import PortalObserver
 
 _BODY_BYTES_MAX = 65_536
 _PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"
 _STATIC_S = 300
+_DESCRIPTION = "/dashboard/openapi.json"
 _HEALTH, _READINESS = "/healthz", "/readyz"
 
 Readiness = Callable[[], dict[str, bool]]
 
 
 class _Static(StaticFiles):
-    """The few files that pages need, kept by browsers for a while."""
+    """The few files that pages need, kept by browsers for a while; `path` is what stands for theirs in metrics."""
+
+    path = _STATIC
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Answer with a file (StaticFiles)."""
@@ -52,12 +57,15 @@ class _Static(StaticFiles):
 def application(services: Services, *, proxy_secret: str, readiness: Readiness) -> FastAPI:
     """Make the application; `readiness` names each thing that must be true for the process to be ready."""
 
-    async def healthz(_request: Request) -> Response:
+    async def healthz() -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz() -> Response:
         conditions = readiness()
         return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
+
+    async def describe() -> Response:
+        return JSONResponse(app.openapi())
 
     is_https = services.public_url.startswith("https:")
     app = FastAPI(
@@ -66,15 +74,17 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         # The page that would show it wants scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
-        openapi_url="/dashboard/openapi.json",
+        openapi_url=None,
         redirect_slashes=False,
-        max_body_size=_BODY_BYTES_MAX,
         middleware=[
+            Middleware(Measured, observer=services.observer),
             Middleware(ResponseHeaders, is_https=is_https),
             Middleware(ThroughEnvoy, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
+            Middleware(BodyLimit, body_bytes_max=_BODY_BYTES_MAX),
         ],
     )
-    app.router.routes += [Route(_HEALTH, healthz), Route(_READINESS, readyz)]
+    for path, show in ((_HEALTH, healthz), (_READINESS, readyz), (_DESCRIPTION, describe)):
+        app.add_api_route(path, show, include_in_schema=False)
     pages = Pages(services)
     for part in (
         PublicApi(services),
@@ -86,17 +96,20 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     ):
         app.include_router(part.router)
     app.mount(_STATIC, _Static(packages=[("authz.portal", "static")]))
-    _answer_errors(app, pages, is_https=is_https)
+    _answer_errors(app, pages, services.observer, is_https=is_https)
     return app
 
 
-def _answer_errors(app: FastAPI, pages: Pages, *, is_https: bool) -> None:
+def _answer_errors(app: FastAPI, pages: Pages, observer: PortalObserver, *, is_https: bool) -> None:
     """Answer every error in what its route speaks: pages to people, JSON to programs."""
 
     async def answer(request: Request, error: Exception) -> Response:
         is_page = request.url.path.startswith(_PAGES) and not request.url.path.startswith(_STATIC)
         if isinstance(error, LoginNeeded):
             return to(f"/dashboard/login?{urlencode({'next': error.next_page})}")
+        failure = error.__cause__ if isinstance(error, NotEffectiveYet) else error
+        if isinstance(failure, StoreUnavailable):
+            observer.store_failed(failure.store)
         response = pages.failure(request, error) if is_page else answer_in_json(error)
         put(response.headers, is_https=is_https)
         return response

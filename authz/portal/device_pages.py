@@ -5,10 +5,10 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from authz.core.device import Approval, Grant, shown
-from authz.core.errors import Refused
+from authz.core.errors import CodeUnknown, Refused, Throttled
 from authz.core.owners import Owner
 from authz.portal.key_pages import chosen, scope_groups
-from authz.portal.pages import Pages
+from authz.portal.pages import GET, Pages
 from authz.portal.public_api import caller
 from authz.portal.services import Services
 from authz.portal.visits import text
@@ -22,7 +22,8 @@ class DevicePages:
         self._pages = pages
         self._visits = pages.visits
         self.router = APIRouter(include_in_schema=False)
-        self.router.add_api_route("/device", self.show_code, methods=["GET"])
+        for path in ("/device", "/device/"):
+            self.router.add_api_route(path, self.show_code, methods=GET)
         self.router.add_api_route("/device", self.look, methods=["POST"])
         self.router.add_api_route("/device/decision", self.decide, methods=["POST"])
 
@@ -30,7 +31,7 @@ class DevicePages:
         """Ask for the code; one that came with the link still has to be sent by hand."""
         owner = await self._visits.needed_owner(request)
         code = request.query_params.get("code", "")
-        return self._pages.show(request, "device_code", {"code": code, "error": ""}, owner=owner)
+        return self._pages.show(request, "device_code", {"code": code}, owner=owner)
 
     async def look(self, request: Request) -> Response:
         """Show who asks, and for what."""
@@ -41,7 +42,8 @@ class DevicePages:
             grant = await self._services.device.look(code, owner.account_id, caller(request))
         except Refused as error:
             return self._pages.show_again(request, "device_code", {"code": code}, error, owner=owner)
-        return self._pages.show(request, "device_grant", self._about(grant, request), owner=owner)
+        about = self._about(grant, request, frozenset(self._services.policy.scopes))
+        return self._pages.show(request, "device_grant", about, owner=owner)
 
     async def decide(self, request: Request) -> Response:
         """Approve or refuse, once."""
@@ -50,9 +52,20 @@ class DevicePages:
         is_approval = text(form, "decision") == "approve"
         try:
             await (self._approve if is_approval else self._refuse)(owner, form, caller(request))
+        except (Throttled, CodeUnknown) as error:
+            return self._pages.show_again(request, "device_code", {"code": text(form, "code")}, error, owner=owner)
         except Refused as error:
-            return self._pages.show_again(request, "device_code", {"code": ""}, error, owner=owner)
+            return await self._show_grant_again(request, owner, form, error)
         return self._pages.show(request, "device_done", {"is_approval": is_approval}, owner=owner)
+
+    async def _show_grant_again(self, request: Request, owner: Owner, form: FormData, error: Refused) -> Response:
+        code = text(form, "code")
+        try:
+            grant = await self._services.device.look(code, owner.account_id, caller(request))
+        except Refused:
+            return self._pages.show_again(request, "device_code", {"code": code}, error, owner=owner)
+        about = self._about(grant, request, chosen(form, "scope"))
+        return self._pages.show_again(request, "device_grant", about, error, owner=owner)
 
     async def _approve(self, owner: Owner, form: FormData, address: str) -> None:
         if not text(form, "confirmed"):
@@ -63,7 +76,11 @@ class DevicePages:
     async def _refuse(self, owner: Owner, form: FormData, address: str) -> None:
         await self._services.device.refuse(text(form, "code"), owner.account_id, address)
 
-    def _about(self, grant: Grant, request: Request) -> dict[str, object]:
-        is_elsewhere = grant.source_address != caller(request)
-        groups = scope_groups(self._services.policy)
-        return {"grant": grant, "code": shown(grant.user_code), "groups": groups, "is_elsewhere": is_elsewhere}
+    def _about(self, grant: Grant, request: Request, ticked: frozenset[str]) -> dict[str, object]:
+        return {
+            "grant": grant,
+            "code": shown(grant.user_code),
+            "groups": scope_groups(self._services.policy),
+            "ticked": ticked,
+            "is_elsewhere": grant.source_address != caller(request),
+        }

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from authz.core.errors import Refused
 from authz.core.ownership import AuditEvent
-from authz.portal.pages import Pages, to
+from authz.portal.pages import GET, Pages, to
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services
 from authz.portal.visits import HOME, own_page, text
@@ -24,7 +24,7 @@ class EntryPages:
             ("signup", self.show_signup, self.sign_up),
             ("verify", self.show_verify, self.verify),
         ):
-            self.router.add_api_route(f"/dashboard/{path}", show, methods=["GET"])
+            self.router.add_api_route(f"/dashboard/{path}", show, methods=GET)
             self.router.add_api_route(f"/dashboard/{path}", send, methods=["POST"])
         self.router.add_api_route("/dashboard/logout", self.log_out, methods=["POST"])
 
@@ -33,7 +33,7 @@ class EntryPages:
         next_page = own_page(request.query_params.get("next", ""))
         if await self._visits.owner(request) is not None:
             return to(next_page)
-        return self._pages.show(request, "login", {"next_page": next_page, "email": "", "error": ""})
+        return self._pages.show(request, "login", {"next_page": next_page, "email": ""})
 
     async def log_in(self, request: Request) -> Response:
         """Begin a session for whoever knows the password."""
@@ -53,7 +53,7 @@ class EntryPages:
         """Ask for an address and a password."""
         if await self._visits.owner(request) is not None:
             return to(HOME)
-        return self._pages.show(request, "signup", self._about_signup("") | {"error": ""})
+        return self._pages.show(request, "signup", self._about_signup(""))
 
     async def sign_up(self, request: Request, later: BackgroundTasks) -> Response:
         """Open an account and begin its first session."""

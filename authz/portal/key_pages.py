@@ -1,4 +1,4 @@
-"""The pages about keys: the list, and making, replacing and ending one."""
+"""The pages about keys: the list, and making, replacing, stopping and ending one."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from authz.core.errors import Refused
 from authz.core.ownership import ApiKey
 from authz.core.policy import Policy, Scope
-from authz.portal.pages import Pages, moment, state, to
+from authz.portal.pages import GET, Pages, moment, state, to
 from authz.portal.public_api import caller
 from authz.portal.services import Services
 from authz.portal.visits import text
@@ -19,7 +19,12 @@ _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a
 _LIFE_DEFAULT = "90"
 _OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in 7 days"}
 _OVERLAP_DEFAULT = "86400"
-_DONE = {"revoked": "The key has been revoked. Nothing accepts it any more."}
+_ENDED_MAX = 50
+_DONE = {
+    "revoked": "The key has been revoked. Nothing accepts it any more.",
+    "disabled": "The key has been disabled. Nothing accepts it until you enable it again.",
+    "enabled": "The key has been enabled and works again.",
+}
 
 
 class KeyPages:
@@ -31,12 +36,15 @@ class KeyPages:
         self._visits = pages.visits
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
-        add("/dashboard/keys", self.show_keys, methods=["GET"])
-        add("/dashboard/keys/new", self.show_new, methods=["GET"])
+        add("/dashboard/keys", self.show_keys, methods=GET)
+        add("/dashboard/keys/new", self.show_new, methods=GET)
         add("/dashboard/keys/new", self.create, methods=["POST"])
-        add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=["GET"])
+        add("/dashboard/keys/{key_id}/rotate", self.show_rotate, methods=GET)
         add("/dashboard/keys/{key_id}/rotate", self.rotate, methods=["POST"])
-        add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=["GET"])
+        add("/dashboard/keys/{key_id}/disable", self.show_disable, methods=GET)
+        add("/dashboard/keys/{key_id}/disable", self.disable, methods=["POST"])
+        add("/dashboard/keys/{key_id}/enable", self.enable, methods=["POST"])
+        add("/dashboard/keys/{key_id}/revoke", self.show_revoke, methods=GET)
         add("/dashboard/keys/{key_id}/revoke", self.revoke, methods=["POST"])
 
     async def show_keys(self, request: Request) -> Response:
@@ -47,14 +55,14 @@ class KeyPages:
         live = [key for key in keys if key not in ended]
         done = _DONE.get(request.query_params.get("done", ""), "")
         keys_max = self._services.policy.keys.active_max
-        about = {"live": live, "ended": ended, "keys_max": keys_max, "done": done}
+        about = {"live": live, "ended": ended, "ended_max": _ENDED_MAX, "keys_max": keys_max, "done": done}
         return self._pages.show(request, "keys", about, owner=owner)
 
     async def show_new(self, request: Request) -> Response:
         """Ask what a new key is to be."""
         owner = await self._visits.needed_owner(request)
         about = self._about_form("", frozenset(), _LIFE_DEFAULT)
-        return self._pages.show(request, "key_new", about | {"error": ""}, owner=owner)
+        return self._pages.show(request, "key_new", about, owner=owner)
 
     async def create(self, request: Request) -> Response:
         """Make a key and show it, this once."""
@@ -73,7 +81,7 @@ class KeyPages:
         """Ask how long the key that is replaced may go on."""
         owner = await self._visits.needed_owner(request)
         key = await self._services.keys.key(owner.account_id, key_id)
-        return self._pages.show(request, "key_rotate", _about_rotation(key) | {"error": ""}, owner=owner)
+        return self._pages.show(request, "key_rotate", _about_rotation(key), owner=owner)
 
     async def rotate(self, request: Request, key_id: str) -> Response:
         """Put a new key in a key's place, and show it, this once."""
@@ -91,6 +99,26 @@ class KeyPages:
         if rotation.pending:
             note = "The old key is about to end; a store is out of reach and is being retried."
         return self._pages.show(request, "key_made", {"made": rotation.made, "note": note}, owner=owner)
+
+    async def show_disable(self, request: Request, key_id: str) -> Response:
+        """Ask whether a key is to be stopped for a while."""
+        owner = await self._visits.needed_owner(request)
+        key = await self._services.keys.key(owner.account_id, key_id)
+        return self._pages.show(request, "key_disable", {"key": key}, owner=owner)
+
+    async def disable(self, request: Request, key_id: str) -> Response:
+        """Stop a key until it is enabled again."""
+        owner = await self._visits.needed_owner(request)
+        await self._visits.form(request)
+        await self._services.keys.disable(owner.account_id, key_id, caller(request))
+        return to("/dashboard/keys?done=disabled")
+
+    async def enable(self, request: Request, key_id: str) -> Response:
+        """Let a key work again; asked from the list, and as easily undone."""
+        owner = await self._visits.needed_owner(request)
+        await self._visits.form(request)
+        await self._services.keys.enable(owner.account_id, key_id, caller(request))
+        return to("/dashboard/keys?done=enabled")
 
     async def show_revoke(self, request: Request, key_id: str) -> Response:
         """Ask whether a key is to end."""

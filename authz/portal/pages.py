@@ -16,6 +16,8 @@ from authz.portal.refusals import face
 from authz.portal.services import Services
 from authz.portal.visits import Visits
 
+GET = ["GET", "HEAD"]
+
 _SEE_OTHER = 303
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
@@ -46,8 +48,8 @@ class Pages:
     ) -> HTMLResponse:
         """Render a page from what it is `about`."""
         secret = self.visits.secret(request)
-        frame = {"owner": owner, "token": self.visits.token(secret), "path": request.url.path}
-        text = self._templates.get_template(f"{template}.html").render(**frame, **about)
+        frame = {"owner": owner, "token": self.visits.token(secret), "path": request.url.path, "error": ""}
+        text = self._templates.get_template(f"{template}.html").render({**frame, **about})
         response = HTMLResponse(text, status_code=status)
         if request.cookies.get(self.visits.cookie_name) != secret:
             self.visits.keep(response, secret)
@@ -71,7 +73,8 @@ class Pages:
     def failure(self, request: Request, error: Exception) -> HTMLResponse:
         """Render what went wrong as a page of its own."""
         status, words, headers = face(error)
-        response = self.show(request, "failure", {"words": words}, status=status)
+        owner = getattr(request.state, "owner", None)
+        response = self.show(request, "failure", {"words": words}, owner=owner, status=status)
         response.headers.update(headers)
         return response
 
@@ -82,8 +85,9 @@ def to(path: str) -> Response:
 
 
 def moment(at: datetime) -> str:
-    """Write a time as people read it."""
-    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
+    """Write a time as people read it, to be broken between day and hour if anywhere."""
+    day, hour = f"{at.astimezone(UTC):%-d %b %Y,|%H:%M UTC}".replace(" ", "\N{NO-BREAK SPACE}").split("|")
+    return f"{day} {hour}"
 
 
 def ago(at: datetime) -> str:

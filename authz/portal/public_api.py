@@ -7,7 +7,7 @@ import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Header, Request
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from authz.core.device import GrantStatus, shown
@@ -20,11 +20,19 @@ from authz.service.device import GRANT_LIFE_S, POLL_INTERVAL_S
 _log = logging.getLogger("authz.portal")
 
 
+def _encodable(text: str) -> str:
+    text.encode()  # raises a ValueError for half of a surrogate pair, which JSON can hold and no text may
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
 class Credentials(BaseModel):
     """Who wants in."""
 
-    email: str
-    password: str = Field(repr=False)
+    email: Text
+    password: Text = Field(repr=False)
 
 
 class LoggedIn(BaseModel):
@@ -51,7 +59,7 @@ class DeviceStarted(BaseModel):
 class DevicePoll(BaseModel):
     """A device that asks how its grant stands."""
 
-    device_code: str = Field(repr=False)
+    device_code: Text = Field(repr=False)
 
 
 class DeviceStatus(BaseModel):
@@ -146,4 +154,5 @@ async def mail_link(services: Services, owner: Owner) -> None:
     try:
         await services.verification.send(owner)
     except StoreUnavailable as error:
+        services.observer.store_failed(error.store)
         _log.warning("a mail was not sent", extra={"error": str(error), "account_id": owner.account_id})

@@ -21,6 +21,8 @@ from authz.core.errors import (
 )
 from authz.portal.visits import Forged
 
+_BAD_REQUEST = 400
+_UNREADABLE = "bad request"
 _STATUSES: dict[type[Exception], int] = {
     Throttled: 429,
     KeyLimitReached: 429,
@@ -28,10 +30,10 @@ _STATUSES: dict[type[Exception], int] = {
     WrongCredentials: 401,
     KeyUnknown: 404,
     Forged: 403,
-    Refused: 400,
+    Refused: _BAD_REQUEST,
     NotEffectiveYet: 503,
     StoreUnavailable: 503,
-    RequestValidationError: 400,
+    RequestValidationError: _BAD_REQUEST,
 }
 _STORE_RETRY_S = "1"
 _KEPT = "the change is kept, but a store is out of reach; it takes effect as soon as that is back"
@@ -42,14 +44,16 @@ _log = logging.getLogger("authz.portal")
 def face(error: Exception) -> tuple[int, str, dict[str, str]]:
     """Return the status, the words and the headers that an error shows the caller."""
     if isinstance(error, HTTPException):
-        return error.status_code, str(error.detail).lower(), dict(error.headers or {})
+        # What the framework says of a body that it cannot read changes with it.
+        words = _UNREADABLE if error.status_code == _BAD_REQUEST else str(error.detail).lower()
+        return error.status_code, words, dict(error.headers or {})
     status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
     if isinstance(error, Throttled):
         return status, str(error), {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Refused):
         return status, str(error), {}
     if isinstance(error, RequestValidationError):
-        return status, "bad request", {}
+        return status, _UNREADABLE, {}
     if isinstance(error, StoreUnavailable | NotEffectiveYet):
         _log.warning("a request failed", extra={"error": str(error)})
         words = "unavailable" if isinstance(error, StoreUnavailable) else _KEPT

@@ -11,7 +11,7 @@ from authz.service.device import DeviceFlow
 from authz.service.login import Login
 from authz.service.minting import Minting
 from authz.service.owner_keys import OwnerKeys
-from authz.service.portal_ports import NormaliseEmail
+from authz.service.portal_ports import NormaliseEmail, PortalObserver
 from authz.service.sessions import Sessions
 from authz.service.throttling import Gate
 from authz.service.verification import EmailVerification
@@ -32,3 +32,4 @@ class Services:
     keys: OwnerKeys
     device: DeviceFlow
     sessions: Sessions
+    observer: PortalObserver

@@ -4,8 +4,9 @@ It knows the same sessions as the pages and asks for the same token with every c
 """
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -13,9 +14,10 @@ from authz.core.device import Approval, shown
 from authz.core.owners import Owner
 from authz.core.ownership import ApiKey, AuditEvent
 from authz.portal.pages import state
-from authz.portal.public_api import Credentials, caller
+from authz.portal.public_api import Credentials, Text, caller
 from authz.portal.services import Services
 from authz.portal.visits import TOKEN_HEADER, Visits
+from authz.service.accounts import TRAIL_END
 
 
 class SessionFacts(BaseModel):
@@ -50,8 +52,8 @@ class MadeKey(BaseModel):
 class WantedKey(BaseModel):
     """What a new key is to be."""
 
-    name: str
-    scopes: frozenset[str]
+    name: Text
+    scopes: frozenset[Text]
     expires_at: AwareDatetime | None = None
 
 
@@ -62,8 +64,9 @@ class WantedRotation(BaseModel):
 
 
 class AuditFacts(BaseModel):
-    """Something that happened to the account."""
+    """Something that happened to the account; `number` is higher the later that was."""
 
+    number: int
     at: datetime
     event: str
     actor: str
@@ -83,7 +86,7 @@ class GrantFacts(BaseModel):
 class GrantedScopes(BaseModel):
     """What a device may do."""
 
-    scopes: frozenset[str]
+    scopes: frozenset[Text]
 
 
 class SessionApi:
@@ -100,6 +103,8 @@ class SessionApi:
         add("/keys", self.list_keys, methods=["GET"])
         add("/keys", self.create_key, methods=["POST"], dependencies=changes)
         add("/keys/{key_id}:rotate", self.rotate_key, methods=["POST"], dependencies=changes)
+        add("/keys/{key_id}:disable", self.disable_key, methods=["POST"], dependencies=changes, status_code=204)
+        add("/keys/{key_id}:enable", self.enable_key, methods=["POST"], dependencies=changes, status_code=204)
         add("/keys/{key_id}:revoke", self.revoke_key, methods=["POST"], dependencies=changes, status_code=204)
         add("/audit", self.list_audit, methods=["GET"])
         add("/device/{user_code}", self.show_grant, methods=["GET"])
@@ -145,15 +150,27 @@ class SessionApi:
         made = (await self._services.keys.rotate(account_id, key_id, wanted.overlap_s, address)).made
         return MadeKey(api_key=made.secret, key=_key(made.key))
 
+    async def disable_key(self, key_id: str, request: Request) -> None:
+        """Stop a key until it is enabled again."""
+        owner = await self._owner(request)
+        await self._services.keys.disable(owner.account_id, key_id, caller(request))
+
+    async def enable_key(self, key_id: str, request: Request) -> None:
+        """Let a key work again that was not disabled by an operator."""
+        owner = await self._owner(request)
+        await self._services.keys.enable(owner.account_id, key_id, caller(request))
+
     async def revoke_key(self, key_id: str, request: Request) -> None:
         """End a key for good."""
         owner = await self._owner(request)
         await self._services.keys.revoke(owner.account_id, key_id, caller(request))
 
-    async def list_audit(self, request: Request) -> list[AuditFacts]:
-        """Return what happened to the account, newest first."""
+    async def list_audit(
+        self, request: Request, before: Annotated[int, Query(ge=1, le=TRAIL_END)] = TRAIL_END
+    ) -> list[AuditFacts]:
+        """Return what happened to the account, newest first: the latest hundred lines, or those before a number."""
         owner = await self._owner(request)
-        lines = await self._services.accounts.audit_trail(owner.account_id)
+        lines = await self._services.accounts.audit_trail(owner.account_id, before)
         return [AuditFacts.model_validate(line, from_attributes=True) for line in lines]
 
     async def show_grant(self, user_code: str, request: Request) -> GrantFacts:

@@ -33,7 +33,8 @@ class ThroughEnvoy:
         if not self._is_proof(headers.getlist(PROOF)) or len(addresses) != 1:
             await JSONResponse({"error": "forbidden"}, status_code=403)(scope, receive, send)
             return
-        await self._app({**scope, "client": (addresses[0], 0)}, receive, send)
+        scope["client"] = (addresses[0], 0)
+        await self._app(scope, receive, send)
 
     def _is_proof(self, values: list[str]) -> bool:
         return len(values) == 1 and hmac.compare_digest(values[0].encode("latin-1", "replace"), self._secret)

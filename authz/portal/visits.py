@@ -59,6 +59,7 @@ class Visits:
         if owner is None:
             query = f"?{request.url.query}" if request.url.query else ""
             raise LoginNeeded(own_page(f"{request.url.path}{query}" if request.method == "GET" else ""))
+        request.state.owner = owner  # so that a page about a failure can still show the way around
         return owner
 
     def token(self, secret: str) -> str:

@@ -19,11 +19,12 @@ from authz.core.device import (
     typed,
     user_code,
 )
-from authz.core.errors import KeyLimitReached, Refused, StoreUnavailable
+from authz.core.errors import CodeUnknown, KeyLimitReached, Refused, StoreUnavailable
+from authz.core.outcomes import GrantEvent
 from authz.core.ownership import Actor, AuditEvent
 from authz.core.throttles import Attempt
 from authz.service.minting import Minting
-from authz.service.portal_ports import Grants, OwnerLedger
+from authz.service.portal_ports import Grants, OwnerLedger, PortalObserver
 from authz.service.throttling import Gate
 
 GRANT_LIFE_S = 300
@@ -31,6 +32,7 @@ POLL_INTERVAL_S = 2
 _SECRET_BYTES = 32
 _CLIENT_CHARS_MAX = 200
 _KEY_NAME = "device login"
+_UNKNOWN = "this code is not known; it may have been used or have expired"
 
 
 class DeviceFlow:
@@ -42,6 +44,7 @@ class DeviceFlow:
         minting: Minting,
         gate: Gate,
         ledger: OwnerLedger,
+        observer: PortalObserver,
         *,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -49,6 +52,7 @@ class DeviceFlow:
         self._minting = minting
         self._gate = gate
         self._ledger = ledger
+        self._observer = observer
         self._entropy = entropy
 
     async def start(self, address: str, client: str) -> StartedGrant:
@@ -59,6 +63,7 @@ class DeviceFlow:
         while True:
             code = user_code(self._entropy(USER_CODE_ENTROPY_BYTES))
             if await self._grants.start(code, _digest(code + secret), address, client, GRANT_LIFE_S):
+                self._observer.grant_went_on(GrantEvent.STARTED)
                 return StartedGrant(code + secret, code)
 
     async def poll(self, device_code: str, address: str) -> Polled:
@@ -70,7 +75,7 @@ class DeviceFlow:
         status, approval = await self._grants.poll(code, digest)
         if approval is None:
             return Polled(status)
-        return Polled(GrantStatus.APPROVED, await self._hand_out(code, approval, address))
+        return await self._hand_out(code, approval, address)
 
     async def look(self, text: str, account_id: str, address: str) -> Grant:
         """Return the grant whose code an owner typed; raises `Throttled`, and `Refused` where there is none."""
@@ -78,7 +83,7 @@ class DeviceFlow:
         code = typed(text)
         grant = await self._grants.look(code) if code else None
         if grant is None:
-            raise Refused("this code is not known; it may have been used or have expired")
+            raise CodeUnknown(_UNKNOWN)
         await self._gate.forgive(Attempt.CODE_ENTRY, subject=account_id)
         return grant
 
@@ -88,6 +93,9 @@ class DeviceFlow:
             raise Refused("a key needs at least one scope")
         for scope in sorted(approval.scopes - self._minting.every_scope):
             raise Refused(f"there is no scope {scope}")
+        owner = await self._ledger.owner(approval.account_id)
+        if owner is not None and owner.suspended_at is not None:
+            raise Refused("this account is suspended")
         await self._decide(text, approval, approval.account_id, address)
 
     async def refuse(self, text: str, account_id: str, address: str) -> None:
@@ -98,12 +106,13 @@ class DeviceFlow:
         await self._gate.admit(Attempt.CODE_ENTRY, address=address, subject=account_id)
         code = typed(text)
         if not code or not await self._grants.decide(code, approval):
-            raise Refused("this code is not known; it may have been used or have expired")
+            raise CodeUnknown(_UNKNOWN)
         await self._gate.forgive(Attempt.CODE_ENTRY, subject=account_id)
+        self._observer.grant_went_on(GrantEvent.REFUSED if approval is None else GrantEvent.APPROVED)
         event = AuditEvent.DEVICE_REFUSED if approval is None else AuditEvent.DEVICE_APPROVED
         await self._ledger.note(account_id, event, Actor(f"owner:{account_id}", address))
 
-    async def _hand_out(self, code: str, approval: Approval, address: str) -> str:
+    async def _hand_out(self, code: str, approval: Approval, address: str) -> Polled:
         actor = Actor(f"owner:{approval.account_id}", address)
         try:
             made = await self._minting.mint(
@@ -111,12 +120,18 @@ class DeviceFlow:
             )
         except (KeyLimitReached, StoreUnavailable):
             # The owner can make room, a store can come back: the device goes on polling.
-            await self._grants.settle(code, handed_out=False)
+            await self._grants.settle(code, is_over=False)
             raise
+        except Refused:
+            # The account has been suspended since, or a scope is gone: waiting would not help the device.
+            polled = Polled(GrantStatus.EXPIRED)
+        else:
+            polled = Polled(GrantStatus.APPROVED, made.secret)
+            self._observer.grant_went_on(GrantEvent.HANDED_OUT)
         # A grant that stays claimed gives no other key: this one must reach its device, whatever the store does now.
         with suppress(StoreUnavailable):
-            await self._grants.settle(code, handed_out=True)
-        return made.secret
+            await self._grants.settle(code, is_over=True)
+        return polled
 
 
 def _digest(device_code: str) -> bytes:

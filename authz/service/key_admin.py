@@ -23,6 +23,7 @@ OVERLAP_MAX_S = 30 * 86_400
 
 _ID_BYTES = 10  # sixteen characters of base32
 _NAME_CHARS_MAX = 100
+_LIFE_MAX = timedelta(days=36_525)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +97,17 @@ class KeyAdmin:
         """Return one key; raises `Refused` if there is none."""
         return await self._ledger.key(key_id)
 
-    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
+    async def change_key(
+        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+    ) -> None:
         """Revoke, disable, enable or limit a key; returns once every sidecar decides by it.
 
+        With `own_only` a key that somebody other than the actor has disabled is left as it is.
         Raises `Refused`, and `NotEffectiveYet` when Redis could not be told: the change is then durable and retried.
         """
         if limit is not None:
             _check_limit(limit)
-        await self._ledger.change_key(key_id, event, actor, limit)
+        await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
         await self._effect([key_id])
 
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
@@ -186,6 +190,8 @@ class KeyAdmin:
             raise Refused(f"there is no scope {scope}")
         if request.expires_at is not None and request.expires_at <= self._now():
             raise Refused("the expiry is in the past")
+        if request.expires_at is not None and request.expires_at - self._now() > _LIFE_MAX:
+            raise Refused("the expiry is more than a hundred years away; leave it out instead")
         if request.limit is not None:
             _check_limit(request.limit)
 

@@ -39,6 +39,16 @@ class OwnerKeys:
         key = await self.key(account_id, key_id)
         return await self._admin.rotate(key.id, overlap_s, _actor(account_id, address))
 
+    async def disable(self, account_id: str, key_id: str, address: str) -> None:
+        """Stop a key until it is enabled again; raises `KeyUnknown`, `Refused` and `NotEffectiveYet`."""
+        key = await self.key(account_id, key_id)
+        await self._admin.change_key(key.id, AuditEvent.KEY_DISABLED, _actor(account_id, address))
+
+    async def enable(self, account_id: str, key_id: str, address: str) -> None:
+        """Let a key work again that its owner has disabled; raises as `disable` does."""
+        key = await self.key(account_id, key_id)
+        await self._admin.change_key(key.id, AuditEvent.KEY_ENABLED, _actor(account_id, address), own_only=True)
+
     async def revoke(self, account_id: str, key_id: str, address: str) -> None:
         """End a key for good; raises `KeyUnknown` and `NotEffectiveYet`."""
         key = await self.key(account_id, key_id)

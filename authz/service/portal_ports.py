@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authz.core.device import Approval, Grant, GrantStatus
+from authz.core.outcomes import GrantEvent, LoginOutcome, SignupOutcome
 from authz.core.owners import AuditLine, Contact, Owner
 from authz.core.ownership import Account, Actor, AuditEvent
+from authz.core.throttles import Attempt
 
 NormaliseEmail: TypeAlias = Callable[[str], str]
 """Returns the one spelling of an e-mail address; raises `Refused` for what is none."""
@@ -51,13 +53,18 @@ class OwnerLedger(Protocol):
         """Write a line into an account's audit trail about what changed no row."""
         ...
 
-    async def audit_trail(self, account_id: str, lines_max: int) -> list[AuditLine]:
-        """Return an account's latest audit lines, newest first."""
+    async def audit_trail(self, account_id: str, before: int, lines_max: int) -> list[AuditLine]:
+        """Return an account's latest audit lines with a number below `before`, newest first."""
         ...
 
 
 class Passwords(Protocol):
     """Makes and checks password hashes."""
+
+    @property
+    def decoy(self) -> str:
+        """Return a hash that costs what a new one costs, and is no password's."""
+        ...
 
     async def hash(self, password: str) -> str:
         """Make the hash of a password."""
@@ -85,7 +92,12 @@ class Counters(Protocol):
 
 
 class Mail(Protocol):
-    """Sends mail to owners."""
+    """Sends mail to owners, where that is set up."""
+
+    @property
+    def is_set_up(self) -> bool:
+        """Tell whether a mail goes anywhere."""
+        ...
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
         """Send one mail; raises `StoreUnavailable`."""
@@ -103,8 +115,8 @@ class Grants(Protocol):
         """Tell how a grant stands; its approval goes to the first who asks, and to nobody else until `settle`."""
         ...
 
-    async def settle(self, user_code: str, *, handed_out: bool) -> None:
-        """End the grant whose key was handed out, or let the next poll try where none could be made."""
+    async def settle(self, user_code: str, *, is_over: bool) -> None:
+        """End the grant whose key was handed out or will never be, or let the next poll try."""
         ...
 
     async def look(self, user_code: str) -> Grant | None:
@@ -129,4 +141,32 @@ class SessionStore(Protocol):
 
     async def end(self, digest: bytes) -> None:
         """End a session."""
+        ...
+
+
+class PortalObserver(Protocol):
+    """Who is told what happens at the portal: its metrics. Never waits, never raises."""
+
+    def logged_in(self, outcome: LoginOutcome) -> None:
+        """Note what came of a password."""
+        ...
+
+    def signed_up(self, outcome: SignupOutcome) -> None:
+        """Note what came of a wish for an account."""
+        ...
+
+    def grant_went_on(self, event: GrantEvent) -> None:
+        """Note a step of a device grant."""
+        ...
+
+    def throttled(self, attempt: Attempt, by: str) -> None:
+        """Note an attempt too many: `by` is "address" or "subject", for which it was counted."""
+        ...
+
+    def store_failed(self, store: str) -> None:
+        """Note that a request met a store out of reach."""
+        ...
+
+    def answered(self, method: str, template: str, status: int, latency_s: float) -> None:
+        """Note an answer, by its route's template and its HTTP status."""
         ...

@@ -173,10 +173,13 @@ class KeyLedger(Protocol):
         """Return one key; raises `Refused` if there is none."""
         ...
 
-    async def change_key(self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None) -> None:
+    async def change_key(
+        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+    ) -> None:
         """Revoke, disable, enable or limit a key.
 
-        Raises `Refused` if there is none, or if it is revoked and the change is another.
+        Raises `Refused` if there is none, if it is revoked and the change is another, or, with `own_only`, if somebody
+        other than the actor has disabled it.
         """
         ...
 

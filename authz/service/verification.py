@@ -42,6 +42,11 @@ class EmailVerification:
         self._entropy = entropy
         self._now = now
 
+    @property
+    def is_possible(self) -> bool:
+        """Tell whether links reach anybody."""
+        return self._mail.is_set_up
+
     async def send(self, owner: Owner) -> None:
         """Mail a link; one sent earlier is void. Raises `StoreUnavailable`."""
         code = urlsafe_b64encode(self._entropy(_CODE_BYTES)).decode().rstrip("=")

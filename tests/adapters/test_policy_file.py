@@ -15,6 +15,7 @@ from authz.adapters.strict_yaml import rendered
 from authz.core.errors import PolicyError
 from authz.core.path import parse
 from authz.core.route import Access, ErrorFormat, Route
+from authz.core.throttles import Attempt, Throttle
 from authz.demo.servers import shipped
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,32 @@ def test_routes_that_yield_credentials_need_a_write_scope() -> None:
         "/v1/servers/{id}/databases/{database_id}:password": "servers:write",
     }
     assert all(POLICY.scopes[scope].write for scope in yielding.values())
+
+
+def test_the_portals_throttles_have_the_words_and_waits_that_clients_know() -> None:
+    said = {attempt.value: (throttle.message, throttle.wait_s) for attempt, throttle in POLICY.throttles.items()}
+    assert said == {
+        "signup": ("too many signups, try again later", 3600),
+        "login": ("too many attempts, try again later", 600),
+        "device_start": ("too many requests", 60),
+        "device_poll": ("slow down", 5),
+        "code_entry": ("too many attempts, try again later", 600),
+        "verification_mail": ("too many mails, try again later", 3600),
+    }
+
+
+def test_a_throttle_without_words_keeps_those_that_are_built_in(tmp_path: Path) -> None:
+    before, _ = SHIPPED.read_text().split("throttles:")
+    said = [
+        "throttles:",
+        "  signup: {per_address: 3, wait_s: 60}",
+        "  login: {per_address: 3, wait_s: 60, message: wait}",
+    ]
+    (tmp_path / "policy.yaml").write_text(before + "\n".join(said))
+    throttles = load_policy(tmp_path / "policy.yaml").throttles
+    assert throttles[Attempt.SIGNUP] == Throttle(3, 0, 60, "too many signups, try again later")
+    assert throttles[Attempt.LOGIN] == Throttle(3, 0, 60, "wait")
+    assert throttles[Attempt.DEVICE_POLL].message == "slow down"
 
 
 def test_the_log_stream_speaks_plain_text() -> None:

@@ -55,7 +55,7 @@ async def work_as_the_portal(link: Caller) -> None:
     assert await grants.look(code)
     assert await grants.decide(code, APPROVAL)
     assert await grants.poll(code, digest) == (GrantStatus.APPROVED, APPROVAL)
-    await grants.settle(code, handed_out=True)
+    await grants.settle(code, is_over=True)
     assert await throttles.take("kind", code, 1, 60)
     await throttles.give_back("kind", code)
 

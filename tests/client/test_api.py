@@ -38,7 +38,11 @@ def refusal(api: ContractApi, answer: Answer) -> Fault:
         (Answer(401, b"unauthorized\n", {"content-type": "text/plain"}), "unauthorized"),
         (Answer(400, {"error": 7}), "unexpected answer: 400 Bad Request"),
         (Answer(418, b"<html>", {"content-type": "text/html"}), "unexpected answer: 418 I'm a Teapot"),
-        (Answer(502, b"", {"content-type": "text/plain"}), "unexpected answer: 502 Bad Gateway"),
+        (Answer(502, b"", {"content-type": "text/plain"}), "the API fails at the moment: 502 Bad Gateway"),
+        (
+            Answer(503, b"upstream connect error, reset reason: x", {"content-type": "text/plain"}),
+            "the API fails at the moment: 503 Service Unavailable",
+        ),
         (Answer(400, b"[" * 100_000), "unexpected answer: 400 Bad Request"),
         (Answer(400, {"error": "\x1b]0;title\x07" + "x" * 1000}), "�]0;title�" + "x" * 290),
     ],
@@ -136,8 +140,20 @@ def test_every_request_is_what_the_api_expects(api: ContractApi) -> None:
     assert [asked.headers.get("x-api-key") for asked in api.asked] == [None, "ttk_x", None]
 
 
+@pytest.mark.parametrize(("status", "is_doubted"), [(401, True), (404, True), (405, True), (403, False), (429, False)])
+def test_an_address_that_may_be_wrong_is_named(api: ContractApi, status: int, *, is_doubted: bool) -> None:
+    api.planned[START] = [Answer(status, {"error": "no"})]
+    with Api(api.url) as client, pytest.raises(ApiRefused) as raised:
+        client.start_device()
+    assert str(raised.value) == (f"no: is {api.url} the API's address?" if is_doubted else "no")
+    assert raised.value.status == status
+
+
 def test_what_is_out_of_reach_says_why() -> None:
-    with Api("http://127.0.0.1:1") as client, pytest.raises(Fault, match=r"127\.0\.0\.1 is out of reach: .*refused"):
+    with (
+        Api("http://127.0.0.1:1") as client,
+        pytest.raises(Fault, match=r"^127\.0\.0\.1:1 is out of reach: Connection refused$"),
+    ):
         client.start_device()
 
 
@@ -151,9 +167,10 @@ def test_a_failed_request_is_not_quoted(
     monkeypatch.setattr(httpx.Client, "request", failing)
     with Api(api.url) as client, pytest.raises(Fault) as raised:
         client.who_am_i("ttk_x")
+    where = api.url.removeprefix("http://")
     assert str(raised.value) in {
-        "127.0.0.1 is out of reach: no answer in time",
-        "127.0.0.1 is out of reach: RemoteProtocolError",
+        f"{where} is out of reach: no answer in time",
+        f"{where} is out of reach: RemoteProtocolError",
     }
 
 

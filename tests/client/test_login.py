@@ -112,7 +112,7 @@ def test_what_the_api_refuses_is_said_in_its_own_words(home: Path, api: Contract
                 waits = {"retry_after_s": int(wait)} if wait else {}
                 assert json.loads(done.stdout) == {"error": words, "status": status} | waits
             else:
-                spoken = {"600": " (in 10 minutes)", "1": " (in 1 s)"}.get(wait, "")
+                spoken = {"600": "; wait 10 minutes", "1": "; wait 1 s"}.get(wait, "")
                 assert (done.stdout, done.stderr) == ("", f"error: {words}{spoken}\n")
     assert not (home / ".truetick" / "config.json").exists()
 

@@ -31,7 +31,8 @@ def test_the_demo_answers_and_stops_without_a_trace(folder: Path, number: signal
         assert demo.poll() is None
         time.sleep(0.02)
     where = json.loads(ready.read_text())
-    assert set(where) == {"envoy", "admin", "redis", "postgres", "pids", "account_id", "api_key", "owner"}
+    places = {"envoy", "admin", "portal_admin", "redis", "postgres"}
+    assert set(where) == places | {"pids", "account_id", "api_key", "owner"}
     assert stat.S_IMODE(ready.stat().st_mode) == 0o600
     assert all(is_running(pid) for pid in where["pids"].values())
     answer = send(where["envoy"], "GET", "/v1/servers/s1", ("x-api-key", where["api_key"]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import Scheme, chromium, log_in, looked_at, make_key, sign_up, visit
+from browsers import Scheme, chromium, is_too_wide, log_in, looked_at, make_key, sign_up, visit
 from owners import PASSWORD, Caller
 from playwright.sync_api import Browser, expect
 from terminals import running
@@ -68,6 +68,14 @@ def test_a_key_from_its_making_to_its_end(browser: Browser, portal_house: House,
             page.reload()
         row.get_by_text("2 of 7 scopes").click()
         expect(row.get_by_text("See the wallet and open a checkout.")).to_be_visible()
+
+        row.get_by_role("link", name="Disable").click()
+        page.get_by_role("button", name="Disable the key").click()
+        expect(page.get_by_text("Nothing accepts it until you enable it again")).to_be_visible()
+        assert status(device, api_key) == 401
+        row.get_by_role("button", name="Enable").click()
+        expect(page.get_by_text("works again")).to_be_visible()
+        assert status(device, api_key) == 200
 
         row.get_by_role("link", name="Rotate").click()
         page.get_by_label("The old key ends").select_option("in an hour")
@@ -144,6 +152,27 @@ def test_scripts_are_not_needed(browser: Browser, portal_house: House, device: C
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+def test_names_of_any_length_fit_windows_of_any_width(
+    browser: Browser, portal_house: House, owner: DemoOwner, device: Caller
+) -> None:
+    name = secrets.token_hex(1) + "W" * 98
+    with visit(browser, portal_house.url) as page:
+        log_in(page, owner.email, owner.password)
+        made = make_key(page, name, "servers:read")
+        row = page.get_by_role("row").filter(has_text=made[-4:])
+        for width in (320, 640, 800, 940, 1200):
+            page.set_viewport_size({"width": width, "height": 800})
+            for path in ("keys", "keys/new", "activity", "account"):
+                page.goto(f"/dashboard/{path}")
+                assert not is_too_wide(page), (path, width)
+            for action in ("Rotate", "Disable", "Revoke"):
+                page.goto("/dashboard/keys")
+                row.get_by_role("link", name=action).click()
+                page.get_by_role("heading", name=action).wait_for()
+                assert not is_too_wide(page), (action, width)
+    assert status(device, made) == 200
+
+
 VARIANTS = pytest.mark.parametrize(("scheme", "narrow"), [("light", False), ("dark", False), ("light", True)])
 
 
@@ -166,7 +195,7 @@ def test_everyone_can_use_the_pages_before_a_login(
 def test_everyone_can_use_the_pages_about_keys(
     browser: Browser, portal_house: House, owner: DemoOwner, scheme: Scheme, *, narrow: bool
 ) -> None:
-    backup, old = f"backup {secrets.token_hex(2)}", f"old {secrets.token_hex(2)}"
+    backup, old, paused = (f"{name} {secrets.token_hex(2)}" for name in ("backup", "old", "paused"))
     with visit(browser, portal_house.url, scheme=scheme, narrow=narrow) as page:
         log_in(page, owner.email, owner.password)
         page.goto("/dashboard/keys/new")
@@ -181,6 +210,11 @@ def test_everyone_can_use_the_pages_about_keys(
         page.get_by_role("row").filter(has_text=old).get_by_role("link", name="Revoke").click()
         looked_at(page, "08-key-revoke", scheme, narrow=narrow)
         page.get_by_role("button", name="Revoke the key").click()
+        make_key(page, paused, "console")
+        page.goto("/dashboard/keys")
+        page.get_by_role("row").filter(has_text=paused).get_by_role("link", name="Disable").click()
+        looked_at(page, "16-key-disable", scheme, narrow=narrow)
+        page.get_by_role("button", name="Disable the key").click()
         page.get_by_role("row").filter(has_text=backup).get_by_text("2 of 7 scopes").click()
         page.get_by_text("Keys that have ended").first.click()
         looked_at(page, "09-keys", scheme, narrow=narrow)

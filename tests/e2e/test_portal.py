@@ -9,6 +9,7 @@ from houses import ALL_SCOPES
 from owners import Caller, seen
 from wire import send
 
+from authz.core.ownership import Actor, AuditEvent
 from authz.demo.house import House
 
 LIMIT = "api key limit reached (max 25 per account); revoke an unused key first"
@@ -114,6 +115,24 @@ def test_of_polls_that_come_together_one_gets_a_key_with_the_scopes_granted(call
     assert (refused.status_code, refused.json()["message"]) == (403, "missing scope servers:write")
 
 
+def test_a_device_whose_account_was_suspended_is_told_at_once_and_gets_nothing(
+    portal_house: House, caller: Caller
+) -> None:
+    account_id = caller.signed_up()["account_id"]
+    caller.log_in()
+    started, late = (caller.public("device/start", {}).json() for _ in range(2))
+    scopes = {"scopes": ["servers:read"]}
+    assert caller.session("POST", f"/device/{started['user_code']}:approve", scopes).status_code == 204
+    suspended = AuditEvent.ACCOUNT_SUSPENDED
+    portal_house.administer(lambda admin: admin.change_account(account_id, suspended, Actor("operator")))
+    refused = caller.session("POST", f"/device/{late['user_code']}:approve", scopes)
+    assert seen(refused) == (400, {"error": "this account is suspended"}, None)
+    for _ in range(2):
+        poll = caller.public("device/poll", {"device_code": started["device_code"]})
+        assert seen(poll) == (200, {"status": "expired"}, None)
+    assert len(portal_house.administer(lambda admin: admin.keys(account_id))) == 1
+
+
 def test_a_revoked_key_is_refused_when_the_dashboard_says_so(caller: Caller) -> None:
     caller.signed_up()
     caller.log_in()
@@ -123,6 +142,17 @@ def test_a_revoked_key_is_refused_when_the_dashboard_says_so(caller: Caller) -> 
     assert caller.session("POST", f"/keys/{made['key']['id']}:revoke").status_code == 204
     refused = caller.client.get("/v1/servers", headers=headers)
     assert (refused.status_code, refused.json()["message"]) == (401, "invalid or missing api key")
+
+
+def test_a_key_stops_and_works_again_when_the_dashboard_says_so(caller: Caller) -> None:
+    caller.signed_up()
+    caller.log_in()
+    made = caller.session("POST", "/keys", {"name": "x", "scopes": list(ALL_SCOPES)}).json()
+    headers = {"x-api-key": made["api_key"]}
+    assert caller.client.get("/v1/servers", headers=headers).status_code == 200
+    for verb, status in (("disable", 401), ("enable", 200)) * 5:
+        assert caller.session("POST", f"/keys/{made['key']['id']}:{verb}").status_code == 204
+        assert caller.client.get("/v1/servers", headers=headers).status_code == status
 
 
 @pytest.mark.parametrize(("method", "path"), OWN_SURFACE)

@@ -54,17 +54,20 @@ async def in_postgres(url: str) -> bytes:
 def test_nothing_that_opens_anything_is_written_down_anywhere(portal_house: House) -> None:
     secrets = a_day(portal_house)
     metrics = httpx.get(f"{portal_house.admin_url}/metrics", trust_env=False).content
+    portals = httpx.get(f"{portal_house.portal_admin_url}/metrics", trust_env=False).content
     envoys = httpx.get(f"{portal_house.envoy.admin_url}/config_dump", trust_env=False).content
     places = {
         "redis": in_redis(portal_house.redis.url),
         "postgres": asyncio.run(in_postgres(portal_house.postgres.url)),
         "metrics": metrics,
+        "the portal's metrics": portals,
         "envoy's configuration": envoys,
         **{path.name: path.read_bytes() for path in portal_house.folder.glob("*.log")},
     }
     assert {"redis", "postgres", "portal.log", "authz.log", "envoy.log"} <= places.keys()
     assert b"key_minted_by_device" in places["postgres"]
     assert b"acct_" in places["redis"]
+    assert b'device_grants_total{event="handed_out"} ' in places["the portal's metrics"]
     for secret in secrets:
         spellings = [secret, json.dumps(secret)[1:-1], base64.b64encode(secret.encode()).decode()]
         for place, held in places.items():

@@ -3,86 +3,18 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from people import PASSWORD, People, an_address, an_email
-from projections import MemoryProjection
-from visitors import Browser, client, secret_of
+from visitors import Browser, client, key_ids
 
 from authz.core.ownership import Actor, AuditEvent
-from authz.portal.pages import ago, state
+from authz.portal.pages import ago
+from authz.portal.through_envoy import ADDRESS
 
 ME = Actor("operator", "local")
 PAGES = ["/dashboard/keys", "/dashboard/keys/new", "/device", "/dashboard/activity", "/dashboard/account"]
-
-
-async def made(browser: Browser, name: str = "ci", *scopes: str, life: str = "90") -> str:
-    page = await browser.send(
-        "/dashboard/keys/new", {"name": name, "scope": list(scopes or ["servers:read"]), "life": life}
-    )
-    assert page.status_code == 200, page.text
-    return secret_of(page.text)
-
-
-def key_ids(page: str) -> list[str]:
-    return re.findall(r"/dashboard/keys/(key_[a-z0-9]+)/revoke", page)
-
-
-async def test_a_key_from_the_first_visit_to_its_end(visitor: Browser, people: People) -> None:
-    email = an_email()
-    assert (await visitor.see("/dashboard")).headers["location"] == "/dashboard/keys"
-    assert (await visitor.see("/dashboard/keys")).headers["location"] == "/dashboard/login?next=%2Fdashboard%2Fkeys"
-    assert (await visitor.sign_up(email, PASSWORD)).headers["location"] == "/dashboard/keys"
-    assert "You have no key yet" in (await visitor.see("/dashboard/keys")).text
-
-    secret = await made(visitor, "backup job", "servers:read", "billing:read")
-    listed = (await visitor.see("/dashboard/keys")).text
-    assert "backup job" in listed
-    assert f"…{secret[-4:]}" in listed
-    assert secret not in listed
-    (key_id,) = key_ids(listed)
-    key = await people.admin.key(key_id)
-    assert key.scopes == {"servers:read", "billing:read"}
-    assert key.expires_at is not None
-    assert abs(key.expires_at - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=1)
-
-    assert "stops working at once" in (await visitor.see(f"/dashboard/keys/{key_id}/revoke")).text
-    revoked = await visitor.send(f"/dashboard/keys/{key_id}/revoke", {})
-    assert "has been revoked" in (await visitor.see(revoked.headers["location"])).text
-    assert key_ids((await visitor.see("/dashboard/keys")).text) == []
-
-    trail = (await visitor.see("/dashboard/activity")).text
-    events = re.findall(r'<th scope="row">([^<]+)</th>', trail)
-    assert events == ["Key revoked", "Key created", "Account created"]
-    left = await visitor.send("/dashboard/keys", {}, action="/dashboard/logout")
-    assert left.headers["location"] == "/dashboard/login"
-    assert (await visitor.see("/dashboard/keys")).status_code == 303
-    back = await visitor.log_in(email, PASSWORD, next="/dashboard/activity")
-    assert back.headers["location"] == "/dashboard/activity"
-    assert "Logged in" in (await visitor.see("/dashboard/activity")).text
-
-
-async def test_a_key_is_replaced_by_a_new_one_beside_which_it_goes_on(owner: Browser, people: People) -> None:
-    old = await made(owner, "deploy", "billing:read")
-    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
-    path = f"/dashboard/keys/{key_id}/rotate"
-    assert old[-4:] in (await owner.see(path)).text
-    odd = await owner.send(path, {"overlap": "1"})
-    assert (odd.status_code, "choose when the old key ends" in odd.text) == (400, True)
-    page = (await owner.send(path, {"overlap": "3600"})).text
-    assert "goes on working until" in page
-    assert secret_of(page) != old
-    (account,) = await people.admin.accounts()
-    first, second = await people.admin.keys(account.id)
-    assert first.expires_at is not None
-    assert abs(first.expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
-    assert (second.name, second.hint[-4:]) == ("deploy", secret_of(page)[-4:])
-    assert second.scopes == {"billing:read"}
-    again = await owner.send(path, {"overlap": "0"})
-    assert (again.status_code, "replaced" in again.text) == (400, True)
-    at_once = await owner.send(f"/dashboard/keys/{second.id}/rotate", {"overlap": "0"})
-    assert "has been revoked" in at_once.text
-    assert (await people.admin.key(second.id)).revoked_at is not None
 
 
 async def test_whoever_is_logged_in_needs_no_login(owner: Browser) -> None:
@@ -102,29 +34,6 @@ async def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(visitor:
     assert (none.status_code, "invalid email" in none.text) == (400, True)
 
 
-async def test_a_key_that_the_rules_do_not_permit_is_refused_in_words(owner: Browser) -> None:
-    async def refusal(**fields: str | list[str]) -> str:
-        page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""} | fields)
-        assert page.status_code == 400
-        return page.text
-
-    assert "a key needs at least one scope" in await refusal(scope=[])
-    assert "there is no scope servers:raed" in await refusal(scope=["servers:raed"])
-    assert "a name is 1 to 100 printable characters" in await refusal(name=" ")
-    assert "choose when the key expires" in await refusal(life="10000")
-    typed = await refusal(scope=[], name="<b>bold</b>")
-    assert "&lt;b&gt;bold&lt;/b&gt;" in typed
-    assert "<b>" not in typed
-
-
-async def test_a_full_account_is_told_so(owner: Browser) -> None:
-    for _ in range(25):
-        await made(owner)
-    page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""})
-    assert page.status_code == 429
-    assert "api key limit reached (max 25 per account)" in page.text
-
-
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_is_its_owners_and_never_kept(visitor: Browser, owner: Browser, path: str) -> None:
     asked = await visitor.see(path)
@@ -135,21 +44,6 @@ async def test_a_page_is_its_owners_and_never_kept(visitor: Browser, owner: Brow
     assert "<script>" not in page.text
     assert not re.search(r'\s(style|on[a-z]+)="', page.text)
     assert "http://" not in page.text
-
-
-async def test_the_keys_of_another_account_are_not_there(app: FastAPI, owner: Browser, people: People) -> None:
-    await made(owner, "mine")
-    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
-    async with client(app, an_address()) as through:
-        other = Browser(through)
-        await other.sign_up(an_email(), PASSWORD)
-        for action in ("rotate", "revoke"):
-            path = f"/dashboard/keys/{key_id}/{action}"
-            assert (await other.see(path)).status_code == 404
-            assert (await other.send("/dashboard/keys", {"overlap": "0"}, action=path)).status_code == 404
-    (account, _) = await people.admin.accounts()
-    assert len(await people.admin.keys(account.id)) == 1
-    assert (await people.admin.key(key_id)).revoked_at is None
 
 
 async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_following_the_link(
@@ -169,6 +63,26 @@ async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_followi
     assert (used.status_code, "has been used" in used.text.lower()) == (400, True)
     await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
     assert len(people.mail.mails) == 2
+
+
+async def test_nobodys_mailbox_is_filled_with_links(owner: Browser, people: People) -> None:
+    async def again() -> httpx.Response:
+        owner.client.headers[ADDRESS] = an_address()
+        return await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
+
+    assert [(await again()).status_code for _ in range(3)] == [303] * 3
+    refused = await again()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "3600")
+    assert "too many mails, try again later" in refused.text
+    assert len(people.mail.mails) == 4
+
+
+async def test_no_link_is_promised_where_no_mail_is_sent(owner: Browser, people: People) -> None:
+    assert "Mail the link again" in (await owner.see("/dashboard/account")).text
+    people.mail.is_set_up = False
+    assert "Mail the link again" not in (await owner.see("/dashboard/account")).text
+    asked = await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
+    assert asked.headers["location"] == "/dashboard/account"
 
 
 async def test_a_new_password_ends_every_other_session(app: FastAPI, visitor: Browser) -> None:
@@ -204,6 +118,8 @@ async def test_a_device_is_let_in_with_the_scopes_its_owner_left(owner: Browser,
     unconfirmed = {"code": code, "scope": ["servers:read"], "decision": "approve"}
     refused = await owner.send("/device", unconfirmed, action="/device/decision")
     assert (refused.status_code, "confirm that your device shows" in refused.text) == (400, True)
+    assert ticked(refused.text) == ["servers:read"]
+    assert f'name="code" value="{code}"' in refused.text
     approved = await owner.send("/device", {**unconfirmed, "confirmed": "yes"}, action="/device/decision")
     assert "The device is in" in approved.text
     polled = await people.device.poll(started.device_code, an_address())
@@ -211,6 +127,17 @@ async def test_a_device_is_let_in_with_the_scopes_its_owner_left(owner: Browser,
     assert f"…{polled.api_key[-4:]}" in listed
     (key_id,) = key_ids(listed)
     assert (await people.admin.key(key_id)).scopes == {"servers:read"}
+
+
+async def test_an_owner_who_decides_too_often_is_told_to_wait(owner: Browser, people: People) -> None:
+    started = await people.device.start(an_address(), "")
+    for _ in range(10):
+        wrong = await owner.send("/device", {"code": "BCDF-2345", "decision": "refuse"}, "/device/decision")
+        assert wrong.status_code == 400
+    late = await owner.send("/device", {"code": started.user_code, "decision": "refuse"}, "/device/decision")
+    assert (late.status_code, late.headers["retry-after"]) == (429, "600")
+    assert f'value="{started.user_code}"' in late.text
+    assert (await people.device.poll(started.device_code, an_address())).status == "pending"
 
 
 async def test_a_device_is_refused(owner: Browser, people: People) -> None:
@@ -223,6 +150,7 @@ async def test_a_device_is_refused(owner: Browser, people: People) -> None:
     assert (await people.device.poll(started.device_code, an_address())).status == "expired"
     again = await owner.send("/device", {"code": code, "decision": "approve", "confirmed": "1"}, "/device/decision")
     assert (again.status_code, "scope" in again.text) == (400, True)
+    assert f'value="{code}"' in again.text
     unknown = await owner.send("/device", {"code": code})
     assert (unknown.status_code, "is not known" in unknown.text) == (400, True)
 
@@ -241,28 +169,6 @@ async def test_a_suspended_account_is_told_so_and_makes_no_keys(owner: Browser, 
     assert (page.status_code, "suspended" in page.text) == (400, True)
 
 
-async def test_keys_in_every_state_are_told_apart(owner: Browser, people: People) -> None:
-    await made(owner)
-    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
-    await people.admin.change_key(key_id, AuditEvent.KEY_DISABLED, ME)
-    assert '<span class="tag disabled">disabled</span>' in (await owner.see("/dashboard/keys")).text
-    await people.admin.change_key(key_id, AuditEvent.KEY_REVOKED, ME)
-    assert state(await people.admin.key(key_id)) == "revoked"
-    assert "Keys that have ended (1)" in (await owner.see("/dashboard/keys")).text
-
-
-async def test_a_revocation_that_has_to_wait_for_a_store_says_so(owner: Browser, people: People) -> None:
-    await made(owner)
-    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
-    projection = people.admin._projection  # noqa: SLF001 -- the store that goes away
-    assert isinstance(projection, MemoryProjection)
-    projection.is_down = True
-    page = await owner.send(f"/dashboard/keys/{key_id}/revoke", {})
-    assert (page.status_code, page.headers["retry-after"]) == (503, "1")
-    assert "The change is kept" in page.text
-    assert (await people.admin.key(key_id)).revoked_at is not None
-
-
 @pytest.mark.parametrize(
     ("elapsed", "words"),
     [
@@ -276,6 +182,35 @@ def test_times_are_as_coarse_as_they_matter(elapsed: timedelta, words: str) -> N
     assert ago(datetime.now(UTC) - elapsed) == words
 
 
+def ticked(page: str) -> list[str]:
+    return re.findall(r'name="scope" value="([^"]+)" checked', page)
+
+
+async def test_pages_answer_whoever_only_looks_whether_they_are_there(owner: Browser, visitor: Browser) -> None:
+    for path in (*PAGES, "/dashboard/verify"):
+        looked = await owner.client.head(path)
+        assert (looked.status_code, looked.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert looked.headers["cache-control"] == "no-store"
+    assert (await visitor.client.head("/dashboard/keys")).headers["location"].startswith("/dashboard/login")
+
+
+async def test_a_slash_too_many_leads_to_the_same_page(owner: Browser) -> None:
+    assert (await owner.see("/dashboard/")).headers["location"] == "/dashboard/keys"
+    assert "Connect a device" in (await owner.see("/device/?code=BCDF-2345")).text
+
+
+async def test_a_form_that_is_refused_is_announced_by_the_pages_title(visitor: Browser) -> None:
+    assert "<title>Log in ·" in (await visitor.see("/dashboard/login")).text
+    assert "<title>Error: Log in ·" in (await visitor.log_in("ada@example.com", "wrong")).text
+
+
+async def test_a_failure_still_shows_an_owner_the_way_around(owner: Browser) -> None:
+    failed = await owner.see("/dashboard/keys/key_x/revoke")
+    assert failed.status_code == 404
+    assert 'href="/dashboard/activity"' in failed.text
+    assert "Log out" in failed.text
+
+
 async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
     for path, status in (("/dashboard/nowhere", 404), ("/device/nowhere", 404), ("/dashboard/logout", 405)):
         page = await owner.see(path)
@@ -284,3 +219,25 @@ async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
     for path in ("/dashboard/static/portal.css", "/dashboard/static/copy.js", "/dashboard/static/icon.svg"):
         file = await owner.see(path)
         assert (file.status_code, file.headers["cache-control"]) == (200, "public, max-age=300")
+
+
+async def test_a_long_trail_is_shown_a_page_at_a_time_and_whole(owner: Browser, people: People) -> None:
+    (account,) = await people.admin.accounts()
+    for _ in range(249):
+        await people.accounts.note(account.id, AuditEvent.LOGGED_IN, an_address())
+    path, counts = "/dashboard/activity", []
+    while path:
+        page = (await owner.see(path)).text
+        counts.append(len(re.findall(r'<th scope="row">', page)))
+        older = re.search(r'href="(/dashboard/activity\?before=[0-9]+)">Older', page)
+        path = older[1] if older else ""
+    assert counts == [100, 100, 50]
+    assert "Account created" in page
+    assert 'href="/dashboard/activity">Latest' in page
+
+
+@pytest.mark.parametrize("before", ["1", "0", "-1", "9" * 18, "9" * 30, "x", "٣", "1;drop", ""])
+async def test_a_page_of_the_trail_that_there_is_not_is_no_failure(owner: Browser, before: str) -> None:
+    page = await owner.client.get("/dashboard/activity", params={"before": before})
+    assert page.status_code == 200
+    assert ("Account created" in page.text) is (before not in {"1", "0"})

@@ -20,10 +20,11 @@ from authz.portal.through_envoy import ADDRESS, PROOF
 THROUGH = {PROOF: SECRET, ADDRESS: "203.0.113.9"}
 
 
-def portal(folder: Path, port: int, **env: str) -> Server:
+def portal(folder: Path, port: int, admin_port: int, **env: str) -> Server:
     environment = {
         "AUTHZ_POLICY_FILE": str(shipped("policies/truetick.yaml")),
         "AUTHZ_PORTAL_LISTEN": f"127.0.0.1:{port}",
+        "AUTHZ_PORTAL_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
         "AUTHZ_PORTAL_PROXY_SECRET": SECRET,
         **env,
     }
@@ -65,15 +66,17 @@ async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
 ) -> None:
     breached = folder / "breached.txt"
     breached.write_text("Correct Horse Battery\n")
-    port = free_port()
+    port, admin_port = free_port(), free_port()
     async with database(postgres_url) as url:
         stores = {"AUTHZ_REDIS_URL": redis.url, "AUTHZ_POSTGRES_URL": url}
-        server = portal(folder, port, **stores, AUTHZ_BREACHED_PASSWORDS_FILE=str(breached), AUTHZ_MAIL_URL="log:")
-        where = f"http://127.0.0.1:{port}"
+        server = portal(
+            folder, port, admin_port, **stores, AUTHZ_BREACHED_PASSWORDS_FILE=str(breached), AUTHZ_MAIL_URL="log:"
+        )
+        where, admin = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}"
 
         def ready() -> dict[str, bool]:
             try:
-                answer: dict[str, bool] = httpx.get(f"{where}/readyz", trust_env=False).json()
+                answer: dict[str, bool] = httpx.get(f"{admin}/readyz", trust_env=False).json()
             except httpx.HTTPError:
                 return {}
             return answer
@@ -87,6 +90,10 @@ async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
             for password, status in (("correct horse battery", 400), ("another horse battery", 200)):
                 answer = await envoy.post("/v1/public/signup", json={"email": an_email(), "password": password})
                 assert answer.status_code == status, answer.text
+            metrics = (await envoy.get(f"{admin}/metrics")).text
+        for line in ('signups_total{outcome="opened"} 1.0', 'signups_total{outcome="refused"} 1.0'):
+            assert f"authz_portal_{line}" in metrics
+        assert 'authz_store_up{store="postgres"} 1.0' in metrics
         server.signal(signal.SIGTERM)
         assert server.stop() == 0
     log = server.log.read_text()

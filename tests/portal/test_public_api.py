@@ -49,6 +49,26 @@ async def test_a_signup_that_is_refused_says_why(envoy: httpx.AsyncClient) -> No
     assert await refusal() == (429, {"error": "too many signups, try again later"}, "3600")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"{",
+        b"[" * 60_000,
+        b'{"email": "\xff", "password": "x"}',
+        b'{"email": "\\ud800", "password": "x"}',
+        b'{"email": "a@example.com", "password": "\\udfff"}',
+        b'{"email": 1, "password": "x"}',
+        b'{"email": ["x"]}',
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_a_bad_request(envoy: httpx.AsyncClient, body: bytes) -> None:
+    for path in ("login", "signup", "device/poll"):
+        answer = await envoy.post(f"/v1/public/{path}", content=body, headers={"content-type": "application/json"})
+        assert seen(answer) == (400, {"error": "bad request"}, None)
+
+
 async def test_a_login_gives_another_key(envoy: httpx.AsyncClient, people: People) -> None:
     first = await signed_up(envoy, email := an_email())
     answer = await envoy.post("/v1/public/login", json={"email": f" {email} ", "password": PASSWORD})

@@ -1,5 +1,6 @@
 """The dashboard in JSON: the same sessions, rules and words as the pages."""
 
+import json
 from collections.abc import Mapping
 
 import httpx
@@ -43,12 +44,18 @@ async def test_a_key_from_its_making_to_its_end(envoy: httpx.AsyncClient, people
     path = f"{API}/keys/{made['key']['id']}"
     rotated = (await envoy.post(f"{path}:rotate", json={"overlap_s": 60}, headers=changes)).json()
     assert rotated["api_key"] != made["api_key"]
+    for verb, state in (("disable", "disabled"), ("enable", "active")):
+        assert (await envoy.post(f"{path}:{verb}", headers=changes)).status_code == 204
+        assert (await envoy.get(f"{API}/keys")).json()[-1]["state"] == state
     assert (await envoy.post(f"{path}:revoke", headers=changes)).status_code == 204
     states = {key["id"]: key["state"] for key in (await envoy.get(f"{API}/keys")).json()}
     assert states == {made["key"]["id"]: "revoked", rotated["key"]["id"]: "active"}
     events = [line["event"] for line in (await envoy.get(f"{API}/audit")).json()]
     assert events[0] == "key_revoked"
     assert events[-2:] == ["logged_in", "account_created"]
+    last = (await envoy.get(f"{API}/audit")).json()[-1]
+    assert (await envoy.get(f"{API}/audit", params={"before": last["number"] + 1})).json() == [last]
+    assert (await envoy.get(f"{API}/audit", params={"before": 2**63})).status_code == 400
     assert (await envoy.delete(f"{API}/session", headers=changes)).status_code == 204
     assert (await envoy.get(f"{API}/keys")).status_code == 401
 
@@ -71,6 +78,8 @@ async def test_a_device_is_shown_and_let_in_or_refused(envoy: httpx.AsyncClient,
         ("DELETE", "/session"),
         ("POST", "/keys"),
         ("POST", "/keys/key_x:rotate"),
+        ("POST", "/keys/key_x:disable"),
+        ("POST", "/keys/key_x:enable"),
         ("POST", "/keys/key_x:revoke"),
         ("POST", "/device/BCDF-2345:approve"),
         ("POST", "/device/BCDF-2345:refuse"),
@@ -95,11 +104,15 @@ async def test_what_the_rules_do_not_permit_is_refused_in_words(envoy: httpx.Asy
     changes = await logged_in(envoy, people)
 
     async def refusal(path: str, body: Mapping[str, object]) -> tuple[int, str]:
-        answer = await envoy.post(API + path, json=body, headers=changes)
+        kind = {"content-type": "application/json"}
+        answer = await envoy.post(API + path, content=json.dumps(body), headers=changes | kind)
         return answer.status_code, answer.json()["error"]
 
     assert await refusal("/keys", {"name": "x", "scopes": []}) == (400, "a key needs at least one scope")
-    late = {"name": "x", "scopes": ["servers:read"], "expires_at": "2100-01-01T00:00:00"}
-    assert await refusal("/keys", late) == (400, "bad request")
+    wanted: dict[str, object] = {"name": "x", "scopes": ["servers:read"]}
+    for unreadable in ({"expires_at": "2100-01-01T00:00:00"}, {"scopes": ["\ud800"]}, {"name": None}):
+        assert await refusal("/keys", wanted | unreadable) == (400, "bad request")
+    never = "the expiry is more than a hundred years away; leave it out instead"
+    assert await refusal("/keys", wanted | {"expires_at": "9999-12-31T23:59:59-23:59"}) == (400, never)
     assert await refusal("/keys/key_x:rotate", {"overlap_s": 0}) == (404, "there is no such key")
     assert (await refusal("/device/BCDF-2345:approve", {"scopes": ["servers:read"]}))[0] == 400

@@ -8,7 +8,7 @@ from people import PASSWORD, People, an_address, an_email
 
 from authz.adapters.postgres import Postgres
 from authz.adapters.redis_link import RedisLink, Script
-from authz.core.device import Approval, GrantStatus, StartedGrant, shown
+from authz.core.device import Approval, GrantStatus, Polled, StartedGrant, shown
 from authz.core.errors import KeyLimitReached, Refused, StoreUnavailable, Throttled
 from authz.core.keys import digest
 from authz.core.ownership import Actor, AuditEvent
@@ -122,8 +122,8 @@ async def test_a_store_that_fails_while_the_key_is_made_costs_the_device_nothing
 async def test_a_store_that_fails_once_the_key_is_made_keeps_it_from_nobody(
     people: People, admin: KeyAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_code: str, *, handed_out: bool) -> None:
-        raise StoreUnavailable("redis", f"handed out: {handed_out}")
+    async def fail(_code: str, *, is_over: bool) -> None:
+        raise StoreUnavailable("redis", f"is over: {is_over}")
 
     started, account_id = await approved(people)
     monkeypatch.setattr(people.grants, "settle", fail)
@@ -132,12 +132,23 @@ async def test_a_store_that_fails_once_the_key_is_made_keeps_it_from_nobody(
     assert len(await admin.keys(account_id)) == 1
 
 
-async def test_a_suspended_account_gives_no_device_a_key(people: People, admin: KeyAdmin) -> None:
+async def test_a_device_of_a_suspended_account_is_told_at_once_that_it_is_over(people: People, admin: KeyAdmin) -> None:
     started, account_id = await approved(people)
     await admin.change_account(account_id, AuditEvent.ACCOUNT_SUSPENDED, Actor("operator"))
-    with pytest.raises(Refused, match="suspended"):
-        await people.device.poll(started.device_code, an_address())
+    assert await people.device.poll(started.device_code, an_address()) == Polled(GrantStatus.EXPIRED)
+    await admin.change_account(account_id, AuditEvent.ACCOUNT_REINSTATED, Actor("operator"))
+    assert await people.device.poll(started.device_code, an_address()) == Polled(GrantStatus.EXPIRED)
+    assert await admin.keys(account_id) == []
+
+
+async def test_a_suspended_account_lets_no_device_in_but_may_refuse_one(people: People, admin: KeyAdmin) -> None:
+    started, account_id = await people.device.start(an_address(), ""), await an_account(people)
+    await admin.change_account(account_id, AuditEvent.ACCOUNT_SUSPENDED, Actor("operator"))
+    with pytest.raises(Refused, match="this account is suspended"):
+        await people.device.approve(started.user_code, Approval(account_id, SCOPES), an_address())
     assert (await people.device.poll(started.device_code, an_address())).status is GrantStatus.PENDING
+    await people.device.refuse(started.user_code, account_id, an_address())
+    assert (await people.device.poll(started.device_code, an_address())).status is GrantStatus.EXPIRED
 
 
 async def test_a_grant_that_ended_is_expired(people: People, link: RedisLink) -> None:

@@ -1,5 +1,6 @@
 -- End the claim on the grant KEYS[1] that a poll made.
--- ARGV[1] 1 where the key was handed out: the grant is over. 0 where none could be made: the next poll may try again.
+-- ARGV[1] 1 where the grant is over: the key was handed out, or there will never be one. 0 where the next poll may try
+-- again.
 -- Reply: 1, or 0 where there is no claim.
 -- One script, because a grant that expired meanwhile must not come back without its life's end.
 

@@ -1,0 +1,196 @@
+"""The pages about keys in a browser without scripts: making, replacing, stopping, ending; and nothing of another's."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from fastapi import FastAPI
+from people import PASSWORD, People, an_address, an_email
+from projections import MemoryProjection
+from visitors import Browser, client, key_ids, made, secret_of
+
+from authz.core.ownership import Actor, AuditEvent
+from authz.portal.pages import state
+from authz.service.key_admin import KeyRequest
+
+ME = Actor("operator", "local")
+
+
+async def test_a_key_from_the_first_visit_to_its_end(visitor: Browser, people: People) -> None:
+    email = an_email()
+    assert (await visitor.see("/dashboard")).headers["location"] == "/dashboard/keys"
+    assert (await visitor.see("/dashboard/keys")).headers["location"] == "/dashboard/login?next=%2Fdashboard%2Fkeys"
+    assert (await visitor.sign_up(email, PASSWORD)).headers["location"] == "/dashboard/keys"
+    assert "You have no key yet" in (await visitor.see("/dashboard/keys")).text
+
+    secret = await made(visitor, "backup job", "servers:read", "billing:read")
+    listed = (await visitor.see("/dashboard/keys")).text
+    assert "backup job" in listed
+    assert f"…{secret[-4:]}" in listed
+    assert secret not in listed
+    (key_id,) = key_ids(listed)
+    key = await people.admin.key(key_id)
+    assert key.scopes == {"servers:read", "billing:read"}
+    assert key.expires_at is not None
+    assert abs(key.expires_at - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=1)
+
+    assert "stops working at once" in (await visitor.see(f"/dashboard/keys/{key_id}/revoke")).text
+    revoked = await visitor.send(f"/dashboard/keys/{key_id}/revoke", {})
+    assert "has been revoked" in (await visitor.see(revoked.headers["location"])).text
+    assert key_ids((await visitor.see("/dashboard/keys")).text) == []
+
+    trail = (await visitor.see("/dashboard/activity")).text
+    events = re.findall(r'<th scope="row">([^<]+)</th>', trail)
+    assert events == ["Key revoked", "Key created", "Account created"]
+    left = await visitor.send("/dashboard/keys", {}, action="/dashboard/logout")
+    assert left.headers["location"] == "/dashboard/login"
+    assert (await visitor.see("/dashboard/keys")).status_code == 303
+    back = await visitor.log_in(email, PASSWORD, next="/dashboard/activity")
+    assert back.headers["location"] == "/dashboard/activity"
+    assert "Logged in" in (await visitor.see("/dashboard/activity")).text
+
+
+async def test_a_key_is_replaced_by_a_new_one_beside_which_it_goes_on(owner: Browser, people: People) -> None:
+    old = await made(owner, "deploy", "billing:read")
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    path = f"/dashboard/keys/{key_id}/rotate"
+    assert old[-4:] in (await owner.see(path)).text
+    odd = await owner.send(path, {"overlap": "1"})
+    assert (odd.status_code, "choose when the old key ends" in odd.text) == (400, True)
+    page = (await owner.send(path, {"overlap": "3600"})).text
+    assert "goes on working until" in page
+    assert secret_of(page) != old
+    (account,) = await people.admin.accounts()
+    first, second = await people.admin.keys(account.id)
+    assert first.expires_at is not None
+    assert abs(first.expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
+    assert (second.name, second.hint[-4:]) == ("deploy", secret_of(page)[-4:])
+    assert second.scopes == {"billing:read"}
+    again = await owner.send(path, {"overlap": "0"})
+    assert (again.status_code, "replaced" in again.text) == (400, True)
+    at_once = await owner.send(f"/dashboard/keys/{second.id}/rotate", {"overlap": "0"})
+    assert "has been revoked" in at_once.text
+    assert (await people.admin.key(second.id)).revoked_at is not None
+
+
+async def test_a_key_is_stopped_for_a_while(owner: Browser) -> None:
+    await made(owner, "nightly")
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    path = f"/dashboard/keys/{key_id}"
+    asked = (await owner.see(f"{path}/disable")).text
+    assert "stops working at once" in asked
+    assert "until you enable it again" in asked
+    stopped = await owner.send(f"{path}/disable", {})
+    assert "has been disabled" in (listed := await owner.see(stopped.headers["location"])).text
+    assert '<span class="tag disabled">disabled</span>' in listed.text
+    assert f"{path}/rotate" not in listed.text
+    refused = await owner.send(f"{path}/rotate", {"overlap": "0"})
+    assert (refused.status_code, "enable it first" in refused.text) == (400, True)
+    started = await owner.send("/dashboard/keys", {}, action=f"{path}/enable")
+    assert "works again" in (await owner.see(started.headers["location"])).text
+    trail = (await owner.see("/dashboard/activity")).text
+    assert re.findall(r'<th scope="row">([^<]+)</th>', trail)[:2] == ["Key enabled", "Key disabled"]
+
+
+async def test_whom_an_operator_has_stopped_only_an_operator_starts(owner: Browser, people: People) -> None:
+    await made(owner)
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    path = f"/dashboard/keys/{key_id}"
+
+    async def enabled() -> httpx.Response:
+        return await owner.send("/dashboard/keys", {}, action=f"{path}/enable")
+
+    await owner.send(f"{path}/disable", {})
+    await people.admin.change_key(key_id, AuditEvent.KEY_DISABLED, ME)
+    await owner.send("/dashboard/keys", {}, action=f"{path}/disable")  # makes it none the more its owner's
+    refused = await enabled()
+    assert (refused.status_code, "disabled by an operator" in refused.text) == (400, True)
+    assert (await people.admin.key(key_id)).disabled_at is not None
+    await people.admin.change_key(key_id, AuditEvent.KEY_ENABLED, ME)
+    await owner.send(f"{path}/disable", {})
+    assert (await enabled()).status_code == 303
+    assert (await people.admin.key(key_id)).disabled_at is None
+
+
+async def test_a_revoked_key_is_not_started_again(owner: Browser) -> None:
+    await made(owner)
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    await owner.send(f"/dashboard/keys/{key_id}/revoke", {})
+    refused = await owner.send("/dashboard/keys/new", {}, action=f"/dashboard/keys/{key_id}/enable")
+    assert (refused.status_code, "revoked, for good" in refused.text) == (400, True)
+
+
+async def test_a_key_that_the_rules_do_not_permit_is_refused_in_words(owner: Browser) -> None:
+    async def refusal(**fields: str | list[str]) -> str:
+        page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""} | fields)
+        assert page.status_code == 400
+        return page.text
+
+    assert "a key needs at least one scope" in await refusal(scope=[])
+    assert "there is no scope servers:raed" in await refusal(scope=["servers:raed"])
+    assert "a name is 1 to 100 printable characters" in await refusal(name=" ")
+    assert "choose when the key expires" in await refusal(life="10000")
+    typed = await refusal(scope=[], name="<b>bold</b>")
+    assert "&lt;b&gt;bold&lt;/b&gt;" in typed
+    assert "<b>" not in typed
+
+
+async def test_a_full_account_is_told_so(owner: Browser) -> None:
+    for _ in range(25):
+        await made(owner)
+    page = await owner.send("/dashboard/keys/new", {"name": "x", "scope": ["servers:read"], "life": ""})
+    assert page.status_code == 429
+    assert "api key limit reached (max 25 per account)" in page.text
+
+
+async def test_the_keys_of_another_account_are_not_there(app: FastAPI, owner: Browser, people: People) -> None:
+    await made(owner, "mine")
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    async with client(app, an_address()) as through:
+        other = Browser(through)
+        await other.sign_up(an_email(), PASSWORD)
+        for action in ("rotate", "disable", "enable", "revoke"):
+            path = f"/dashboard/keys/{key_id}/{action}"
+            assert (await other.see(path)).status_code == (405 if action == "enable" else 404)
+            assert (await other.send("/dashboard/keys", {"overlap": "0"}, action=path)).status_code == 404
+    (account, _) = await people.admin.accounts()
+    assert len(await people.admin.keys(account.id)) == 1
+    untouched = await people.admin.key(key_id)
+    assert (untouched.revoked_at, untouched.disabled_at) == (None, None)
+
+
+async def test_keys_in_every_state_are_told_apart(owner: Browser, people: People) -> None:
+    await made(owner)
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    await people.admin.change_key(key_id, AuditEvent.KEY_DISABLED, ME)
+    assert '<span class="tag disabled">disabled</span>' in (await owner.see("/dashboard/keys")).text
+    await people.admin.change_key(key_id, AuditEvent.KEY_REVOKED, ME)
+    assert state(await people.admin.key(key_id)) == "revoked"
+    assert "Keys that have ended (1)" in (await owner.see("/dashboard/keys")).text
+
+
+async def test_a_revocation_that_has_to_wait_for_a_store_says_so(owner: Browser, people: People) -> None:
+    await made(owner)
+    (key_id,) = key_ids((await owner.see("/dashboard/keys")).text)
+    projection = people.admin._projection  # noqa: SLF001 -- the store that goes away
+    assert isinstance(projection, MemoryProjection)
+    projection.is_down = True
+    page = await owner.send(f"/dashboard/keys/{key_id}/revoke", {})
+    assert (page.status_code, page.headers["retry-after"]) == (503, "1")
+    assert "The change is kept" in page.text
+    assert (await people.admin.key(key_id)).revoked_at is not None
+
+
+async def test_an_account_with_a_past_lists_its_latest_keys(owner: Browser, people: People) -> None:
+    (account,) = await people.admin.accounts()
+    for number in range(60):
+        request = KeyRequest(account.id, f"job {number}", frozenset({"servers:read"}))
+        key = (await people.admin.create_key(request, ME)).key
+        await people.admin.change_key(key.id, AuditEvent.KEY_REVOKED, ME)
+    await made(owner, "now")
+    page = (await owner.see("/dashboard/keys")).text
+    assert "1 of at most 25 keys" in page
+    assert "Keys that have ended (60)" in page
+    assert "The latest 50 keys that have ended" in page
+    shown = re.findall(r">job ([0-9]+)<", page)
+    assert shown == [str(number) for number in range(59, 9, -1)]
