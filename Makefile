@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams fuzz lock protos browser
+.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz lock protos browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ soak: install ## does a sidecar grow? Five million checks (CHECKS=5000000)
 
 soak-streams: install ## streams that end and crash at random: do caps hold, does a slot leak? (MINUTES=30 OPENS=2000)
 	PYTHONPATH=tests $(BIN)/python tests/stream_soak.py --minutes $(or $(MINUTES),30) --opens $(or $(OPENS),2000)
+
+figures-streams: install ## how soon does a stream's end free its slot, by cause, and what does a stopped Envoy tell? (SAMPLES=30)
+	PYTHONPATH=tests $(BIN)/python tests/stream_figures.py --samples $(or $(SAMPLES),30)
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)

@@ -93,6 +93,12 @@ def waited(is_so: Callable[[], bool], within_s: float = 10) -> float:
     return time.monotonic() - started_s
 
 
+def counted(admin_url: str, name: str) -> int:
+    """Read one figure of a sidecar's metrics."""
+    text = httpx.get(f"{admin_url}/metrics", trust_env=False).text
+    return int(float(next(line for line in text.splitlines() if line.startswith(name)).rpartition(" ")[2]))
+
+
 def opened(house: House, secret: str, within_s: float = 10) -> tuple[Stream, float]:
     """Open a stream as soon as there is room for it; returns it with how long that took in seconds."""
     started_s = time.monotonic()

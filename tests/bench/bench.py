@@ -14,6 +14,7 @@ import by_keys
 import by_listener
 import by_rate
 import by_routes
+import by_streams
 import footprint
 import uvloop
 from h2load import H2LOAD
@@ -37,6 +38,7 @@ _MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "fixed": by_rate.measure,
     "keys": by_keys.measure,
     "routes": by_routes.measure,
+    "streams": by_streams.measure,
 }
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes")
+PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes", "streams")
 
 
 @dataclass(frozen=True, slots=True)

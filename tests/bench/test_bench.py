@@ -54,6 +54,7 @@ PROMISED = {
         "fixed_2000_p99.9_ms",
     },
     ("keys", "routes"): {"cpu_1e3_keys_over_1e2", "redis_bytes_per_key_1e3", "cpu_1e2_routes_over_10"},
+    ("streams",): {"cpu_ordinary_streams_over_none", "p99_ordinary_streams_over_none"},
 }
 
 

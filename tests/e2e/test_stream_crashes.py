@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -11,7 +11,8 @@ from typing import Self
 import httpx
 import pytest
 from houses import ROOMY
-from sse import Slots, Stream, opened
+from seen import Seen
+from sse import Slots, Stream, counted, opened
 
 from authz.demo.house import House
 from authz.demo.servers import shipped
@@ -22,11 +23,12 @@ SUSPECT_S = 2.5 * HEARTBEAT_S
 MARGIN_S = 0.75  # for a machine that is busy
 
 
-def started(folder: Path, *, sidecars: int = 2, on_grpc: bool = False) -> House:
+def started(folder: Path, *, sidecars: int = 2, on_grpc: bool = False, drain_delay_s: float = 1.5) -> House:
     policy = folder / "policy.yaml"
     policy.write_text(shipped("policies/truetick.yaml").read_text().replace("ttl_s: 60", f"ttl_s: {TTL_S}"))
     # The drain begins, as it does unless told otherwise, once Envoy's health checks have noticed.
-    env = {"AUTHZ_POLICY_FILE": str(policy), "AUTHZ_REDIS_DEADLINE_S": "0.15", "AUTHZ_DRAIN_DELAY_S": "1.5"}
+    drain = {"AUTHZ_DRAIN_DELAY_S": str(drain_delay_s)}
+    env = {"AUTHZ_POLICY_FILE": str(policy), "AUTHZ_REDIS_DEADLINE_S": "0.15", **drain}
     house = House(sidecars=sidecars, ping_s=0.2, heartbeat_s=HEARTBEAT_S, env=env, on_grpc=on_grpc)
     house.start()
     return house
@@ -37,6 +39,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = started(tmp_path_factory.mktemp("policy"))
     yield house
     house.stop()
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    """Take down what was seen, for `build/streams/crashes.md`."""
+    seen = Seen()
+    yield seen
+    seen.write("crashes", "what happened")
 
 
 @pytest.fixture
@@ -78,14 +88,19 @@ class Three:
             time.sleep(0.02)
 
 
-def kept(slots: Slots, three: Three, for_s: float) -> None:
-    """See to it that three slots are taken at every moment of some seconds, and that their streams live."""
-    until_s = time.monotonic() + for_s
+def kept(slots: Slots, three: Three, for_s: float) -> int:
+    """See to it that three slots are taken at every moment of some seconds, and that their streams live.
+
+    Returns how often that was looked at.
+    """
+    until_s, looks = time.monotonic() + for_s, 0
     while time.monotonic() < until_s:
         assert slots.taken(three.account_id) == 3
         time.sleep(0.02)
+        looks += 1
     assert three.admitted == 0
     assert all(stream.read() for stream in three.streams)
+    return looks
 
 
 def test_streams_outlive_their_leases_life_without_losing_their_slots(house: House, slots: Slots) -> None:
@@ -95,45 +110,64 @@ def test_streams_outlive_their_leases_life_without_losing_their_slots(house: Hou
 
 
 @pytest.mark.timeout(40)
-def test_no_slot_is_freed_while_each_sidecar_is_killed_and_restarted(house: House, slots: Slots) -> None:
+def test_no_slot_is_freed_while_each_sidecar_is_killed_and_restarted(house: House, slots: Slots, seen: Seen) -> None:
+    looks = 0
     with Three(house) as three:
         for number in (0, 1):
             house.sidecars[number].kill()
-            kept(slots, three, 0.5)
+            looks += kept(slots, three, 0.5)
             house.start_sidecar(number)
-        kept(slots, three, TTL_S)
+        looks += kept(slots, three, TTL_S)
         assert set(three.refusals) <= {429, 503}
-    slots.until(three.account_id, 0, 1)
+    freed_s = slots.until(three.account_id, 0, 1)
+    seen.note("each sidecar killed and started again", freed_s=freed_s, looks=looks, early=0, over=three.admitted)
 
 
-@pytest.mark.timeout(40)
-def test_sidecars_that_are_told_to_stop_lose_hardly_an_end(house: House, slots: Slots) -> None:
+def thirty(house: House) -> tuple[list[str], list[Stream]]:
+    """Open as many streams as ten accounts may have with one key each; returns the accounts and the streams."""
     account_ids, streams = [], []
     for _ in range(10):
         account_ids.append(house.create_account("Restart"))
         secret = house.create_key("r", "servers:read", limit=ROOMY, account_id=account_ids[-1]).secret
         streams += [opened(house, secret)[0] for _ in range(3)]
-    closing = iter(streams)
+    return account_ids, streams
 
-    def close_all() -> None:
-        for stream in closing:
-            stream.close()
-            time.sleep(0.15)
 
-    thread = threading.Thread(target=close_all)
+def close_all(streams: list[Stream], every_s: float) -> None:
+    for stream in streams:
+        stream.close()
+        time.sleep(every_s)
+
+
+@pytest.mark.timeout(40)
+def test_sidecars_that_are_told_to_stop_lose_no_end(house: House, slots: Slots, seen: Seen) -> None:
+    account_ids, streams = thirty(house)
+    thread = threading.Thread(target=close_all, args=(streams, 0.15))
     thread.start()
     for number in (0, 1):
         assert house.sidecars[number].stop() == 0
         house.start_sidecar(number)
         until_found_again(house, number)
     thread.join()
-    late = 0
-    for account_id in account_ids:
-        started_s = time.monotonic()
-        slots.until(account_id, 0, TTL_S + MARGIN_S)
-        late += time.monotonic() - started_s > 1
-    # An end that Envoy tells in the very moment in which its sidecar hangs up can be lost: its lease runs out.
-    assert late <= 2
+    freed_s = max(slots.until(account_id, 0, 1) for account_id in account_ids)
+    seen.note("each sidecar told to stop, 30 streams ending", freed_s=freed_s)
+
+
+def test_sidecars_that_hang_up_before_envoy_has_noticed_lose_no_end(tmp_path: Path, seen: Seen) -> None:
+    house, freed_s = started(tmp_path, drain_delay_s=0), 0.0
+    try:
+        for number in (0, 1):
+            account_ids, streams = thirty(house)
+            thread = threading.Thread(target=close_all, args=(streams, 0.01))
+            thread.start()
+            assert house.sidecars[number].stop() == 0
+            thread.join()
+            freed_s = max(freed_s, *(Slots(house).until(account_id, 0, 1) for account_id in account_ids))
+            house.start_sidecar(number)
+            until_found_again(house, number)
+        seen.note("each sidecar hung up unnoticed, 60 streams ending", freed_s=freed_s)
+    finally:
+        house.stop()
 
 
 def until_found_again(house: House, number: int) -> None:
@@ -144,33 +178,36 @@ def until_found_again(house: House, number: int) -> None:
 
 
 @pytest.mark.timeout(40)
-def test_what_ends_while_no_sidecar_is_there_is_freed_when_its_lease_has_run_out(house: House, slots: Slots) -> None:
+def test_what_ends_while_no_sidecar_is_there_is_freed_when_its_lease_has_run_out(
+    house: House, slots: Slots, seen: Seen
+) -> None:
     with Three(house) as three:
+        kept(slots, three, 2 * HEARTBEAT_S)
         for sidecar in house.sidecars:
             sidecar.kill()
         three.streams.pop().close()
+        ended_s = time.monotonic()
         for number in (0, 1):
             house.start_sidecar(number)
         slots.until(three.account_id, 2, TTL_S + MARGIN_S)
+        seen.note("all sidecars killed, a stream ending meanwhile", freed_s=time.monotonic() - ended_s)
         time.sleep(HEARTBEAT_S)
         assert all(stream.read() for stream in three.streams)
 
 
-def test_slots_of_a_killed_envoy_are_free_soon(
-    house: House, slots: Slots, record_property: Callable[[str, object], None]
-) -> None:
+def test_slots_of_a_killed_envoy_are_free_soon(house: House, slots: Slots, seen: Seen) -> None:
     with Three(house) as three:
-        kept(slots, three, 2 * HEARTBEAT_S)
+        looks = kept(slots, three, 2 * HEARTBEAT_S)
         house.envoy.kill()
         freed_s = slots.until(three.account_id, 0, SUSPECT_S + MARGIN_S)
         house.start_envoy()
-    record_property("freed_s", round(freed_s, 2))
+    seen.note("Envoy killed", freed_s=freed_s, looks=looks, early=0, over=three.admitted)
 
 
 @pytest.mark.parametrize("on_grpc", [False, True], ids=["check-listener", "grpc-server"])
 def test_slots_of_an_envoy_that_is_told_to_stop_are_free_at_once(
     tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    seen: Seen,
     on_grpc: bool,  # noqa: FBT001 -- parametrised
 ) -> None:
     house = started(tmp_path, sidecars=1, on_grpc=on_grpc)
@@ -184,7 +221,7 @@ def test_slots_of_an_envoy_that_is_told_to_stop_are_free_at_once(
             house.envoy.stop()
             freed_s = Slots(house).until(house.account_id, 0, SUSPECT_S + MARGIN_S)
         ends = ended(house)
-        record_property("freed_s_and_ends", (round(freed_s, 2), ends))
+        seen.note(f"Envoy told to stop, 8 streams, {'grpc.aio' if on_grpc else 'own core'}", freed_s=freed_s, ends=ends)
         if not on_grpc:  # grpcio drops what has arrived when the connection closes behind it
             assert (ends, freed_s < 0.2) == (8, True)
     finally:
@@ -195,25 +232,21 @@ def ended(house: House) -> int:
     return counted(house.admin_url, 'authz_stream_releases_total{cause="end",stream="logs"}')
 
 
-def counted(admin_url: str, name: str) -> int:
-    text = httpx.get(f"{admin_url}/metrics", trust_env=False).text
-    return int(float(next(line for line in text.splitlines() if line.startswith(name)).rpartition(" ")[2]))
-
-
-def test_a_redis_that_lost_everything_hears_of_what_lives_before_it_is_asked_for_more(house: House) -> None:
+def test_a_redis_that_lost_everything_hears_of_what_lives_before_it_is_asked_for_more(house: House, seen: Seen) -> None:
     exceeding = 'authz_stream_retakes_total{exceeds="true",stream="logs"}'
     before = sum(counted(url, exceeding) for url in house.admin_urls)
     with Three(house) as three:
         time.sleep(2 * HEARTBEAT_S)
         house.redis.kill()
         house.redis.start()
-        Slots(house).until(three.account_id, 3, 2 * HEARTBEAT_S + MARGIN_S)
-        kept(Slots(house), three, 2 * HEARTBEAT_S)
+        told_s = Slots(house).until(three.account_id, 3, 2 * HEARTBEAT_S + MARGIN_S)
+        looks = kept(Slots(house), three, 2 * HEARTBEAT_S)
+        seen.note("Redis killed and started empty", told_anew_s=told_s, looks=looks, over=three.admitted)
         assert set(three.refusals) <= {429, 503}
     assert sum(counted(url, exceeding) for url in house.admin_urls) == before
 
 
-def test_reports_that_a_hung_sidecar_reads_late_bring_nothing_back(house: House, slots: Slots) -> None:
+def test_reports_that_a_hung_sidecar_reads_late_bring_nothing_back(house: House, slots: Slots, seen: Seen) -> None:
     with Three(house) as three:
         kept(slots, three, HEARTBEAT_S)
         for sidecar in house.sidecars:
@@ -224,7 +257,7 @@ def test_reports_that_a_hung_sidecar_reads_late_bring_nothing_back(house: House,
         for sidecar in house.sidecars:
             sidecar.signal(SIGCONT)
         three.streams.clear()
-    slots.until(three.account_id, 0, 1.5)
+    seen.note("all sidecars hung for 1 s, 3 streams ending", freed_s=slots.until(three.account_id, 0, 1.5))
     time.sleep(2 * HEARTBEAT_S)
     assert slots.taken(three.account_id) == 0
 
@@ -240,7 +273,7 @@ def test_clients_that_vanish_during_their_check_leave_no_slot_taken(house: House
         return sum(counted(url, name) for url in house.admin_urls)
 
     before = unwanted()
-    for _ in range(10):
+    for turn in range(60):
         house.redis.signal(SIGSTOP)
         hasty = [threading.Thread(target=vanish, args=(house.url, secret)) for _ in range(3)]
         for thread in hasty:
@@ -248,6 +281,8 @@ def test_clients_that_vanish_during_their_check_leave_no_slot_taken(house: House
         for thread in hasty:
             thread.join()
         house.redis.signal(SIGCONT)
+        if turn > 8 and unwanted() > before:
+            break
     # Where the client's leaving and authz' answer cross, the lease waits in vain for a sign of life.
     slots.until(account_id, 0, TTL_S + MARGIN_S)
     assert unwanted() > before
