@@ -89,10 +89,7 @@ class Pipe(asyncio.Protocol):
                 reply = waiting.popleft()
                 self._answered += 1
                 if reply is not None:
-                    try:
-                        reply(value)
-                    except Exception:  # noqa: BLE001 -- one broken caller must not cost the others their answers
-                        _log.exception("a reply could not be delivered")
+                    _deliver(reply, value)
                 if type(value) is _ReplyError and any(word in str(value) for word in _WRONG_SERVER):
                     self.abort()
         except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for

@@ -164,6 +164,8 @@ class _Rates:
         self._headers: dict[str, HeaderPiece] = {}
 
     def __call__(self, bucket: Bucket) -> bytes:
+        if not self._count:
+            return b""
         limit, remaining = bucket.limit, bucket.remaining
         said = self._limits.get((limit.capacity, limit.refill_per_s)) or self._limit(limit)
         left, full_s = b"%d" % remaining, b"%d" % full_after_s(limit, remaining)
