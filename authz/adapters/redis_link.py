@@ -118,11 +118,10 @@ class RedisLink:
         """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
         keys = (keys,) if isinstance(keys, bytes) else keys
         command = packed("EVALSHA", script.sha, str(len(keys)), *keys, *arguments)
-        value = await self._reply(command)
-        if is_forgotten(value):
-            self.load(script)
-            value = await self._reply(command)
-        return _checked(value)
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.submit(command, partial(self._settle_or_load, script, answered))
+        value = await answered
+        return _checked(await self._reply(command) if is_forgotten(value) else value)
 
     async def ask(self, *words: str | bytes) -> Any:  # noqa: ANN401 -- any reply
         """Send one command and wait for its reply; raises `StoreUnavailable`."""
@@ -132,6 +131,12 @@ class RedisLink:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.submit(command, partial(_settle, answered))
         return await answered
+
+    def _settle_or_load(self, script: Script, answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 -- any reply
+        # Before the reply to a load that is under way can be read, so that there is no second one.
+        if is_forgotten(value):
+            self.load(script)
+        _settle(answered, value)
 
     async def _keep_connected(self) -> None:
         delay_s, complaint = 0.0, ""

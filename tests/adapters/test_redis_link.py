@@ -11,6 +11,7 @@ from links import ECHO, asked, linked, packed
 from stand_ins import behind_tls
 
 from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_pipe import Pipe
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import RedisServer
 
@@ -50,6 +51,31 @@ async def test_scripts_that_redis_forgot_are_sent_once_and_run_once_each(own_lin
     assert sorted(await asyncio.gather(*(own_link.call(COUNT, b"counter") for _ in range(200)))) == [*range(2, 202)]
     statistics = (await asked(own_link, "INFO", "commandstats")).decode()
     assert re.search(r"cmdstat_script(\|load)?:calls=1,", statistics)
+
+
+async def test_a_script_is_sent_once_however_the_replies_arrive(own_link: RedisLink) -> None:
+    """The second read of the socket holds refusals that are older than the answer to the load, and that answer too."""
+    pipe: Pipe = own_link._pipe  # type: ignore[assignment]  # noqa: SLF001 -- between the socket and the pipe
+    held = bytearray()
+    reads: list[bytes] = []
+
+    class HoldingBack(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            held.extend(data)
+            at = held.index(b"\n") + 1 if not reads else len(held)
+            if len(reads) != 1 or COUNT.sha.encode() in held:
+                reads.append(bytes(held[:at]))
+                del held[:at]
+                pipe.data_received(reads[-1])
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            pipe.connection_lost(exc)
+
+    await asked(own_link, "SCRIPT", "FLUSH")
+    pipe._transport.set_protocol(HoldingBack())  # noqa: SLF001 -- between the socket and the pipe
+    assert sorted(await asyncio.gather(*(own_link.call(COUNT, b"parted") for _ in range(200)))) == [*range(1, 201)]
+    assert [read.count(b"NOSCRIPT") for read in reads[:2]] == [1, 199]
+    assert b"".join(reads).count(COUNT.sha.encode()) == 1
 
 
 async def test_a_caller_that_breaks_costs_nobody_else_an_answer(own_link: RedisLink) -> None:
