@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,7 +29,6 @@ from authz.adapters.prometheus_streams import StreamMetrics
 from authz.adapters.redis_leases import LEASE_SCRIPTS, RedisLeases
 from authz.adapters.redis_store import redis_store
 from authz.adapters.strict_yaml import rendered
-from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy import Policy
 from authz.core.streams import StreamClass
@@ -39,6 +39,7 @@ from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
 from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.leases import PENDING_HEARTBEATS, Leases
+from authz.service.ports import Decided
 from authz.service.recent_keys import RecentKeys
 from authz.settings import Settings, load
 
@@ -61,10 +62,10 @@ class _Telemetry:
         self._count = metrics.decided
         self._log = log.decided
 
-    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
-        """Count a decision and, where it is worth a line, write it down."""
-        self._count(decision, latency_s)
-        self._log(attributes, decision, latency_s)
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        """Count decisions and write down those that are worth a line."""
+        self._count(decided, latency_s)
+        self._log(decided, latency_s)
 
 
 class Sidecar:
@@ -77,7 +78,7 @@ class Sidecar:
         key_pattern = policy.keys.format.pattern
         logs.configure(settings.log_level, key_pattern)
         invalid_keys = InvalidKeys()
-        self._metrics = metrics = Metrics(self.stores_up, invalid_keys.throttled)
+        metrics = Metrics(self.stores_up, invalid_keys.throttled)
         self._postgres = Postgres(
             settings.postgres_url.get_secret_value(),
             deadline_s=settings.postgres_deadline_s,
@@ -90,7 +91,7 @@ class Sidecar:
             in_flight_max=settings.redis_in_flight_max,
             negative_ttl_s=settings.negative_ttl_s,
             scripts=LEASE_SCRIPTS,
-            on_answered=self._redis_answered,
+            on_answered=metrics.redis_answered,
             on_use=self._uses.note,
         )
         self._link = redis.link
@@ -173,10 +174,6 @@ class Sidecar:
         await self._postgres.close()
         await self._http.stop()
         _log.info("drained")
-
-    def _redis_answered(self, seconds: float, commands: int) -> None:
-        self._metrics.redis_answered(seconds, commands)
-        self._checker.settle()
 
     def _stream_class(self, name: str) -> StreamClass | None:
         return self._checker.policy.streams.get(name)

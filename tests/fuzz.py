@@ -9,17 +9,19 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from builders import policy
 from peers import HELLO, SETTLED, block, call, data, framed, frames, headers
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
-from authz.core.check import Decision, Deny, RequestAttributes
+from authz.core.check import Deny, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.edge.check_listener import CheckListener
 from authz.edge.h2 import wire
+from authz.service.checker import Answer
+from authz.service.ports import Decided
 
 REST_BYTES_MAX = wire.FRAME_HEAD_BYTES + wire.FRAME_BYTES_MAX
 """What may be held back of a read: one frame that is not whole yet."""
@@ -39,13 +41,11 @@ class NoChecker:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
-    def check(self, asked: Sequence[tuple[RequestAttributes, Callable[[Decision], None]]]) -> None:
-        denial = Deny(DenyReason.KEY_MISSING)
-        for _, answer in asked:
-            if self._chance.random() < 0.5:
-                answer(denial)
-            else:
-                asyncio.get_running_loop().call_soon(answer, denial)
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+        denied: list[Decided] = [(number, attributes, Deny(DenyReason.KEY_MISSING)) for number, attributes in asked]
+        at_once = self._chance.randint(0, len(denied))
+        answer(denied[:at_once])
+        asyncio.get_running_loop().call_soon(answer, denied[at_once:])
 
 
 class Transport:

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit, TokenBucket
-from authz.service.ports import TakeReply
+from authz.service.ports import Taken, TakeReply
 
 
 class MemoryProjection:
@@ -27,8 +27,11 @@ class MemoryProjection:
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are in one place
         return f"e{self._life}"
 
-    def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
-        asyncio.get_running_loop().call_soon(lambda: reply(self._take(lookup, default)))
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
+        def answer() -> None:
+            taken(range(len(lookups)), [self._take(lookup, default) for lookup in lookups])
+
+        asyncio.get_running_loop().call_soon(answer)
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         if self.is_down:

@@ -1,6 +1,7 @@
 """Ask a projection as a check does, and wait for the answer."""
 
 import asyncio
+from collections.abc import Sequence
 
 from authz.core.check import Lookup, Take
 from authz.core.errors import StoreUnavailable
@@ -10,9 +11,25 @@ from authz.service.ports import KeyProjection, TakeReply
 DEFAULT = Limit(capacity=120, refill_per_s=2)
 
 
+async def asked_together(keys: KeyProjection, digests: Sequence[bytes]) -> list[TakeReply]:
+    """Ask for several keys at once; returns the answers in their order."""
+    answers: dict[int, TakeReply] = {}
+    complete = asyncio.Event()
+
+    def told(places: Sequence[int], replies: Sequence[TakeReply]) -> None:
+        assert answers.keys().isdisjoint(places)
+        answers.update(zip(places, replies, strict=True))
+        if len(answers) == len(digests):
+            complete.set()
+
+    keys.take([Lookup(digest, 1, None) for digest in digests], DEFAULT, told)
+    await complete.wait()
+    return [answers[place] for place in range(len(digests))]
+
+
 def asked(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> asyncio.Future[TakeReply]:
     answer: asyncio.Future[TakeReply] = asyncio.get_running_loop().create_future()
-    keys.take(Lookup(digest, cost, None), default, answer.set_result)
+    keys.take([Lookup(digest, cost, None)], default, lambda _places, replies: answer.set_result(replies[0]))
     return answer
 
 

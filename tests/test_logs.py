@@ -56,8 +56,9 @@ def test_a_line_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str
 async def test_every_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     log = decision_log(sample=0)
     principal = Principal("acct_1", "key_1", frozenset())
-    log.decided(request("GET", f"/v1/servers/{KEY}?q=1", KEY), Deny(DenyReason.BARRED, ROUTES[-1], principal), 0.0012)
-    log.decided(request(), Deny(DenyReason.STORE_UNAVAILABLE, detail="redis unavailable: closed"), 0.05)
+    barred = (1, request("GET", f"/v1/servers/{KEY}?q=1", KEY), Deny(DenyReason.BARRED, ROUTES[-1], principal))
+    broken = (2, request(), Deny(DenyReason.STORE_UNAVAILABLE, detail="redis unavailable: closed"))
+    log.decided([barred, broken], 0.0012)
     await asyncio.sleep(0)
     refused, failed = lines(capsys)
     assert refused["reason"] == "barred"
@@ -71,7 +72,7 @@ async def test_every_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFix
 
 
 async def test_a_key_in_a_decision_line_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
-    decision_log(sample=0).decided(request(KEY), Deny(DenyReason.METHOD_REFUSED), 0.001)
+    decision_log(sample=0).decided([(1, request(KEY), Deny(DenyReason.METHOD_REFUSED))], 0.001)
     await asyncio.sleep(0)
     (line,) = lines(capsys)
     assert line["method"] == "[api key]"
@@ -79,15 +80,15 @@ async def test_a_key_in_a_decision_line_is_masked(capsys: pytest.CaptureFixture[
 
 async def test_decisions_are_not_written_where_the_level_leaves_them_out(capsys: pytest.CaptureFixture[str]) -> None:
     write = logs.line_writer("authz.decision", "warning", FORMAT.pattern)
-    DecisionLog(write, sample=1, chance=lambda: 0).decided(request(), Deny(DenyReason.KEY_MISSING), 0.001)
+    DecisionLog(write, sample=1, chance=lambda: 0).decided([(1, request(), Deny(DenyReason.KEY_MISSING))], 0.001)
     await asyncio.sleep(0)
     assert lines(capsys) == []
 
 
 async def test_allowed_checks_are_sampled_and_shadowed_ones_are_not(capsys: pytest.CaptureFixture[str]) -> None:
     for chance in (0.4, 0.6):
-        decision_log(sample=0.5, chance=chance).decided(request(), Allow(ROUTES[0], bucket=take().bucket), 0.001)
-    decision_log(sample=0).decided(request(), Allow(ROUTES[0], would_deny=DenyReason.KEY_MISSING), 0.001)
+        decision_log(sample=0.5, chance=chance).decided([(1, request(), Allow(ROUTES[0], bucket=take().bucket))], 0.001)
+    decision_log(sample=0).decided([(1, request(), Allow(ROUTES[0], would_deny=DenyReason.KEY_MISSING))], 0.001)
     await asyncio.sleep(0)
     written = lines(capsys)
     assert [line.get("would_deny") for line in written] == [None, "key_missing"]

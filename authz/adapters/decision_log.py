@@ -4,10 +4,11 @@ What goes into it is chosen field by field, so that no key, header or query can 
 callers put secrets where they should not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from authz.core.check import Allow, Decision, RequestAttributes
+from authz.service.ports import Decided
 
 Write: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -24,12 +25,13 @@ class DecisionLog:
         self._sample = sample
         self._chance = chance
 
-    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
-        """Write one decision, unless it is an ordinary allow outside the sample."""
-        if isinstance(decision, Allow) and decision.would_deny is None and self._chance() >= self._sample:
-            return
-        if self._write is not None:
-            self._write(_fields(attributes, decision) | {"latency_ms": round(latency_s * 1000, 3)})
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        """Write decisions that were made together, but for ordinary allows outside the sample."""
+        for _, attributes, decision in decided:
+            if isinstance(decision, Allow) and decision.would_deny is None and self._chance() >= self._sample:
+                continue
+            if self._write is not None:
+                self._write(_fields(attributes, decision) | {"latency_ms": round(latency_s * 1000, 3)})
 
 
 def _fields(attributes: RequestAttributes, decision: Decision) -> dict[str, Any]:

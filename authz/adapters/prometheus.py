@@ -15,8 +15,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from authz import __version__
-from authz.core.check import Decision, Deny
+from authz.core.check import Deny
 from authz.core.errors import DENIALS, DenyReason
+from authz.service.ports import Decided
 
 STORES = ("redis", "postgres")
 BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5)
@@ -35,10 +36,10 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, amount: float) -> None:
-        """Count one observation."""
-        self._counts[bisect_left(self._bounds, amount)] += 1
-        self.sum += amount
+    def observe(self, amount: float, times: int = 1) -> None:
+        """Count an observation that was made so many times."""
+        self._counts[bisect_left(self._bounds, amount)] += times
+        self.sum += amount * times
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return the running totals by upper bound, as Prometheus wants them."""
@@ -65,16 +66,17 @@ class Metrics(Collector):
         self._answers = {store: Histogram() for store in STORES}
         self._batches = Histogram(BOUNDS_COMMANDS)
 
-    def decided(self, decision: Decision, latency_s: float) -> None:
-        """Count one decision."""
-        template = _UNMATCHED if decision.route is None else decision.route.template
-        if isinstance(decision, Deny):
-            self._denied[decision.reason, template] += 1
-        else:
-            self._allowed[template] += 1
-            if decision.would_deny is not None:
-                self._would_deny[decision.would_deny, template] += 1
-        self._checks.observe(latency_s)
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        """Count decisions that were made together."""
+        for _, _, decision in decided:
+            template = _UNMATCHED if decision.route is None else decision.route.template
+            if isinstance(decision, Deny):
+                self._denied[decision.reason, template] += 1
+            else:
+                self._allowed[template] += 1
+                if decision.would_deny is not None:
+                    self._would_deny[decision.would_deny, template] += 1
+        self._checks.observe(latency_s, len(decided))
 
     def store_answered(self, store: str, latency_s: float) -> None:
         """Count one answer of a store, with its time."""

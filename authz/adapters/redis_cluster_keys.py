@@ -6,7 +6,7 @@ command will reach.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 
 from redis.crc import key_slot
@@ -18,7 +18,7 @@ from authz.adapters.redis_replies import Redirected
 from authz.core.check import KeyRecord, Lookup
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.service.ports import TakeReply
+from authz.service.ports import Taken, TakeReply
 
 SCRIPTS = CHECK_IN_CLUSTER, PUT_IN_CLUSTER = guarded(CHECK), guarded(PUT)
 
@@ -36,14 +36,17 @@ class RedisClusterKeys:
         """Name the present life of each node that may hold the key: two while its slot is on the move."""
         return " ".join(link.epoch for link in self._cluster.holders(key_slot(redis_key(digest))) if link.epoch)
 
-    def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
-        """Look a key up and take its cost from its bucket, in one call (`service.ports.KeyProjection`)."""
-        link = self._cluster.owner(key_slot(redis_key(lookup.digest)))
-        if link is None:
-            unknown = StoreUnavailable("redis", "no known node has the key's slot")
-            asyncio.get_running_loop().call_soon(reply, unknown)
-        else:
-            self._take(link, lookup, default, reply, REDIRECTS_MAX)
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
+        """Look keys up and take their costs from their buckets (`service.ports.KeyProjection`)."""
+        by_link: dict[RedisLink | None, list[int]] = {}
+        for place, lookup in enumerate(lookups):
+            by_link.setdefault(self._cluster.owner(key_slot(redis_key(lookup.digest))), []).append(place)
+        for link, places in by_link.items():
+            if link is None:
+                unknown = StoreUnavailable("redis", "no known node has the key's slot")
+                asyncio.get_running_loop().call_soon(taken, places, [unknown] * len(places))
+            else:
+                self._take(link, lookups, places, default, taken, REDIRECTS_MAX)
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
@@ -56,26 +59,40 @@ class RedisClusterKeys:
         return await self._cluster.on_owner(redis_key(digest), write)
 
     def _take(
-        self, link: RedisLink, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None], redirects: int
+        self,
+        link: RedisLink,
+        lookups: Sequence[Lookup],
+        places: Sequence[int],
+        default: Limit,
+        taken: Taken,
+        redirects: int,
     ) -> None:
-        taken = partial(self._taken, link, lookup, default, reply, redirects)
-        self._keys_at(link).take(lookup, default, taken)
+        answered = partial(self._taken, link, lookups, places, default, taken, redirects)
+        self._keys_at(link).take([lookups[place] for place in places], default, answered)
 
     def _taken(
         self,
         link: RedisLink,
-        lookup: Lookup,
+        lookups: Sequence[Lookup],
+        places: Sequence[int],
         default: Limit,
-        reply: Callable[[TakeReply], None],
+        taken: Taken,
         redirects: int,
-        answer: TakeReply,
+        answered: Sequence[int],
+        replies: Sequence[TakeReply],
     ) -> None:
-        if isinstance(answer, Redirected) and redirects:
-            self._take(self._cluster.follow(answer, link), lookup, default, reply, redirects - 1)
-            return
-        if isinstance(answer, StoreUnavailable):
-            self._cluster.doubt()
-        reply(answer)
+        told: dict[int, TakeReply] = {}
+        for number, reply in zip(answered, replies, strict=True):
+            place = places[number]
+            if isinstance(reply, Redirected) and redirects:
+                elsewhere = self._cluster.follow(reply, link)
+                self._take(elsewhere, lookups, [place], default, taken, redirects - 1)
+                continue
+            if isinstance(reply, StoreUnavailable):
+                self._cluster.doubt()
+            told[place] = reply
+        if told:
+            taken(list(told), list(told.values()))
 
     def _keys_at(self, link: RedisLink) -> RedisKeys:
         keys = self._at.get(link)

@@ -1,20 +1,24 @@
 """Key records and their buckets in Redis: one hash per key, one script per check.
 
     k:<digest, base64>   h  header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for the default
-                         b  bucket: "TOKENS AT_US"
                          0… record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…", in chunks
+                         t  bucket: tokens, and when they were counted in µs, as doubles of eight bytes
 
-No field is longer than 64 bytes, so that Redis keeps the hash in its compact encoding: half the memory. The connection
-is `redis_link.py`; the scripts in `lua/` say what happens on the server.
+No field is longer than 64 bytes, so that Redis keeps the hash in its compact encoding: half the memory. What changes a
+record changes its header, so of a key that is remembered here Redis is only asked whether its header is still the same.
+The connection is `redis_link.py`; the scripts in `lua/` say what happens on the server.
 """
 
 import asyncio
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
+from struct import Struct, error
 from sys import intern
 from typing import Any, TypeAlias
+
+import hiredis
 
 from authz.adapters.redis_leases import note_key
 from authz.adapters.redis_link import Caller, RedisLink, Script
@@ -22,7 +26,8 @@ from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.service.ports import TakeReply
+from authz.core.value import Value
+from authz.service.ports import Taken, TakeReply
 
 RECORD_TTL_S = 86_400
 """How long a record lives after its last use, at least; check.lua adds what a slow bucket needs to fill."""
@@ -33,14 +38,31 @@ OnUse: TypeAlias = Callable[[str], None]
 _CHUNK_BYTES = 64
 _CHUNKS_MAX = 4
 _CACHED_MAX = 16_384
-_BUCKETS = b"gl"  # the outcomes that come with one
-_FIRST_USES = b"GL"  # the same, for a use that has to be noted
-_OUTCOMES = {outcome.value.encode(): outcome for outcome in TakeOutcome}
+_TOKENS = Struct("<d")
+# By the first byte of a reply; all that come with a bucket; and those of a use that has to be noted.
+_OUTCOMES = {ord(outcome): outcome for outcome in TakeOutcome}
+_FIRST_USES = {ord("G"): TakeOutcome.GRANTED, ord("L"): TakeOutcome.LIMITED}
+_BUCKETS = {ord("g"): TakeOutcome.GRANTED, ord("l"): TakeOutcome.LIMITED} | _FIRST_USES
+_HEAD_BYTES = 1 + _TOKENS.size
+_NO_LIMIT = Limit(0, 0)
+_UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 
 CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
 
-# EVALSHA with one key of 45 bytes and five arguments, up to the key's own 43 characters.
-_CHECK_HEAD = b"*9\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
+# EVALSHA with one key of 45 bytes and nine arguments, up to the key's own 43 characters.
+_CHECK_HEAD = b"*13\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
+
+
+class _Known(Value):
+    """What is remembered of a key: its record, the limit that applies, and its part of the check's arguments, by cost.
+
+    The arguments are those of all keys with the same header. `record` is None where nothing is remembered.
+    """
+
+    record: KeyRecord | None
+    limit: Limit
+    header: str
+    arguments: dict[int, bytes]
 
 
 class RedisKeys:
@@ -68,20 +90,18 @@ class RedisKeys:
         self._head = _CHECK_HEAD % check.sha.encode()
         self._negative_ttl_s = negative_ttl_s
         self._on_use = on_use
-        self._records: dict[bytes, KeyRecord] = {}
+        # What is remembered holds in one epoch and for one default limit.
+        self._epoch = ""
+        self._stranger = _Known(None, _NO_LIMIT, "", {})
+        self._known: dict[bytes, _Known] = {}
+        self._stopped: dict[bytes, _Known] = {}
+        self._arguments: dict[str, dict[int, bytes]] = {}
         self._scopes: dict[str, frozenset[str]] = {}
         self._limits: dict[tuple[str, str], Limit] = {}
-        # The arguments of the check by cost, for one epoch and default limit.
-        self._tails: dict[int, bytes] = {}
-        self._tails_are_for: tuple[str, Limit] | None = None
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server
         """Name the server's present life; empty while it is out of reach."""
         return self._link.epoch
-
-    def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
-        """Look a key up and take its cost from its bucket, in one call (`service.ports.KeyProjection`)."""
-        self._link.submit(self._command(lookup, default), partial(self._taken, lookup, default, reply))
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
@@ -97,53 +117,84 @@ class RedisKeys:
         written, _ = await asyncio.gather(write, note_key(self._all, record))
         return bool(written)
 
-    def _command(self, lookup: Lookup, default: Limit) -> bytes:
-        applies = (self._link.epoch, default)
-        if applies != self._tails_are_for:
-            self._tails_are_for = applies
-            self._tails.clear()
-        return self._head + _name(lookup.digest) + (self._tails.get(lookup.cost) or self._tail(lookup.cost, default))
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, is_second: bool = False) -> None:
+        """Look keys up and take their costs from their buckets (`service.ports.KeyProjection`).
 
-    def _tail(self, cost: int, default: Limit) -> bytes:
-        arguments = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
-        encoded = (str(argument).encode() for argument in arguments)
-        tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded)
-        return self._tails.setdefault(cost, tail)
+        `is_second` where they were asked before, and Redis did not know the script.
+        """
+        stranger = self._stranger
+        if stranger.limit is not default or self._epoch is not self._link.epoch:
+            stranger = self._begin_to_remember(default)
+        known: list[_Known] = []
+        commands: list[bytes] = []
+        for lookup in lookups:
+            found = self._known.get(lookup.digest, stranger)
+            arguments = found.arguments.get(lookup.cost) or self._arguments_for(found, lookup.cost, default)
+            known.append(found)
+            commands.append(self._head + _name(lookup.digest) + arguments)
+        self._link.submit_all(commands, partial(self._replied, lookups, known, default, taken, is_second))
 
-    def _taken(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None], value: Any) -> None:  # noqa: ANN401 -- any reply
-        if isinstance(value, bytes):
-            reply(self._take(default, value))
-        elif is_forgotten(value):
-            self._link.load(self._check)
-            self._link.submit(self._command(lookup, default), lambda again: reply(self._told(default, again)))
-        else:
-            reply(self._told(default, value))
+    def _arguments_for(self, known: _Known, cost: int, default: Limit) -> bytes:
+        expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
+        always = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
+        told = (known.header, expires_at_ms, known.limit.capacity, known.limit.refill_per_s)
+        encoded = (str(argument).encode() for argument in always + told)
+        written = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded)
+        return known.arguments.setdefault(cost, written)
 
-    def _told(self, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
-        if isinstance(value, bytes):
-            return self._take(default, value)
-        return value if value is None or isinstance(value, StoreUnavailable) else failure(value)
+    def _replied(
+        self,
+        lookups: Sequence[Lookup],
+        known: Sequence[_Known],
+        default: Limit,
+        taken: Taken,
+        is_second: bool,  # noqa: FBT001 -- bound by `take`
+        values: Sequence[Any],
+    ) -> None:
+        replies: list[TakeReply] = []
+        forgotten: list[int] = []
+        for lookup, found, value in zip(lookups, known, values, strict=True):
+            if type(value) is bytes:
+                replies.append(self._take(lookup, found, default, value))
+                continue
+            if not is_second and is_forgotten(value):
+                forgotten.append(len(replies))
+            replies.append(failure(value) if isinstance(value, hiredis.ReplyError) else value)
+        if not forgotten:
+            taken(range(len(replies)), replies)
+            return
+        self._link.load(self._check)
+        self.take([lookups[place] for place in forgotten], default, partial(_at, forgotten, taken), is_second=True)
+        answered = [place for place in range(len(replies)) if place not in forgotten]
+        taken(answered, [replies[place] for place in answered])
 
-    def _take(self, default: Limit, value: bytes) -> TakeReply:
-        taken, _, body = value.partition(b"\n")
-        letter = taken[:1]
+    def _take(self, lookup: Lookup, known: _Known, default: Limit, value: bytes) -> TakeReply:
         try:
-            record = self._records.get(body) or self._record(body)
-            if letter not in _BUCKETS:
-                if letter not in _FIRST_USES:
-                    return Take(_OUTCOMES[letter], record)
+            letter = value[0]
+            outcome = _BUCKETS.get(letter)
+            told = value[1 if outcome is None else _HEAD_BYTES :]
+            if told:
+                known = self._remember(lookup.digest, told, default)
+            record = known.record
+            if record is None:  # a reply without the record that it is about
+                return _UNREADABLE
+            if outcome is None:
+                return Take(_OUTCOMES[letter], record)
+            if letter in _FIRST_USES:
                 self._on_use(record.key_id)
-                letter = letter.lower()
-            return Take(_OUTCOMES[letter], record, Bucket(record.limit or default, float(taken[2:])))
-        except (KeyError, ValueError):
-            return StoreUnavailable("redis", "a record that cannot be read", transient=False)
+            return Take(outcome, record, Bucket(known.limit, _TOKENS.unpack_from(value, 1)[0]))
+        except (KeyError, ValueError, IndexError, error):
+            return _UNREADABLE
 
-    def _record(self, body: bytes) -> KeyRecord:
-        """Parse a record once for all checks that get the same bytes; raises ValueError."""
-        if len(self._records) >= _CACHED_MAX:
-            for cache in (self._records, self._scopes, self._limits):
-                cache.clear()
-        header, _, text = body.decode().partition("\n")
+    def _remember(self, digest: bytes, told: bytes, default: Limit) -> _Known:
+        """Parse a header and a record; raises ValueError. A key that works is remembered until its header changes."""
+        found = self._stopped.get(told)
+        if found is not None:
+            return found
+        if len(self._known) + len(self._stopped) >= _CACHED_MAX:
+            self._forget()
+        header, _, text = told.decode().partition("\n")
+        header = intern(header)
         _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
         key_id, _, rest = text.partition(" ")
         account_id, _, scopes = rest.partition(" ")
@@ -157,11 +208,29 @@ class RedisKeys:
             limit=None if capacity == "-" else self._limit(capacity, refill),
             expires_at_ms=int(expires_at_ms),
         )
-        return self._records.setdefault(body, record)
+        known = _Known(record, record.limit or default, header, self._arguments.setdefault(header, {}))
+        if record.state is KeyState.ACTIVE:
+            self._known[digest] = known
+        else:
+            self._stopped[told] = known  # all keys that do not exist are one
+        return known
+
+    def _begin_to_remember(self, default: Limit) -> _Known:
+        self._forget()
+        self._epoch, self._stranger = self._link.epoch, _Known(None, default, "", {})
+        return self._stranger
+
+    def _forget(self) -> None:
+        for memory in (self._known, self._stopped, self._arguments, self._scopes, self._limits):
+            memory.clear()
 
     def _limit(self, capacity: str, refill: str) -> Limit:
         found = self._limits.get((capacity, refill))
         return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
+
+
+def _at(places: Sequence[int], taken: Taken, answered: Sequence[int], replies: Sequence[TakeReply]) -> None:
+    taken([places[number] for number in answered], replies)
 
 
 def redis_key(digest: bytes) -> bytes:

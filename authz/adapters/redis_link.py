@@ -18,7 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
 from authz.adapters.redis_life import OF_SERVER, Life
-from authz.adapters.redis_pipe import OnAnswered, Pipe, Reply, Submit, refuse
+from authz.adapters.redis_pipe import OnAnswered, Pipe, Reply, Submit, SubmitAll, refuse, refuse_all
 from authz.adapters.redis_primary import find_primary
 from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.errors import StoreUnavailable
@@ -52,7 +52,8 @@ class RedisLink:
 
     `in_flight_max` bounds the commands that wait; beyond it, and while there is no connection, commands are refused
     with a `StoreUnavailable` in the next turn of the event loop. `reached` is set once Redis was reached at all.
-    `submit` sends one packed command, whose `Reply` is called in a later turn of the event loop.
+    `submit` sends one packed command, whose `Reply` is called in a later turn of the event loop; `submit_all` sends
+    several that belong together, and its `Reply` is called once, with the list of their replies.
 
     `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
     the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
@@ -79,8 +80,9 @@ class RedisLink:
         self._life = life
         self._loading: set[Script] = set()
         self._pipe: Pipe | None = None
-        # The pipe's own while there is one: a call less for every check.
+        # The pipe's own while there is one: a call less for every command.
         self.submit: Submit = _not_connected
+        self.submit_all: SubmitAll = _none_connected
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.epoch = ""
@@ -191,7 +193,7 @@ class RedisLink:
             on_answered=self._on_answered,
             in_flight_max=self._in_flight_max,
         )
-        self.submit = self._pipe.submit
+        self.submit, self.submit_all = self._pipe.submit, self._pipe.submit_all
         writer.transport.set_protocol(self._pipe)
         self.epoch = epoch
         self.connected_at_s = asyncio.get_running_loop().time()
@@ -204,7 +206,7 @@ class RedisLink:
             self._drop(writer)
 
     def _drop(self, writer: asyncio.StreamWriter) -> None:
-        self._pipe, self.epoch, self.submit = None, "", _not_connected
+        self._pipe, self.epoch, self.submit, self.submit_all = None, "", _not_connected, _none_connected
         self._lost.set()
         _log.warning("redis connection lost", extra={"server": _name_of(writer)})
 
@@ -263,3 +265,7 @@ def _settle(answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 
 
 def _not_connected(_command: bytes, reply: Reply) -> None:
     refuse(reply, "not connected")
+
+
+def _none_connected(commands: list[bytes], reply: Reply) -> None:
+    refuse_all(len(commands), reply, "not connected")

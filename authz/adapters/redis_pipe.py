@@ -8,6 +8,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import hiredis
@@ -19,6 +21,7 @@ Reply: TypeAlias = Callable[[Any], None]
 """Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`, never raises."""
 
 Submit: TypeAlias = Callable[[bytes, Reply], None]
+SubmitAll: TypeAlias = Callable[[list[bytes], Reply], None]
 OnAnswered: TypeAlias = Callable[[float, int], None]
 """Told of every write once it is answered or past its deadline: the seconds that took, and the commands it held."""
 
@@ -75,6 +78,21 @@ class Pipe(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._commands.append(command)
         self._waiting.append(reply)
+
+    def submit_all(self, commands: list[bytes], reply: Reply) -> None:
+        """Queue packed commands, at least one, for one write, unless too many wait already.
+
+        `reply` is called once, with the list of their replies: a call where `submit` makes one for each.
+        """
+        if len(self._waiting) >= self._in_flight_max:
+            refuse_all(len(commands), reply, "too many commands wait for an answer")
+            return
+        if not self._commands:
+            self._loop.call_soon(self._flush)
+        replies: list[Any] = []
+        self._commands += commands
+        self._waiting.extend(repeat(replies.append, len(commands) - 1))
+        self._waiting.append(partial(_complete, replies, reply))
 
     def abort(self) -> None:
         """Drop the connection; whoever waits is told in the next turn."""
@@ -154,6 +172,16 @@ class Pipe(asyncio.Protocol):
 def refuse(reply: Reply, why: str) -> None:
     """Refuse a command in the next turn of the event loop: never before the asker has returned."""
     asyncio.get_running_loop().call_soon(reply, StoreUnavailable("redis", why))
+
+
+def refuse_all(count: int, reply: Reply, why: str) -> None:
+    """Refuse `count` commands that belong together."""
+    asyncio.get_running_loop().call_soon(reply, [StoreUnavailable("redis", why)] * count)
+
+
+def _complete(replies: list[Any], reply: Reply, last: object) -> None:
+    replies.append(last)
+    reply(replies)
 
 
 def _deliver(reply: Reply, value: object) -> None:

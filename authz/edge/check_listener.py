@@ -8,6 +8,7 @@ when they leave, in one write a connection. Envoy's access log arrives here too,
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,6 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from authz._pb.check_pb2 import CheckRequest
-from authz.core.check import Decision, RequestAttributes
 from authz.core.errors import GrpcCode
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
@@ -24,6 +24,7 @@ from authz.edge.checks import SERVICE, Checks, write
 from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request
 from authz.edge.h2.answers import Refusal
 from authz.service.checker import Checker
+from authz.service.ports import Decided
 
 _CHECK = Method(f"/{SERVICE}/Check")
 _HEALTH = Method("/grpc.health.v1.Health/Check")
@@ -110,7 +111,7 @@ class _Peer(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(_METHODS, _LIMITS)
         self._transport: Any = None
-        self._unwritten: list[tuple[int, Answers, RequestAttributes, Decision]] = []
+        self._unwritten: list[tuple[Answers, Sequence[Decided]]] = []
         self._flushes = False
         self._is_draining = False
         self._reporters: dict[int, Reporter] = {}
@@ -165,7 +166,7 @@ class _Peer(asyncio.Protocol):
                 if timeout_s is not None and timeout_s < self._listener.check_s_max:
                     self._loop.call_later(timeout_s, self._expire, event.stream_id)
         if asked:
-            self._listener.checks.check(asked, self._decided)
+            self._listener.checks.check(asked, self._answer)
 
     def _call(self, request: Request) -> None:
         if request.call.method is _ACCESS_LOG:
@@ -216,13 +217,14 @@ class _Peer(asyncio.Protocol):
         else:
             self._connection.respond(event.stream_id, access_log.ANSWER)
 
-    def _decided(self, stream_id: int, answers: Answers, attributes: RequestAttributes, decision: Decision) -> bool:
-        if decision.streams is not None:
+    def _answer(self, answers: Answers, decided: Sequence[Decided]) -> bool:
+        is_wanted = True
+        if len(decided) == 1 and decided[0][2].streams is not None:
             # A lease is given back where nobody waits for the answer, which has to be known at once.
+            stream_id, attributes, decision = decided[0]
             is_wanted = self._connection.respond(stream_id, write(answers, attributes, decision))
         else:
-            is_wanted = True
-            self._unwritten.append((stream_id, answers, attributes, decision))
+            self._unwritten.append((answers, decided))
         if not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._flush)
@@ -230,8 +232,9 @@ class _Peer(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushes = False
-        for stream_id, answers, attributes, decision in self._unwritten:
-            self._connection.respond(stream_id, write(answers, attributes, decision))
+        for answers, decided in self._unwritten:
+            for stream_id, attributes, decision in decided:
+                self._connection.respond(stream_id, write(answers, attributes, decision))
         self._unwritten.clear()
         data = self._connection.take_output()
         if data:

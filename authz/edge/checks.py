@@ -5,20 +5,22 @@ and never an aborted call, which Envoy would ask again.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.edge.answers import Answers
 from authz.edge.codec import decode
-from authz.service.checker import Answer, Checker
+from authz.service.checker import Checker
+from authz.service.ports import Decided
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 
-Decided = Callable[[int, Answers, RequestAttributes, Decision], bool | None]
-"""Called once for each call, with its id and what `write` takes; returns False where nobody waits for the answer."""
+Answer: TypeAlias = Callable[[Answers, Sequence[Decided]], bool | None]
+"""Told what was decided on some calls, and what writes answers; returns False where nobody waits for the only one."""
 
 _BROKEN = Deny(DenyReason.INTERNAL, retry_after_s=1)
 _UNREAD = RequestAttributes(request_id="", method="", target="")
@@ -33,27 +35,27 @@ class Checks:
         self._checker = checker
         self._answers = Answers(checker.policy)
 
-    def check(self, asked: Iterable[tuple[int, CheckRequest]], decided: Decided) -> None:
-        """Decide calls that came together, given with their ids; `decided` is called before or after this returns."""
+    def check(self, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> None:
+        """Decide calls that came together, given with their ids.
+
+        `answer` is called with each of them once, before or after this returns.
+        """
         answers = self._answers
         if answers.policy is not self._checker.policy:
             answers = self._answers = Answers(self._checker.policy)
         key_header = answers.policy.keys.header
-        batch: list[tuple[RequestAttributes, Answer]] = []
+        batch: list[tuple[int, RequestAttributes]] = []
         for call_id, request in asked:
             try:
-                attributes = decode(request, key_header)
+                batch.append((call_id, decode(request, key_header)))
             except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
                 _log.exception("a check could not be read")
-                decided(call_id, answers, _UNREAD, _BROKEN)
-            else:
-                batch.append((attributes, partial(decided, call_id, answers, attributes)))
+                answer(answers, [(call_id, _UNREAD, _BROKEN)])
         try:
-            self._checker.check(batch)
+            self._checker.check(batch, partial(answer, answers))
         except Exception:  # noqa: BLE001 -- as above; who has an answer already ignores a second
             _log.exception("checks failed")
-            for _, answer in batch:
-                answer(_BROKEN)
+            answer(answers, [(call_id, attributes, _BROKEN) for call_id, attributes in batch])
 
 
 def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:

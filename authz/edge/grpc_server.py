@@ -4,7 +4,7 @@ The reference for the hot path's listener (`check_listener.py`), and what serves
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -13,12 +13,12 @@ from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from authz._pb.check_pb2 import CheckRequest
-from authz.core.check import Decision, RequestAttributes
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
 from authz.edge.answers import Answers
 from authz.edge.checks import SERVICE, Checks, write
 from authz.service.checker import Checker
+from authz.service.ports import Decided
 
 _OPTIONS = [
     ("grpc.http2.max_ping_strikes", 0),  # Envoy's keepalive pings would count as abuse on a quiet connection
@@ -68,13 +68,14 @@ class GrpcServer:
     async def _check(self, request: CheckRequest, _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def decided(_call_id: int, answers: Answers, attributes: RequestAttributes, decision: Decision) -> bool:
+        def answer(answers: Answers, decided: Sequence[Decided]) -> bool:
+            ((_, attributes, decision),) = decided
             if answered.done():  # Envoy has hung up meanwhile
                 return False
             answered.set_result(write(answers, attributes, decision))
             return True
 
-        self._checks.check([(0, request)], decided)
+        self._checks.check([(0, request)], answer)
         return await answered
 
     async def _report(self, messages: AsyncIterator[bytes], _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types

@@ -6,12 +6,12 @@ for a check whose key is in the projection: replies arrive by callback, a batch 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -23,7 +23,7 @@ from authz.core.route import Route
 from authz.core.streams import Lease
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.leases import Leases
-from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection, TakeReply
+from authz.service.ports import CheckObserver, Decided, KeyDirectory, KeyProjection, TakeReply
 from authz.service.recent_keys import RecentKeys
 
 FILLS_MAX = 1000
@@ -33,8 +33,8 @@ _RETRY_AFTER_S = 1
 
 _log = logging.getLogger("authz.check")
 
-Answer = Callable[[Decision], bool | None]
-"""Takes the decision; returns False where nobody waited for it any more."""
+Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
+"""Takes decisions on some of the requests that came together; returns False where nobody waited for the only one."""
 
 
 class FailureMode(StrEnum):
@@ -56,13 +56,21 @@ class FailureModes:
         return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
 
-class _Check(Struct):
-    """A check on its way. The policy is the one it began with: a reload in between changes nothing for it."""
+class _Batch(Struct):
+    """Checks that came together. Their policy is the one they began with: a reload changes nothing for them."""
 
     policy: Policy
-    attributes: RequestAttributes
     answer: Answer
     started_s: float
+
+
+class _Check(Struct):
+    """A check that waits for a store; `filled` once its key was loaded for it."""
+
+    batch: _Batch
+    number: int
+    attributes: RequestAttributes
+    lookup: Lookup
     filled: bool = False
 
 
@@ -91,85 +99,82 @@ class Checker:
         self._remembers = FailureMode.DEGRADE in {failure.redis, failure.postgres}
         self._recent = recent
         self._invalid_keys = invalid_keys or InvalidKeys()
-        self._taken: list[tuple[_Check, Lookup, Take]] = []
-        self._fills: dict[bytes, list[tuple[_Check, Lookup]]] = {}
+        self._fills: dict[bytes, list[_Check]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def check(self, asked: Sequence[tuple[RequestAttributes, Answer]]) -> None:
-        """Decide requests that came together; each `answer` is called exactly once, before or after this returns.
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+        """Decide requests that came together, given with their numbers.
 
-        One request's plan after the other, then one question after the other: a processor that does the same again
-        finds what it needs where it left it, which is worth a tenth of the check.
+        `answer` is called with each of them exactly once, before or after this returns. One plan after the other, then
+        one question after the other: a processor that does the same again finds what it needs where it left it, which
+        is worth a tenth of the check.
         """
-        policy, started_s = self.policy, perf_counter()
+        batch = _Batch(self.policy, answer, perf_counter())
         plans: list[Plan] = []
-        for attributes, _ in asked:
+        for _, attributes in asked:
             try:
-                plans.append(plan(policy, attributes))
+                planned = plan(batch.policy, attributes)
+                plans.append(self._judge(batch, attributes, planned) if isinstance(planned, Deny) else planned)
             except Exception:  # noqa: BLE001 -- what one request breaks must not cost the others their answers
                 plans.append(_broken(attributes))
-        for (attributes, answer), planned in zip(asked, plans, strict=True):
-            check = _Check(policy, attributes, answer, started_s)
+        decided: list[Decided] = []
+        checks: list[_Check] = []
+        lookups: list[Lookup] = []
+        for (number, attributes), planned in zip(asked, plans, strict=True):
             if isinstance(planned, Lookup):
-                self._take(planned, policy.limit, partial(self._replied, check, planned))
+                checks.append(_Check(batch, number, attributes, planned))
+                lookups.append(planned)
             else:
-                self._finish(check, planned)
+                decided.append((number, attributes, planned))
+        if lookups:
+            self._take(lookups, batch.policy.limit, partial(self._taken, batch, checks))
+        if decided:
+            self._finish(batch, decided)
 
     async def close(self) -> None:
         """Let the loads under way end; every check gets its answer."""
-        self.settle()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def settle(self) -> None:
-        """Conclude the checks that the store has answered, a step at a time as in `check`.
-
-        Nobody has to call this: it happens in the next turn of the event loop. Who knows that all answers which came
-        together are there saves them that turn.
-        """
-        if not self._taken:
-            return
-        taken, self._taken = self._taken, []
-        decided: list[tuple[_Check, Decision]] = []
-        for check, lookup, take in taken:
-            if self._remembers:
-                self._recent.remember(lookup.digest, take)
+    def _taken(
+        self, batch: _Batch, checks: Sequence[_Check], places: Sequence[int], replies: Sequence[TakeReply]
+    ) -> None:
+        decided: list[Decided] = []
+        for place, reply in zip(places, replies, strict=True):
+            check = checks[place]
             try:
-                decision = conclude(lookup, take)
+                if isinstance(reply, Take):
+                    if self._remembers:
+                        self._recent.remember(check.lookup.digest, reply)
+                    decision = conclude(check.lookup, reply)
+                    route = decision.route
+                    if route is not None and route.stream:
+                        self._finish_stream(check, decision)
+                        continue
+                    if isinstance(decision, Deny):
+                        decision = self._judge(batch, check.attributes, decision)
+                    decided.append((check.number, check.attributes, decision))
+                elif reply is None:
+                    self._miss(check)
+                else:
+                    self._store_failed(check, reply)
             except Exception:  # noqa: BLE001 -- as in `check`
-                decision = _broken(check.attributes)
-            if lookup.route is not None and lookup.route.stream:
-                self._finish_stream(check, decision)
-            else:
-                decided.append((check, decision))
-        try:
-            self._finish_all(decided)
-        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error; who has one ignores a second
-            for check, _ in decided:
-                check.answer(_broken(check.attributes))
-
-    def _replied(self, check: _Check, lookup: Lookup, reply: TakeReply) -> None:
-        if isinstance(reply, Take):
-            if not self._taken:
-                asyncio.get_running_loop().call_soon(self.settle)
-            self._taken.append((check, lookup, reply))
-        elif reply is None:
-            self._miss(check, lookup)
-        else:
-            self._store_failed(check, lookup, reply)
+                decided.append((check.number, check.attributes, _broken(check.attributes)))
+        if decided:
+            self._finish(batch, decided)
 
     def _finish_stream(self, check: _Check, decision: Decision) -> None:
         if isinstance(decision, Allow):
             self._begin(self._lease(check, decision))
         else:
-            self._finish(check, decision)
+            self._finish_one(check, decision)
 
     async def _lease(self, check: _Check, allow: Allow) -> None:
         """Let a stream pass once it holds a lease, which is given back where nobody waited for the answer."""
         route, principal, request_id = allow.route, allow.principal, check.attributes.request_id
         if principal is None or not request_id:  # without Envoy's id of the request, streams could not be told apart
-            self._finish(check, Deny(DenyReason.INTERNAL, route, principal, detail="a stream without an id"))
+            self._finish_one(check, Deny(DenyReason.INTERNAL, route, principal, detail="a stream without an id"))
             return
-        stream = check.policy.streams[route.stream]
+        stream = check.batch.policy.streams[route.stream]
         lease = Lease(request_id, principal.account_id, principal.key_id, stream.name)
         decision: Decision = _unanswered(route, StoreUnavailable("redis", "the lease was cut short"))
         try:
@@ -178,25 +183,26 @@ class Checker:
             self._observer.store_failed(failure.store)
             decision = _unanswered(route, failure)
         finally:
-            is_wanted = self._finish(check, decision)
+            is_wanted = self._finish_one(check, decision)
         if is_wanted is False and isinstance(decision, Allow):
             await self.leases.undo(lease)
 
-    def _miss(self, check: _Check, lookup: Lookup) -> None:
+    def _miss(self, check: _Check) -> None:
+        digest = check.lookup.digest
         if check.filled:
-            self._store_failed(check, lookup, StoreUnavailable("redis", "lost a record that was just written"))
+            self._store_failed(check, StoreUnavailable("redis", "lost a record that was just written"))
             return
         check.filled = True
-        waiting = self._fills.get(lookup.digest)
+        waiting = self._fills.get(digest)
         if waiting is not None:
-            waiting.append((check, lookup))
+            waiting.append(check)
         elif len(self._fills) >= FILLS_MAX:
-            self._store_failed(check, lookup, StoreUnavailable("postgres", "too many keys are being loaded"))
-        elif refusal := self._invalid_keys.refuse_load(check.policy.invalid_keys, check.attributes, lookup):
-            self._finish(check, refusal)
+            self._store_failed(check, StoreUnavailable("postgres", "too many keys are being loaded"))
+        elif refusal := self._invalid_keys.refuse_load(check.batch.policy.invalid_keys, check.attributes, check.lookup):
+            self._finish_one(check, refusal)
         else:
-            self._fills[lookup.digest] = [(check, lookup)]
-            self._begin(self._fill(lookup.digest))
+            self._fills[digest] = [check]
+            self._begin(self._fill(digest))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -220,42 +226,41 @@ class Checker:
             failure = error
         finally:
             self._invalid_keys.loaded(digest)
-            for check, lookup in self._fills.pop(digest):
+            for check in self._fills.pop(digest):
                 if filled:
-                    self._take(lookup, check.policy.limit, partial(self._replied, check, lookup))
+                    taken = partial(self._taken, check.batch, [check])
+                    self._take([check.lookup], check.batch.policy.limit, taken)
                 else:
-                    self._store_failed(check, lookup, failure)
+                    self._store_failed(check, failure)
 
-    def _store_failed(self, check: _Check, lookup: Lookup, failure: StoreUnavailable) -> None:
+    def _store_failed(self, check: _Check, failure: StoreUnavailable) -> None:
+        lookup = check.lookup
         self._observer.store_failed(failure.store)
         if self._failure.degrades(failure.store):
-            take = self._recent.take(lookup, check.policy.limit)
+            take = self._recent.take(lookup, check.batch.policy.limit)
             if take is not None:
                 self._observer.degraded(failure.store)
                 decision = conclude(lookup, take)
                 # Caps are over all sidecars: no memory of one's own keeps them.
-                finish = self._finish_stream if lookup.route is not None and lookup.route.stream else self._finish
+                finish = self._finish_stream if lookup.route is not None and lookup.route.stream else self._finish_one
                 finish(check, decision)
                 return
-        self._finish(check, _unanswered(lookup.route, failure))
+        self._finish_one(check, _unanswered(lookup.route, failure))
 
-    def _finish_all(self, decided: Iterable[tuple[_Check, Decision]]) -> None:
-        judged = [(check, self._judge(check, decision)) for check, decision in decided]
-        now_s = perf_counter()
-        for check, decision in judged:
-            self._observer.decided(check.attributes, decision, now_s - check.started_s)
-        for check, decision in judged:
-            check.answer(decision)
+    def _finish_one(self, check: _Check, decision: Decision) -> bool | None:
+        if isinstance(decision, Deny):
+            decision = self._judge(check.batch, check.attributes, decision)
+        return self._finish(check.batch, [(check.number, check.attributes, decision)])
 
-    def _finish(self, check: _Check, decision: Decision) -> bool | None:
-        decision = self._judge(check, decision)
-        self._observer.decided(check.attributes, decision, perf_counter() - check.started_s)
-        return check.answer(decision)
+    def _finish(self, batch: _Batch, decided: Sequence[Decided]) -> bool | None:
+        try:
+            self._observer.decided(decided, perf_counter() - batch.started_s)
+        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error
+            decided = [(number, attributes, _broken(attributes)) for number, attributes, _ in decided]
+        return batch.answer(decided)
 
-    def _judge(self, check: _Check, decision: Decision) -> Decision:
-        if isinstance(decision, Allow):
-            return decision
-        return enforce(self._invalid_keys.judge(check.policy.invalid_keys, check.attributes, decision))
+    def _judge(self, batch: _Batch, attributes: RequestAttributes, deny: Deny) -> Decision:
+        return enforce(self._invalid_keys.judge(batch.policy.invalid_keys, attributes, deny))
 
 
 def _broken(attributes: RequestAttributes) -> Deny:

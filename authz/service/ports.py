@@ -3,7 +3,7 @@
 Who fulfils them is decided in `authz/app.py`; the stores' drivers never show here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -17,6 +17,12 @@ from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, R
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
 
+Taken: TypeAlias = Callable[[Sequence[int], Sequence[TakeReply]], None]
+"""Told the answers to some of the lookups that were asked together: their places among them, and the answers."""
+
+Decided: TypeAlias = tuple[int, RequestAttributes, Decision]
+"""The number that its caller gave to a request, the request, and what was decided."""
+
 
 class KeyProjection(Protocol):
     """The fast copy of key records, with their buckets (Redis)."""
@@ -29,11 +35,11 @@ class KeyProjection(Protocol):
         """
         ...
 
-    def take(self, lookup: Lookup, default: Limit, reply: Callable[[TakeReply], None]) -> None:
-        """Look a key up and take its cost from its bucket, in one atomic call.
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
+        """Look keys up and take their costs from their buckets, each in one atomic call.
 
-        Never waits and never raises: `reply` is called exactly once, in a later turn of the event loop. `default` is
-        the limit of keys that have none of their own.
+        Never waits and never raises: `taken` is called in later turns of the event loop, once or several times, with
+        the answer to each lookup once. `default` is the limit of keys that have none of their own.
         """
         ...
 
@@ -114,8 +120,8 @@ class LeaseObserver(Protocol):
 class CheckObserver(Protocol):
     """Who is told what happened: metrics and the decision log. Called in the hot path; never waits, never raises."""
 
-    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
-        """Note one decision: called once for every check, on every path out."""
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        """Note decisions on requests that came together, with the time they took: each once, on every path out."""
         ...
 
     def store_answered(self, store: str, latency_s: float) -> None:

@@ -1,12 +1,12 @@
 """What Prometheus reads: exact counts, closed labels, a bounded number of series."""
 
 import pytest
-from builders import ROUTES, policy, take
+from builders import ROUTES, policy, request, take
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz.adapters.prometheus import STORES, Metrics, registry
-from authz.core.check import Allow, Deny, Principal
+from authz.core.check import Allow, Decision, Deny, Principal
 from authz.core.errors import DENIALS, DenyReason
 
 ROUTE = ROUTES[1]
@@ -29,13 +29,13 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 
 def test_each_decision_counts_once_by_outcome_reason_and_template(metrics: Metrics) -> None:
     principal = Principal("acct_1", "key_1", frozenset())
-    for decision in (
+    decisions: tuple[Decision, ...] = (
         Allow(ROUTE, principal, take().bucket),
         Deny(DenyReason.SCOPE_MISSING, ROUTE),
         Deny(DenyReason.PATH_NOT_CANONICAL),
         Deny(DenyReason.STORE_UNAVAILABLE, ROUTE),
-    ):
-        metrics.decided(decision, 0.0004)
+    )
+    metrics.decided([(number, request(), decision) for number, decision in enumerate(decisions)], 0.0004)
     read = samples(metrics)
     for outcome, reason, route in (
         ("allow", "", ROUTE.template),
@@ -51,7 +51,7 @@ def test_each_decision_counts_once_by_outcome_reason_and_template(metrics: Metri
 
 
 def test_a_shadow_route_counts_what_it_would_have_refused(metrics: Metrics) -> None:
-    metrics.decided(Allow(ROUTE, would_deny=DenyReason.KEY_MISSING), 0.1)
+    metrics.decided([(1, request(), Allow(ROUTE, would_deny=DenyReason.KEY_MISSING))], 0.1)
     read = samples(metrics)
     assert read["authz_would_deny_total", (("reason", "key_missing"), ("route", ROUTE.template))] == 1
 
@@ -77,9 +77,9 @@ def test_the_number_of_series_is_bounded_by_the_policy(metrics: Metrics) -> None
     table = policy()
     for route in (None, *table.routes):
         for reason in DenyReason:
-            metrics.decided(Deny(reason, route), 0.1)
+            metrics.decided([(1, request(), Deny(reason, route))], 0.1)
         if route is not None:
-            metrics.decided(Allow(route, would_deny=DenyReason.KEY_MISSING), 0.1)
+            metrics.decided([(1, request(), Allow(route, would_deny=DenyReason.KEY_MISSING))], 0.1)
     templates = {route.template for route in table.routes}
     checks = [key for key in samples(metrics) if key[0] == "authz_checks_total"]
     # Every reason for every template and for what matched none, and one allow a template.

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import struct
+import time
 from binascii import b2a_base64
 
 import pytest
@@ -11,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from redis.crc import key_slot
-from takes import asked, taken
+from takes import DEFAULT, asked, asked_together, taken
 
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis_keys import CHECK, PUT, RECORD_TTL_S, RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_store import RedisStore
-from authz.core.check import KeyRecord, KeyState, TakeOutcome
+from authz.core.check import Bucket, KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit, TokenBucket
 
@@ -26,6 +28,7 @@ SCOPES = frozenset(ALL_SCOPES)
 MEMORY = Script(b"return redis.call('MEMORY', 'USAGE', KEYS[1])")
 TTL = Script(b"return redis.call('PTTL', KEYS[1])")
 OVERWRITE = Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
+HEADER = Script(b"return redis.call('HGET', KEYS[1], 'h')")
 ENCODING = Script(b"return redis.call('OBJECT', 'ENCODING', KEYS[1])")
 
 
@@ -107,8 +110,8 @@ async def test_a_key_that_is_no_more_leaves_no_bucket_behind(store: RedisStore, 
         ("h", "{epoch} 1 a 0 - -\xff"),
         ("h", "{epoch} 1 a 0 x 1"),
         ("h", "{epoch} 1 r 0 x 1"),
-        ("b", "many tokens"),
-        ("b", ""),
+        ("t", "many tokens"),
+        ("t", ""),
     ],
 )
 async def test_a_record_that_cannot_be_read_is_an_outage_of_one_key(
@@ -138,8 +141,69 @@ async def test_a_record_is_parsed_once_and_the_memory_of_it_is_bounded(
         other = os.urandom(32)
         await store.keys.put(other, replace(record(), key_id=f"key_{number}"))
         await taken(store.keys, other)
-    assert len(server_keys(store, digest)._records) <= 3  # noqa: SLF001 -- a bound nothing else shows
+        gone = os.urandom(32)
+        await store.keys.put(gone, replace(record(KeyState.REVOKED), key_id=f"key_{number}"))
+        await taken(store.keys, gone)
+    keys = server_keys(store, digest)
+    assert len(keys._known) + len(keys._stopped) <= 3  # noqa: SLF001 -- a bound nothing else shows
+    assert len(keys._arguments) <= 3  # noqa: SLF001 -- as above
     assert (await taken(store.keys, digest)).record == first.record
+
+
+async def test_of_a_remembered_key_only_the_header_is_read(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record())
+    first = await taken(store.keys, digest)
+    await store.link.call(OVERWRITE, name(digest), b"0", b"key_another acct_another")
+    second = await taken(store.keys, digest)
+    assert second.record is first.record
+    assert second.bucket is not None
+    assert second.bucket.remaining == pytest.approx(DEFAULT.capacity - 2, abs=1)
+    other = RedisKeys(server_link(store, digest), negative_ttl_s=5, check=server_keys(store, digest)._check)  # noqa: SLF001 -- another sidecar's memory
+    assert (await taken(other, digest)).record.key_id == "key_another"
+
+
+async def test_whatever_changes_a_remembered_key_is_effective_at_once(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record())
+    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    await store.keys.put(digest, record(revision=2, limit=Limit(1, 0.001)))
+    assert (await taken(store.keys, digest)).bucket == Bucket(Limit(1, 0.001), 0)
+    assert (await taken(store.keys, digest)).outcome is TakeOutcome.LIMITED
+    await store.keys.put(digest, replace(record(revision=3), scopes=frozenset({"logs:read"})))
+    assert (await taken(store.keys, digest)).record.scopes == {"logs:read"}
+    soon_ms = int(time.time() * 1000) + 100
+    await store.keys.put(digest, record(revision=4, expires_at_ms=soon_ms))
+    assert (await taken(store.keys, digest)).record.expires_at_ms == soon_ms
+    await asyncio.sleep(0.15)
+    expired = await taken(store.keys, digest)
+    assert (expired.outcome, expired.record.revision, expired.bucket) == (TakeOutcome.EXPIRED, 4, None)
+    await store.keys.put(digest, record(KeyState.REVOKED, revision=5))
+    assert (await taken(store.keys, digest)).outcome is TakeOutcome.REVOKED
+
+
+async def test_another_default_limit_applies_at_once(store: RedisStore, digest: bytes) -> None:
+    await store.keys.put(digest, record())
+    await taken(store.keys, digest)
+    smaller = await taken(store.keys, digest, default=Limit(10, 1))
+    assert smaller.bucket is not None
+    assert (smaller.bucket.limit, round(smaller.bucket.remaining)) == (Limit(10, 1), 9)
+
+
+async def test_keys_that_are_asked_for_together_are_answered_in_their_places(store: RedisStore) -> None:
+    digests = [os.urandom(32) for _ in range(40)]
+    for number, of_key in enumerate(digests[:30]):
+        state = KeyState.REVOKED if number % 3 == 0 else KeyState.ACTIVE
+        await store.keys.put(of_key, replace(record(state), key_id=f"key_{number}"))
+    for _ in range(2):
+        replies = await asked_together(store.keys, digests)
+        assert replies[30:] == [None] * 10
+        assert [reply.record.key_id for reply in replies[:30] if isinstance(reply, Take)] == [
+            f"key_{number}" for number in range(30)
+        ]
+        assert [isinstance(reply, Take) and reply.outcome is TakeOutcome.REVOKED for reply in replies[:6]] == [
+            True,
+            False,
+            False,
+        ] * 2
 
 
 async def test_a_use_is_worth_a_note_once_in_half_a_minute_whichever_sidecar_sees_it(
@@ -190,24 +254,32 @@ def clocked(now_s: float) -> Script:
     return Script(source.replace("redis.call('TIME')", f"{{{seconds}, {micros}}}").encode())
 
 
-async def clocked_take(store: RedisStore, digest: bytes, cost: int, now_s: float) -> tuple[bool, float]:
-    """Take tokens at a given time; tells whether they were granted, and what is left."""
-    arguments = (store.keys.epoch_of(digest), str(cost), "1", "1", "60000")
-    reply = await store.link.call(clocked(now_s), name(digest), *(argument.encode() for argument in arguments))
-    head, _, _ = reply.partition(b"\n")
-    return head[:1] in b"gG", float(head[2:])
+async def clocked_take(
+    store: RedisStore, digest: bytes, cost: int, now_s: float, remembered: Limit | None = None
+) -> tuple[bool, float]:
+    """Take tokens at a given time, also as one who remembers the key and its limit; tells whether, and what is left."""
+    arguments = [argument.encode() for argument in (store.keys.epoch_of(digest), str(cost), "1", "1", "60000")]
+    if remembered is not None:
+        header = await store.link.call(HEADER, name(digest))
+        arguments += [header, b"0", str(remembered.capacity).encode(), repr(remembered.refill_per_s).encode()]
+    reply = await store.link.call(clocked(now_s), name(digest), *arguments)
+    assert (len(reply) == 9) is (remembered is not None)
+    return reply[:1] in b"gG", struct.unpack_from("<d", reply, 1)[0]
 
 
 async def test_the_published_vectors_hold_for_the_script(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=FIVE))
-    for now_s, cost, left, refused in VECTORS:
-        granted, remaining = await clocked_take(store, digest, cost, 1_700_000_000 + now_s)
+    for number, (now_s, cost, left, refused) in enumerate(VECTORS):
+        remembered = FIVE if number % 2 else None
+        granted, remaining = await clocked_take(store, digest, cost, 1_700_000_000 + now_s, remembered)
         assert (granted, int(remaining + 1e-5)) == (not refused, left), now_s
 
 
 LIMITS = st.builds(Limit, st.integers(1, 50), st.sampled_from([0.1, 0.5, 1, 2, 33.25]))
 STEPS = st.lists(
-    st.tuples(st.floats(-2, 40).map(lambda delay: round(delay, 3)), st.integers(0, 60), st.none() | LIMITS),
+    st.tuples(
+        st.floats(-2, 40).map(lambda delay: round(delay, 3)), st.integers(0, 60), st.none() | LIMITS, st.booleans()
+    ),
     min_size=1,
     max_size=12,
 )
@@ -216,12 +288,12 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LIMITS, STEPS)
 async def test_the_script_is_the_reference_bucket(
-    store: RedisStore, limit: Limit, steps: list[tuple[float, int, Limit | None]]
+    store: RedisStore, limit: Limit, steps: list[tuple[float, int, Limit | None, bool]]
 ) -> None:
     digest, now_s, revision = os.urandom(32), 1_700_000_000.0, 1
     await store.keys.put(digest, record(limit=limit))
     bucket = None
-    for delay_s, cost, changed in steps:
+    for delay_s, cost, changed, is_remembered in steps:
         now_s += delay_s
         if changed is not None:
             revision += 1
@@ -230,6 +302,6 @@ async def test_the_script_is_the_reference_bucket(
         # A bucket is full until its first use.
         bucket = TokenBucket(limit, limit.capacity, now_s) if bucket is None else bucket.under(limit)
         granted, bucket = bucket.take(cost, now_s)
-        seen, remaining = await clocked_take(store, digest, cost, now_s)
+        seen, remaining = await clocked_take(store, digest, cost, now_s, limit if is_remembered else None)
         assert seen is granted
         assert remaining == pytest.approx(bucket.remaining, abs=1e-5)

@@ -1,6 +1,6 @@
 """Redirections and layouts as nodes may put them, without nodes: which is believed, and that none leads on for ever."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -18,7 +18,7 @@ from authz.adapters.redis_url import Address, read_url
 from authz.core.check import Lookup
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.service.ports import TakeReply
+from authz.service.ports import Taken
 
 NOWHERE = "redis+cluster://127.0.0.1:1"
 HERE, THERE = Address("10.0.0.1", 6379), Address("10.0.0.2", 6380)
@@ -121,9 +121,10 @@ async def test_a_command_that_is_sent_to_and_fro_is_an_outage_in_the_end(cluster
         return Redirected(slot, hosts[len(tries) % 2], 1, asking=False)
 
     class Redirecting(RedisKeys):
-        def take(self, _lookup: Lookup, _default: Limit, reply: Callable[[TakeReply], None]) -> None:
+        def take(self, _lookups: Sequence[Lookup], _default: Limit, taken: Taken, *, is_second: bool = False) -> None:
+            assert not is_second
             tries.append(self._link)
-            reply(elsewhere())
+            taken([0], [elsewhere()])
 
     async def run(link: RedisLink) -> None:
         tries.append(link)

@@ -16,7 +16,7 @@ from authz.demo.servers import shipped
 from authz.edge import check_listener
 from authz.edge.answers import Answers
 from authz.edge.check_listener import CheckListener
-from authz.edge.checks import Checks, Decided
+from authz.edge.checks import Answer, Checks
 
 POLICY = load_policy(shipped("policies/truetick.yaml"))
 ANSWERS = Answers(POLICY)
@@ -32,9 +32,8 @@ class NoChecker:
     policy = POLICY
 
 
-def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], decided: Decided) -> None:  # noqa: ARG001
-    for call_id, _ in asked:
-        decided(call_id, ANSWERS, REQUEST, ALLOW)
+def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> None:  # noqa: ARG001
+    answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _ in asked])
 
 
 def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001

@@ -57,4 +57,4 @@ async def _put(keys: RedisKeys, digests: Sequence[bytes], numbers: range) -> Non
         key_id, account_id = f"key_{number:016d}", f"acct_{number // _KEYS_PER_ACCOUNT:016d}"
         record = KeyRecord(KeyState.ACTIVE, 1, key_id, account_id, frozenset(SCOPES), _LIMIT)
         await keys.put(digests[number], record)
-        keys.take(Lookup(digests[number], 1, None), _LIMIT, lambda _: None)
+        keys.take([Lookup(digests[number], 1, None)], _LIMIT, lambda _places, _replies: None)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from builders import request
 
 from authz.adapters.prometheus import Metrics, registry
 from authz.core.check import Deny
@@ -17,7 +18,7 @@ CONDITIONS = {"redis": True, "postgres": True}
 @pytest.fixture
 async def admin() -> AsyncIterator[AdminServer]:
     metrics = Metrics(lambda: CONDITIONS)
-    metrics.decided(Deny(DenyReason.KEY_MISSING), 0.001)
+    metrics.decided([(1, request(), Deny(DenyReason.KEY_MISSING))], 0.001)
     server = AdminServer(registry(metrics), lambda: CONDITIONS, "127.0.0.1:0")
     server.start()
     yield server

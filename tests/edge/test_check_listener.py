@@ -17,10 +17,11 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
-from authz.core.check import Allow, Decision, Deny, Principal, RequestAttributes
+from authz.core.check import Allow, Deny, Principal, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.edge.check_listener import CheckListener
 from authz.edge.checks import SERVICE
+from authz.service.checker import Answer
 
 ROUTE = policy().routes[0]
 
@@ -34,15 +35,15 @@ class LateChecker:
         self.delay_s: Callable[[], float] = lambda: 0
         self.failure: Exception | None = None
 
-    def check(self, asked: Sequence[tuple[RequestAttributes, Callable[[Decision], None]]]) -> None:
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
         if self.failure is not None:
             raise self.failure
-        for attributes, answer in asked:
+        for number, attributes in asked:
             decision = Allow(ROUTE, Principal(attributes.target, "key_1", frozenset()))
             if delay_s := self.delay_s():
-                asyncio.get_running_loop().call_later(delay_s, answer, decision)
+                asyncio.get_running_loop().call_later(delay_s, answer, [(number, attributes, decision)])
             else:
-                answer(decision)
+                answer([(number, attributes, decision)])
 
 
 def serving(checker: LateChecker, listen: str) -> CheckListener:

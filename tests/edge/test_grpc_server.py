@@ -1,6 +1,6 @@
 """The gRPC server over a real socket: it answers what was decided, and whatever breaks is never an allow."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from authz.core.check import Allow, Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.edge.checks import SERVICE
 from authz.edge.grpc_server import GrpcServer
+from authz.service.checker import Answer
 
 ROUTE = policy().routes[0]
 
@@ -28,12 +29,12 @@ class FixedChecker:
         self.decision: Decision | Exception = Allow(ROUTE)
         self.asked: list[RequestAttributes] = []
 
-    def check(self, asked: Sequence[tuple[RequestAttributes, Callable[[Decision], None]]]) -> None:
-        for attributes, answer in asked:
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+        for number, attributes in asked:
             self.asked.append(attributes)
             if isinstance(self.decision, Exception):
                 raise self.decision
-            answer(self.decision)
+            answer([(number, attributes, self.decision)])
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What happens between plan and conclude: misses, loads, stores out of reach, and that every check gets one answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +16,7 @@ from authz.core.streams import Lease
 from authz.service import checker as checker_module
 from authz.service.checker import Checker, FailureMode, FailureModes
 from authz.service.leases import Leases
-from authz.service.ports import TakeReply
+from authz.service.ports import Decided, Taken, TakeReply
 from authz.service.recent_keys import RecentKeys
 
 ASK = request("GET", "/v1/servers/s1", KEY)
@@ -34,8 +34,9 @@ class ScriptedProjection:
     def epoch_of(self, _digest: bytes) -> str:
         return self.epoch
 
-    def take(self, _lookup: Lookup, _default: Limit, reply: Callable[[TakeReply], None]) -> None:
-        asyncio.get_running_loop().call_soon(reply, self.replies.pop(0))
+    def take(self, lookups: Sequence[Lookup], _default: Limit, taken: Taken) -> None:
+        replies, self.replies = self.replies[: len(lookups)], self.replies[len(lookups) :]
+        asyncio.get_running_loop().call_soon(taken, range(len(replies)), replies)
 
     async def put(self, _digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         if self.put_fails:
@@ -73,9 +74,9 @@ class Observed:
         self.degrades: list[str] = []
         self.answered: list[str] = []
 
-    def decided(self, _attributes: RequestAttributes, decision: Decision, latency_s: float) -> None:
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         assert latency_s >= 0
-        self.decisions.append(decision)
+        self.decisions += [decision for _, _, decision in decided]
 
     def store_answered(self, store: str, latency_s: float) -> None:
         assert latency_s >= 0
@@ -127,8 +128,13 @@ class House:
 
     async def decide_all(self, *asked: RequestAttributes) -> list[Decision]:
         answers: list[asyncio.Future[Decision]] = [asyncio.get_running_loop().create_future() for _ in asked]
-        waiting = [answer.set_result for answer in answers]
-        self.checker.check(list(zip(asked, waiting, strict=True)))
+
+        def answer(decided: Sequence[Decided]) -> None:
+            for number, attributes, decision in decided:
+                assert attributes is asked[number]
+                answers[number].set_result(decision)
+
+        self.checker.check(list(enumerate(asked)), answer)
         return await asyncio.gather(*answers)
 
 
@@ -315,11 +321,11 @@ async def test_an_ordinary_request_and_a_refused_stream_take_no_lease() -> None:
 
 async def test_a_lease_that_nobody_waited_for_is_undone() -> None:
     house = House(take("servers:read"))
-    answered: list[Decision] = []
-    house.checker.check([(STREAM, lambda decision: answered.append(decision) or False)])  # type: ignore[func-returns-value]
+    answered: list[Decided] = []
+    house.checker.check([(1, STREAM)], lambda decided: bool(answered.extend(decided)))  # type: ignore[func-returns-value]
     await asyncio.sleep(0)
     await house.checker.close()
-    assert isinstance(answered[0], Allow)
+    assert isinstance(answered[0][2], Allow)
     assert house.streams.held == []
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,6 +20,7 @@ from authz.service import invalid_keys
 from authz.service.checker import Checker, FailureModes
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.leases import Leases
+from authz.service.ports import Decided
 from authz.service.recent_keys import RecentKeys
 
 LIMIT = Limit(capacity=3, refill_per_s=0.5)
@@ -60,7 +61,7 @@ class Directory:
 class Silent:
     """Observes nothing."""
 
-    def decided(self, attributes: RequestAttributes, decision: Decision, latency_s: float) -> None: ...
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None: ...
     def store_answered(self, store: str, latency_s: float) -> None: ...
     def store_failed(self, store: str) -> None: ...
     def degraded(self, store: str) -> None: ...
@@ -86,7 +87,8 @@ class House:
 
     async def decide(self, key: str, address: str = "203.0.113.9", target: str = "/v1/servers/s1") -> Decision:
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self.checker.check([(changed(request("GET", target, key), source_address=lambda: address), answer.set_result)])
+        asked = changed(request("GET", target, key), source_address=lambda: address)
+        self.checker.check([(1, asked)], lambda decided: answer.set_result(decided[0][2]))
         return await answer
 
     async def reasons(self, keys: list[str], address: str = "203.0.113.9") -> list[DenyReason | None]:
@@ -214,10 +216,9 @@ async def test_guesses_sent_twice_get_a_few_loads_at_once_and_leave_room_for_oth
 
 async def test_a_request_without_a_key_is_not_a_guess() -> None:
     house = House()
-    answers: list[Decision] = []
-    for _ in range(10):
-        house.checker.check([(request("GET", "/v1/servers/s1"), answers.append)])
-    assert {answer.reason for answer in answers if isinstance(answer, Deny)} == {DenyReason.KEY_MISSING}
+    answers: list[Decided] = []
+    house.checker.check([(number, request("GET", "/v1/servers/s1")) for number in range(10)], answers.extend)
+    assert {decision.reason for _, _, decision in answers if isinstance(decision, Deny)} == {DenyReason.KEY_MISSING}
     assert await house.reasons([guess()]) == [DenyReason.KEY_UNKNOWN]
 
 
