@@ -3,10 +3,14 @@
 What a row then asks of its caller is `decision.py`; whether templates make sense together is `policy_rules.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import partial
+from operator import itemgetter
+from typing import TypeAlias
 
-from authz.core.path import Target
+from authz.core.path import SEGMENTS_MAX, Target
 from authz.core.route import Access, Route
 from authz.core.template import ANY_DEPTH, ONE, Template
 from authz.core.value import Value
@@ -38,19 +42,18 @@ class _Place:
     rows: dict[str, tuple[Match, Template | None]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Node:
-    """One step in the tree of templates: what may come next, and the places that end here, by custom verb.
+class _Kind(IntEnum):
+    """What a template's part takes; the less that is, the sooner it is tried."""
 
-    `forks` where more than one of them may lead to a place.
-    """
+    LITERAL = 0
+    ONE = 1
+    PACKAGE = 2
+    REST = 3
 
-    literals: "dict[str, _Node]" = field(default_factory=dict)
-    one: "_Node | None" = None
-    any_depth: "_Node | None" = None
-    places: dict[str, _Place] = field(default_factory=dict)
-    forks: bool = False
 
+_Literals: TypeAlias = str | tuple[str, ...]
+_Read: TypeAlias = Callable[[tuple[str, ...]], _Literals]
+_Shape: TypeAlias = tuple[_Read, Mapping[_Literals, _Place]]
 
 _UNKNOWN = Match(None)
 
@@ -58,18 +61,18 @@ _UNKNOWN = Match(None)
 class Router:
     """All rows, indexed. Built once, never changed.
 
-    Rows that bar a path are kept in a tree of their own and asked first: no other row, however specific, unlocks them.
+    Rows that bar a path are kept apart and asked first: no other row, however specific, unlocks them.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._barred, self._open = _Tree(), _Tree()
+        self._barred, self._open = _Templates(), _Templates()
         words: set[str] = set()
         for route in routes:
             template = Template.parse(route.template)
             barred = route.access is Access.BARRED
             if barred and not template.verb:
                 words.add(template.word)
-            place = (self._barred if barred else self._open).grow(template)
+            place = (self._barred if barred else self._open).place(template)
             place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
             place.rows[route.method] = (Match(route), template if route.accounts else None)
         # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
@@ -107,107 +110,114 @@ class Router:
         verb = last.rpartition(":")[2] if ":" in last else ""
         may_be_barred = (
             not self._barred_words.isdisjoint(segments)
-            or verb in self._barred.verbs
+            or verb in self._barred.by_verb
             or self._has_wordless
             or "." in segments[0]
         )
         if verb:
             return (self._barred.find(segments) if may_be_barred else None) or self._open.find(segments)
-        return (self._barred.walk(segments) if may_be_barred else None) or self._open.walk(segments)
+        return (self._barred.plain.find(segments) if may_be_barred else None) or self._open.plain.find(segments)
 
 
-class _Tree:
-    """The templates of one kind, by their parts.
-
-    `verbs` are the custom verbs that occur at all; `_packages` gRPC packages by name, of `_names_max` names at most.
-    """
+class _Templates:
+    """The places of one kind of templates, by custom verb; `plain` are those without one."""
 
     def __init__(self) -> None:
-        self._root = _Node()
-        self.verbs: set[str] = set()
-        self._packages: dict[str, _Node] = {}
-        self._names_max = 0
+        self.plain = _Shapes()
+        self.by_verb: dict[str, _Shapes] = {}
 
-    def grow(self, template: Template) -> _Place:
+    def place(self, template: Template) -> _Place:
         """Make the place of a template, unless it is there."""
-        node = self._root
-        for part in template.parts:
-            node = self._package(part) if part.endswith(f".{ANY_DEPTH}") else _grown(node, part)
-        if template.verb:
-            self.verbs.add(template.verb)
-        return node.places.setdefault(template.verb, _Place())
+        shapes = self.by_verb.setdefault(template.verb, _Shapes()) if template.verb else self.plain
+        return shapes.place(template.parts)
 
     def find(self, segments: tuple[str, ...]) -> _Place | None:
         """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
-            walk = self.walk if last else self._search
-            spoken = walk((*segments[:-1], last), verb) if verb in self.verbs else None
+            spoken = self.by_verb[verb].find((*segments[:-1], last)) if verb in self.by_verb else None
             if spoken is not None:
                 return spoken
-        return self.walk(segments) if segments and segments[-1] else self._search(segments, "")
+        return self.plain.find(segments)
 
-    def walk(self, segments: tuple[str, ...], verb: str = "") -> _Place | None:
-        """Find the place of a path, without its verb, whose last segment is not empty.
 
-        It is found here as long as there is one way to go, which is nearly always.
-        """
-        if self._packages and "." in segments[0]:
-            return self._search(segments, verb)
-        node = self._root
-        for segment in segments:
-            if node.forks:
-                return self._search(segments, verb)
-            following = node.literals.get(segment, node.one)
-            if following is None:
-                return None
-            node = following
-        return self._search(segments, verb) if node.forks else node.places.get(verb)
+class _Shapes:
+    """The places of templates by their shape, which says what kind of part is where.
 
-    def _search(self, segments: tuple[str, ...], verb: str) -> _Place | None:
-        """Go the more specific way first: a literal, then one segment, then a package, then the rest.
+    However many templates there are, their shapes are few. A path is looked up once in each that its length allows, by
+    those of its segments that are literals there, until it is found; the more specific shapes come first.
+    """
 
-        Ways not taken are kept with the depth they begin at, and tried, the latest first, where a way ends nowhere.
-        """
-        end = len(segments)
-        untried: list[tuple[_Node, int]] = [(self._root, 0)]
-        while untried:
-            node, depth = untried.pop()
-            if depth == end:
-                place = node.places.get(verb)
-                if place is not None:
-                    return place
-            if node.any_depth is not None:
-                untried.append((node.any_depth, end))
-            if depth == end:
-                continue
-            segment = segments[depth]
-            if node is self._root and (package := self._packages_of(segment)):
-                untried.append((package, end))
-            if node.one is not None and segment:
-                untried.append((node.one, depth + 1))
-            if literal := node.literals.get(segment):
-                untried.append((literal, depth + 1))
+    def __init__(self) -> None:
+        self._places: dict[tuple[_Kind, ...], dict[_Literals, _Place]] = {}
+        # By length of the path; then where its last segment is empty, which no variable takes.
+        self.fitting: list[tuple[_Shape, ...]] = [()] * (SEGMENTS_MAX + 1)
+        self._fitting_open: list[tuple[_Shape, ...]] = [()] * (SEGMENTS_MAX + 1)
+
+    def place(self, parts: tuple[str, ...]) -> _Place:
+        """Make the place of a template's parts, unless it is there."""
+        kinds = tuple(map(_kind, parts))
+        places = self._places.get(kinds)
+        if places is None:
+            places = self._places[kinds] = {}
+            self._arrange()
+        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _Kind.PACKAGE else _reader(kinds, {})(parts)
+        return places.setdefault(literals, _Place())
+
+    def find(self, segments: tuple[str, ...]) -> _Place | None:
+        """Find the place of a path, in the most specific shape that it fits."""
+        fitting = self.fitting if segments and segments[-1] else self._fitting_open
+        for read, places in fitting[len(segments)]:
+            place = places.get(read(segments))
+            if place is not None:
+                return place
         return None
 
-    def _package(self, part: str) -> _Node:
-        package = part.removesuffix(f".{ANY_DEPTH}")
-        self._names_max = max(self._names_max, package.count(".") + 1)
-        return self._packages.setdefault(package, _Node())
+    def _arrange(self) -> None:
+        for length in range(SEGMENTS_MAX + 1):
+            fitting = [kinds for kinds in sorted(self._places) if _fits(kinds, length)]
+            is_open = [len(kinds) == length and kinds[-1:] == (_Kind.ONE,) for kinds in map(_without_rest, fitting)]
+            shapes = [(_reader(kinds, self._places[kinds]), self._places[kinds]) for kinds in fitting]
+            self.fitting[length] = tuple(shapes)
+            self._fitting_open[length] = tuple(
+                shape for shape, takes_last in zip(shapes, is_open, strict=True) if not takes_last
+            )
 
-    def _packages_of(self, segment: str) -> _Node | None:
-        """Find the gRPC package that a service is in, the longest name first."""
-        names = segment.split(".", self._names_max)
-        parents = (".".join(names[:count]) for count in range(len(names) - 1, 0, -1))
-        return next((self._packages[parent] for parent in parents if parent in self._packages), None)
 
-
-def _grown(node: _Node, part: str) -> _Node:
+def _kind(part: str) -> _Kind:
     if part == ONE:
-        following = node.one = node.one or _Node()
-    elif part == ANY_DEPTH:
-        following = node.any_depth = node.any_depth or _Node()
-    else:
-        following = node.literals.setdefault(part, _Node())
-    node.forks = node.any_depth is not None or (node.one is not None and bool(node.literals))
-    return following
+        return _Kind.ONE
+    if part == ANY_DEPTH:
+        return _Kind.REST
+    return _Kind.PACKAGE if part.endswith(f".{ANY_DEPTH}") else _Kind.LITERAL
+
+
+def _fits(kinds: tuple[_Kind, ...], length: int) -> bool:
+    """Tell whether paths of so many segments can have a shape; the rest may be none, a package is a whole segment."""
+    if kinds[0] is _Kind.PACKAGE:
+        return length > 0
+    fixed = len(_without_rest(kinds))
+    return length == fixed or (length > fixed < len(kinds))
+
+
+def _without_rest(kinds: tuple[_Kind, ...]) -> tuple[_Kind, ...]:
+    return kinds[:-1] if kinds[-1] is _Kind.REST else kinds
+
+
+def _reader(kinds: tuple[_Kind, ...], places: Mapping[_Literals, _Place]) -> _Read:
+    """Make what reads out of a path's segments the literals of a shape."""
+    if kinds[0] is _Kind.PACKAGE:
+        return partial(_package, places)
+    literals = [position for position, kind in enumerate(kinds) if kind is _Kind.LITERAL]
+    return itemgetter(*literals) if literals else _nothing
+
+
+def _nothing(_segments: tuple[str, ...]) -> _Literals:
+    return ""
+
+
+def _package(packages: Mapping[_Literals, _Place], segments: tuple[str, ...]) -> _Literals:
+    """Find the longest of the gRPC packages that a service is in; empty where it is in none."""
+    names = segments[0].split(".", max(str(package).count(".") for package in packages) + 1)
+    parents = (".".join(names[:count]) for count in range(len(names) - 1, 0, -1))
+    return next((parent for parent in parents if parent in packages), "")

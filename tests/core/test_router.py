@@ -203,7 +203,7 @@ def slowly_found(table: list[str], path: str) -> str | None:
 
 @given(TABLES, PATHS)
 @example(["/a/**", "/a/*"], "/a/b:no")
-def test_the_tree_finds_the_row_that_a_search_of_all_rows_finds(table: list[str], path: str) -> None:
+def test_the_table_finds_the_row_that_a_search_of_all_rows_finds(table: list[str], path: str) -> None:
     expected = slowly_found(table, path)
     if expected is not None and path.endswith("/") and slowly_found(table, path[:-1]) != expected:
         expected = None
