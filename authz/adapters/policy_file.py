@@ -4,6 +4,7 @@ Which fields there are is `policy_document.py`; where things stand in a file is 
 """
 
 from pathlib import Path
+from sys import intern
 
 from authz.adapters import strict_yaml
 from authz.adapters.policy_document import Document, Routes, field_names
@@ -81,11 +82,12 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
         except ValueError as error:
             problems.append(Problem(place, f"{match!r}: {error}"))
             continue
+        # Words that many rows share are one object, which a check then finds where the last one left it.
         route = Route(
-            method=method,
+            method=intern(method),
             template=template,
             access=group.need(),
-            scope=group.scope or "",
+            scope=intern(group.scope or ""),
             accounts=accounts,
             account_required=group.account_required,
             yields_credential=group.yields_credential,

@@ -4,7 +4,6 @@ What a row then asks of its caller is `decision.py`; whether templates make sens
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
 from operator import itemgetter
@@ -31,15 +30,19 @@ class Match(Value):
     variables: dict[str, str] | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Place:
-    """The rows of one template by method, with the template where accounts are read out of it.
+class _Place(dict[str, Match]):
+    """The rows of one template by method, and the templates by which accounts are read out of its paths.
 
-    `takes_colon` is False where a colon at the end means another place.
+    `takes_colon` is False where a colon at the end means another place. A dictionary itself, because every object that
+    a check has to reach for costs it where there are thousands of rows.
     """
 
-    takes_colon: bool = False
-    rows: dict[str, tuple[Match, Template | None]] = field(default_factory=dict)
+    __slots__ = ("takes_colon", "templates")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes_colon = False
+        self.templates: dict[str, Template] = {}
 
 
 class _Kind(IntEnum):
@@ -74,7 +77,9 @@ class Router:
                 words.add(template.word)
             place = (self._barred if barred else self._open).place(template)
             place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            place.rows[route.method] = (Match(route), template if route.accounts else None)
+            place[route.method] = Match(route)
+            if route.accounts:
+                place.templates[route.method] = template
         # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
         self._barred_words = frozenset(words)
         self._has_wordless = "" in words
@@ -88,19 +93,22 @@ class Router:
         segments = target.segments
         last = segments[-1]
         place = self._place(segments)
-        if target.decoded is not segments and self._place(target.decoded) not in (None, place):
+        if target.decoded is not segments and self._leads_elsewhere(target.decoded, place):
             return None
         if place is None or (":" in last and not place.takes_colon):
             return _UNKNOWN
-        if not last and self._place(target.decoded[:-1]) not in (None, place):
+        if not last and self._leads_elsewhere(target.decoded[:-1], place):
             return None
-        found = place.rows.get(method) or place.rows.get(ANY_METHOD)
-        if found is None:
-            return Match(None, tuple(sorted(place.rows)))
-        match, template = found
-        if template is None:
+        match = place.get(method) or place.get(ANY_METHOD)
+        if match is None:
+            return Match(None, tuple(sorted(place)))
+        if match.route is None or not match.route.accounts:
             return match
-        return Match(match.route, (), template.variables(target.decoded))
+        return Match(match.route, (), place.templates[match.route.method].variables(target.decoded))
+
+    def _leads_elsewhere(self, segments: tuple[str, ...], place: _Place | None) -> bool:
+        other = self._place(segments)
+        return other is not None and other is not place
 
     def _place(self, segments: tuple[str, ...]) -> _Place | None:
         last = segments[-1] if segments else ""

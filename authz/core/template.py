@@ -5,6 +5,7 @@ Source: https://github.com/googleapis/googleapis/blob/master/google/api/http.pro
 
 import re
 from dataclasses import dataclass
+from sys import intern
 
 from authz.core.path import DOTS
 
@@ -91,5 +92,5 @@ def _parsed(segment: str) -> tuple[str, list[str]]:
 
 def _part(text: str) -> str:
     if text in {ONE, ANY_DEPTH} or (_LITERAL.fullmatch(text) and text not in DOTS):
-        return text
+        return intern(text)  # thousands of templates have few words between them
     raise TemplateError("empty segment" if not text else f"bad segment {text!r}")
