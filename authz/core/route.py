@@ -52,13 +52,14 @@ class Route:
     access: Access
     scope: str = ""
     accounts: tuple[AccountBinding, ...] = ()
+    cost: int = 1
+    stream: str = ""
+    needs_key: bool = field(init=False)
+    # Up to here what every check reads, side by side in memory.
     account_required: bool = False
     yields_credential: bool = False
-    cost: int = 1
     errors: ErrorFormat = ErrorFormat.JSON
-    stream: str = ""
     shadow: bool = False
-    needs_key: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Note whether a key is asked for, once for all checks."""

@@ -31,13 +31,16 @@ V = TypeVar("V")
 
 
 class _Caller(Value):
-    """What an answer says of one caller: its headers, those that all callers with its scopes have, and its metadata."""
+    """What answers say of one caller: its headers, those that all callers with its scopes have, and its metadata.
+
+    The metadata comes with the decision, `allowed` or `denied`, because that stands in the middle of it.
+    """
 
     principal: Principal | None
     headers: bytes
     scopes: bytes
-    account: bytes
-    key: bytes
+    allowed: bytes
+    denied: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Answers:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._removed = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
-        self._nobody = _Caller(None, b"", self._removed, b"", b"")
+        self._nobody = _Caller(None, b"", self._removed, _ALLOW, _DENY)
         self._callers: dict[str, _Caller] = {}
         self._scopes: dict[frozenset[str], bytes] = {}
         self._rates = _Rates(policy.rate_headers, TO_ADD)
@@ -82,7 +85,7 @@ class Answers:
         route = self._routes.get(template) or _kept(self._routes, template, _ENTRIES["route"](template))
         if decision.would_deny is not None:
             route = _ENTRIES["reason"](decision.would_deny.value) + route
-        metadata = caller.account + _ALLOW + caller.key + route
+        metadata = caller.allowed + route
         return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
@@ -92,7 +95,7 @@ class Answers:
         entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
         entries["route"] = allow.route.template
         described = b"".join(_ENTRIES[name](entries[name]) for name in sorted(entries))
-        metadata = caller.account + _ALLOW + caller.key + described
+        metadata = caller.allowed + described
         return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
@@ -108,7 +111,7 @@ class Answers:
         elif bucket is not None:
             http += self._denied_rates(bucket)
         http += refusal.body
-        metadata = caller.account + _DENY + caller.key + refusal.reason
+        metadata = caller.denied + refusal.reason
         described = _METADATA + LENGTH[len(metadata)] + metadata
         if refusal.is_error:
             return b"".join((refusal.status, described, _ERROR, LENGTH[len(http)], http))
@@ -124,12 +127,13 @@ class Answers:
         if scopes is None:
             scopes = _SCOPES_HEADER(codec.scopes_text(principal.scopes)) + self._removed
             _kept(self._scopes, principal.scopes, scopes)
+        account, key = _ENTRIES["account_id"](principal.account_id), _ENTRIES["key_id"](principal.key_id)
         caller = _Caller(
             principal,
             _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id),
             scopes,
-            _ENTRIES["account_id"](principal.account_id),
-            _ENTRIES["key_id"](principal.key_id),
+            account + _ALLOW + key,
+            account + _DENY + key,
         )
         if len(self._callers) >= PIECES_MAX:
             self._callers.clear()
