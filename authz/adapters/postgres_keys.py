@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from authz.adapters.postgres import Postgres
+from authz.adapters.postgres import Postgres, transaction
 from authz.adapters.postgres_audit import is_disabled_by_others, write_audit
 from authz.core.check import KeyRecord, KeyState
 from authz.core.errors import KeyLimitReached, Refused
@@ -18,6 +18,7 @@ _RECORD = (
     "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
     "WHERE {} ORDER BY k.created_at, k.id"
 )
+_EXISTS = "SELECT true FROM api_keys WHERE digest = $1"
 _KEY = (
     "SELECT k.*, u.last_used_at FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id "
     "WHERE {} ORDER BY k.created_at, k.id"
@@ -59,10 +60,17 @@ class PostgresKeys:
 
     @asynccontextmanager
     async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
-        """Read a key's record and hold it still (`service.ports.KeyDirectory`)."""
-        async with self._postgres.transaction() as connection:
-            row = await connection.fetchrow(_RECORD.format("k.digest = $1") + _STILL, digest)
-            yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
+        """Read a key's record and hold it still (`service.ports.KeyDirectory`).
+
+        A key that does not exist needs no holding: its record gives way to every other, so one question is enough.
+        """
+        async with self._postgres.connection() as connection:
+            if not await connection.fetchval(_EXISTS, digest):
+                yield KeyRecord(KeyState.UNKNOWN)
+                return
+            async with transaction(connection):
+                row = await connection.fetchrow(_RECORD.format("k.digest = $1") + _STILL, digest)
+                yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
 
     async def add_account(self, account: Account, actor: Actor) -> None:
         """Keep a new account."""

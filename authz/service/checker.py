@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes, Take
+from authz.core.check import Allow, Decision, Deny, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
 from authz.core.decision import Plan, admit, conclude, enforce, plan
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy import Policy
@@ -220,6 +220,8 @@ class Checker:
             epoch = self._projection.epoch_of(digest)
             async with self._directory.hold(digest) as record:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
+                if record.state is KeyState.UNKNOWN:
+                    self._answer_waiting(digest, Take(TakeOutcome.UNKNOWN, record))
                 await self._projection.put(digest, record, epoch=epoch)
             filled = True
         except StoreUnavailable as error:
@@ -232,6 +234,12 @@ class Checker:
                     self._take([check.lookup], check.batch.policy.limit, taken)
                 else:
                     self._store_failed(check, failure)
+
+    def _answer_waiting(self, digest: bytes, take: Take) -> None:
+        """Answer what waits for a key that does not exist, which need not wait until the projection knows that."""
+        checks, self._fills[digest] = self._fills[digest], []
+        for check in checks:
+            self._taken(check.batch, [check], [0], [take])
 
     def _store_failed(self, check: _Check, failure: StoreUnavailable) -> None:
         lookup = check.lookup

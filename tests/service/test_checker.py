@@ -184,9 +184,30 @@ async def test_a_load_writes_only_into_the_epoch_it_began_in() -> None:
 
 async def test_an_unknown_key_is_remembered_as_unknown() -> None:
     unknown = KeyRecord(KeyState.UNKNOWN)
-    house = House(None, Take(TakeOutcome.UNKNOWN, unknown), found=unknown)
+    house = House(None, found=unknown)
     refused(await house.decide(), DenyReason.KEY_UNKNOWN)
     assert house.projection.puts[0][0] == unknown
+
+
+async def test_the_answer_to_an_unknown_key_waits_for_no_writing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = KeyRecord(KeyState.UNKNOWN)
+    house, written = House(None, None, None, Take(TakeOutcome.UNKNOWN, unknown), found=unknown), asyncio.Event()
+
+    async def put(*_arguments: object, epoch: str) -> bool:
+        assert epoch == "e1"
+        await written.wait()
+        return True
+
+    monkeypatch.setattr(house.projection, "put", put)
+    for decision in await house.decide_all(ASK, ASK):
+        refused(decision, DenyReason.KEY_UNKNOWN)
+    # Who comes between the answer and the writing is answered from what was written.
+    late = asyncio.create_task(house.decide())
+    await asyncio.sleep(0.01)
+    assert not late.done()
+    written.set()
+    refused(await late, DenyReason.KEY_UNKNOWN)
+    assert house.directory.loads == 1
 
 
 async def test_a_record_that_vanishes_again_is_an_outage_not_a_loop() -> None:
