@@ -15,7 +15,7 @@ from authz.service.ports import UseLedger
 NOTES_MAX = 100_000
 """Keys whose uses are remembered while they cannot be written; beyond it the oldest notes are forgotten."""
 
-_BATCH = 500  # what Postgres can write well within a check's deadline
+_BATCH = 100  # what is written so fast that no check waits for it
 
 
 class KeyUses:

@@ -141,14 +141,14 @@ async def test_a_use_that_is_noted_while_an_earlier_one_is_written_is_not_lost(c
 
 
 async def test_writes_are_small_and_the_notes_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_uses, "NOTES_MAX", 1200)
+    monkeypatch.setattr(key_uses, "NOTES_MAX", 220)
     ledger = MemoryUses()
     uses = KeyUses(ledger, clock)
-    for number in range(1500):
+    for number in range(300):
         uses.note(f"key_{number}")
-    uses.note("key_400")
+    uses.note("key_150")
     await uses.write()
-    assert [len(batch) for batch in ledger.batches] == [500, 500, 200]
+    assert [len(batch) for batch in ledger.batches] == [100, 100, 20]
     written = ledger.batches[0] | ledger.batches[1] | ledger.batches[2]
-    assert set(written) == {f"key_{number}" for number in range(300, 1500)}
-    assert list(ledger.batches[2])[-1] == "key_400"
+    assert set(written) == {f"key_{number}" for number in range(80, 300)}
+    assert list(ledger.batches[2])[-1] == "key_150"
