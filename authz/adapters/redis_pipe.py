@@ -80,9 +80,9 @@ class Pipe(asyncio.Protocol):
         self._waiting.append(reply)
 
     def submit_all(self, commands: list[bytes], reply: Reply) -> None:
-        """Queue packed commands, at least one, for one write, unless too many wait already.
+        """Queue packed commands, at least one, for one write, all or none of them: none where too many wait already.
 
-        `reply` is called once, with the list of their replies: a call where `submit` makes one for each.
+        `reply` is called once, with the list of their replies: one call where `submit` makes as many as there are.
         """
         if len(self._waiting) >= self._in_flight_max:
             refuse_all(len(commands), reply, "too many commands wait for an answer")

@@ -15,7 +15,9 @@ from authz.service.ports import UseLedger
 NOTES_MAX = 100_000
 """Keys whose uses are remembered while they cannot be written; beyond it the oldest notes are forgotten."""
 
-_BATCH = 100  # what is written so fast that no check waits for it
+# What is written so fast that no check waits for it, and the pause in which those that did are caught up with.
+_BATCH = 100
+_PAUSE_S = 0.02
 
 
 class KeyUses:
@@ -33,8 +35,11 @@ class KeyUses:
         if len(self._noted) > NOTES_MAX:
             del self._noted[next(iter(self._noted))]
 
-    async def write(self) -> None:
-        """Write what is noted, the oldest first; raises `StoreUnavailable`, and what is not written stays noted."""
+    async def write(self, pause_s: float = 0) -> None:
+        """Write what is noted, the oldest first, with a pause after each batch.
+
+        Raises `StoreUnavailable`, and what is not written stays noted.
+        """
         left = len(self._noted)
         while left > 0 and self._noted:
             batch = dict(islice(self._noted.items(), min(left, _BATCH)))
@@ -43,6 +48,7 @@ class KeyUses:
                 if self._noted.get(key_id) == used_at:
                     del self._noted[key_id]
             left -= len(batch)
+            await asyncio.sleep(pause_s)
 
 
 async def keep_writing(uses: KeyUses, interval_s: float, report: Callable[[Exception], None]) -> None:
@@ -50,6 +56,6 @@ async def keep_writing(uses: KeyUses, interval_s: float, report: Callable[[Excep
     while True:
         await asyncio.sleep(interval_s)
         try:
-            await uses.write()
+            await uses.write(_PAUSE_S)
         except StoreUnavailable as error:
             report(error)
