@@ -246,6 +246,20 @@ async def test_scripts_that_redis_forgot_charge_once(store: RedisStore, digest: 
     assert sorted(round(take.bucket.remaining) for take in takes if take.bucket) == [*range(70, 100)]
 
 
+async def test_a_script_forgotten_in_the_midst_of_keys_asked_for_together_charges_each_once(
+    store: RedisStore, digest: bytes
+) -> None:
+    await store.keys.put(digest, record(limit=Limit(100, 0.001)))
+    before, _, behind = await asyncio.gather(
+        asked_together(store.keys, [digest] * 10),
+        server_link(store, digest).ask("SCRIPT", "FLUSH"),
+        asked_together(store.keys, [digest] * 30),
+    )
+    replies = before + behind
+    left = [round(reply.bucket.remaining) for reply in replies if isinstance(reply, Take) and reply.bucket]
+    assert sorted(left) == [*range(60, 100)]
+
+
 def clocked(now_s: float) -> Script:
     """The script with its clock set: the one line that reads Redis' own is replaced."""
     source = CHECK.source.decode()
