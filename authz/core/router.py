@@ -1,6 +1,6 @@
-"""From a method and a path to its row, at a cost that depends on the path's length and not on the number of rows.
+"""From a method and a path to its row, at a cost that does not depend on the number of rows.
 
-What a row then asks of its caller is `decision.py`; whether templates make sense together is `policy_rules.py`.
+It depends on the path's length and on how many shapes the templates of that length have (`_Shapes`). What a row then asks of its caller is `decision.py`; whether templates make sense together is `policy_rules.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -80,6 +80,8 @@ class Router:
             place[route.method] = Match(route)
             if route.accounts:
                 place.templates[route.method] = template
+        self._barred.arrange()
+        self._open.arrange()
         # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
         self._barred_words = frozenset(words)
         self._has_wordless = "" in words
@@ -139,6 +141,11 @@ class _Templates:
         shapes = self.by_verb.setdefault(template.verb, _Shapes()) if template.verb else self.plain
         return shapes.place(template.parts)
 
+    def arrange(self) -> None:
+        """Make ready for finding, once all places are made."""
+        for shapes in (self.plain, *self.by_verb.values()):
+            shapes.arrange()
+
     def find(self, segments: tuple[str, ...]) -> _Place | None:
         """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
         if segments and ":" in segments[-1]:
@@ -158,38 +165,34 @@ class _Shapes:
 
     def __init__(self) -> None:
         self._places: dict[tuple[_Kind, ...], dict[_Literals, _Place]] = {}
-        # By length of the path; then where its last segment is empty, which no variable takes.
-        self.fitting: list[tuple[_Shape, ...]] = [()] * (SEGMENTS_MAX + 1)
-        self._fitting_open: list[tuple[_Shape, ...]] = [()] * (SEGMENTS_MAX + 1)
+        # By length of the path; the second where its last segment is empty, which no variable takes.
+        self._fitting: list[list[_Shape]] = []
+        self._fitting_empty: list[list[_Shape]] = []
 
     def place(self, parts: tuple[str, ...]) -> _Place:
         """Make the place of a template's parts, unless it is there."""
         kinds = tuple(map(_kind, parts))
-        places = self._places.get(kinds)
-        if places is None:
-            places = self._places[kinds] = {}
-            self._arrange()
         literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _Kind.PACKAGE else _reader(kinds, {})(parts)
-        return places.setdefault(literals, _Place())
+        return self._places.setdefault(kinds, {}).setdefault(literals, _Place())
+
+    def arrange(self) -> None:
+        """Put the shapes in their order, by length."""
+        ordered = [(kinds, (_reader(kinds, places), places)) for kinds, places in sorted(self._places.items())]
+        for length in range(SEGMENTS_MAX + 1):
+            fitting = [(kinds, shape) for kinds, shape in ordered if _fits(kinds, length)]
+            self._fitting.append([shape for _, shape in fitting])
+            self._fitting_empty.append(
+                [shape for kinds, shape in fitting if kinds[length - 1 : length] != (_Kind.ONE,)]
+            )
 
     def find(self, segments: tuple[str, ...]) -> _Place | None:
         """Find the place of a path, in the most specific shape that it fits."""
-        fitting = self.fitting if segments and segments[-1] else self._fitting_open
+        fitting = self._fitting if segments and segments[-1] else self._fitting_empty
         for read, places in fitting[len(segments)]:
             place = places.get(read(segments))
             if place is not None:
                 return place
         return None
-
-    def _arrange(self) -> None:
-        for length in range(SEGMENTS_MAX + 1):
-            fitting = [kinds for kinds in sorted(self._places) if _fits(kinds, length)]
-            is_open = [len(kinds) == length and kinds[-1:] == (_Kind.ONE,) for kinds in map(_without_rest, fitting)]
-            shapes = [(_reader(kinds, self._places[kinds]), self._places[kinds]) for kinds in fitting]
-            self.fitting[length] = tuple(shapes)
-            self._fitting_open[length] = tuple(
-                shape for shape, takes_last in zip(shapes, is_open, strict=True) if not takes_last
-            )
 
 
 def _kind(part: str) -> _Kind:
@@ -204,12 +207,7 @@ def _fits(kinds: tuple[_Kind, ...], length: int) -> bool:
     """Tell whether paths of so many segments can have a shape; the rest may be none, a package is a whole segment."""
     if kinds[0] is _Kind.PACKAGE:
         return length > 0
-    fixed = len(_without_rest(kinds))
-    return length == fixed or (length > fixed < len(kinds))
-
-
-def _without_rest(kinds: tuple[_Kind, ...]) -> tuple[_Kind, ...]:
-    return kinds[:-1] if kinds[-1] is _Kind.REST else kinds
+    return length >= len(kinds) - 1 if kinds[-1] is _Kind.REST else length == len(kinds)
 
 
 def _reader(kinds: tuple[_Kind, ...], places: Mapping[_Literals, _Place]) -> _Read:
