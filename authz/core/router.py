@@ -1,6 +1,7 @@
 """From a method and a path to its row, at a cost that does not depend on the number of rows.
 
-It depends on the path's length and on how many shapes the templates of that length have (`_Shapes`). What a row then asks of its caller is `decision.py`; whether templates make sense together is `policy_rules.py`.
+It depends on the path's length and on how many shapes the templates of that length have (`_Shapes`). What a
+row then asks of its caller is `decision.py`; whether templates make sense together is `policy_rules.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
