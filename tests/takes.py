@@ -1,14 +1,21 @@
-"""Ask a projection as a check does, and wait for the answer."""
+"""A key's record, and how a projection is asked for one, as a check does, with the wait for the answer."""
 
 import asyncio
 from collections.abc import Sequence
 
-from authz.core.check import Lookup, Take
+from houses import ALL_SCOPES
+
+from authz.core.check import KeyRecord, KeyState, Lookup, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.service.ports import KeyProjection, TakeReply
 
 DEFAULT = Limit(capacity=120, refill_per_s=2)
+_SCOPES = frozenset(ALL_SCOPES)
+
+
+def record(state: KeyState = KeyState.ACTIVE, revision: int = 1, **fields: object) -> KeyRecord:
+    return KeyRecord(state, revision, "key_aaaabbbbccccdddd", "acct_aaaabbbbccccdddd", _SCOPES, **fields)  # type: ignore[arg-type]
 
 
 async def asked_together(keys: KeyProjection, digests: Sequence[bytes]) -> list[TakeReply]:

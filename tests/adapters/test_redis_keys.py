@@ -2,18 +2,13 @@
 
 import asyncio
 import os
-import struct
 import time
 from binascii import b2a_base64
 
 import pytest
-from buckets import FIVE, VECTORS
-from houses import ALL_SCOPES
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 from redis.crc import key_slot
-from takes import DEFAULT, asked, asked_together, taken
+from takes import DEFAULT, asked, asked_together, record, taken
 
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis_keys import CHECK, PUT, RECORD_TTL_S, RedisKeys
@@ -21,19 +16,12 @@ from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_store import RedisStore
 from authz.core.check import Bucket, KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit, TokenBucket
-
-SCOPES = frozenset(ALL_SCOPES)
+from authz.core.limits import Limit
 
 MEMORY = Script(b"return redis.call('MEMORY', 'USAGE', KEYS[1])")
 TTL = Script(b"return redis.call('PTTL', KEYS[1])")
 OVERWRITE = Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
-HEADER = Script(b"return redis.call('HGET', KEYS[1], 'h')")
 ENCODING = Script(b"return redis.call('OBJECT', 'ENCODING', KEYS[1])")
-
-
-def record(state: KeyState = KeyState.ACTIVE, revision: int = 1, **fields: object) -> KeyRecord:
-    return KeyRecord(state, revision, "key_aaaabbbbccccdddd", "acct_aaaabbbbccccdddd", SCOPES, **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -229,16 +217,6 @@ async def test_a_key_that_opens_nothing_is_not_used(store: RedisStore, digest: b
     assert noted == []
 
 
-async def test_each_half_minute_has_a_first_use(store: RedisStore, digest: bytes) -> None:
-    await store.keys.put(digest, record(limit=Limit(4, 0.001)))
-    arguments = [argument.encode() for argument in (store.keys.epoch_of(digest), "1", "1", "1", "60000")]
-    letters = [
-        (await store.link.call(clocked(1_700_000_010.0 + at_s), name(digest), *arguments))[:1]
-        for at_s in (0, 1, 29.9, 30, 31, 59.9, 60, 61)
-    ]
-    assert letters == [b"G", b"g", b"g", b"G", b"l", b"l", b"L", b"l"]
-
-
 async def test_scripts_that_redis_forgot_charge_once(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(100, 0.001)))
     await server_link(store, digest).ask("SCRIPT", "FLUSH")
@@ -258,64 +236,3 @@ async def test_a_script_forgotten_in_the_midst_of_keys_asked_for_together_charge
     replies = before + behind
     left = [round(reply.bucket.remaining) for reply in replies if isinstance(reply, Take) and reply.bucket]
     assert sorted(left) == [*range(60, 100)]
-
-
-def clocked(now_s: float) -> Script:
-    """The script with its clock set: the one line that reads Redis' own is replaced."""
-    source = CHECK.source.decode()
-    assert source.count("redis.call('TIME')") == 1
-    seconds, micros = divmod(round(now_s * 1e6), 1_000_000)
-    return Script(source.replace("redis.call('TIME')", f"{{{seconds}, {micros}}}").encode())
-
-
-async def clocked_take(
-    store: RedisStore, digest: bytes, cost: int, now_s: float, remembered: Limit | None = None
-) -> tuple[bool, float]:
-    """Take tokens at a given time, also as one who remembers the key and its limit; tells whether, and what is left."""
-    arguments = [argument.encode() for argument in (store.keys.epoch_of(digest), str(cost), "1", "1", "60000")]
-    if remembered is not None:
-        header = await store.link.call(HEADER, name(digest))
-        arguments += [header, b"0", str(remembered.capacity).encode(), repr(remembered.refill_per_s).encode()]
-    reply = await store.link.call(clocked(now_s), name(digest), *arguments)
-    assert (len(reply) == 9) is (remembered is not None)
-    return reply[:1] in b"gG", struct.unpack_from("<d", reply, 1)[0]
-
-
-async def test_the_published_vectors_hold_for_the_script(store: RedisStore, digest: bytes) -> None:
-    await store.keys.put(digest, record(limit=FIVE))
-    for number, (now_s, cost, left, refused) in enumerate(VECTORS):
-        remembered = FIVE if number % 2 else None
-        granted, remaining = await clocked_take(store, digest, cost, 1_700_000_000 + now_s, remembered)
-        assert (granted, int(remaining + 1e-5)) == (not refused, left), now_s
-
-
-LIMITS = st.builds(Limit, st.integers(1, 50), st.sampled_from([0.1, 0.5, 1, 2, 33.25]))
-STEPS = st.lists(
-    st.tuples(
-        st.floats(-2, 40).map(lambda delay: round(delay, 3)), st.integers(0, 60), st.none() | LIMITS, st.booleans()
-    ),
-    min_size=1,
-    max_size=12,
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(LIMITS, STEPS)
-async def test_the_script_is_the_reference_bucket(
-    store: RedisStore, limit: Limit, steps: list[tuple[float, int, Limit | None, bool]]
-) -> None:
-    digest, now_s, revision = os.urandom(32), 1_700_000_000.0, 1
-    await store.keys.put(digest, record(limit=limit))
-    bucket = None
-    for delay_s, cost, changed, is_remembered in steps:
-        now_s += delay_s
-        if changed is not None:
-            revision += 1
-            await store.keys.put(digest, record(revision=revision, limit=changed))
-            limit = changed
-        # A bucket is full until its first use.
-        bucket = TokenBucket(limit, limit.capacity, now_s) if bucket is None else bucket.under(limit)
-        granted, bucket = bucket.take(cost, now_s)
-        seen, remaining = await clocked_take(store, digest, cost, now_s, limit if is_remembered else None)
-        assert seen is granted
-        assert remaining == pytest.approx(bucket.remaining, abs=1e-5)
