@@ -173,12 +173,12 @@ class _Shapes:
     def place(self, parts: tuple[str, ...]) -> _Place:
         """Make the place of a template's parts, unless it is there."""
         kinds = tuple(map(_kind, parts))
-        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _Kind.PACKAGE else _reader(kinds, {})(parts)
+        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _Kind.PACKAGE else _reader(kinds)(parts)
         return self._places.setdefault(kinds, {}).setdefault(literals, _Place())
 
     def arrange(self) -> None:
         """Put the shapes in their order, by length."""
-        ordered = [(kinds, (_reader(kinds, places), places)) for kinds, places in sorted(self._places.items())]
+        ordered = [(kinds, _shape(kinds, places)) for kinds, places in sorted(self._places.items())]
         for length in range(SEGMENTS_MAX + 1):
             fitting = [(kinds, shape) for kinds, shape in ordered if _fits(kinds, length)]
             self._fitting.append([shape for _, shape in fitting])
@@ -211,10 +211,15 @@ def _fits(kinds: tuple[_Kind, ...], length: int) -> bool:
     return length >= len(kinds) - 1 if kinds[-1] is _Kind.REST else length == len(kinds)
 
 
-def _reader(kinds: tuple[_Kind, ...], places: Mapping[_Literals, _Place]) -> _Read:
+def _shape(kinds: tuple[_Kind, ...], places: Mapping[_Literals, _Place]) -> _Shape:
+    if kinds[0] is not _Kind.PACKAGE:
+        return _reader(kinds), places
+    names_max = max(str(package).count(".") for package in places) + 1
+    return partial(_package, places, names_max), places
+
+
+def _reader(kinds: tuple[_Kind, ...]) -> _Read:
     """Make what reads out of a path's segments the literals of a shape."""
-    if kinds[0] is _Kind.PACKAGE:
-        return partial(_package, places)
     literals = [position for position, kind in enumerate(kinds) if kind is _Kind.LITERAL]
     return itemgetter(*literals) if literals else _nothing
 
@@ -223,8 +228,8 @@ def _nothing(_segments: tuple[str, ...]) -> _Literals:
     return ""
 
 
-def _package(packages: Mapping[_Literals, _Place], segments: tuple[str, ...]) -> _Literals:
-    """Find the longest of the gRPC packages that a service is in; empty where it is in none."""
-    names = segments[0].split(".", max(str(package).count(".") for package in packages) + 1)
+def _package(packages: Mapping[_Literals, _Place], names_max: int, segments: tuple[str, ...]) -> _Literals:
+    """Find the longest of the gRPC packages, of `names_max` names at most, that a service is in; empty if in none."""
+    names = segments[0].split(".", names_max)
     parents = (".".join(names[:count]) for count in range(len(names) - 1, 0, -1))
     return next((parent for parent in parents if parent in packages), "")
