@@ -12,7 +12,7 @@ from functools import partial
 from redis.crc import key_slot
 
 from authz.adapters.redis_cluster import REDIRECTS_MAX, RedisCluster, guarded
-from authz.adapters.redis_keys import CHECK, PUT, OnUse, RedisKeys, redis_key
+from authz.adapters.redis_keys import CHECK, PUT, OnUse, RedisKeys, at, redis_key
 from authz.adapters.redis_link import RedisLink
 from authz.adapters.redis_replies import Redirected
 from authz.core.check import KeyRecord, Lookup
@@ -46,7 +46,7 @@ class RedisClusterKeys:
                 unknown = StoreUnavailable("redis", "no known node has the key's slot")
                 asyncio.get_running_loop().call_soon(taken, places, [unknown] * len(places))
             else:
-                self._take(link, lookups, places, default, taken, REDIRECTS_MAX)
+                self._take(link, [lookups[place] for place in places], default, at(places, taken), REDIRECTS_MAX)
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
@@ -58,35 +58,24 @@ class RedisClusterKeys:
 
         return await self._cluster.on_owner(redis_key(digest), write)
 
-    def _take(
-        self,
-        link: RedisLink,
-        lookups: Sequence[Lookup],
-        places: Sequence[int],
-        default: Limit,
-        taken: Taken,
-        redirects: int,
-    ) -> None:
-        answered = partial(self._taken, link, lookups, places, default, taken, redirects)
-        self._keys_at(link).take([lookups[place] for place in places], default, answered)
+    def _take(self, link: RedisLink, lookups: Sequence[Lookup], default: Limit, taken: Taken, redirects: int) -> None:
+        self._keys_at(link).take(lookups, default, partial(self._taken, link, lookups, default, taken, redirects))
 
     def _taken(
         self,
         link: RedisLink,
         lookups: Sequence[Lookup],
-        places: Sequence[int],
         default: Limit,
         taken: Taken,
         redirects: int,
-        answered: Sequence[int],
+        places: Sequence[int],
         replies: Sequence[TakeReply],
     ) -> None:
         told: dict[int, TakeReply] = {}
-        for number, reply in zip(answered, replies, strict=True):
-            place = places[number]
+        for place, reply in zip(places, replies, strict=True):
             if isinstance(reply, Redirected) and redirects:
                 elsewhere = self._cluster.follow(reply, link)
-                self._take(elsewhere, lookups, [place], default, taken, redirects - 1)
+                self._take(elsewhere, [lookups[place]], default, at([place], taken), redirects - 1)
                 continue
             if isinstance(reply, StoreUnavailable):
                 self._cluster.doubt()

@@ -164,7 +164,7 @@ class RedisKeys:
             taken(range(len(replies)), replies)
             return
         self._link.load(self._check)
-        self.take([lookups[place] for place in forgotten], default, partial(_at, forgotten, taken), is_second=True)
+        self.take([lookups[place] for place in forgotten], default, at(forgotten, taken), is_second=True)
         answered = [place for place in range(len(replies)) if place not in forgotten]
         taken(answered, [replies[place] for place in answered])
 
@@ -229,8 +229,9 @@ class RedisKeys:
         return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
 
 
-def _at(places: Sequence[int], taken: Taken, answered: Sequence[int], replies: Sequence[TakeReply]) -> None:
-    taken([places[number] for number in answered], replies)
+def at(places: Sequence[int], taken: Taken) -> Taken:
+    """Return what tells `taken` of lookups that were asked apart from the others, which had these places among them."""
+    return lambda answered, replies: taken([places[number] for number in answered], replies)
 
 
 def redis_key(digest: bytes) -> bytes:
