@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from authz.adapters.redis_keys import redis_key
+from authz.adapters.redis_keys import BUCKET_BYTES, redis_key
 from authz.demo.servers import RedisServer, free_port
 
 _PRIMARIES = 3
@@ -155,7 +155,7 @@ def digest_at(made: Cluster, node: Node) -> bytes:
 
 def header(node: Node, digest: bytes) -> str:
     """Return the header of a record as a node has it, whatever it is worth."""
-    return str(node.tell("HGET", redis_key(digest), "h"))
+    return str(node.tell("GETRANGE", redis_key(digest), BUCKET_BYTES, -1)).partition("\n")[0]
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""Key records and their buckets in Redis: one hash per key, one script per check.
+"""Key records and their buckets in Redis: one string per key, one script per check.
 
-    k:<digest, base64>   h  header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for the default
-                         0… record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…", in chunks
-                         t  bucket: tokens, and when they were counted in µs, as doubles of eight bytes
+    k:<digest, base64>   16 bytes of bucket: tokens, and when they were counted in µs, as doubles
+                         a line of header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
+                         record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…"
 
-No field is longer than 64 bytes, so that Redis keeps the hash in its compact encoding: half the memory. What changes a
-record changes its header, so of a key that is remembered here Redis is only asked whether its header is still the same.
+A string, whose head is written over in its place, costs Redis less than a hash. What changes a record changes its
+header, so of a key that is remembered here Redis is only asked whether its header is still the same.
 The connection is `redis_link.py`; the scripts in `lua/` say what happens on the server.
 """
 
@@ -32,25 +32,27 @@ from authz.service.ports import Taken, TakeReply
 RECORD_TTL_S = 86_400
 """How long a record lives after its last use, at least; check.lua adds what a slow bucket needs to fill."""
 
+BUCKET_BYTES = 16
+"""How much of a key's string is its bucket."""
+
 OnUse: TypeAlias = Callable[[str], None]
 """Told the id of a key that was used."""
 
-_CHUNK_BYTES = 64
-_CHUNKS_MAX = 4
 _CACHED_MAX = 16_384
-_TOKENS = Struct("<d")
+_ASKED = Struct("<7d")
+_BUCKET = Struct("<2d")
 # By the first byte of a reply; all that come with a bucket; and those of a use that has to be noted.
 _OUTCOMES = {ord(outcome): outcome for outcome in TakeOutcome}
 _FIRST_USES = {ord("G"): TakeOutcome.GRANTED, ord("L"): TakeOutcome.LIMITED}
 _BUCKETS = {ord("g"): TakeOutcome.GRANTED, ord("l"): TakeOutcome.LIMITED} | _FIRST_USES
-_HEAD_BYTES = 1 + _TOKENS.size
+_HEAD_BYTES = 1 + BUCKET_BYTES
 _NO_LIMIT = Limit(0, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 
 CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
 
-# EVALSHA with one key of 45 bytes and nine arguments, up to the key's own 43 characters.
-_CHECK_HEAD = b"*13\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
+# EVALSHA with one key of 45 bytes and three arguments, up to the key's own 43 characters.
+_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
 
 
 class _Known(Value):
@@ -111,7 +113,7 @@ class RedisKeys:
         ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
         arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
         encoded = (str(argument).encode() for argument in arguments)
-        write = self._link.call(self._put, redis_key(digest), *encoded, *_chunks(record))
+        write = self._link.call(self._put, redis_key(digest), *encoded, *_text(record))
         if record.revision <= 1:  # never stopped, or no key at all
             return bool(await write)
         written, _ = await asyncio.gather(write, note_key(self._all, record))
@@ -136,10 +138,10 @@ class RedisKeys:
 
     def _arguments_for(self, known: _Known, cost: int, default: Limit) -> bytes:
         expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
-        always = (self._link.epoch, cost, default.capacity, default.refill_per_s, RECORD_TTL_S * 1000)
-        told = (known.header, expires_at_ms, known.limit.capacity, known.limit.refill_per_s)
-        encoded = (str(argument).encode() for argument in always + told)
-        written = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded)
+        limits = (known.limit.capacity, known.limit.refill_per_s, default.capacity, default.refill_per_s)
+        asked = _ASKED.pack(cost, expires_at_ms, *limits, RECORD_TTL_S * 1000)
+        arguments = (self._link.epoch.encode(), known.header.encode() + b"\n", asked)
+        written = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments)
         return known.arguments.setdefault(cost, written)
 
     def _replied(
@@ -182,7 +184,7 @@ class RedisKeys:
                 return Take(_OUTCOMES[letter], record)
             if letter in _FIRST_USES:
                 self._on_use(record.key_id)
-            return Take(outcome, record, Bucket(known.limit, _TOKENS.unpack_from(value, 1)[0]))
+            return Take(outcome, record, Bucket(known.limit, _BUCKET.unpack_from(value, 1)[0]))
         except (KeyError, ValueError, IndexError, error):
             return _UNREADABLE
 
@@ -235,7 +237,7 @@ def at(places: Sequence[int], taken: Taken) -> Taken:
 
 
 def redis_key(digest: bytes) -> bytes:
-    """Return the key of the hash that holds a key's record and its bucket."""
+    """Return the key of the string that holds a key's bucket and its record."""
     return b"k:" + _name(digest)
 
 
@@ -248,10 +250,8 @@ def _header(epoch: str, record: KeyRecord) -> str:
     return f"{epoch} {record.revision} {record.state} {record.expires_at_ms} {limit}"
 
 
-def _chunks(record: KeyRecord) -> list[bytes]:
+def _text(record: KeyRecord) -> tuple[bytes, ...]:
+    """Write a record, as what `put.lua` takes of it: nothing where there is no such key."""
     if record.state is KeyState.UNKNOWN:
-        return []
-    text = " ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode()
-    starts = [_CHUNK_BYTES * number for number in range(_CHUNKS_MAX)]
-    ends: list[int | None] = [*starts[1:], None]  # the last chunk takes whatever is left
-    return [text[start:end] for start, end in zip(starts, ends, strict=True) if start < len(text)]
+        return ()
+    return (" ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode(),)

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from takes import record
 
-from authz.adapters.redis_keys import CHECK, redis_key
+from authz.adapters.redis_keys import BUCKET_BYTES, CHECK, redis_key
 from authz.adapters.redis_link import Script
 from authz.adapters.redis_store import RedisStore
 from authz.core.limits import Limit, TokenBucket
 
-HEADER = Script(b"return redis.call('HGET', KEYS[1], 'h')")
+VALUE = Script(b"return redis.call('GET', KEYS[1])")
 
 
 @pytest.fixture
@@ -25,27 +25,28 @@ def digest() -> bytes:
 def clocked(now_s: float) -> Script:
     """The script with its clock set: the one line that reads Redis' own is replaced."""
     source = CHECK.source.decode()
-    assert source.count("redis.call('TIME')") == 1
+    assert source.count("call('TIME')") == 1
     seconds, micros = divmod(round(now_s * 1e6), 1_000_000)
-    return Script(source.replace("redis.call('TIME')", f"{{{seconds}, {micros}}}").encode())
+    return Script(source.replace("call('TIME')", f"{{{seconds}, {micros}}}").encode())
 
 
 async def clocked_take(
     store: RedisStore, digest: bytes, cost: int, now_s: float, remembered: Limit | None = None
 ) -> tuple[bool, float]:
     """Take tokens at a given time, also as one who remembers the key and its limit; tells whether, and what is left."""
-    arguments = [argument.encode() for argument in (store.keys.epoch_of(digest), str(cost), "1", "1", "60000")]
+    header, limit = b"", remembered or Limit(1, 1)
     if remembered is not None:
-        header = await store.link.call(HEADER, redis_key(digest))
-        arguments += [header, b"0", str(remembered.capacity).encode(), repr(remembered.refill_per_s).encode()]
-    reply = await store.link.call(clocked(now_s), redis_key(digest), *arguments)
-    assert (len(reply) == 9) is (remembered is not None)
+        header, _, _ = (await store.link.call(VALUE, redis_key(digest)))[BUCKET_BYTES:].partition(b"\n")
+    asked = struct.pack("<7d", cost, 0, limit.capacity, limit.refill_per_s, 1, 1, 60_000)
+    epoch = store.keys.epoch_of(digest).encode()
+    reply = await store.link.call(clocked(now_s), redis_key(digest), epoch, header + b"\n", asked)
+    assert (len(reply) == 1 + BUCKET_BYTES) is (remembered is not None)
     return reply[:1] in b"gG", struct.unpack_from("<d", reply, 1)[0]
 
 
 async def test_each_half_minute_has_a_first_use(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(4, 0.001)))
-    arguments = [argument.encode() for argument in (store.keys.epoch_of(digest), "1", "1", "1", "60000")]
+    arguments = (store.keys.epoch_of(digest).encode(), b"\n", struct.pack("<7d", 1, 0, 1, 1, 1, 1, 60_000))
     letters = [
         (await store.link.call(clocked(1_700_000_010.0 + at_s), redis_key(digest), *arguments))[:1]
         for at_s in (0, 1, 29.9, 30, 31, 59.9, 60, 61)

@@ -16,7 +16,7 @@ from sentinels import NAME, Sentinels, SentinelServer, sentinels
 from stand_ins import behind_tls, either_way
 from takes import asked, taken
 
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys, redis_key
+from authz.adapters.redis_keys import BUCKET_BYTES, CHECK, PUT, RedisKeys, redis_key
 from authz.adapters.redis_link import RedisLink
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -62,12 +62,12 @@ async def test_a_key_revoked_before_a_crash_stays_refused_after_the_promotion(
     assert await port_of(link) == watched.first.port
     await keys.put(DIGEST, record())
     with watched.client(watched.first) as client:
-        before_the_revoke = client.hget(redis_key(DIGEST), "h")
+        before_the_revoke = client.getrange(redis_key(DIGEST), BUCKET_BYTES, -1)
     await keys.put(DIGEST, record(state=KeyState.REVOKED, revision=2))
     watched.until_replicated()
     with watched.client(watched.second) as client:  # as if the revoke had not reached it any more
         client.config_set("replica-read-only", "no")
-        client.hset(redis_key(DIGEST), "h", before_the_revoke)
+        client.setrange(redis_key(DIGEST), BUCKET_BYTES, before_the_revoke)
     watched.first.kill()
     replies: list[TakeReply] = []
     while not replies or isinstance(replies[-1], StoreUnavailable):
@@ -77,7 +77,7 @@ async def test_a_key_revoked_before_a_crash_stays_refused_after_the_promotion(
     assert await port_of(link) == watched.second.port
     assert link.epoch not in {"", before}
     with watched.client(watched.second) as client:
-        assert client.hget(redis_key(DIGEST), "h") == before_the_revoke
+        assert client.getrange(redis_key(DIGEST), BUCKET_BYTES, -1) == before_the_revoke
 
 
 async def test_a_primary_demoted_by_order_is_left_for_the_promoted(watched: Sentinels, link: RedisLink) -> None:

@@ -1,7 +1,8 @@
 """The part `keys`: what the number of keys in Redis does to a check, from a hundred to a million.
 
 Each number has a Redis and a sidecar of its own, which take turns: asked for a hot set of five thousand keys at most,
-as in life, and for any key of all, where nothing remembered helps. How Redis is filled is `projected.py`.
+as in life, and for any key of all, where nothing remembered helps. Few keys come in as many different requests as many
+do, so that nothing but the number of keys differs. How Redis is filled is `projected.py`.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 from capture import Call, altered
@@ -50,7 +51,10 @@ async def measure(stage: Stage) -> None:
             pids = {"server": sidecar.pid, "redis": redis.pid}
             for name, asked in {"hot": secrets[:HOT_MAX], "any": secrets}.items():
                 if name == "hot" or count > HOT_MAX:
-                    calls = [framed(altered(chance.choice(examples), secret=secret, codes=_CODES)) for secret in asked]
+                    calls = [
+                        framed(altered(chance.choice(examples), secret=secret, codes=_CODES))
+                        for secret in islice(cycle(asked), max(len(asked), HOT_MAX))
+                    ]
                     await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
                     load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
                     turns[_row(count, name)] = partial(measured, report, load, pids)
