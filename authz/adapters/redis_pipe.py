@@ -1,4 +1,4 @@
-"""One live connection to Redis: what is asked in one turn of the event loop leaves in one write, replies come in order.
+"""One live connection to Redis: what is asked together leaves in one write, replies come in order.
 
 It makes no connection and replaces none: that is `redis_link.py`. No task and no future is made for a command, because
 they would cost more than the command.
@@ -80,19 +80,19 @@ class Pipe(asyncio.Protocol):
         self._waiting.append(reply)
 
     def submit_all(self, commands: list[bytes], reply: Reply) -> None:
-        """Queue packed commands, at least one, for one write, all or none of them: none where too many wait already.
+        """Write packed commands, at least one, all or none of them: none where too many wait already.
 
-        `reply` is called once, with the list of their replies: one call where `submit` makes as many as there are.
+        `reply` is called once, with the list of their replies: one call where `submit` makes as many as there are. They
+        do not wait for the end of the turn: Redis begins with them while the next connection of Envoy's is read.
         """
         if len(self._waiting) >= self._in_flight_max:
             refuse_all(len(commands), reply, "too many commands wait for an answer")
             return
-        if not self._commands:
-            self._loop.call_soon(self._flush)
         replies: list[Any] = []
         self._commands += commands
         self._waiting.extend(repeat(replies.append, len(commands) - 1))
         self._waiting.append(partial(_complete, replies, reply))
+        self._flush()
 
     def abort(self) -> None:
         """Drop the connection; whoever waits is told in the next turn."""
@@ -129,7 +129,7 @@ class Pipe(asyncio.Protocol):
                 _deliver(reply, StoreUnavailable("redis", "connection lost"))
 
     def _flush(self) -> None:
-        if not self._commands:  # the connection was lost in this very turn
+        if not self._commands:  # written already, or the connection was lost in this very turn
             return
         self._transport.write(b"".join(self._commands))
         self._commands.clear()

@@ -1,8 +1,8 @@
 """The hot path's listener: checks and unary health checks on our own HTTP/2 core, a batch at a time.
 
-All calls of one read are begun before anything is written; all answers of one turn of the event loop are put together
-when they leave, in one write a connection. Envoy's access log arrives here too, message by message. Health's Watch is
-`grpc_server.py`'s.
+All calls of one read are begun before anything is written. Answers that were decided together leave in one write, before
+those of the next connection are put together, so that Envoy is at work meanwhile. Envoy's access log arrives here too,
+message by message. Health's Watch is `grpc_server.py`'s.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class _Peer(asyncio.Protocol):
         self._connection = Connection(_METHODS, _LIMITS)
         self._transport: Any = None
         self._unwritten: list[tuple[Answers, Sequence[Decided]]] = []
-        self._flushes = False
+        self._is_held = False  # what is answered now is flushed later, or never
         self._is_draining = False
         self._reporters: dict[int, Reporter] = {}
 
@@ -122,11 +122,13 @@ class _Peer(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        self._is_held = True
         self._receive(data)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
         self._listener.left(self)
+        self._is_held = True
         if self._reporters:
             self._read_rest()
         for event in self._connection.abandon():
@@ -225,13 +227,12 @@ class _Peer(asyncio.Protocol):
             is_wanted = self._connection.respond(stream_id, write(answers, attributes, decision))
         else:
             self._unwritten.append((answers, decided))
-        if not self._flushes:
-            self._flushes = True
-            self._loop.call_soon(self._flush)
+        if not self._is_held:
+            self._flush()
         return is_wanted
 
     def _flush(self) -> None:
-        self._flushes = False
+        self._is_held = False
         for answers, decided in self._unwritten:
             for stream_id, attributes, decision in decided:
                 self._connection.respond(stream_id, write(answers, attributes, decision))
