@@ -1,8 +1,8 @@
 """The hot path's listener: checks and unary health checks on our own HTTP/2 core, a batch at a time.
 
-All calls of one read are begun before anything is written. Answers that were decided together leave in one write, before
-those of the next connection are put together, so that Envoy is at work meanwhile. Envoy's access log arrives here too,
-message by message. Health's Watch is `grpc_server.py`'s.
+All calls of one read are begun before anything is written. Answers that were decided together leave in one write,
+before those of the next connection are put together: Envoy is at work meanwhile. Its access log arrives here too, one
+message at a time. Health's Watch is `grpc_server.py`'s.
 """
 
 import asyncio
