@@ -34,13 +34,13 @@ from authz.core.policy import Policy
 from authz.core.streams import StreamClass
 from authz.edge.admin_http import AdminServer
 from authz.edge.check_listener import CheckListener
-from authz.service.checker import Checker, FailureModes
+from authz.service.checker import Checker
+from authz.service.failure_modes import FailureModes, RecentKeys
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.key_admin import KeyAdmin, keep_reconciling
 from authz.service.key_uses import KeyUses, keep_writing
 from authz.service.leases import PENDING_HEARTBEATS, Leases
 from authz.service.ports import Decided
-from authz.service.recent_keys import RecentKeys
 from authz.settings import Settings, load
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from authz.adapters.redis_url import read_url
 from authz.core.errors import SettingsError
-from authz.service.checker import FailureMode
+from authz.service.failure_modes import FailureMode
 
 PREFIX = "AUTHZ_"
 _UNIX = "unix:"

@@ -19,13 +19,16 @@ from sys import intern
 from typing import Any, TypeAlias
 
 import hiredis
+from msgspec.structs import replace
 
-from authz.adapters.redis_leases import note_key
+from authz.adapters.redis_leases import ACQUIRE, acquire_words, acquisition, note_key
 from authz.adapters.redis_link import Caller, RedisLink, Script
 from authz.adapters.redis_replies import failure, is_forgotten
-from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.check import Allow, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.decision import conclude
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
+from authz.core.streams import Lease, Opening
 from authz.core.value import Value
 from authz.service.ports import Taken, TakeReply
 
@@ -46,13 +49,22 @@ _OUTCOMES = {ord(outcome): outcome for outcome in TakeOutcome}
 _FIRST_USES = {ord("G"): TakeOutcome.GRANTED, ord("L"): TakeOutcome.LIMITED}
 _BUCKETS = {ord("g"): TakeOutcome.GRANTED, ord("l"): TakeOutcome.LIMITED} | _FIRST_USES
 _HEAD_BYTES = 1 + BUCKET_BYTES
+_GRANTED = TakeOutcome.GRANTED
 _NO_LIMIT = Limit(0, 0)
+_FULL = Bucket(_NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 
-CHECK, PUT = (Script(files("authz.adapters").joinpath("lua", name).read_bytes()) for name in ("check.lua", "put.lua"))
+_CHECK, _PUT, _OPENING = (
+    files("authz.adapters").joinpath("lua", name).read_bytes() for name in ("check.lua", "put.lua", "opening.lua")
+)
+CHECK, PUT = Script(_CHECK), Script(_PUT)
+_FUNCTION = b"local function %b(KEYS, ARGV)\n%b\nend\n"
+OPENING = Script(_FUNCTION % (b"check", _CHECK) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
+"""A check together with the lease of the stream that it opens."""
 
-# EVALSHA with one key of 45 bytes and three arguments, up to the key's own 43 characters.
+# EVALSHA up to the key's own 43 characters of 45: with one key and three arguments, with four keys and eight.
 _CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
+_OPENING_HEAD = b"*15\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n4\r\n$45\r\nk:" % OPENING.sha.encode()
 
 
 class _Known(Value):
@@ -72,7 +84,7 @@ class RedisKeys:
 
     `on_use` is told a key's id on its first use in each half minute, by one of all sidecars: often enough to know when
     a key was last used, and too seldom to cost a check anything. `check` and `put` are the scripts, or what stands for
-    them in a `cluster`, where what is kept by account may be at another node.
+    them in a `cluster`, where what is kept by account may be at another node: leases are asked for apart there.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class RedisKeys:
     ) -> None:
         self._link = link
         self._all = cluster or link
+        self._leases = cluster is None
         self._check = check
         self._put = put
         self._head = _CHECK_HEAD % check.sha.encode()
@@ -133,16 +146,28 @@ class RedisKeys:
             found = self._known.get(lookup.digest, stranger)
             arguments = found.arguments.get(lookup.cost) or self._arguments_for(found, lookup.cost, default)
             known.append(found)
-            commands.append(self._head + _name(lookup.digest) + arguments)
+            if lookup.opening is None:
+                commands.append(self._head + _name(lookup.digest) + arguments)
+            else:
+                commands.append(self._opening(lookup, lookup.opening, found, arguments))
         self._link.submit_all(commands, partial(self._replied, lookups, known, default, taken, is_second))
 
     def _arguments_for(self, known: _Known, cost: int, default: Limit) -> bytes:
         expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
         limits = (known.limit.capacity, known.limit.refill_per_s, default.capacity, default.refill_per_s)
         asked = _ASKED.pack(cost, expires_at_ms, *limits, RECORD_TTL_S * 1000)
-        arguments = (self._link.epoch.encode(), known.header.encode() + b"\n", asked)
-        written = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments)
+        written = b"\r\n" + _encoded(self._link.epoch.encode(), known.header.encode() + b"\n", asked)
         return known.arguments.setdefault(cost, written)
+
+    def _opening(self, lookup: Lookup, opening: Opening, known: _Known, arguments: bytes) -> bytes:
+        """Return the command for a stream: with its lease, if it is known whose, and that the key opens the route."""
+        record = known.record
+        if record is None or not self._leases or not isinstance(conclude(lookup, Take(_GRANTED, record, _FULL)), Allow):
+            return self._head + _name(lookup.digest) + arguments
+        lease = Lease(opening.request_id, record.account_id, record.key_id, opening.stream.name)
+        keys, words = acquire_words(lease, opening.stream, opening.pending_s)
+        asked = (_OPENING_HEAD, _name(lookup.digest), b"\r\n", _encoded(*keys), arguments[2:], _encoded(*words))
+        return b"".join(asked)
 
     def _replied(
         self,
@@ -159,16 +184,27 @@ class RedisKeys:
             if type(value) is bytes:
                 replies.append(self._take(lookup, found, default, value))
                 continue
+            if type(value) is list:
+                replies.append(self._opened(lookup, found, default, value))
+                continue
             if not is_second and is_forgotten(value):
                 forgotten.append(len(replies))
             replies.append(failure(value) if isinstance(value, hiredis.ReplyError) else value)
         if not forgotten:
             taken(range(len(replies)), replies)
             return
-        self._link.load(self._check)
+        for script in (self._check, OPENING) if self._leases else (self._check,):
+            self._link.load(script)
         self.take([lookups[place] for place in forgotten], default, at(forgotten, taken), is_second=True)
         answered = [place for place in range(len(replies)) if place not in forgotten]
         taken(answered, [replies[place] for place in answered])
+
+    def _opened(self, lookup: Lookup, known: _Known, default: Limit, values: Sequence[Any]) -> TakeReply:
+        take = self._take(lookup, known, default, values[0])
+        try:
+            return replace(take, acquired=acquisition(values[1:])) if isinstance(take, Take) else take
+        except (ValueError, TypeError):
+            return _UNREADABLE
 
     def _take(self, lookup: Lookup, known: _Known, default: Limit, value: bytes) -> TakeReply:
         try:
@@ -239,6 +275,10 @@ def at(places: Sequence[int], taken: Taken) -> Taken:
 def redis_key(digest: bytes) -> bytes:
     """Return the key of the string that holds a key's bucket and its record."""
     return b"k:" + _name(digest)
+
+
+def _encoded(*words: bytes) -> bytes:
+    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 def _name(digest: bytes) -> bytes:

@@ -8,6 +8,7 @@ The account is the hash tag: whatever a script touches is in one slot. When a le
 `service/leases.py`; the scripts in `lua/` say what happens on the server, by its clock.
 """
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -27,7 +28,7 @@ def _script(name: str) -> Script:
 
 
 _NAMES = ("acquire", "undo", "renew", "suspect", "release", "list")
-_ACQUIRE, _UNDO, _RENEW, _SUSPECT, _RELEASE, _LIST = LEASE_SCRIPTS = tuple(_script(name) for name in _NAMES)
+ACQUIRE, _UNDO, _RENEW, _SUSPECT, _RELEASE, _LIST = LEASE_SCRIPTS = tuple(_script(name) for name in _NAMES)
 _STOP = Script(_LUA.joinpath("lease_stop.lua").read_bytes())
 
 
@@ -44,9 +45,8 @@ class RedisLeases:
 
     async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:
         """Take a slot (`service.ports.LeaseStore`)."""
-        caps = (lease.key_id, stream.per_key, stream.per_account)
-        outcome, *counts = await self._call(_ACQUIRE, lease, *caps, _ms(pending_s))
-        return Acquisition(AcquireOutcome(outcome.decode()), *counts)
+        keys, arguments = acquire_words(lease, stream, pending_s)
+        return acquisition(await self._link.call(ACQUIRE, keys, *arguments))
 
     async def undo(self, lease: Lease) -> bool:
         """Take one claim back (`service.ports.LeaseStore`)."""
@@ -84,6 +84,18 @@ async def note_key(link: Caller, record: KeyRecord) -> None:
     """
     arguments = (record.key_id, str(record.revision), record.state.value, str(STOPPED_TTL_S * 1000))
     await link.call(_STOP, _stopped(record.account_id), *(argument.encode() for argument in arguments))
+
+
+def acquire_words(lease: Lease, stream: StreamClass, pending_s: float) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the keys and the arguments with which `ACQUIRE` takes a lease."""
+    words = (lease.lease_id, lease.key_id, stream.per_key, stream.per_account, _ms(pending_s))
+    return _keys(lease), tuple(str(word).encode() for word in words)
+
+
+def acquisition(reply: Sequence[Any]) -> Acquisition:
+    """Read what `ACQUIRE` replies; raises ValueError where it is no outcome."""
+    outcome, *counts = reply
+    return Acquisition(AcquireOutcome(outcome.decode()), *counts)
 
 
 def _keys(lease: Lease) -> tuple[bytes, bytes, bytes]:

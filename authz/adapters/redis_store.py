@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis_cluster_keys import RedisClusterKeys
-from authz.adapters.redis_keys import CHECK, PUT, OnUse, RedisKeys
+from authz.adapters.redis_keys import CHECK, OPENING, PUT, OnUse, RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_pipe import OnAnswered
 from authz.adapters.redis_url import Form, read_url
@@ -47,6 +47,10 @@ def redis_store(
         )
         return RedisStore(cluster, RedisClusterKeys(cluster, negative_ttl_s=negative_ttl_s, on_use=on_use))
     link = RedisLink(
-        url, deadline_s=deadline_s, in_flight_max=in_flight_max, scripts=(CHECK, PUT, *scripts), on_answered=on_answered
+        url,
+        deadline_s=deadline_s,
+        in_flight_max=in_flight_max,
+        scripts=(CHECK, PUT, OPENING, *scripts),
+        on_answered=on_answered,
     )
     return RedisStore(link, RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use))

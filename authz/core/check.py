@@ -10,7 +10,7 @@ from typing import TypeAlias
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit
 from authz.core.route import Route
-from authz.core.streams import StreamUse
+from authz.core.streams import Acquisition, Opening, StreamUse
 from authz.core.value import Value, force_setattr
 
 
@@ -55,7 +55,7 @@ class Lookup(Value):
     `digest` is the SHA-256 of the presented key (32 bytes); `cost` the tokens to take. `route` is the row that matched,
     None where none did; `methods` then lists what the path would have accepted. `accounts` holds every account id that
     the request names where its route declares one; `refusal` is what the request itself already earned, due only after
-    the key has proven valid.
+    the key has proven valid. `opening` is the stream that the request opens if it may pass.
     """
 
     digest: bytes
@@ -64,6 +64,7 @@ class Lookup(Value):
     methods: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     refusal: DenyReason | None = None
+    opening: Opening | None = None
 
 
 class KeyState(StrEnum):
@@ -118,11 +119,15 @@ class Bucket(Value):
 
 
 class Take(Value):
-    """The store's answer to a `Lookup`. `bucket` is set where a bucket was looked at (`GRANTED` and `LIMITED`)."""
+    """The store's answer to a `Lookup`. `bucket` is set where a bucket was looked at (`GRANTED` and `LIMITED`).
+
+    `acquired` is what came of asking for a lease, set where that was done in the same step.
+    """
 
     outcome: TakeOutcome
     record: KeyRecord
     bucket: Bucket | None = None
+    acquired: Acquisition | None = None
 
 
 class Allow(Value):

@@ -34,6 +34,15 @@ class Lease:
     stream: str
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A stream that is about to open: Envoy's id of the request, and for how many seconds a slot is taken at first."""
+
+    request_id: str
+    stream: StreamClass
+    pending_s: float
+
+
 class AcquireOutcome(StrEnum):
     """What came of asking for a lease; a single letter, as the store replies it."""
 

@@ -123,8 +123,10 @@ class _Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._is_held = True
-        self._receive(data)
-        self._flush()
+        is_asked = self._receive(data)
+        self._is_held = False
+        if not is_asked or self._connection.is_closed:
+            self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
         self._listener.left(self)
@@ -152,7 +154,11 @@ class _Peer(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> bool:
+        """Take in what arrived. Tells whether a store was asked: what can be answered at once leaves with its answer.
+
+        Envoy pays for each write that it has to read, and answers that leave together come back as calls that do.
+        """
         asked: list[tuple[int, CheckRequest]] = []
         for event in self._connection.receive(data, self._loop.time()):
             if not isinstance(event, Request):
@@ -167,8 +173,7 @@ class _Peer(asyncio.Protocol):
                 timeout_s = event.call.timeout_s
                 if timeout_s is not None and timeout_s < self._listener.check_s_max:
                     self._loop.call_later(timeout_s, self._expire, event.stream_id)
-        if asked:
-            self._listener.checks.check(asked, self._answer)
+        return bool(asked) and self._listener.checks.check(asked, self._answer)
 
     def _call(self, request: Request) -> None:
         if request.call.method is _ACCESS_LOG:
@@ -220,19 +225,19 @@ class _Peer(asyncio.Protocol):
             self._connection.respond(event.stream_id, access_log.ANSWER)
 
     def _answer(self, answers: Answers, decided: Sequence[Decided]) -> bool:
-        is_wanted = True
         if len(decided) == 1 and decided[0][2].streams is not None:
-            # A lease is given back where nobody waits for the answer, which has to be known at once.
+            # A lease is given back where nobody waits for the answer, which has to be known at once. It leaves a little
+            # later, with what else this turn decides.
             stream_id, attributes, decision = decided[0]
-            is_wanted = self._connection.respond(stream_id, write(answers, attributes, decision))
-        else:
-            self._unwritten.append((answers, decided))
+            if not self._is_held:
+                self._loop.call_soon(self._flush)
+            return self._connection.respond(stream_id, write(answers, attributes, decision))
+        self._unwritten.append((answers, decided))
         if not self._is_held:
             self._flush()
-        return is_wanted
+        return True
 
     def _flush(self) -> None:
-        self._is_held = False
         for answers, decided in self._unwritten:
             for stream_id, attributes, decision in decided:
                 self._connection.respond(stream_id, write(answers, attributes, decision))

@@ -35,10 +35,10 @@ class Checks:
         self._checker = checker
         self._answers = Answers(checker.policy)
 
-    def check(self, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> None:
-        """Decide calls that came together, given with their ids.
+    def check(self, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:
+        """Decide calls that came together, given with their ids; tell whether a store had to be asked.
 
-        `answer` is called with each of them once, before or after this returns.
+        `answer` is called with each of them once, before or after this returns (`Checker.check`).
         """
         answers = self._answers
         if answers.policy is not self._checker.policy:
@@ -52,10 +52,11 @@ class Checks:
                 _log.exception("a check could not be read")
                 answer(answers, [(call_id, _UNREAD, _BROKEN)])
         try:
-            self._checker.check(batch, partial(answer, answers))
+            return self._checker.check(batch, partial(answer, answers))
         except Exception:  # noqa: BLE001 -- as above; who has an answer already ignores a second
             _log.exception("checks failed")
             answer(answers, [(call_id, attributes, _BROKEN) for call_id, attributes in batch])
+            return False
 
 
 def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:

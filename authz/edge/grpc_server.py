@@ -69,10 +69,10 @@ class GrpcServer:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def answer(answers: Answers, decided: Sequence[Decided]) -> bool:
-            ((_, attributes, decision),) = decided
-            if answered.done():  # Envoy has hung up meanwhile
-                return False
-            answered.set_result(write(answers, attributes, decision))
+            for _, attributes, decision in decided:
+                if answered.done():  # Envoy has hung up meanwhile
+                    return False
+                answered.set_result(write(answers, attributes, decision))
             return True
 
         self._checks.check([(0, request)], answer)

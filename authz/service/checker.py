@@ -7,24 +7,23 @@ for a check whose key is in the projection: replies arrive by callback, a batch 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from authz.core.check import Allow, Decision, Deny, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
 from authz.core.decision import Plan, admit, conclude, enforce, plan
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy import Policy
 from authz.core.route import Route
-from authz.core.streams import Lease
+from authz.core.streams import Acquisition, Lease
+from authz.service.failure_modes import FailureMode, FailureModes, RecentKeys
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.leases import Leases
 from authz.service.ports import CheckObserver, Decided, KeyDirectory, KeyProjection, TakeReply
-from authz.service.recent_keys import RecentKeys
 
 FILLS_MAX = 1000
 """Keys being loaded from the directory at once; beyond it, checks of keys unknown to the projection are refused."""
@@ -35,25 +34,6 @@ _log = logging.getLogger("authz.check")
 
 Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
 """Takes decisions on some of the requests that came together; returns False where nobody waited for the only one."""
-
-
-class FailureMode(StrEnum):
-    """What a store out of reach means for a check."""
-
-    DENY = "deny"
-    DEGRADE = "degrade"
-
-
-@dataclass(frozen=True, slots=True)
-class FailureModes:
-    """The failure mode of each store."""
-
-    redis: FailureMode = FailureMode.DENY
-    postgres: FailureMode = FailureMode.DENY
-
-    def degrades(self, store: str) -> bool:
-        """Tell whether recently seen keys keep working while `store` is out of reach."""
-        return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
 
 class _Batch(Struct):
@@ -102,10 +82,11 @@ class Checker:
         self._fills: dict[bytes, list[_Check]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
-        """Decide requests that came together, given with their numbers.
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:
+        """Decide requests that came together, given with their numbers; tell whether a store had to be asked.
 
-        `answer` is called with each of them exactly once, before or after this returns. One plan after the other, then
+        `answer` is called with each of them exactly once, before or after this returns; also once the projection has
+        answered, with whatever could be decided then, if anything. One plan after the other, then
         one question after the other: a processor that does the same again finds what it needs where it left it, which
         is worth a tenth of the check.
         """
@@ -122,18 +103,24 @@ class Checker:
         lookups: list[Lookup] = []
         for (number, attributes), planned in zip(asked, plans, strict=True):
             if isinstance(planned, Lookup):
-                checks.append(_Check(batch, number, attributes, planned))
-                lookups.append(planned)
+                route = planned.route
+                lookup = (
+                    self._with_opening(batch, attributes, planned, route.stream) if route and route.stream else planned
+                )
+                checks.append(_Check(batch, number, attributes, lookup))
+                lookups.append(lookup)
             else:
                 decided.append((number, attributes, planned))
         if lookups:
             self._take(lookups, batch.policy.limit, partial(self._taken, batch, checks))
         if decided:
             self._finish(batch, decided)
+        return bool(lookups)
 
     async def close(self) -> None:
         """Let the loads under way end; every check gets its answer."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _taken(
         self, batch: _Batch, checks: Sequence[_Check], places: Sequence[int], replies: Sequence[TakeReply]
@@ -148,7 +135,7 @@ class Checker:
                     decision = conclude(check.lookup, reply)
                     route = decision.route
                     if route is not None and route.stream:
-                        self._finish_stream(check, decision)
+                        self._finish_stream(check, decision, reply.acquired)
                         continue
                     if isinstance(decision, Deny):
                         decision = self._judge(batch, check.attributes, decision)
@@ -159,19 +146,28 @@ class Checker:
                     self._store_failed(check, reply)
             except Exception:  # noqa: BLE001 -- as in `check`
                 decided.append((check.number, check.attributes, _broken(check.attributes)))
-        if decided:
-            self._finish(batch, decided)
+        self._finish(batch, decided)
 
-    def _finish_stream(self, check: _Check, decision: Decision) -> None:
-        if isinstance(decision, Allow):
+    def _with_opening(self, batch: _Batch, attributes: RequestAttributes, lookup: Lookup, stream: str) -> Lookup:
+        """Let the lease of a stream be taken together with the token, where that is possible."""
+        # Without Envoy's id of the request, streams could not be told apart.
+        opening = self.leases.opening(attributes.request_id, batch.policy.streams[stream])
+        return replace(lookup, opening=opening) if attributes.request_id else lookup
+
+    def _finish_stream(self, check: _Check, decision: Decision, acquired: Acquisition | None = None) -> None:
+        if not isinstance(decision, Allow):
+            self._finish_one(check, decision)
+        elif acquired is None:
             self._begin(self._lease(check, decision))
         else:
-            self._finish_one(check, decision)
+            stream = check.batch.policy.streams[decision.route.stream]
+            self.leases.acquired(stream, acquired)
+            self._finish_leased(check, admit(decision, stream, check.attributes.request_id, acquired))
 
     async def _lease(self, check: _Check, allow: Allow) -> None:
-        """Let a stream pass once it holds a lease, which is given back where nobody waited for the answer."""
+        """Let a stream pass once it holds a lease."""
         route, principal, request_id = allow.route, allow.principal, check.attributes.request_id
-        if principal is None or not request_id:  # without Envoy's id of the request, streams could not be told apart
+        if principal is None or not request_id:
             self._finish_one(check, Deny(DenyReason.INTERNAL, route, principal, detail="a stream without an id"))
             return
         stream = check.batch.policy.streams[route.stream]
@@ -183,9 +179,14 @@ class Checker:
             self._observer.store_failed(failure.store)
             decision = _unanswered(route, failure)
         finally:
-            is_wanted = self._finish_one(check, decision)
-        if is_wanted is False and isinstance(decision, Allow):
-            await self.leases.undo(lease)
+            self._finish_leased(check, decision)
+
+    def _finish_leased(self, check: _Check, decision: Decision) -> None:
+        """Answer; a lease is given back where nobody waited for the answer."""
+        is_wanted, use, principal = self._finish_one(check, decision), decision.streams, decision.principal
+        if is_wanted is False and use is not None and use.lease_id and principal is not None:
+            lease = Lease(use.lease_id, principal.account_id, principal.key_id, use.stream.name)
+            self._begin(self.leases.undo(lease))
 
     def _miss(self, check: _Check) -> None:
         digest = check.lookup.digest

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from authz.core.errors import StoreUnavailable
-from authz.core.streams import Acquisition, Lease, ReleaseCause, RenewOutcome, StreamClass
+from authz.core.streams import Acquisition, Lease, Opening, ReleaseCause, RenewOutcome, StreamClass
 from authz.service.ports import LeaseObserver, LeaseStore
 
 PENDING_HEARTBEATS = 3
@@ -69,19 +69,30 @@ class Leases:
         self._forget_silent()
         return Counter(lease.stream for lease in self._alive)
 
-    async def acquire(self, lease: Lease, stream: StreamClass) -> Acquisition:
-        """Take a lease for a stream that is about to open.
+    def opening(self, request_id: str, stream: StreamClass) -> Opening | None:
+        """Say what to ask for, for a stream that is about to open.
 
-        Raises `StoreUnavailable`, also while a store that may have lost leases is told anew of what lives.
+        None while nothing may open: a store that may have lost leases is told anew of what lives.
         """
         since_s = self._store.reconnected_at_s
         if since_s is not None and self._now_s() < since_s + SETTLE_HEARTBEATS * self._heartbeat_s:
+            return None
+        return Opening(request_id, stream, min(stream.ttl_s, PENDING_HEARTBEATS * self._heartbeat_s))
+
+    async def acquire(self, lease: Lease, stream: StreamClass) -> Acquisition:
+        """Take a lease for a stream that is about to open; raises `StoreUnavailable`, also while nothing may open."""
+        opening = self.opening(lease.lease_id, stream)
+        if opening is None:
             raise StoreUnavailable("redis", "open streams are being counted anew")
-        acquired = await self._store.acquire(lease, stream, min(stream.ttl_s, PENDING_HEARTBEATS * self._heartbeat_s))
+        acquired = await self._store.acquire(lease, stream, opening.pending_s)
+        self.acquired(stream, acquired)
+        return acquired
+
+    def acquired(self, stream: StreamClass, acquired: Acquisition) -> None:
+        """Note what came of asking for a lease."""
         self._observer.acquired(stream.name, acquired.outcome)
         for _ in range(acquired.expired):
             self._observer.released(stream.name, ReleaseCause.EXPIRY, None)
-        return acquired
 
     async def undo(self, lease: Lease) -> None:
         """Take back what a check acquired that nobody waited for; if that fails, the lease runs out by itself."""

@@ -38,6 +38,8 @@ class KeyProjection(Protocol):
     def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
         """Look keys up and take their costs from their buckets, each in one atomic call.
 
+        A lease for the stream that a lookup opens may be taken in the same call, where the key opens the route.
+
         Never waits and never raises: `taken` is called in later turns of the event loop, once or several times, with
         the answer to each lookup once. `default` is the limit of keys that have none of their own.
         """

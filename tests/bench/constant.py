@@ -32,8 +32,9 @@ class NoChecker:
     policy = POLICY
 
 
-def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> None:  # noqa: ARG001
+def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:  # noqa: ARG001
     answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _ in asked])
+    return False
 
 
 def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001

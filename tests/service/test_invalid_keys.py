@@ -17,11 +17,11 @@ from authz.core.errors import DENIALS, DenyReason
 from authz.core.keys import digest
 from authz.core.limits import Limit
 from authz.service import invalid_keys
-from authz.service.checker import Checker, FailureModes
+from authz.service.checker import Checker
+from authz.service.failure_modes import FailureModes, RecentKeys
 from authz.service.invalid_keys import InvalidKeys
 from authz.service.leases import Leases
 from authz.service.ports import Decided
-from authz.service.recent_keys import RecentKeys
 
 LIMIT = Limit(capacity=3, refill_per_s=0.5)
 BAD = [

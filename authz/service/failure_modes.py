@@ -1,16 +1,36 @@
-"""Keys seen a short while ago, with a local bucket each: what the failure mode `degrade` lives on.
+"""What a check does while a store is out of reach, by the operator's choice: refuse, or go on with keys seen lately.
 
-Used only while a store is out of reach and the operator chose so; it knows nothing of revocations made meanwhile.
+The keys seen lately have a local bucket each, and know nothing of revocations made meanwhile.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from authz.core.check import Bucket, KeyRecord, Lookup, Take, TakeOutcome
 from authz.core.limits import Limit, TokenBucket
 
 _VALID = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
+
+
+class FailureMode(StrEnum):
+    """What a store out of reach means for a check."""
+
+    DENY = "deny"
+    DEGRADE = "degrade"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureModes:
+    """The failure mode of each store."""
+
+    redis: FailureMode = FailureMode.DENY
+    postgres: FailureMode = FailureMode.DENY
+
+    def degrades(self, store: str) -> bool:
+        """Tell whether recently seen keys keep working while `store` is out of reach."""
+        return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
 
 @dataclass(slots=True)
