@@ -5,14 +5,14 @@ pieces are joined. What they say is `codec.py`; a test holds every answer agains
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.limits import Limit, full_after_s
 from authz.core.policy import Policy, RateHeaders
 from authz.core.streams import StreamUse
-from authz.core.value import Value
+from authz.core.value import Value, force_setattr
 from authz.edge import codec
 from authz.edge.pieces import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, HeaderPiece
 
@@ -33,10 +33,11 @@ V = TypeVar("V")
 class _Caller(Value):
     """What answers say of one caller: its headers, those that all callers with its scopes have, and its metadata.
 
-    The metadata comes with the decision, `allowed` or `denied`, because that stands in the middle of it.
+    The metadata comes with the decision, `allowed` or `denied`, because that stands in the middle of it. All of it is
+    written for one `policy`.
     """
 
-    principal: Principal | None
+    policy: Policy
     headers: bytes
     scopes: bytes
     allowed: bytes
@@ -60,8 +61,7 @@ class Answers:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._removed = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
-        self._nobody = _Caller(None, b"", self._removed, _ALLOW, _DENY)
-        self._callers: dict[str, _Caller] = {}
+        self._nobody = _Caller(policy, b"", self._removed, _ALLOW, _DENY)
         self._scopes: dict[frozenset[str], bytes] = {}
         self._rates = _Rates(policy.rate_headers, TO_ADD)
         self._denied_rates = _Rates(policy.rate_headers, HEADERS)
@@ -74,8 +74,8 @@ class Answers:
         if not isinstance(decision, Allow):
             return self._denial(attributes, decision)
         principal, bucket, template = decision.principal, decision.bucket, decision.route.template
-        caller = self._nobody if principal is None else self._callers.get(principal.key_id)
-        if caller is None or caller.principal is not principal:
+        caller: Any = self._nobody if principal is None else principal.pieces
+        if caller is None or caller.policy is not self.policy:
             caller = self._caller(principal)
         ok = caller.headers + caller.scopes
         if decision.streams is not None:
@@ -120,8 +120,8 @@ class Answers:
     def _caller(self, principal: Principal | None) -> _Caller:
         if principal is None:
             return self._nobody
-        found = self._callers.get(principal.key_id)
-        if found is not None and found.principal == principal:
+        found = principal.pieces
+        if isinstance(found, _Caller) and found.policy is self.policy:
             return found
         scopes = self._scopes.get(principal.scopes)
         if scopes is None:
@@ -129,15 +129,13 @@ class Answers:
             _kept(self._scopes, principal.scopes, scopes)
         account, key = _ENTRIES["account_id"](principal.account_id), _ENTRIES["key_id"](principal.key_id)
         caller = _Caller(
-            principal,
+            self.policy,
             _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id),
             scopes,
             account + _ALLOW + key,
             account + _DENY + key,
         )
-        if len(self._callers) >= PIECES_MAX:
-            self._callers.clear()
-        self._callers[principal.key_id] = caller
+        force_setattr(principal, "pieces", caller)
         return caller
 
     def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:

@@ -1,5 +1,7 @@
 """Answers put together from pieces are byte for byte what protobuf writes for the same values."""
 
+from dataclasses import replace
+
 from builders import KEY, LIMIT, LOGS, ROUTES, policy, request
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,20 @@ def test_every_answer_is_what_protobuf_writes(which: int, decision: Decision, is
         assert ANSWERS[which].write(attributes, decision) == expected
 
 
+def test_what_is_kept_of_a_caller_is_that_of_the_policy_and_no_part_of_who_calls() -> None:
+    principal = Principal("acct_1", "key_1", frozenset({"servers:read"}))
+    other = replace(POLICIES[0], keys=replace(POLICIES[0].keys, header="x-other-key"))
+    for each in (POLICIES[0], other, POLICIES[0]):
+        decision, attributes = Allow(ROUTES[0], principal), request()
+        expected = encode(each, attributes, decision).SerializeToString(deterministic=True)
+        assert Answers(each).write(attributes, decision) == expected
+    assert principal.pieces is not None
+    untouched = Principal("acct_1", "key_1", frozenset({"servers:read"}))
+    assert principal == untouched
+    assert hash(principal) == hash(untouched)
+    assert principal != Principal("acct_1", "key_2", frozenset({"servers:read"}))
+
+
 def test_what_is_kept_is_bounded() -> None:
     before, answers_module.PIECES_MAX = answers_module.PIECES_MAX, 10
     try:
@@ -57,6 +73,6 @@ def test_what_is_kept_is_bounded() -> None:
             principal = Principal(f"acct_{number}", f"key_{number}", frozenset())
             answers.write(request(), Allow(ROUTES[0], principal, Bucket(Limit(number + 1, 1.0), 1)))
             answers.write(request(), Deny(DenyReason.KEY_MISSING, retry_after_s=number))
-        assert all(len(pieces) <= 10 for pieces in (answers._callers, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
+        assert all(len(pieces) <= 10 for pieces in (answers._waits, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
     finally:
         answers_module.PIECES_MAX = before
