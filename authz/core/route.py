@@ -44,7 +44,8 @@ class AccountBinding:
 class Route:
     """One row of the table: a method and a template, and what it needs.
 
-    `method` is an HTTP method or "*". `scope` is set where `access` is `SCOPE`. `cost` is in tokens.
+    `method` is an HTTP method or "*". `scope` is set where `access` is `SCOPE`. `cost` is in tokens. `piece` is for
+    `edge/answers.py`, which keeps here what it once wrote of the row, as it does with callers (`core/check.py`).
     """
 
     method: str
@@ -55,6 +56,7 @@ class Route:
     cost: int = 1
     stream: str = ""
     needs_key: bool = field(init=False)
+    piece: bytes = field(default=b"", init=False, compare=False, repr=False)
     # Up to here what every check reads, side by side in memory.
     account_required: bool = False
     yields_credential: bool = False

@@ -11,6 +11,7 @@ from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpRespons
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.limits import Limit, full_after_s
 from authz.core.policy import Policy, RateHeaders
+from authz.core.route import Route
 from authz.core.streams import StreamUse
 from authz.core.value import Value, force_setattr
 from authz.edge import codec
@@ -66,14 +67,13 @@ class Answers:
         self._rates = _Rates(policy.rate_headers, TO_ADD)
         self._denied_rates = _Rates(policy.rate_headers, HEADERS)
         self._waits: dict[int, bytes] = {}
-        self._routes: dict[str, bytes] = {}
         self._refusals: dict[tuple[object, ...], _Refusal] = {}
 
     def write(self, attributes: RequestAttributes, decision: Decision) -> bytes:
         """Write the answer to one request, as `encode` and protobuf would."""
         if not isinstance(decision, Allow):
             return self._denial(attributes, decision)
-        principal, bucket, template = decision.principal, decision.bucket, decision.route.template
+        principal, bucket, route = decision.principal, decision.bucket, decision.route
         caller: Any = self._nobody if principal is None else principal.pieces
         if caller is None or caller.policy is not self.policy:
             caller = self._caller(principal)
@@ -82,10 +82,10 @@ class Answers:
             return self._stream(decision, caller)
         if bucket is not None:
             ok += self._rates(bucket)
-        route = self._routes.get(template) or _kept(self._routes, template, _ENTRIES["route"](template))
+        metadata = caller.allowed
         if decision.would_deny is not None:
-            route = _ENTRIES["reason"](decision.would_deny.value) + route
-        metadata = caller.allowed + route
+            metadata += _ENTRIES["reason"](decision.would_deny.value)
+        metadata += route.piece or _route_piece(route)
         return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
@@ -195,6 +195,11 @@ class _Rates:
             head = self._header(name).head(size).replace(b"%", b"%%")
             form += head + text.format(left="%b", full_s="%b").encode() + ACTION
         return _kept(self._forms, (left, full_s), form)
+
+
+def _route_piece(route: Route) -> bytes:
+    object.__setattr__(route, "piece", _ENTRIES["route"](route.template))
+    return route.piece
 
 
 def _wait(seconds: int) -> bytes:
