@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     )
     degrade_window_s: Seconds = Field(300, description="In degrade: how long after its last check a key still works.")
     degrade_keys_max: int = Field(10_000, gt=0, description="In degrade: how many keys are remembered.")
-    negative_ttl_s: Seconds = Field(5, description="How long Redis remembers that a key does not exist.")
+    negative_ttl_s: Seconds = Field(
+        30, description="How long Redis remembers that a key does not exist; one that is made works at once."
+    )
     check_listen: Listen = Field("127.0.0.1:9001", description="Where Envoy asks: HOST:PORT or unix:/PATH.")
     grpc_listen: OptionalListen = Field(
         "",
