@@ -51,7 +51,7 @@ _BUCKETS = {ord("g"): TakeOutcome.GRANTED, ord("l"): TakeOutcome.LIMITED} | _FIR
 _HEAD_BYTES = 1 + BUCKET_BYTES
 _GRANTED = TakeOutcome.GRANTED
 _NO_LIMIT = Limit(0, 0)
-_FULL = Bucket(_NO_LIMIT, 0)
+_ANY_BUCKET = Bucket(_NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 
 _CHECK, _PUT, _OPENING = (
@@ -162,7 +162,11 @@ class RedisKeys:
     def _opening(self, lookup: Lookup, opening: Opening, known: _Known, arguments: bytes) -> bytes:
         """Return the command for a stream: with its lease, if it is known whose, and that the key opens the route."""
         record = known.record
-        if record is None or not self._leases or not isinstance(conclude(lookup, Take(_GRANTED, record, _FULL)), Allow):
+        if (
+            record is None
+            or not self._leases
+            or not isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Allow)
+        ):
             return self._head + _name(lookup.digest) + arguments
         lease = Lease(opening.request_id, record.account_id, record.key_id, opening.stream.name)
         keys, words = acquire_words(lease, opening.stream, opening.pending_s)

@@ -191,7 +191,8 @@ class _Peer(asyncio.Protocol):
 
     def _expire(self, stream_id: int) -> None:
         self._connection.refuse(stream_id, _TOO_LATE)  # which a stream that was answered ignores
-        self._flush()
+        if not self._is_held:
+            self._flush()
 
     def _read_rest(self) -> None:
         """Take in what arrived before the connection broke: an Envoy that exits tells the ends of its streams last.
