@@ -89,7 +89,7 @@ def test_caps_hold_exactly_under_two_hundred_opens_at_once_on_two_sidecars(
     keys = [made(house, account_id) for _ in range(4)]
     for made_key in keys:  # each is in Redis by then
         opened(house, made_key.secret)[0].close()
-    slots.until(account_id, 0)
+        slots.until(account_id, 0)
     before = peaks(house)
     statuses = Counter(asyncio.run(opened_at_once(house, [one.secret for one in keys] * 50, http2)))
     assert statuses == {200: 10, 429: 190}
