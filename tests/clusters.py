@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from authz.adapters.redis_keys import BUCKET_BYTES, redis_key
+from authz.adapters.redis_records import BUCKET_BYTES, redis_key
 from authz.demo.servers import RedisServer, free_port
 
 _PRIMARIES = 3

@@ -12,8 +12,9 @@ from functools import partial
 from redis.crc import key_slot
 
 from authz.adapters.redis_cluster import REDIRECTS_MAX, RedisCluster, guarded
-from authz.adapters.redis_keys import CHECK, PUT, OnUse, RedisKeys, at, redis_key
+from authz.adapters.redis_keys import OnUse, RedisKeys, at
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_records import CHECK, PUT, redis_key
 from authz.adapters.redis_replies import Redirected
 from authz.core.check import KeyRecord, Lookup
 from authz.core.errors import StoreUnavailable

@@ -1,19 +1,12 @@
-"""Key records and their buckets in Redis: one string per key, one script per check.
+"""Key records and their buckets in Redis: one script per check.
 
-    k:<digest, base64>   16 bytes of bucket: tokens, and when they were counted in µs, as doubles
-                         a line of header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
-                         record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…"
-
-A string, whose head is written over in its place, costs Redis less than a hash. What changes a record changes its
-header, so of a key that is remembered here Redis is only asked whether its header is still the same.
-The connection is `redis_link.py`; the scripts in `lua/` say what happens on the server.
+What changes a record changes its header (`redis_records.py`), so of a key that is remembered here Redis is only asked
+whether its header is still the same. The connection is `redis_link.py`.
 """
 
 import asyncio
-from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.resources import files
 from struct import Struct, error
 from sys import intern
 from typing import Any, TypeAlias
@@ -21,22 +14,30 @@ from typing import Any, TypeAlias
 import hiredis
 from msgspec.structs import replace
 
-from authz.adapters.redis_leases import ACQUIRE, acquire_words, acquisition, note_key
+from authz.adapters.redis_leases import acquire_words, acquisition, note_key
 from authz.adapters.redis_link import Caller, RedisLink, Script
+from authz.adapters.redis_records import (
+    BUCKET_BYTES,
+    CHECK,
+    CHECK_HEAD,
+    OPENING,
+    OPENING_HEAD,
+    PUT,
+    RECORD_TTL_S,
+    encoded_words,
+    header_of,
+    key_name,
+    record_words,
+    redis_key,
+)
 from authz.adapters.redis_replies import failure, is_forgotten
-from authz.core.check import Allow, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.check import Bucket, Deny, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.decision import conclude
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.core.streams import Lease, Opening
 from authz.core.value import Value
 from authz.service.ports import Taken, TakeReply
-
-RECORD_TTL_S = 86_400
-"""How long a record lives after its last use, at least; check.lua adds what a slow bucket needs to fill."""
-
-BUCKET_BYTES = 16
-"""How much of a key's string is its bucket."""
 
 OnUse: TypeAlias = Callable[[str], None]
 """Told the id of a key that was used."""
@@ -53,18 +54,6 @@ _GRANTED = TakeOutcome.GRANTED
 _NO_LIMIT = Limit(0, 0)
 _ANY_BUCKET = Bucket(_NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
-
-_CHECK, _PUT, _OPENING = (
-    files("authz.adapters").joinpath("lua", name).read_bytes() for name in ("check.lua", "put.lua", "opening.lua")
-)
-CHECK, PUT = Script(_CHECK), Script(_PUT)
-_FUNCTION = b"local function %b(KEYS, ARGV)\n%b\nend\n"
-OPENING = Script(_FUNCTION % (b"check", _CHECK) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
-"""A check together with the lease of the stream that it opens."""
-
-# EVALSHA up to the key's own 43 characters of 45: with one key and three arguments, with four keys and eight.
-_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
-_OPENING_HEAD = b"*15\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n4\r\n$45\r\nk:" % OPENING.sha.encode()
 
 
 class _Known(Value):
@@ -102,7 +91,7 @@ class RedisKeys:
         self._leases = cluster is None
         self._check = check
         self._put = put
-        self._head = _CHECK_HEAD % check.sha.encode()
+        self._head = CHECK_HEAD % check.sha.encode()
         self._negative_ttl_s = negative_ttl_s
         self._on_use = on_use
         # What is remembered holds in one epoch and for one default limit.
@@ -124,9 +113,9 @@ class RedisKeys:
         if epoch is not None and epoch != current:
             return False
         ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
-        arguments = (current, record.revision, _header(current, record), int(ttl_s * 1000))
+        arguments = (current, record.revision, header_of(current, record), int(ttl_s * 1000))
         encoded = (str(argument).encode() for argument in arguments)
-        write = self._link.call(self._put, redis_key(digest), *encoded, *_text(record))
+        write = self._link.call(self._put, redis_key(digest), *encoded, *record_words(record))
         if record.revision <= 1:  # never stopped, or no key at all
             return bool(await write)
         written, _ = await asyncio.gather(write, note_key(self._all, record))
@@ -147,7 +136,7 @@ class RedisKeys:
             arguments = found.arguments.get(lookup.cost) or self._arguments_for(found, lookup.cost, default)
             known.append(found)
             if lookup.opening is None:
-                commands.append(self._head + _name(lookup.digest) + arguments)
+                commands.append(self._head + key_name(lookup.digest) + arguments)
             else:
                 commands.append(self._opening(lookup, lookup.opening, found, arguments))
         self._link.submit_all(commands, partial(self._replied, lookups, known, default, taken, is_second))
@@ -156,22 +145,18 @@ class RedisKeys:
         expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
         limits = (known.limit.capacity, known.limit.refill_per_s, default.capacity, default.refill_per_s)
         asked = _ASKED.pack(cost, expires_at_ms, *limits, RECORD_TTL_S * 1000)
-        written = b"\r\n" + _encoded(self._link.epoch.encode(), known.header.encode() + b"\n", asked)
+        written = b"\r\n" + encoded_words(self._link.epoch.encode(), known.header.encode() + b"\n", asked)
         return known.arguments.setdefault(cost, written)
 
     def _opening(self, lookup: Lookup, opening: Opening, known: _Known, arguments: bytes) -> bytes:
         """Return the command for a stream: with its lease, if it is known whose, and that the key opens the route."""
-        record = known.record
-        if (
-            record is None
-            or not self._leases
-            or not isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Allow)
-        ):
-            return self._head + _name(lookup.digest) + arguments
+        record = known.record if self._leases else None
+        if record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
+            return self._head + key_name(lookup.digest) + arguments
         lease = Lease(opening.request_id, record.account_id, record.key_id, opening.stream.name)
         keys, words = acquire_words(lease, opening.stream, opening.pending_s)
-        asked = (_OPENING_HEAD, _name(lookup.digest), b"\r\n", _encoded(*keys), arguments[2:], _encoded(*words))
-        return b"".join(asked)
+        head = OPENING_HEAD + key_name(lookup.digest) + b"\r\n"
+        return head + encoded_words(*keys) + arguments[2:] + encoded_words(*words)
 
     def _replied(
         self,
@@ -274,28 +259,3 @@ class RedisKeys:
 def at(places: Sequence[int], taken: Taken) -> Taken:
     """Return what tells `taken` of lookups that were asked apart from the others, which had these places among them."""
     return lambda answered, replies: taken([places[number] for number in answered], replies)
-
-
-def redis_key(digest: bytes) -> bytes:
-    """Return the key of the string that holds a key's bucket and its record."""
-    return b"k:" + _name(digest)
-
-
-def _encoded(*words: bytes) -> bytes:
-    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-
-
-def _name(digest: bytes) -> bytes:
-    return b2a_base64(digest, newline=False)[:43]
-
-
-def _header(epoch: str, record: KeyRecord) -> str:
-    limit = "- -" if record.limit is None else f"{record.limit.capacity} {record.limit.refill_per_s!r}"
-    return f"{epoch} {record.revision} {record.state} {record.expires_at_ms} {limit}"
-
-
-def _text(record: KeyRecord) -> tuple[bytes, ...]:
-    """Write a record, as what `put.lua` takes of it: nothing where there is no such key."""
-    if record.state is KeyState.UNKNOWN:
-        return ()
-    return (" ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode(),)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from authz.adapters.redis_cluster import RedisCluster
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis_cluster_keys import RedisClusterKeys
-from authz.adapters.redis_keys import CHECK, OPENING, PUT, OnUse, RedisKeys
+from authz.adapters.redis_keys import OnUse, RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
 from authz.adapters.redis_pipe import OnAnswered
+from authz.adapters.redis_records import CHECK, OPENING, PUT
 from authz.adapters.redis_url import Form, read_url
 
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from takes import record
 
-from authz.adapters.redis_keys import BUCKET_BYTES, CHECK, redis_key
 from authz.adapters.redis_link import Script
+from authz.adapters.redis_records import BUCKET_BYTES, CHECK, redis_key
 from authz.adapters.redis_store import RedisStore
 from authz.core.limits import Limit, TokenBucket
 

@@ -14,8 +14,8 @@ from subjects import bump_epoch, stored
 from takes import asked, taken, until_answered
 
 from authz.adapters.redis_cluster import RedisCluster
-from authz.adapters.redis_keys import BUCKET_BYTES, redis_key
 from authz.adapters.redis_link import Script
+from authz.adapters.redis_records import BUCKET_BYTES, redis_key
 from authz.adapters.redis_store import RedisStore, redis_store
 from authz.core.check import KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable

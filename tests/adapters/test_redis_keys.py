@@ -11,8 +11,9 @@ from redis.crc import key_slot
 from takes import DEFAULT, asked, asked_together, record, taken
 
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
-from authz.adapters.redis_keys import BUCKET_BYTES, CHECK, PUT, RECORD_TTL_S, RedisKeys
+from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_records import BUCKET_BYTES, CHECK, PUT, RECORD_TTL_S
 from authz.adapters.redis_store import RedisStore
 from authz.core.check import Bucket, KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable

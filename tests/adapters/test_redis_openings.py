@@ -10,9 +10,10 @@ from links import asked as command
 from msgspec.structs import replace
 from takes import DEFAULT, record, taken
 
-from authz.adapters.redis_keys import OPENING, RedisKeys
+from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_leases import RedisLeases
 from authz.adapters.redis_link import RedisLink, Script
+from authz.adapters.redis_records import OPENING
 from authz.adapters.redis_store import RedisStore
 from authz.core.check import KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import DenyReason, StoreUnavailable

@@ -10,9 +10,10 @@ from takes import asked
 
 from authz.adapters.redis_cluster import REDIRECTS_MAX, RedisCluster
 from authz.adapters.redis_cluster_keys import RedisClusterKeys
-from authz.adapters.redis_keys import RedisKeys, redis_key
+from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_layout import Layout, find_layout
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_records import redis_key
 from authz.adapters.redis_replies import Redirected, failure
 from authz.adapters.redis_url import Address, read_url
 from authz.core.check import Lookup

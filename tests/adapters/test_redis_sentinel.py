@@ -16,8 +16,9 @@ from sentinels import NAME, Sentinels, SentinelServer, sentinels
 from stand_ins import behind_tls, either_way
 from takes import asked, taken
 
-from authz.adapters.redis_keys import BUCKET_BYTES, CHECK, PUT, RedisKeys, redis_key
+from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_records import BUCKET_BYTES, CHECK, PUT, redis_key
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import RedisServer

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from callers import SCOPES
 from redis.asyncio import Redis
 
-from authz.adapters.redis_keys import CHECK, PUT, RedisKeys
+from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis_records import CHECK, PUT
 from authz.core.check import KeyRecord, KeyState, Lookup
 from authz.core.keys import digest
 from authz.core.limits import Limit

@@ -3,51 +3,24 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from builders import policy
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
+from listeners import LateChecker, asking, serving
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
-from authz.core.check import Allow, Deny, Principal, RequestAttributes
+from authz.core.check import Deny
 from authz.core.errors import DenyReason
 from authz.edge.check_listener import CheckListener
 from authz.edge.checks import SERVICE
-from authz.service.checker import Answer
-
-ROUTE = policy().routes[0]
-
-
-class LateChecker:
-    """Allows every check after a while of its own, in the name of the target it asks for."""
-
-    policy = policy()
-
-    def __init__(self) -> None:
-        self.delay_s: Callable[[], float] = lambda: 0
-        self.failure: Exception | None = None
-
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
-        if self.failure is not None:
-            raise self.failure
-        for number, attributes in asked:
-            decision = Allow(ROUTE, Principal(attributes.target, "key_1", frozenset()))
-            if delay_s := self.delay_s():
-                asyncio.get_running_loop().call_later(delay_s, answer, [(number, attributes, decision)])
-            else:
-                answer([(number, attributes, decision)])
-
-
-def serving(checker: LateChecker, listen: str) -> CheckListener:
-    return CheckListener(checker, listen, check_s_max=0.2)  # type: ignore[arg-type]  # all it asks of a checker
 
 
 @pytest.fixture
@@ -76,12 +49,6 @@ def check(channel: grpc.aio.Channel) -> Any:  # noqa: ANN401 -- grpc has no type
         request_serializer=CheckRequest.SerializeToString,
         response_deserializer=CheckResponse.FromString,
     )
-
-
-def asking(target: str) -> CheckRequest:
-    request = CheckRequest()
-    request.attributes.request.http.path = target
-    return request
 
 
 def account(answer: CheckResponse) -> str:
@@ -159,8 +126,8 @@ async def test_a_large_request_arrives_whole_and_a_huge_one_is_refused(channel: 
 
 async def test_health_follows_what_it_is_told(listener: CheckListener, channel: grpc.aio.Channel) -> None:
     ask = HealthStub(channel).Check
-    for serving, expected in ((True, 1), (False, 2)):
-        listener.serve_health(serving=serving)
+    for is_serving, expected in ((True, 1), (False, 2)):
+        listener.serve_health(serving=is_serving)
         for service in ("", SERVICE):
             assert (await ask(health_pb2.HealthCheckRequest(service=service))).status == expected
 
@@ -251,74 +218,6 @@ async def test_a_peer_that_does_not_read_is_asked_no_more(listener: CheckListene
     assert paused == ["paused", "resumed"]
     peer.connection_lost(None)
     assert checker.failure is None
-
-
-class Writes(asyncio.Transport):
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[bytes] = []
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]
-        self.seen.append(data)
-
-    def close(self) -> None:
-        self.seen.append(b"closed")
-
-
-class HeldChecker(LateChecker):
-    """Allows /now at once, and all others when it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer: Callable[[], object] = bool
-
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:  # type: ignore[override]
-        decided = [(number, request, Allow(ROUTE)) for number, request in asked]
-        if now := [one for one in decided if one[1].target == "/now"]:
-            answer(now)
-        later = [one for one in decided if one[1].target != "/now"]
-        self.answer = lambda: answer(later)
-        return bool(later)
-
-
-def alone(checker: LateChecker) -> tuple[Any, Writes, H2Connection]:
-    """Make the protocol of one connection, by itself, with its transport and its peer."""
-    peer, writes, client = serving(checker, "127.0.0.1:0")._peer(), Writes(), H2Connection()  # noqa: SLF001 -- as it says
-    peer.connection_made(writes)
-    client.initiate_connection()
-    peer.data_received(client.data_to_send())
-    writes.seen.clear()
-    return peer, writes, client
-
-
-def asked_together(client: H2Connection, *targets: str) -> bytes:
-    for target in targets:
-        stream_id, message = client.get_next_available_stream_id(), asking(target).SerializeToString()
-        fields = {":method": "POST", ":scheme": "http", ":path": f"/{SERVICE}/Check", ":authority": "a"}
-        client.send_headers(stream_id, [*fields.items(), ("content-type", "application/grpc")])
-        client.send_data(stream_id, b"\0" + len(message).to_bytes(4) + message, end_stream=True)
-    return client.data_to_send()
-
-
-async def test_what_is_decided_at_once_leaves_with_the_rest_or_at_once_where_there_is_none() -> None:
-    checker = HeldChecker()
-    peer, writes, client = alone(checker)
-    peer.data_received(asked_together(client, "/now"))
-    assert len(writes.seen) == 1
-    peer.data_received(asked_together(client, "/later", "/now"))
-    assert len(writes.seen) == 1
-    checker.answer()
-    assert len(writes.seen) == 2
-    events = [event for data in writes.seen for event in client.receive_data(data)]
-    assert sorted(event.stream_id for event in events if isinstance(event, TrailersReceived)) == [1, 3, 5]
-
-
-async def test_a_faulty_peer_is_shown_out_at_once_also_while_a_store_is_asked() -> None:
-    peer, writes, client = alone(HeldChecker())
-    peer.data_received(asked_together(client, "/later") + b"\0\0\0\x05\0\0\0\0\1")  # a push, from a client
-    assert writes.seen[-1] == b"closed"
 
 
 async def test_a_unix_socket_serves_too(checker: LateChecker, scratch: Path) -> None:
