@@ -37,21 +37,31 @@ Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
 
 
 class _Batch(Struct):
-    """Checks that came together. Their policy is the one they began with: a reload changes nothing for them."""
+    """Checks that came together; of those that ask the projection, who asked and what, side by side.
+
+    Their policy is the one they began with: a reload changes nothing for them. `filled` once their key was loaded.
+    """
 
     policy: Policy
     answer: Answer
     started_s: float
+    asked: list[tuple[int, RequestAttributes]]
+    lookups: list[Lookup]
+    filled: bool = False
 
 
 class _Check(Struct):
-    """A check that waits for a store; `filled` once its key was loaded for it."""
+    """One of them, that has to wait longer than the others."""
 
     batch: _Batch
     number: int
     attributes: RequestAttributes
     lookup: Lookup
-    filled: bool = False
+
+    def alone(self, *, filled: bool = False) -> _Batch:
+        """Return a batch of this check only."""
+        asked = [(self.number, self.attributes)]
+        return _Batch(self.batch.policy, self.batch.answer, self.batch.started_s, asked, [self.lookup], filled)
 
 
 class Checker:
@@ -90,7 +100,7 @@ class Checker:
         one question after the other: a processor that does the same again finds what it needs where it left it, which
         is worth a tenth of the check.
         """
-        batch = _Batch(self.policy, answer, perf_counter())
+        batch = _Batch(self.policy, answer, perf_counter(), [], [])
         plans: list[Plan] = []
         for _, attributes in asked:
             try:
@@ -99,53 +109,47 @@ class Checker:
             except Exception:  # noqa: BLE001 -- what one request breaks must not cost the others their answers
                 plans.append(_broken(attributes))
         decided: list[Decided] = []
-        checks: list[_Check] = []
-        lookups: list[Lookup] = []
-        for (number, attributes), planned in zip(asked, plans, strict=True):
+        for one, planned in zip(asked, plans, strict=True):
             if isinstance(planned, Lookup):
                 route = planned.route
-                lookup = (
-                    self._with_opening(batch, attributes, planned, route.stream) if route and route.stream else planned
-                )
-                checks.append(_Check(batch, number, attributes, lookup))
-                lookups.append(lookup)
+                lookup = self._with_opening(batch, one[1], planned, route.stream) if route and route.stream else planned
+                batch.asked.append(one)
+                batch.lookups.append(lookup)
             else:
-                decided.append((number, attributes, planned))
-        if lookups:
-            self._take(lookups, batch.policy.limit, partial(self._taken, batch, checks))
+                decided.append((*one, planned))
+        if batch.lookups:
+            self._take(batch.lookups, batch.policy.limit, partial(self._taken, batch))
         if decided:
             self._finish(batch, decided)
-        return bool(lookups)
+        return bool(batch.lookups)
 
     async def close(self) -> None:
         """Let the loads under way end; every check gets its answer."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _taken(
-        self, batch: _Batch, checks: Sequence[_Check], places: Sequence[int], replies: Sequence[TakeReply]
-    ) -> None:
+    def _taken(self, batch: _Batch, places: Sequence[int], replies: Sequence[TakeReply]) -> None:
         decided: list[Decided] = []
         for place, reply in zip(places, replies, strict=True):
-            check = checks[place]
+            (number, attributes), lookup = batch.asked[place], batch.lookups[place]
             try:
                 if isinstance(reply, Take):
                     if self._remembers:
-                        self._recent.remember(check.lookup.digest, reply)
-                    decision = conclude(check.lookup, reply)
+                        self._recent.remember(lookup.digest, reply)
+                    decision = conclude(lookup, reply)
                     route = decision.route
                     if route is not None and route.stream:
-                        self._finish_stream(check, decision, reply.acquired)
+                        self._finish_stream(_Check(batch, number, attributes, lookup), decision, reply.acquired)
                         continue
                     if isinstance(decision, Deny):
-                        decision = self._judge(batch, check.attributes, decision)
-                    decided.append((check.number, check.attributes, decision))
+                        decision = self._judge(batch, attributes, decision)
+                    decided.append((number, attributes, decision))
                 elif reply is None:
-                    self._miss(check)
+                    self._miss(_Check(batch, number, attributes, lookup))
                 else:
-                    self._store_failed(check, reply)
+                    self._store_failed(_Check(batch, number, attributes, lookup), reply)
             except Exception:  # noqa: BLE001 -- as in `check`
-                decided.append((check.number, check.attributes, _broken(check.attributes)))
+                decided.append((number, attributes, _broken(attributes)))
         self._finish(batch, decided)
 
     def _with_opening(self, batch: _Batch, attributes: RequestAttributes, lookup: Lookup, stream: str) -> Lookup:
@@ -190,10 +194,9 @@ class Checker:
 
     def _miss(self, check: _Check) -> None:
         digest = check.lookup.digest
-        if check.filled:
+        if check.batch.filled:
             self._store_failed(check, StoreUnavailable("redis", "lost a record that was just written"))
             return
-        check.filled = True
         waiting = self._fills.get(digest)
         if waiting is not None:
             waiting.append(check)
@@ -231,8 +234,8 @@ class Checker:
             self._invalid_keys.loaded(digest)
             for check in self._fills.pop(digest):
                 if filled:
-                    taken = partial(self._taken, check.batch, [check])
-                    self._take([check.lookup], check.batch.policy.limit, taken)
+                    again = check.alone(filled=True)
+                    self._take(again.lookups, again.policy.limit, partial(self._taken, again))
                 else:
                     self._store_failed(check, failure)
 
@@ -240,7 +243,7 @@ class Checker:
         """Answer what waits for a key that does not exist, which need not wait until the projection knows that."""
         checks, self._fills[digest] = self._fills[digest], []
         for check in checks:
-            self._taken(check.batch, [check], [0], [take])
+            self._taken(check.alone(), [0], [take])
 
     def _store_failed(self, check: _Check, failure: StoreUnavailable) -> None:
         lookup = check.lookup
