@@ -7,7 +7,7 @@ What only these commands need is imported when they run.
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -117,17 +117,9 @@ def diff(
 
     found = compare(load_policy(old), load_policy(new))
     if as_json:
-        changes = [
-            asdict(it, dict_factory=_words) | {"is_opening": it.is_opening, "is_grave": it.is_grave}
-            for it in found.changes
-        ]
+        changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]
         typer.echo(json.dumps({"changes": changes, "surroundings": found.surroundings}))
     else:
         words.print_diff(_out, found, words.Places(old, row_lines(old)), words.Places(new, row_lines(new)))
     if no_opening and any(change.is_opening for change in found.changes):
         raise typer.Exit(EXIT_REFUSED)
-
-
-def _words(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Leave out what a row keeps for the answers about it: bytes, which JSON does not have."""
-    return {name: value for name, value in fields if not isinstance(value, bytes)}

@@ -20,18 +20,23 @@ def record(state: KeyState = KeyState.ACTIVE, revision: int = 1, **fields: objec
 
 async def asked_together(keys: KeyProjection, digests: Sequence[bytes]) -> list[TakeReply]:
     """Ask for several keys at once; returns the answers in their order."""
+    return await looked_up(keys, [Lookup(digest, 1, None) for digest in digests])
+
+
+async def looked_up(keys: KeyProjection, lookups: Sequence[Lookup]) -> list[TakeReply]:
+    """Ask several lookups at once; returns the answers in their order."""
     answers: dict[int, TakeReply] = {}
     complete = asyncio.Event()
 
     def told(places: Sequence[int], replies: Sequence[TakeReply]) -> None:
         assert answers.keys().isdisjoint(places)
         answers.update(zip(places, replies, strict=True))
-        if len(answers) == len(digests):
+        if len(answers) == len(lookups):
             complete.set()
 
-    keys.take([Lookup(digest, 1, None) for digest in digests], DEFAULT, told)
+    keys.take(lookups, DEFAULT, told)
     await complete.wait()
-    return [answers[place] for place in range(len(digests))]
+    return [answers[place] for place in range(len(lookups))]
 
 
 def asked(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> asyncio.Future[TakeReply]:

@@ -40,8 +40,15 @@ class AccountBinding:
     name: str
 
 
+class _Kept:
+    """What is kept with a row and says nothing about it: no field, so neither compared, nor shown, nor written down."""
+
+    __slots__ = ("piece",)
+    piece: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Route:
+class Route(_Kept):
     """One row of the table: a method and a template, and what it needs.
 
     `method` is an HTTP method or "*". `scope` is set where `access` is `SCOPE`. `cost` is in tokens. `piece` is for
@@ -56,7 +63,6 @@ class Route:
     cost: int = 1
     stream: str = ""
     needs_key: bool = field(init=False)
-    piece: bytes = field(default=b"", init=False, compare=False, repr=False)
     # Up to here what every check reads, side by side in memory.
     account_required: bool = False
     yields_credential: bool = False
@@ -65,4 +71,5 @@ class Route:
 
     def __post_init__(self) -> None:
         """Note whether a key is asked for, once for all checks."""
+        object.__setattr__(self, "piece", b"")
         object.__setattr__(self, "needs_key", self.access not in {Access.PUBLIC, Access.SESSION})

@@ -96,9 +96,9 @@ class Checker:
         """Decide requests that came together, given with their numbers; tell whether a store had to be asked.
 
         `answer` is called with each of them exactly once, before or after this returns; also once the projection has
-        answered, with whatever could be decided then, if anything. One plan after the other, then
-        one question after the other: a processor that does the same again finds what it needs where it left it, which
-        is worth a tenth of the check.
+        answered, with whatever could be decided then, if anything. One plan after the other, then one question after
+        the other: a processor that does the same again finds what it needs where it left it, which is worth a tenth of
+        the check.
         """
         batch = _Batch(self.policy, answer, perf_counter(), [], [])
         plans: list[Plan] = []
@@ -154,9 +154,9 @@ class Checker:
 
     def _with_opening(self, batch: _Batch, attributes: RequestAttributes, lookup: Lookup, stream: str) -> Lookup:
         """Let the lease of a stream be taken together with the token, where that is possible."""
-        # Without Envoy's id of the request, streams could not be told apart.
-        opening = self.leases.opening(attributes.request_id, batch.policy.streams[stream])
-        return replace(lookup, opening=opening) if attributes.request_id else lookup
+        if not attributes.request_id:  # Envoy's, without which streams could not be told apart
+            return lookup
+        return replace(lookup, opening=self.leases.opening(attributes.request_id, batch.policy.streams[stream]))
 
     def _finish_stream(self, check: _Check, decision: Decision, acquired: Acquisition | None = None) -> None:
         if not isinstance(decision, Allow):

@@ -1,14 +1,12 @@
 """A stream's check in the real Redis: its lease is taken in the same call where the key is remembered, or apart."""
 
-import asyncio
 import os
-from collections.abc import Sequence
 
 import pytest
 from builders import LOGS
 from links import asked as command
 from msgspec.structs import replace
-from takes import DEFAULT, record, taken
+from takes import DEFAULT, looked_up, record, taken
 
 from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_leases import RedisLeases
@@ -20,7 +18,7 @@ from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.limits import Limit
 from authz.core.route import Access, Route
 from authz.core.streams import AcquireOutcome, Acquisition, Opening
-from authz.service.ports import KeyProjection, TakeReply
+from authz.service.ports import KeyProjection
 
 ROUTE = Route("GET", "/v1/servers/{id}/logs/stream", Access.SCOPE, "servers:read", stream=LOGS.name)
 ELSEWHERE = Route("GET", "/v1/nodes/{id}/logs/stream", Access.SCOPE, "nodes:read", stream=LOGS.name)
@@ -41,22 +39,8 @@ def lookup(digest: bytes, request_id: str = "1") -> Lookup:
     return Lookup(digest, 1, ROUTE, opening=Opening(request_id, LOGS, 15))
 
 
-async def opened(keys: KeyProjection, *lookups: Lookup) -> list[TakeReply]:
-    told: dict[int, TakeReply] = {}
-    complete = asyncio.Event()
-
-    def note(places: Sequence[int], replies: Sequence[TakeReply]) -> None:
-        told.update(zip(places, replies, strict=True))
-        if len(told) == len(lookups):
-            complete.set()
-
-    keys.take(lookups, DEFAULT, note)
-    await complete.wait()
-    return [told[place] for place in range(len(lookups))]
-
-
 async def acquired(keys: KeyProjection, asked: Lookup) -> tuple[TakeOutcome, Acquisition | None]:
-    (take,) = await opened(keys, asked)
+    (take,) = await looked_up(keys, [asked])
     assert isinstance(take, Take)
     return take.outcome, take.acquired
 
@@ -117,7 +101,7 @@ async def test_streams_and_ordinary_checks_come_together(store: RedisStore, dige
     await store.keys.put(digest, key)
     await taken(store.keys, digest)
     stream, plain, other = lookup(digest), Lookup(digest, 1, None), lookup(digest, "2")
-    takes = await opened(store.keys, stream, plain, other)
+    takes = await looked_up(store.keys, [stream, plain, other])
     counts = [take.acquired and take.acquired.of_key for take in takes if isinstance(take, Take)]
     assert counts == ([1, None, 2] if on_one_server(store) else [None] * 3)
 
@@ -140,9 +124,9 @@ async def test_leases_that_cannot_be_read_are_an_outage_of_the_stream(
     await keys.put(digest, key)
     await taken(keys, digest)
     await link.call(BREAK, f"l:{{{key.account_id}}}:{LOGS.name}".encode())
-    (reply,) = await opened(keys, lookup(digest))
+    (reply,) = await looked_up(keys, [lookup(digest)])
     assert isinstance(reply, StoreUnavailable)
-    assert isinstance((await opened(keys, Lookup(digest, 1, None)))[0], Take)
+    assert isinstance((await looked_up(keys, [Lookup(digest, 1, None)]))[0], Take)
 
 
 async def test_an_answer_about_leases_that_cannot_be_read_is_an_outage_of_the_stream(
@@ -156,4 +140,4 @@ async def test_an_answer_about_leases_that_cannot_be_read_is_an_outage_of_the_st
         raise ValueError("no outcome")
 
     monkeypatch.setattr("authz.adapters.redis_keys.acquisition", unreadable)
-    assert isinstance((await opened(keys, lookup(digest)))[0], StoreUnavailable)
+    assert isinstance((await looked_up(keys, [lookup(digest)]))[0], StoreUnavailable)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from builders import FORMAT, KEY, policy, record, request
+from checkers import Clock
 from msgspec.structs import replace as changed
 from open_streams import Counted, MemoryLeases
 from projections import MemoryProjection
@@ -33,14 +34,6 @@ BAD = [
     DenyReason.KEY_DISABLED,
     DenyReason.ACCOUNT_SUSPENDED,
 ]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Directory:
