@@ -1,10 +1,9 @@
 """A Redis cluster of real nodes, and what operators do to one: move slots, order a failover, restore a node."""
 
 import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,19 @@ import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from authz.adapters.redis_records import BUCKET_BYTES, redis_key
-from authz.demo.servers import RedisServer, free_port
+from authz.demo.servers import RedisServer, free_port, hold_port
 
 _PRIMARIES = 3
 _BUS_OFFSET = 10_000  # until version 7, nodes talk to each other on a port at this distance
 _OUTGOING_FROM = 32_768
-_given: set[int] = set()
 
 
 def port_with_bus() -> int:
     """Return a free port whose bus port is free too, and below those that the system gives to outgoing connections."""
     while True:
         port = free_port()
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port + _BUS_OFFSET))
-            if port + _BUS_OFFSET < _OUTGOING_FROM and port not in _given:
-                _given.add(port)
-                return port
+        if port + _BUS_OFFSET < _OUTGOING_FROM and hold_port(port + _BUS_OFFSET):
+            return port
 
 
 class Node(RedisServer):

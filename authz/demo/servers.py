@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ _STOP_S = 5.0
 _START_S = 20.0
 _POLL_S = 0.01
 _PORTS = range(12_000, 32_000)
+# The latest ports that were given; by the time one is let go of, its server has it.
+_held: deque[socket.socket] = deque(maxlen=256)
 
 
 class ServerFailed(Exception):  # noqa: N818 -- named for what happened
@@ -27,18 +30,31 @@ class ServerFailed(Exception):  # noqa: N818 -- named for what happened
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that nothing uses at this moment.
+    """Return a TCP port on loopback that nothing uses, and that nobody else is given before a server has it.
 
-    It is below those that the system gives to outgoing connections, one of which could take it before it is used.
+    It is below those that the system gives to outgoing connections.
     """
     while True:
         port = random.choice(_PORTS)  # noqa: S311 -- not a secret
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if hold_port(port):
             return port
+
+
+def hold_port(port: int) -> bool:
+    """Keep a TCP port on loopback for a server of ours; False where something has it.
+
+    It is bound here and not listened on, which leaves it to a server that may reuse addresses, as they all may, and
+    keeps it from whoever else looks for a free one.
+    """
+    holder = socket.socket()
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return False
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(holder)
+    return True
 
 
 def accepts(port: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from wire import send
 
 from authz.demo.house import House
-from authz.demo.servers import Server, ServerFailed, free_port
+from authz.demo.servers import Server, ServerFailed, accepts, free_port, hold_port
 
 
 def is_running(pid: int) -> bool:
@@ -72,8 +72,12 @@ def test_a_server_that_ignores_its_end_is_killed(folder: Path, monkeypatch: pyte
     assert server.stop() == -signal.SIGKILL
 
 
-def test_free_ports_are_ports() -> None:
-    assert 0 < free_port() < 65536
+def test_a_free_port_is_given_once_and_left_to_its_server() -> None:
+    port = free_port()
+    assert not hold_port(port)
+    assert not accepts(port)
+    with socket.create_server(("127.0.0.1", port)):
+        assert accepts(port)
 
 
 def test_the_tour_is_a_command_that_exits_with_its_outcome() -> None:
