@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     )
     reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
     last_use_interval_s: float = Field(
-        10, gt=0, le=25, description="How often the last uses of keys are written to Postgres."
+        10, gt=0, le=14, description="How often the last uses of keys are written to Postgres, evenly over that time."
     )
     portal_listen: Listen = Field("0.0.0.0:8080", description="Where the portal answers Envoy.")
     portal_admin_listen: Listen = Field(

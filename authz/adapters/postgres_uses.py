@@ -24,5 +24,5 @@ class PostgresUses:
         """Note when keys were used, by id."""
         # In one order whoever writes: two that lock the same rows in another would wait for each other.
         key_ids = sorted(uses)
-        async with self._postgres.transaction() as connection:
+        async with self._postgres.connection() as connection:
             await connection.execute(_NOTE, key_ids, [uses[key_id] for key_id in key_ids])

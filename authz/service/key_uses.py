@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
+from math import ceil
 
 from authz.core.errors import StoreUnavailable
 from authz.service.ports import UseLedger
@@ -15,9 +16,9 @@ from authz.service.ports import UseLedger
 NOTES_MAX = 100_000
 """Keys whose uses are remembered while they cannot be written; beyond it the oldest notes are forgotten."""
 
-# What is written so fast that no check waits for it, and the pause in which those that did are caught up with.
-_BATCH = 100
-_PAUSE_S = 0.02
+# A write takes as long as it has uses, for which others wait: as few as will do at this pace, and never more than that.
+_PACE_S = 0.05
+_BATCH_MIN, _BATCH_MAX = 20, 500
 
 
 class KeyUses:
@@ -35,27 +36,31 @@ class KeyUses:
         if len(self._noted) > NOTES_MAX:
             del self._noted[next(iter(self._noted))]
 
-    async def write(self, pause_s: float = 0) -> None:
-        """Write what is noted, the oldest first, with a pause after each batch.
+    async def write(self, within_s: float = 0) -> None:
+        """Write what is noted, the oldest first, evenly within some seconds, or at once.
 
         Raises `StoreUnavailable`, and what is not written stays noted.
         """
         left = len(self._noted)
+        fair = ceil(left / max(1, within_s // _PACE_S))
+        size = min(max(fair, _BATCH_MIN), _BATCH_MAX)
         while left > 0 and self._noted:
-            batch = dict(islice(self._noted.items(), min(left, _BATCH)))
+            batch = dict(islice(self._noted.items(), min(left, size)))
             await self._ledger.note_uses(batch)
             for key_id, used_at in batch.items():
                 if self._noted.get(key_id) == used_at:
                     del self._noted[key_id]
             left -= len(batch)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(within_s, _PACE_S))
 
 
 async def keep_writing(uses: KeyUses, interval_s: float, report: Callable[[Exception], None]) -> None:
-    """Write what is noted every `interval_s` seconds, for ever; report each round that failed."""
+    """Write what was noted in each `interval_s` seconds during the next, for ever; report each round that failed."""
+    loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(interval_s)
+        ends_at_s = loop.time() + interval_s
         try:
-            await uses.write(_PAUSE_S)
+            await uses.write(interval_s)
         except StoreUnavailable as error:
             report(error)
+        await asyncio.sleep(ends_at_s - loop.time())

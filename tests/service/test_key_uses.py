@@ -140,15 +140,29 @@ async def test_a_use_that_is_noted_while_an_earlier_one_is_written_is_not_lost(c
     assert ledger.batches == [{"key_1": NOON}, {"key_1": NOON + SECOND}]
 
 
-async def test_writes_are_small_and_the_notes_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_uses, "NOTES_MAX", 220)
+async def test_the_notes_are_bounded_and_the_oldest_are_written_first(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_uses, "NOTES_MAX", 1220)
     ledger = MemoryUses()
     uses = KeyUses(ledger, clock)
-    for number in range(300):
+    for number in range(1300):
         uses.note(f"key_{number}")
     uses.note("key_150")
     await uses.write()
-    assert [len(batch) for batch in ledger.batches] == [100, 100, 20]
-    written = ledger.batches[0] | ledger.batches[1] | ledger.batches[2]
-    assert set(written) == {f"key_{number}" for number in range(80, 300)}
-    assert list(ledger.batches[2])[-1] == "key_150"
+    assert [len(batch) for batch in ledger.batches] == [500, 500, 220]
+    written = [key_id for batch in ledger.batches for key_id in batch]
+    assert written == [f"key_{number}" for number in range(80, 1300) if number != 150] + ["key_150"]
+
+
+@pytest.mark.parametrize(("count", "batches"), [(8, [8]), (50, [20, 20, 10]), (300, [30] * 10)])
+async def test_writes_are_spread_evenly_over_their_time(clock: Clock, count: int, batches: list[int]) -> None:
+    ledger = MemoryUses()
+    uses = KeyUses(ledger, clock)
+    for number in range(count):
+        uses.note(f"key_{number}")
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    await uses.write(0.52)
+    assert [len(batch) for batch in ledger.batches] == batches
+    assert len(batches) * 0.05 <= loop.time() - started_s + 0.001
