@@ -21,8 +21,9 @@ _STOP_S = 5.0
 _START_S = 20.0
 _POLL_S = 0.01
 _PORTS = range(12_000, 32_000)
-# The latest ports that were given; by the time one is let go of, its server has it.
-_held: deque[socket.socket] = deque(maxlen=256)
+_HELD_MAX = 64
+# The file descriptors that hold the latest ports given; by the time one is let go of, its server has it.
+_held: deque[int] = deque()
 
 
 class ServerFailed(Exception):  # noqa: N818 -- named for what happened
@@ -53,7 +54,9 @@ def hold_port(port: int) -> bool:
         holder.close()
         return False
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _held.append(holder)
+    _held.append(holder.detach())
+    if len(_held) > _HELD_MAX:
+        os.close(_held.popleft())
     return True
 
 

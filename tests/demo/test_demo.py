@@ -80,6 +80,17 @@ def test_a_free_port_is_given_once_and_left_to_its_server() -> None:
         assert accepts(port)
 
 
+def test_however_many_ports_are_given_few_are_held() -> None:
+    def held() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    free_port()
+    before = held()
+    for _ in range(200):
+        free_port()
+    assert held() <= before + 64
+
+
 def test_the_tour_is_a_command_that_exits_with_its_outcome() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "authz", "demo", "--tour", "--port", "0"], capture_output=True, text=True, check=False
