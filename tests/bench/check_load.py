@@ -192,17 +192,18 @@ def steady_load(port: int, calls: Iterator[Framed], *, seconds: float, per_s: in
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(HELLO)
         started_s = due_s = time.perf_counter()
-        until_s = started_s + seconds
-        while due_s < until_s or exchange.under_way:
-            wait_s = due_s - time.perf_counter() if due_s < until_s else 1.0
+        begun, calls_max = 0, round(seconds * per_s)
+        while begun < calls_max or exchange.under_way:
+            wait_s = due_s - time.perf_counter() if begun < calls_max else 1.0
             if select.select([connection], [], [], max(0.0, wait_s))[0]:
                 data = connection.recv(_READ_BYTES)
                 if not data:
                     raise ConnectionError("the connection was closed")
                 exchange.receive(data, time.perf_counter())
-            while due_s <= time.perf_counter() and due_s < until_s:
+            while begun < calls_max and due_s <= time.perf_counter():
                 connection.sendall(exchange.ask(islice(calls, 1), due_s))
-                due_s += 1 / per_s
+                begun += 1
+                due_s = started_s + begun / per_s
         return _joined(time.perf_counter() - started_s, [exchange])
 
 
