@@ -23,12 +23,12 @@ from authz.adapters.redis_records import (
     OPENING,
     OPENING_HEAD,
     PUT,
-    RECORD_TTL_S,
     encoded_words,
     header_of,
     key_name,
     record_words,
     redis_key,
+    stay_of,
 )
 from authz.adapters.redis_replies import failure, is_forgotten
 from authz.core.check import Bucket, Deny, KeyRecord, KeyState, Lookup, Take, TakeOutcome
@@ -43,7 +43,7 @@ OnUse: TypeAlias = Callable[[str], None]
 """Told the id of a key that was used."""
 
 _CACHED_MAX = 16_384
-_ASKED = Struct("<7d")
+_ASKED = Struct("<6d")
 _BUCKET = Struct("<2d")
 # By the first byte of a reply; all that come with a bucket; and those of a use that has to be noted.
 _OUTCOMES = {ord(outcome): outcome for outcome in TakeOutcome}
@@ -112,8 +112,8 @@ class RedisKeys:
         current = self._link.epoch
         if epoch is not None and epoch != current:
             return False
-        ttl_s = self._negative_ttl_s if record.state is KeyState.UNKNOWN else RECORD_TTL_S
-        arguments = (current, record.revision, header_of(current, record), int(ttl_s * 1000))
+        stay = stay_of(record, self._negative_ttl_s)
+        arguments = (current, record.revision, header_of(current, record), *stay)
         encoded = (str(argument).encode() for argument in arguments)
         write = self._link.call(self._put, redis_key(digest), *encoded, *record_words(record))
         if record.revision <= 1:  # never stopped, or no key at all
@@ -144,7 +144,7 @@ class RedisKeys:
     def _arguments_for(self, known: _Known, cost: int, default: Limit) -> bytes:
         expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
         limits = (known.limit.capacity, known.limit.refill_per_s, default.capacity, default.refill_per_s)
-        asked = _ASKED.pack(cost, expires_at_ms, *limits, RECORD_TTL_S * 1000)
+        asked = _ASKED.pack(cost, expires_at_ms, *limits)
         written = b"\r\n" + encoded_words(self._link.epoch.encode(), known.header.encode() + b"\n", asked)
         return known.arguments.setdefault(cost, written)
 

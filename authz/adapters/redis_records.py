@@ -4,8 +4,9 @@
                          a line of header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
                          record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…"
 
-A string, whose head is written over in its place, costs Redis less than a hash. The scripts in `lua/` say what happens
-on the server; who asks them, and what is remembered of their answers, is `redis_keys.py`.
+A string, whose head is written over in its place, costs Redis less than a hash, and one that stays for ever less than
+one that Redis has to know the end of: only keys that have ended, or will, are given one. The scripts in `lua/` say what
+happens on the server; who asks them, and what is remembered of their answers, is `redis_keys.py`.
 """
 
 from binascii import b2a_base64
@@ -15,8 +16,8 @@ from authz.adapters.redis_leases import ACQUIRE
 from authz.adapters.redis_link import Script
 from authz.core.check import KeyRecord, KeyState
 
-RECORD_TTL_S = 86_400
-"""How long a record lives after its last use, at least; check.lua adds what a slow bucket needs to fill."""
+ENDED_TTL_S = 86_400
+"""How long the record of a key stays that has ended: was revoked, or has expired."""
 
 BUCKET_BYTES = 16
 """How much of a key's string is its bucket."""
@@ -53,6 +54,18 @@ def header_of(epoch: str, record: KeyRecord) -> str:
     """Write the header of a record."""
     limit = "- -" if record.limit is None else f"{record.limit.capacity} {record.limit.refill_per_s!r}"
     return f"{epoch} {record.revision} {record.state} {record.expires_at_ms} {limit}"
+
+
+def stay_of(record: KeyRecord, negative_ttl_s: float) -> tuple[int, int]:
+    """Tell how long a record stays, in milliseconds, 0 for ever; and from when on, in Unix time, 0 for at once.
+
+    As long as a key may work again its bucket must be there, or it would come back with tokens that it never earned.
+    """
+    if record.state is KeyState.UNKNOWN:
+        return int(negative_ttl_s * 1000), 0
+    if record.state is KeyState.REVOKED:
+        return ENDED_TTL_S * 1000, 0
+    return (ENDED_TTL_S * 1000, record.expires_at_ms) if record.expires_at_ms else (0, 0)
 
 
 def record_words(record: KeyRecord) -> tuple[bytes, ...]:

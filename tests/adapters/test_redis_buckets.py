@@ -37,7 +37,7 @@ async def clocked_take(
     header, limit = b"", remembered or Limit(1, 1)
     if remembered is not None:
         header, _, _ = (await store.link.call(VALUE, redis_key(digest)))[BUCKET_BYTES:].partition(b"\n")
-    asked = struct.pack("<7d", cost, 0, limit.capacity, limit.refill_per_s, 1, 1, 60_000)
+    asked = struct.pack("<6d", cost, 0, limit.capacity, limit.refill_per_s, 1, 1)
     epoch = store.keys.epoch_of(digest).encode()
     reply = await store.link.call(clocked(now_s), redis_key(digest), epoch, header + b"\n", asked)
     assert (len(reply) == 1 + BUCKET_BYTES) is (remembered is not None)
@@ -46,7 +46,7 @@ async def clocked_take(
 
 async def test_each_half_minute_has_a_first_use(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(4, 0.001)))
-    arguments = (store.keys.epoch_of(digest).encode(), b"\n", struct.pack("<7d", 1, 0, 1, 1, 1, 1, 60_000))
+    arguments = (store.keys.epoch_of(digest).encode(), b"\n", struct.pack("<6d", 1, 0, 1, 1, 1, 1))
     letters = [
         (await store.link.call(clocked(1_700_000_010.0 + at_s), redis_key(digest), *arguments))[:1]
         for at_s in (0, 1, 29.9, 30, 31, 59.9, 60, 61)

@@ -13,7 +13,7 @@ from takes import DEFAULT, asked, asked_together, record, taken
 from authz.adapters.redis_cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis_keys import RedisKeys
 from authz.adapters.redis_link import RedisLink, Script
-from authz.adapters.redis_records import BUCKET_BYTES, CHECK, PUT, RECORD_TTL_S
+from authz.adapters.redis_records import BUCKET_BYTES, CHECK, ENDED_TTL_S, PUT
 from authz.adapters.redis_store import RedisStore
 from authz.core.check import Bucket, KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -24,6 +24,7 @@ TTL = Script(b"return redis.call('PTTL', KEYS[1])")
 VALUE = Script(b"return redis.call('GET', KEYS[1])")
 OVERWRITE = Script(b"return redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')")
 NO_BUCKET = bytes(BUCKET_BYTES)
+FOR_EVER = -1
 
 
 @pytest.fixture
@@ -65,23 +66,37 @@ async def test_that_a_key_does_not_exist_is_remembered_for_a_short_while(store: 
     await store.keys.put(digest, KeyRecord(KeyState.UNKNOWN))
     assert 0 < await store.link.call(TTL, name(digest)) <= 5000
     await store.keys.put(digest, record())
-    assert await store.link.call(TTL, name(digest)) > RECORD_TTL_S * 1000 - 5000
+    assert await store.link.call(TTL, name(digest)) == FOR_EVER
 
 
-async def test_a_slow_bucket_is_remembered_until_it_is_full(store: RedisStore, digest: bytes) -> None:
+@pytest.mark.parametrize("state", [KeyState.DISABLED, KeyState.SUSPENDED])
+async def test_a_bucket_is_there_as_long_as_its_key_may_work_again(
+    store: RedisStore, digest: bytes, state: KeyState
+) -> None:
     slow = record(limit=Limit(10_000, 0.01))
-    full_ms = 1_000_000 * 1000
     await store.keys.put(digest, slow)
     await taken(store.keys, digest)
-    assert await store.link.call(TTL, name(digest)) > full_ms
-    await store.keys.put(digest, replace(slow, revision=2))
-    assert await store.link.call(TTL, name(digest)) > full_ms
+    for change in (replace(slow, revision=2, state=state), replace(slow, revision=3)):
+        assert await store.link.call(TTL, name(digest)) == FOR_EVER
+        await store.keys.put(digest, change)
+    bucket = (await taken(store.keys, digest)).bucket
+    assert bucket is not None
+    assert round(bucket.remaining) == 10_000 - 2
 
 
-async def test_a_bucket_that_takes_for_ever_is_remembered_too(store: RedisStore, digest: bytes) -> None:
-    await store.keys.put(digest, record(limit=Limit(2**31, 1e-9)))
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
-    assert await store.link.call(TTL, name(digest)) > 1e11
+async def test_a_key_that_has_ended_is_forgotten_after_a_day(store: RedisStore, digest: bytes) -> None:
+    now_ms = int(time.time() * 1000)
+    soon = record(expires_at_ms=now_ms + 60_000)
+    await store.keys.put(digest, soon)
+    await taken(store.keys, digest)
+    for revision, end_ms, change in (
+        (2, 60_000, soon),
+        (3, 0, replace(soon, expires_at_ms=now_ms - 60_000)),
+        (4, 0, replace(soon, state=KeyState.REVOKED)),
+    ):
+        await store.keys.put(digest, replace(change, revision=revision))
+        left_ms = await store.link.call(TTL, name(digest)) - ENDED_TTL_S * 1000
+        assert end_ms - 5_000 < left_ms <= end_ms + 1_000
 
 
 async def test_a_key_that_is_no_more_leaves_no_bucket_behind(store: RedisStore, digest: bytes) -> None:

@@ -5,8 +5,7 @@
 -- ARGV[2] HEADER "\n" of the active record that the caller remembers, if any, or "\n": where it is still there, nothing
 -- else is read
 -- ARGV[3] doubles: the cost in tokens; what the remembered header says, when the key expires in milliseconds, capacity in
--- tokens and refill in tokens per second; capacity and refill of keys without a limit of their own; how long a record
--- lives after its last use, in milliseconds, longer where its bucket takes longer to fill
+-- tokens and refill in tokens per second; capacity and refill of keys without a limit of their own
 -- Reply: nil when the record is missing; else one string, OUTCOME BUCKET HEADER "\n" RECORD without spaces, with the outcome
 -- g granted, l limited, e expired, or the state of a key that opens nothing; G and L for the first use of a key in each
 -- half minute, by whichever sidecar: the one that has to be noted. BUCKET comes with those four only, header and record
@@ -44,15 +43,7 @@ local outcome = 'l'
 if tokens >= cost then
   tokens, outcome = tokens - cost, 'g'
 end
+if counted_us < now_us - now_us % 30000000 then outcome = string.upper(outcome) end
 local bucket = struct.pack('<dd', tokens, at_us)
 call('SETRANGE', KEYS[1], '0', bucket)
-if counted_us < now_us - now_us % 30000000 then
-  outcome = string.upper(outcome)
-  -- A bucket forgotten before it is full would come back with tokens it never earned. Its life is renewed by the first
-  -- use and then once in an hour of use, hence the hour on top; the bound keeps the number one that PEXPIRE can read.
-  if counted_us < now_us - now_us % 3600000000 then
-    local ttl_ms = math.max(unpack('<d', ARGV[3], 49), math.ceil(capacity / refill * 1000))
-    call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(ttl_ms + 3600000, 1e12)))
-  end
-end
 return outcome .. bucket .. record
