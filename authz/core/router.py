@@ -31,19 +31,42 @@ class Match(Value):
     variables: dict[str, str] | None = None
 
 
-class _Place(dict[str, Match]):
-    """The rows of one template by method, and the templates by which accounts are read out of its paths.
+_UNKNOWN = Match(None)
 
-    `takes_colon` is False where a colon at the end means another place. A dictionary itself, because every object that
-    a check has to reach for costs it where there are thousands of rows.
+
+class _Place:
+    """The rows of one template, and the templates by which accounts are read out of its paths, by method.
+
+    Mostly there is one row: `match`, for `method`, beside everything else that is read, because every object that a
+    check has to reach for costs it where there are thousands of rows. `takes_colon` is False where a colon at the end
+    means another place.
     """
 
-    __slots__ = ("takes_colon", "templates")
+    __slots__ = ("match", "method", "others", "takes_colon", "templates")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.method = ""
+        self.match = _UNKNOWN
         self.takes_colon = False
-        self.templates: dict[str, Template] = {}
+        self.others: dict[str, Match] | None = None
+        self.templates: dict[str, Template] | None = None
+
+    def add(self, route: Route, template: Template) -> None:
+        """Add a row."""
+        if not self.method:
+            self.method, self.match = route.method, Match(route)
+        else:
+            self.others = {**(self.others or {}), route.method: Match(route)}
+        if route.accounts:
+            self.templates = {**(self.templates or {}), route.method: template}
+
+    def other(self, method: str) -> Match:
+        """Find the row for a method that is not the first one's."""
+        others = self.others or {}
+        found = others.get(method) or others.get(ANY_METHOD)
+        if found is not None or self.method == ANY_METHOD:
+            return found or self.match
+        return Match(None, tuple(sorted([self.method, *others])))
 
 
 class _Kind(IntEnum):
@@ -58,8 +81,6 @@ class _Kind(IntEnum):
 _Literals: TypeAlias = str | tuple[str, ...]
 _Read: TypeAlias = Callable[[tuple[str, ...]], _Literals]
 _Shape: TypeAlias = tuple[_Read, Mapping[_Literals, _Place]]
-
-_UNKNOWN = Match(None)
 
 
 class Router:
@@ -78,9 +99,7 @@ class Router:
                 words.add(template.word)
             place = (self._barred if barred else self._open).place(template)
             place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            place[route.method] = Match(route)
-            if route.accounts:
-                place.templates[route.method] = template
+            place.add(route, template)
         self._barred.arrange()
         self._open.arrange()
         # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
@@ -102,12 +121,11 @@ class Router:
             return _UNKNOWN
         if not last and self._leads_elsewhere(target.decoded[:-1], place):
             return None
-        match = place.get(method) or place.get(ANY_METHOD)
-        if match is None:
-            return Match(None, tuple(sorted(place)))
-        if match.route is None or not match.route.accounts:
+        match = place.match if place.method == method else place.other(method)
+        route = match.route
+        if route is None or not route.accounts or place.templates is None:
             return match
-        return Match(match.route, (), place.templates[match.route.method].variables(target.decoded))
+        return Match(route, (), place.templates[route.method].variables(target.decoded))
 
     def _leads_elsewhere(self, segments: tuple[str, ...], place: _Place | None) -> bool:
         other = self._place(segments)
