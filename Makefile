@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz lock protos browser
+.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance lock protos browser
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## create .venv with every locked dependency and the authz command
 
@@ -61,6 +61,9 @@ figures-streams: install ## how soon does a stream's end free its slot, by cause
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)
+
+conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
+	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/test_h2_exchange.py
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv
