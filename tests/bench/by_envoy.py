@@ -3,16 +3,17 @@
 Throughput and latency with 64 connections, and the latency that is added with one.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from itertools import cycle
 
 from envoys import CONSTANT, CONSTANT_TRACED, IN_PROCESS, NONE, WHOLE, WHOLE_TRACED
 from http_load import Prepared, http_load
 from load import Load
+from report import Report, Row
 from stage import Stage
 from traffic import ALLOWED, STATUSES, HttpRequest
-from turns import Turn, in_turns, measured
+from turns import Rounds, Turn, in_turns, measured
 from wrk import WRK, Wrk
 
 SECTION = "Requests through Envoy, by what it asks (connections)"
@@ -37,22 +38,29 @@ async def measure(stage: Stage) -> None:
             service = services.get(name.removesuffix(", traced"))
             asked = {} if service is None else {"server": service}
             turns[name] = partial(measured, stage.report, send, asked | pids)
-        for name, row in (await in_turns(stage.plan.rounds, turns)).items():
+        rounds = await in_turns(stage.plan.rounds, turns)
+        for name, row in rounds.medians().items():
             stage.report.row(SECTION, f"{name} ({connections})", row)
-    _ratios(stage)
+        (_ratios if connections == MANY else _ratios_alone)(stage.report, rounds)
 
 
-def _ratios(stage: Stage) -> None:
-    rows, ratio = stage.report.sections[SECTION], stage.report.ratio
-    none, own, constant, whole, constant_traced, whole_traced = (rows[f"{name} ({MANY})"] for name in _VARIANTS)
-    ratio(f"envoy_throughput_whole_over_constant_{MANY}", whole["calls_per_s"] / constant["calls_per_s"])
-    ratio(f"envoy_p99_whole_over_constant_{MANY}", whole["p99_ms"] / constant["p99_ms"])
-    traced = whole_traced["calls_per_s"] / constant_traced["calls_per_s"]
-    ratio(f"envoy_throughput_traced_whole_over_constant_{MANY}", traced)
-    ratio(f"envoy_throughput_whole_over_own_filters_{MANY}", whole["calls_per_s"] / own["calls_per_s"])
-    ratio(f"envoy_throughput_whole_over_none_{MANY}", whole["calls_per_s"] / none["calls_per_s"])
-    none_ms, constant_ms, whole_ms = (rows[f"{name} (1)"]["p50_ms"] for name in (NONE, CONSTANT, WHOLE))
-    ratio("envoy_added_p50_whole_over_constant_1", (whole_ms - none_ms) / (constant_ms - none_ms))
+def _ratios(report: Report, rounds: Rounds) -> None:
+    for name, of, to in (
+        ("whole_over_constant", WHOLE, CONSTANT),
+        ("traced_whole_over_constant", WHOLE_TRACED, CONSTANT_TRACED),
+        ("whole_over_own_filters", WHOLE, IN_PROCESS),
+        ("whole_over_none", WHOLE, NONE),
+    ):
+        report.ratio(f"envoy_throughput_{name}_{MANY}", rounds.ratio(of, to, "calls_per_s"))
+    report.ratio(f"envoy_p99_whole_over_constant_{MANY}", rounds.ratio(WHOLE, CONSTANT, "p99_ms"))
+
+
+def _ratios_alone(report: Report, rounds: Rounds) -> None:
+    def added(rows: Mapping[str, Row]) -> float:
+        none_ms, constant_ms, whole_ms = (rows[name]["p50_ms"] for name in (NONE, CONSTANT, WHOLE))
+        return (whole_ms - none_ms) / (constant_ms - none_ms)
+
+    report.ratio("envoy_added_p50_whole_over_constant_1", rounds.compare(added))
 
 
 def _sender(stage: Stage, name: str) -> Sender:

@@ -8,7 +8,7 @@ do, so that nothing but the number of keys differs. How Redis is filled is `proj
 import asyncio
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import cycle, islice
@@ -17,10 +17,11 @@ from pathlib import Path
 from capture import Call, altered
 from check_load import check_load, framed
 from projected import fill, memory_bytes
+from report import Row
 from sidecars import Sidecar
 from stage import Stage
 from traffic import ALLOWED
-from turns import Turn, in_turns, measured
+from turns import Rounds, Turn, in_turns, measured
 
 from authz.core.keys import ENTROPY_BYTES, KeyFormat
 from authz.demo.servers import RedisServer
@@ -58,21 +59,28 @@ async def measure(stage: Stage) -> None:
                     await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
                     load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
                     turns[_row(count, name)] = partial(measured, report, load, pids)
-        for name, row in (await in_turns(stage.plan.rounds, turns)).items():
-            total_us = row["server_us"] + row["redis_us"]
-            size = {"redis_bytes_per_key": sizes[name]} if name in sizes else {}
-            report.row(SECTION, name, {"total_us": total_us} | row | size)
-    _ratios(stage)
+        rounds = await in_turns(stage.plan.rounds, turns)
+    for name, row in rounds.medians().items():
+        size = {"redis_bytes_per_key": sizes[name]} if name in sizes else {}
+        report.row(SECTION, name, {"total_us": _total_us(row)} | row | size)
+    _ratios(stage, rounds)
+    report.ratio(f"redis_bytes_per_key_{power(counts[-1])}", sizes[_row(counts[-1], "hot")])
 
 
-def _ratios(stage: Stage) -> None:
+def _ratios(stage: Stage, rounds: Rounds) -> None:
     least, most = stage.plan.key_counts[0], stage.plan.key_counts[-1]
-    rows, ratio = stage.report.sections[SECTION], stage.report.ratio
-    floor_us = rows[_row(least, "hot")]["total_us"]
-    ratio(f"cpu_{power(most)}_keys_over_{power(least)}", rows[_row(most, "hot")]["total_us"] / floor_us)
-    if most > HOT_MAX:
-        ratio(f"cpu_any_of_{power(most)}_keys_over_{power(least)}", rows[_row(most, "any")]["total_us"] / floor_us)
-    ratio(f"redis_bytes_per_key_{power(most)}", rows[_row(most, "hot")]["redis_bytes_per_key"])
+
+    def over_least(asked: str, rows: Mapping[str, Row]) -> float:
+        return _total_us(rows[_row(most, asked)]) / _total_us(rows[_row(least, "hot")])
+
+    for short, asked in (("", "hot"), ("any_of_", "any")):
+        if asked == "hot" or most > HOT_MAX:
+            ratio = rounds.compare(partial(over_least, asked))
+            stage.report.ratio(f"cpu_{short}{power(most)}_keys_over_{power(least)}", ratio)
+
+
+def _total_us(row: Row) -> float:
+    return row["server_us"] + row["redis_us"]
 
 
 def power(count: int) -> str:

@@ -37,9 +37,11 @@ async def measure(stage: Stage) -> None:
             if H2LOAD and (connections, in_flight) == (1, 64):
                 one = partial(h2load, port, tireless, stage.house.folder, seconds=plan.run_s)
                 turns[f"{name}, h2load"] = partial(measured, report, one, pids)
-        for name, row in (await in_turns(plan.rounds, turns)).items():
-            report.row(SECTION, f"{name} {connections}x{in_flight}", row)
-    _ratios(stage)
+        rounds, load = await in_turns(plan.rounds, turns), f"{connections}x{in_flight}"
+        for name, row in rounds.medians().items():
+            report.row(SECTION, f"{name} {load}", row)
+        report.ratio(f"cpu_grpcaio_over_check_{load}", rounds.ratio(GRPC, CHECK, "server_us"))
+        report.ratio(f"cpu_whole_over_constant_{load}", rounds.ratio(CHECK, CONSTANT, "server_us"))
 
 
 def _tireless(stage: Stage) -> Call:
@@ -50,12 +52,3 @@ def _tireless(stage: Stage) -> Call:
         for call, request in zip(stage.calls, stage.requests, strict=True)
         if call.codes == {ALLOWED} and secrets & set(dict(request.headers).values())
     )
-
-
-def _ratios(stage: Stage) -> None:
-    rows = stage.report.sections[SECTION]
-    for connections, in_flight in stage.plan.loads:
-        load = f"{connections}x{in_flight}"
-        check, grpc, constant = (rows[f"{name} {load}"]["server_us"] for name in (CHECK, GRPC, CONSTANT))
-        stage.report.ratio(f"cpu_grpcaio_over_check_{load}", grpc / check)
-        stage.report.ratio(f"cpu_whole_over_constant_{load}", check / constant)

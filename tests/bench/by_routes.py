@@ -52,10 +52,11 @@ async def measure(stage: Stage) -> None:
             more[_row(count)] = {"rss_mib": rss_mib(sidecar.pid), "ready_s": ready_s}
             load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
             turns[_row(count)] = partial(measured, report, load, {"server": sidecar.pid})
-        for name, row in (await in_turns(stage.plan.rounds, turns)).items():
-            report.row(SECTION, name, row | more[name])
-    rows, least, most = report.sections[SECTION], counts[0], counts[-1]
-    ratio = rows[_row(most)]["server_us"] / rows[_row(least)]["server_us"]
+        rounds = await in_turns(stage.plan.rounds, turns)
+    for name, row in rounds.medians().items():
+        report.row(SECTION, name, row | more[name])
+    least, most = counts[0], counts[-1]
+    ratio = rounds.ratio(_row(most), _row(least), "server_us")
     report.ratio(f"cpu_{power(most)}_routes_over_{power(least)}", ratio)
 
 

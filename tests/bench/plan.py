@@ -7,7 +7,7 @@ PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes", "streams")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The sizes of one run. Each figure is the median of `rounds`, in which the variants take turns of `run_s`.
+    """The sizes of one run. Each figure is a median over `rounds`, in which the variants take turns of `run_s`.
 
     `envoy_s` is such a turn through Envoy, `fixed_s` how long calls are made at the fixed rate in all, `idle_s` how
     long nothing is asked, `starts` how often a sidecar is started.
@@ -15,9 +15,9 @@ class Plan:
 
     keys: int = 5_000
     requests: int = 20_000
-    rounds: int = 5
-    run_s: float = 1.5
-    envoy_s: float = 4.0
+    rounds: int = 9
+    run_s: float = 1.0
+    envoy_s: float = 2.0
     fixed_s: float = 60.0
     idle_s: float = 5.0
     starts: int = 5

@@ -1,6 +1,7 @@
-"""Measuring side by side: variants take turns, round after round, and medians of the rounds are compared.
+"""Measuring side by side: variants take turns, round after round, and are compared within each round.
 
-Machines differ and are shared; what the variants share of both cancels out in a ratio.
+Machines differ and are shared; what the variants share of both cancels out in a ratio. A shared machine changes from
+one second to the next, so neighbours in time are divided, and the median is taken of what comes out.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,19 +14,39 @@ from report import Report, Row
 Turn = Callable[[], Awaitable[Row]]
 
 
-async def in_turns(rounds: int, turns: Mapping[str, Turn]) -> dict[str, Row]:
-    """Let every variant have its turn in every round; returns the medians, column by column."""
-    rows: dict[str, list[Row]] = {name: [] for name in turns}
+class Rounds:
+    """What every variant measured in each round."""
+
+    def __init__(self) -> None:
+        self._rounds: list[dict[str, Row]] = []
+
+    def add(self, rows: dict[str, Row]) -> None:
+        """Add a round: a row for every variant."""
+        self._rounds.append(rows)
+
+    def medians(self) -> dict[str, Row]:
+        """Return a row for every variant: of each column the median."""
+        return {name: self._medians(name) for name in self._rounds[0]}
+
+    def ratio(self, of: str, to: str, column: str) -> float:
+        """Compare a column of two variants."""
+        return self.compare(lambda rows: rows[of][column] / rows[to][column])
+
+    def compare(self, value: Callable[[Mapping[str, Row]], float]) -> float:
+        """Return the median of what each round's rows come to."""
+        return median(value(rows) for rows in self._rounds)
+
+    def _medians(self, name: str) -> Row:
+        return {column: median(rows[name][column] for rows in self._rounds) for column in self._rounds[0][name]}
+
+
+async def in_turns(rounds: int, turns: Mapping[str, Turn]) -> Rounds:
+    """Let every variant have its turn in every round."""
+    measured = Rounds()
     for number in range(rounds):
         # Every other round goes backwards, so that nobody is always behind the same neighbour.
-        for name in list(turns)[:: -1 if number % 2 else 1]:
-            rows[name].append(await turns[name]())
-    return {name: medians(measured) for name, measured in rows.items()}
-
-
-def medians(rows: list[Row]) -> Row:
-    """Take the median of each column."""
-    return {column: median(row[column] for row in rows) for column in rows[0]}
+        measured.add({name: await turns[name]() for name in list(turns)[:: -1 if number % 2 else 1]})
+    return measured
 
 
 async def measured(report: Report, load: Callable[[], Awaitable[Load]], pids: Mapping[str, int]) -> Row:
