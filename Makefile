@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance lock protos browser
+.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance lock protos programs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml deploy/requirements-dev.txt deploy/requirements-xds.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/xds -r deploy/requirements-xds.txt
 	@touch $@
 
-browser: ## install Chromium, which the browser tests drive, from Debian's packages
-	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+programs: ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk
+	(for program in chromium nghttp h2load wrk; do command -v $$program >/dev/null || exit 1; done) || { apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium nghttp2-client wrk; }
 
 demo: install ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
 	$(BIN)/authz demo

@@ -1,15 +1,13 @@
 """Chromium as Debian packages it, driven by Playwright: pages as people see them, light, dark and narrow."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
+from programs import program
 
 SHOTS = Path(__file__).parents[1] / "build" / "screenshots"
 WIDE, NARROW = {"width": 1200, "height": 850}, {"width": 360, "height": 740}
@@ -22,14 +20,10 @@ Scheme: TypeAlias = Literal["light", "dark"]
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start the system's Chromium; without one, tests are skipped, except where CI has to have it."""
-    program = shutil.which("chromium")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no chromium: make browser")
-        pytest.skip("there is no chromium: make browser")
+    path = program("chromium")
     with sync_playwright() as playwright:
         # Its sandbox needs rights that containers do not have; it sees no pages but our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 

@@ -19,8 +19,9 @@ from check_load import check_load, framed, steady_load
 from http_load import Prepared, http_load
 from peers import block
 from plan import FULL, PARTS, QUICK, Plan
+from programs import program
 from report import Report
-from wrk import WRK, Wrk
+from wrk import Wrk
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.demo.servers import free_port
@@ -147,9 +148,9 @@ async def test_a_request_that_is_answered_otherwise_is_counted(url: str) -> None
     assert (load.calls, load.unexpected) == (4, {403: 1, 200: 1})
 
 
-@pytest.mark.skipif(WRK is None, reason="wrk is not installed")
 @pytest.mark.parametrize(("status", "share"), [(403, 0), (200, 0.5)])
 async def test_wrk_notices_refusals_that_ought_to_be_none(folder: Path, url: str, status: int, share: float) -> None:
+    program("wrk")
     load = await Wrk(folder, "test", [request("/yes", 200), request("/no", status)]).load(
         url, seconds=0.1, connections=2
     )
