@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from itertools import cycle, repeat
@@ -73,7 +74,9 @@ def test_a_run_in_miniature_has_every_ratio_it_promises(
     assert (tmp_path / "report.md").read_text().count("\n## ") == len(parts)
 
 
-@pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
+@pytest.mark.skipif(
+    find_spec("matplotlib") is None and not os.environ.get("CI"), reason="no matplotlib: make .venv/.bench"
+)
 def test_every_part_that_has_a_plot_is_drawn_twice(tmp_path: Path) -> None:
     report = Report()
     report.row(by_rate.SECTION, "one", {"p50_ms": 0.1, "p99_ms": 0.5, "p99.9_ms": 1})
