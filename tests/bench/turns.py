@@ -40,6 +40,11 @@ class Rounds:
         return {column: median(rows[name][column] for rows in self._rounds) for column in self._rounds[0][name]}
 
 
+def side_by_side(turns: Mapping[str, Turn], *compared: str) -> dict[str, Turn]:
+    """Let the variants that are compared be neighbours, before all others."""
+    return {name: turns[name] for name in compared} | dict(turns)
+
+
 async def in_turns(rounds: int, turns: Mapping[str, Turn]) -> Rounds:
     """Let every variant have its turn in every round."""
     measured = Rounds()
