@@ -46,6 +46,7 @@ from authz.settings import Settings
 _STORE_DEADLINE_S = 2.0  # a person waits longer for a page than a check may for a key
 _PROBE_INTERVAL_S = 1.0
 _SECRET_CHARS_MIN = 32
+_KEEP_ALIVE_S = 60  # Envoy closes quiet connections well before: what it asks on one that is just closing, fails
 
 _log = logging.getLogger("authz.portal")
 
@@ -84,6 +85,7 @@ class Portal:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_grace_s),
         )
         self._server = QuietServer(config)

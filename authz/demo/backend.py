@@ -87,6 +87,7 @@ def main() -> None:
         host="127.0.0.1",
         port=options.port,
         log_level="warning",
+        timeout_keep_alive=60,  # Envoy closes quiet connections well before
         timeout_graceful_shutdown=1,
         server_header=False,
     )

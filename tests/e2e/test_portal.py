@@ -1,7 +1,10 @@
 """The portal behind the real Envoy and sidecar: the contract's bodies and waits, and who gets to it at all."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -198,3 +201,25 @@ def test_the_portal_says_how_it_is_and_ends_when_told(portal_house: House) -> No
     assert ready.json() == {"redis": True, "postgres": True}
     log = portal_house.portal.log.read_text() if portal_house.portal else ""
     assert '"event":"listening"' in log
+
+
+def test_envoy_is_the_one_to_close_quiet_connections(portal_house: House, caller: Caller) -> None:
+    """A request that meets the other side's closing ends in a 503."""
+    assert caller.client.get("/dashboard/login").status_code == 200
+    assert caller.client.get("/v1/servers", headers={"x-api-key": caller.signed_up()["api_key"]}).status_code == 200
+    with ExitStack() as stack:
+        quiet = []
+        for url, path in ((portal_house.portal_url, "/healthz"), (portal_house.backend_url, "/")):
+            connection = stack.enter_context(closing(HTTPConnection(url.removeprefix("http://"), timeout=5)))
+            connection.request("GET", path)
+            connection.getresponse().read()
+            quiet.append(connection.sock)
+        time.sleep(4 + 3)  # Envoy's idle_timeout, and more than anybody's timers are late
+        for end in quiet:
+            end.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                end.recv(1)
+    for cluster in ("portal", "backend"):
+        name = f"cluster.{cluster}.upstream_cx_idle_timeout"
+        text = httpx.get(f"{portal_house.envoy.admin_url}/stats?filter={name}", trust_env=False).text
+        assert int(text.removeprefix(f"{name}: ")) > 0
