@@ -16,8 +16,9 @@ from authz.service.ports import UseLedger
 NOTES_MAX = 100_000
 """Keys whose uses are remembered while they cannot be written; beyond it the oldest notes are forgotten."""
 
-# A write takes as long as it has uses, for which others wait: as few as will do at this pace, and never more than that.
-_PACE_S = 0.05
+# Checks wait for a write, even for one of few uses: it has to come seldom enough that not one check in a hundred feels
+# it, and often enough that none waits for long.
+_PACE_S = 0.25
 _BATCH_MIN, _BATCH_MAX = 20, 500
 
 
@@ -44,6 +45,7 @@ class KeyUses:
         left = len(self._noted)
         fair = ceil(left / max(1, within_s // _PACE_S))
         size = min(max(fair, _BATCH_MIN), _BATCH_MAX)
+        pause_s = min(_PACE_S, within_s / max(1, ceil(left / size)))
         while left > 0 and self._noted:
             batch = dict(islice(self._noted.items(), min(left, size)))
             await self._ledger.note_uses(batch)
@@ -51,7 +53,7 @@ class KeyUses:
                 if self._noted.get(key_id) == used_at:
                     del self._noted[key_id]
             left -= len(batch)
-            await asyncio.sleep(min(within_s, _PACE_S))
+            await asyncio.sleep(pause_s)
 
 
 async def keep_writing(uses: KeyUses, interval_s: float, report: Callable[[Exception], None]) -> None:
