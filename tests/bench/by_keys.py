@@ -1,8 +1,9 @@
 """The part `keys`: what the number of keys in Redis does to a check, from a hundred to a million.
 
-Each number has a Redis and a sidecar of its own, which take turns: asked for a hot set of five thousand keys at most,
-as in life, and for any key of all, where nothing remembered helps. Few keys come in as many different requests as many
-do, so that nothing but the number of keys differs. How Redis is filled is `projected.py`.
+Each number has a Redis of its own, which two sidecars take turns to ask: one for a hot set of five thousand keys at
+most, as in life, and one for any key of all, where nothing remembered helps and what was is soon forgotten. Few keys
+come in as many different requests as many do, so that nothing but the number of keys differs. How Redis is filled is
+`projected.py`.
 """
 
 import asyncio
@@ -44,14 +45,15 @@ async def measure(stage: Stage) -> None:
     sizes: dict[str, float] = {}
     with ExitStack() as running:
         for count in counts:
-            redis, sidecar = await _running(stage, running, count)
+            redis = await _redis(stage, running)
             secrets = [_FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(min(count, ANY_MAX))]
             empty_bytes = await memory_bytes(redis.url)
             await fill(redis.url, secrets, count)
             sizes[_row(count, "hot")] = (await memory_bytes(redis.url) - empty_bytes) / count
-            pids = {"server": sidecar.pid, "redis": redis.pid}
             for name, asked in {"hot": secrets[:HOT_MAX], "any": secrets}.items():
                 if name == "hot" or count > HOT_MAX:
+                    sidecar = await _sidecar(stage, running, redis, _row(count, name))
+                    pids = {"server": sidecar.pid, "redis": redis.pid}
                     calls = [
                         framed(altered(chance.choice(examples), secret=secret, codes=_CODES))
                         for secret in islice(cycle(asked), max(len(asked), HOT_MAX))
@@ -95,14 +97,18 @@ def examples_for_any_key(calls: Sequence[Call]) -> list[Call]:
     return [call for call in calls if call.codes == _CODES and b"ttk_" in call.message and b"acct_" not in call.message]
 
 
-async def _running(stage: Stage, running: ExitStack, count: int) -> tuple[RedisServer, Sidecar]:
+async def _redis(stage: Stage, running: ExitStack) -> RedisServer:
     redis = RedisServer(Path(tempfile.mkdtemp(dir=stage.house.folder)))
     running.callback(redis.stop)
     await asyncio.to_thread(redis.start)
-    sidecar = Sidecar(stage.house, f"sidecar-{count}-keys", {"AUTHZ_REDIS_URL": redis.url})
+    return redis
+
+
+async def _sidecar(stage: Stage, running: ExitStack, redis: RedisServer, name: str) -> Sidecar:
+    sidecar = Sidecar(stage.house, name, {"AUTHZ_REDIS_URL": redis.url})
     running.callback(sidecar.stop)
     await asyncio.to_thread(sidecar.serve)
-    return redis, sidecar
+    return sidecar
 
 
 def _row(count: int, asked: str) -> str:
