@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import by_envoy
@@ -19,6 +20,7 @@ import footprint
 import uvloop
 from h2load import H2LOAD
 from h2load import MISSING as H2LOAD_MISSING
+from machine import ASLEEP, awake
 from plan import FULL, PARTS, QUICK, Plan
 from plots import MISSING as NO_PLOTS
 from plots import draw
@@ -42,15 +44,17 @@ _MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 }
 
 
-async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None]) -> Report:
+async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None], *, may_sleep: bool = False) -> Report:
     """Measure the parts and return the report."""
     report = Report()
     tell("setting up")
-    async with staged(plan, report) as stage:
-        for part in PARTS:
-            if part in parts:
-                tell(part)
-                await _MEASURES[part](stage)
+    with nullcontext(ASLEEP) if may_sleep else awake() as note:
+        report.note(note)
+        async with staged(plan, report) as stage:
+            for part in PARTS:
+                if part in parts:
+                    tell(part)
+                    await _MEASURES[part](stage)
     return report
 
 
@@ -66,7 +70,8 @@ def main() -> int:
     def tell(text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - started_s:6.0f} s  {text}\n")
 
-    report = uvloop.run(run(QUICK if options.quick else FULL, options.only, tell))
+    plan = QUICK if options.quick else FULL
+    report = uvloop.run(run(plan, options.only, tell, may_sleep=options.may_sleep))
     report.write(REPORT)
     if not draw(report, REPORT):
         tell(NO_PLOTS)
@@ -80,6 +85,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what a check costs.")
     parser.add_argument("--quick", action="store_true", help="a short run: under two minutes")
+    parser.add_argument("--may-sleep", action="store_true", help="let processors sleep as they like")
     parser.add_argument(
         "--only", type=_parts, default=PARTS, metavar="PART,PART", help=f"which parts: {', '.join(PARTS)}"
     )

@@ -18,6 +18,7 @@ from bench import run
 from capture import Call, recording
 from check_load import check_load, framed, steady_load
 from http_load import Prepared, http_load
+from machine import ASLEEP_AS_IT_IS_CLOSED, AWAKE, awake
 from peers import block
 from plan import FULL, PARTS, QUICK, Plan
 from programs import program
@@ -70,8 +71,18 @@ def test_a_run_in_miniature_has_every_ratio_it_promises(
     report.write(tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["ratios"].keys() >= PROMISED[parts]
+    assert written["notes"][0] in {AWAKE, ASLEEP_AS_IT_IS_CLOSED}
     assert report.is_sound
     assert (tmp_path / "report.md").read_text().count("\n## ") == len(parts)
+
+
+def test_processors_are_kept_awake_where_that_is_permitted(tmp_path: Path) -> None:
+    latency = tmp_path / "latency"
+    with awake(latency) as note:
+        assert note == AWAKE
+        assert latency.read_bytes() == bytes(4)
+    with awake(tmp_path / "none" / "latency") as note:
+        assert note == ASLEEP_AS_IT_IS_CLOSED
 
 
 @pytest.mark.skipif(
