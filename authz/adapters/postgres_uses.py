@@ -10,7 +10,7 @@ import orjson
 
 from authz.adapters.postgres import Postgres
 
-# One document, because the driver takes ten times as long to encode an array, and checks wait. In one order whoever
+# One document, because the driver takes thrice as long to encode arrays, and checks wait. In one order whoever
 # writes: two that lock the same rows in another would wait for each other.
 _NOTE = (
     "INSERT INTO key_uses AS u (key_id, last_used_at) "
