@@ -22,7 +22,7 @@ from report import Row
 from sidecars import Sidecar
 from stage import Stage
 from traffic import ALLOWED
-from turns import Rounds, Turn, in_turns, measured, side_by_side
+from turns import Rounds, Turn, in_turns, measured
 
 from authz.core.keys import ENTROPY_BYTES, KeyFormat
 from authz.demo.servers import RedisServer
@@ -61,12 +61,10 @@ async def measure(stage: Stage) -> None:
                     await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
                     load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
                     turns[_row(count, name)] = partial(measured, report, load, pids)
-        neighbours = side_by_side(turns, _row(counts[0], "hot"), _row(counts[-1], "hot"))
-        rounds = await in_turns(stage.plan.rounds, neighbours)
-    rows = rounds.medians()
-    for name in turns:
+        rounds = await in_turns(stage.plan.rounds, turns, _row(counts[0], "hot"), _row(counts[-1], "hot"))
+    for name, row in rounds.medians().items():
         size = {"redis_bytes_per_key": sizes[name]} if name in sizes else {}
-        report.row(SECTION, name, {"total_us": _total_us(rows[name])} | rows[name] | size)
+        report.row(SECTION, name, {"total_us": _total_us(row)} | row | size)
     _ratios(stage, rounds)
     report.ratio(f"redis_bytes_per_key_{power(counts[-1])}", sizes[_row(counts[-1], "hot")])
 

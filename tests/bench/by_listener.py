@@ -12,7 +12,7 @@ from check_load import check_load
 from h2load import H2LOAD, h2load
 from stage import Stage, traffic
 from traffic import ALLOWED
-from turns import Turn, in_turns, measured, side_by_side
+from turns import Turn, in_turns, measured
 
 CHECK, GRPC, CONSTANT = "check listener", "grpc.aio server", "constant answer"
 SECTION = "A check, by listener (connections x calls in flight)"
@@ -37,10 +37,9 @@ async def measure(stage: Stage) -> None:
             if H2LOAD and (connections, in_flight) == (1, 64):
                 one = partial(h2load, port, tireless, stage.house.folder, seconds=plan.run_s)
                 turns[f"{name}, h2load"] = partial(measured, report, one, pids)
-        rounds = await in_turns(plan.rounds, side_by_side(turns, GRPC, CHECK, CONSTANT))
-        rows, load = rounds.medians(), f"{connections}x{in_flight}"
-        for name in turns:
-            report.row(SECTION, f"{name} {load}", rows[name])
+        rounds, load = await in_turns(plan.rounds, turns, GRPC, CHECK, CONSTANT), f"{connections}x{in_flight}"
+        for name, row in rounds.medians().items():
+            report.row(SECTION, f"{name} {load}", row)
         report.ratio(f"cpu_grpcaio_over_check_{load}", rounds.ratio(GRPC, CHECK, "server_us"))
         report.ratio(f"cpu_whole_over_constant_{load}", rounds.ratio(CHECK, CONSTANT, "server_us"))
 

@@ -22,7 +22,7 @@ from report import Row
 from sidecars import Sidecar
 from stage import Stage
 from traffic import ALLOWED
-from turns import Turn, in_turns, measured, side_by_side
+from turns import Turn, in_turns, measured
 
 from authz.demo.servers import shipped
 
@@ -53,10 +53,9 @@ async def measure(stage: Stage) -> None:
             load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
             turns[_row(count)] = partial(measured, report, load, {"server": sidecar.pid})
         least, most = counts[0], counts[-1]
-        rounds = await in_turns(stage.plan.rounds, side_by_side(turns, _row(least), _row(most)))
-    rows = rounds.medians()
-    for name in turns:
-        report.row(SECTION, name, rows[name] | more[name])
+        rounds = await in_turns(stage.plan.rounds, turns, _row(least), _row(most))
+    for name, row in rounds.medians().items():
+        report.row(SECTION, name, row | more[name])
     ratio = rounds.ratio(_row(most), _row(least), "server_us")
     report.ratio(f"cpu_{power(most)}_routes_over_{power(least)}", ratio)
 

@@ -4,7 +4,7 @@ Machines differ and are shared; what the variants share of both cancels out in a
 one second to the next, so neighbours in time are divided, and the median is taken of what comes out.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from load import Load
@@ -15,18 +15,15 @@ Turn = Callable[[], Awaitable[Row]]
 
 
 class Rounds:
-    """What every variant measured in each round."""
+    """What each variant of `names` measured in each round."""
 
-    def __init__(self) -> None:
-        self._rounds: list[dict[str, Row]] = []
-
-    def add(self, rows: dict[str, Row]) -> None:
-        """Add a round: a row for every variant."""
-        self._rounds.append(rows)
+    def __init__(self, names: Iterable[str], rounds: Sequence[Mapping[str, Row]]) -> None:
+        self._names = tuple(names)
+        self._rounds = rounds
 
     def medians(self) -> dict[str, Row]:
-        """Return a row for every variant: of each column the median."""
-        return {name: self._medians(name) for name in self._rounds[0]}
+        """Return a row for every variant, in the order of the names: of each column the median."""
+        return {name: self._medians(name) for name in self._names}
 
     def ratio(self, of: str, to: str, column: str) -> float:
         """Compare a column of two variants."""
@@ -40,18 +37,15 @@ class Rounds:
         return {column: median(rows[name][column] for rows in self._rounds) for column in self._rounds[0][name]}
 
 
-def side_by_side(turns: Mapping[str, Turn], *compared: str) -> dict[str, Turn]:
-    """Let the variants that are compared be neighbours, before all others."""
-    return {name: turns[name] for name in compared} | dict(turns)
-
-
-async def in_turns(rounds: int, turns: Mapping[str, Turn]) -> Rounds:
-    """Let every variant have its turn in every round."""
-    measured = Rounds()
-    for number in range(rounds):
+async def in_turns(rounds: int, turns: Mapping[str, Turn], *compared: str) -> Rounds:
+    """Let every variant have its turn in every round; those that are `compared` are neighbours, before all others."""
+    order = list(dict.fromkeys((*compared, *turns)))
+    measured = [
         # Every other round goes backwards, so that nobody is always behind the same neighbour.
-        measured.add({name: await turns[name]() for name in list(turns)[:: -1 if number % 2 else 1]})
-    return measured
+        {name: await turns[name]() for name in order[:: -1 if number % 2 else 1]}
+        for number in range(rounds)
+    ]
+    return Rounds(turns, measured)
 
 
 async def measured(report: Report, load: Callable[[], Awaitable[Load]], pids: Mapping[str, int]) -> Row:
