@@ -10,6 +10,7 @@ from authz.core.streams import StreamClass
 
 FORMAT = KeyFormat("ttk_")
 KEY = FORMAT.mint(bytes(range(32)))
+KEYS = KeyRules(header="x-api-key", format=FORMAT, active_max=25)
 LIMIT = Limit(capacity=120, refill_per_s=2)
 LOGS = StreamClass("logs", per_key=3, per_account=10, ttl_s=60, title="log streams")
 
@@ -60,7 +61,7 @@ def policy(*routes: Route, limit: Limit = LIMIT, rate_headers: RateHeaders | Non
     return Policy(
         api="truetick",
         domain="api.truetick.example",
-        keys=KeyRules(header="x-api-key", format=FORMAT, active_max=25),
+        keys=KEYS,
         limit=limit,
         rate_headers=rate_headers or RateHeaders(),
         methods=frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}),

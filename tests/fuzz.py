@@ -15,6 +15,7 @@ from typing import Any
 from builders import policy
 from peers import HELLO, SETTLED, block, call, data, framed, frames, headers
 
+from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Deny, RequestAttributes
 from authz.core.errors import DenyReason
@@ -66,7 +67,8 @@ def message() -> bytes:
     request = CheckRequest()
     http = request.attributes.request.http
     http.id, http.method, http.path = "7", "GET", "/v1/servers/s1?limit=9"
-    http.header_map.headers.add(key="x-api-key", raw_value=b"ttk_" + b"a" * 49)
+    key = HeaderValue(key="x-api-key", raw_value=b"ttk_" + b"a" * 49)
+    http.header_map = HeaderMap(headers=[key]).SerializeToString()
     return request.SerializeToString()
 
 

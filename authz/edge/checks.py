@@ -12,8 +12,9 @@ from typing import TypeAlias
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
+from authz.core.policy import Policy
 from authz.edge.answers import Answers
-from authz.edge.codec import decode
+from authz.edge.attributes import AttributesReader
 from authz.service.checker import Checker
 from authz.service.ports import Decided
 
@@ -33,21 +34,20 @@ class Checks:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
-        self._answers = Answers(checker.policy)
+        self._begin(checker.policy)
 
     def check(self, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:
         """Decide calls that came together, given with their ids; tell whether a store had to be asked.
 
         `answer` is called with each of them once, before or after this returns (`Checker.check`).
         """
-        answers = self._answers
-        if answers.policy is not self._checker.policy:
-            answers = self._answers = Answers(self._checker.policy)
-        key_header = answers.policy.keys.header
+        if self._answers.policy is not self._checker.policy:
+            self._begin(self._checker.policy)
+        answers, read = self._answers, self._reader.read
         batch: list[tuple[int, RequestAttributes]] = []
         for call_id, request in asked:
             try:
-                batch.append((call_id, decode(request, key_header)))
+                batch.append((call_id, read(request)))
             except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
                 _log.exception("a check could not be read")
                 answer(answers, [(call_id, _UNREAD, _BROKEN)])
@@ -57,6 +57,9 @@ class Checks:
             _log.exception("checks failed")
             answer(answers, [(call_id, attributes, _BROKEN) for call_id, attributes in batch])
             return False
+
+    def _begin(self, policy: Policy) -> None:
+        self._reader, self._answers = AttributesReader(policy.keys), Answers(policy)
 
 
 def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:

@@ -1,18 +1,17 @@
-"""Between Envoy's messages and the core's values: CheckRequest in, CheckResponse out.
+"""From the core's decisions to Envoy's CheckResponse.
 
 The words and numbers of a refusal are `core/errors.py`; how they are laid out for each kind of caller is here.
 """
 
 import json
 from collections.abc import Iterable
-from functools import partial
 from math import ceil
 from typing import assert_never
 
 from google.protobuf.struct_pb2 import Struct
 
 from authz._pb.base_pb2 import HeaderValue, HeaderValueOption
-from authz._pb.check_pb2 import AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
+from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
@@ -22,12 +21,6 @@ from authz.core.policy import Policy, RateHeaders
 from authz.core.route import ErrorFormat
 from authz.core.streams import StreamUse
 
-METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-
-# Set by Envoy, which takes off what a client sends under this name; only sent here where it is told to.
-_EXTERNAL_ADDRESS = "x-envoy-external-address"
-_ADDRESS_CHARS_MAX = 45  # an IPv6 address that ends in an IPv4 one
-_GRPC, _GRPC_WEB = b"application/grpc", b"application/grpc-web"
 _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -35,55 +28,6 @@ ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-i
 _RATELIMIT = "ratelimit"
 
 Headers = list[tuple[str, str]]
-
-
-def decode(request: CheckRequest, key_header: str) -> RequestAttributes:
-    """Read the attributes of one request; `key_header` is the lower-case name of the header that carries the key."""
-    attributes = request.attributes
-    http = attributes.request.http
-    api_keys: tuple[bytes, ...] = ()
-    is_grpc = overrides_method = has_body = False
-    for header in http.header_map.headers or _joined(http):
-        name, value = header.key, header.raw_value or header.value.encode()
-        if name == key_header:
-            api_keys += (value,)
-        elif name == "content-type":
-            # gRPC-Web callers get an HTTP answer; only native gRPC has trailers to carry a status.
-            is_grpc = value.startswith(_GRPC) and not value.startswith(_GRPC_WEB)
-        elif name == "content-length":
-            has_body = value != b"0"
-        elif name == "transfer-encoding":
-            has_body = True
-        elif name in METHOD_OVERRIDES:
-            overrides_method = True
-    return RequestAttributes(
-        http.id,
-        http.method,
-        http.path,
-        api_keys,
-        is_grpc,
-        overrides_method,
-        has_body,
-        http.raw_body or http.body.encode(),
-        partial(_source_address, attributes),
-    )
-
-
-def _source_address(attributes: AttributeContext) -> str:
-    """Read whom Envoy takes for the client: by its trusted hops where it tells, else whoever is connected to it."""
-    http = attributes.request.http
-    told = http.header_map.headers
-    for header in told:
-        if header.key == _EXTERNAL_ADDRESS:
-            return (header.raw_value or header.value.encode())[:_ADDRESS_CHARS_MAX].decode(errors="replace")
-    # Envoy sends either these or those.
-    joined = "" if told else http.headers.get(_EXTERNAL_ADDRESS, "")[:_ADDRESS_CHARS_MAX]
-    return joined or attributes.source.address.socket_address.address
-
-
-def _joined(http: AttributeContext.HttpRequest) -> list[HeaderValue]:
-    # Without encode_raw_headers, repeated values arrive joined by a comma, which no key contains.
-    return [HeaderValue(key=name, value=value) for name, value in http.headers.items()]
 
 
 def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) -> CheckResponse:

@@ -13,6 +13,7 @@ from hpack import Decoder, HPACKError
 from http_load import Prepared, http_load
 from traffic import ALLOWED, STATUSES, HttpRequest
 
+from authz._pb.base_pb2 import HeaderMap
 from authz._pb.check_pb2 import CheckRequest
 from authz.edge.checks import SERVICE
 from authz.edge.h2 import Connection, Limits, Method, Request, wire
@@ -128,9 +129,11 @@ def altered(call: Call, *, secret: str = "", method: str = "", target: str = "",
     message = CheckRequest.FromString(call.message)
     http = message.attributes.request.http
     http.method, http.path = method or http.method, target or http.path
-    for header in http.header_map.headers:
+    told = HeaderMap.FromString(http.header_map)
+    for header in told.headers:
         if header.key == "x-api-key":
             header.raw_value = secret.encode()
+    http.header_map = told.SerializeToString()
     return _cut(call.block, message, codes)
 
 

@@ -22,6 +22,7 @@ from sidecars import Sidecar
 from slow_redis import forgetful, slowed
 
 from authz import logs
+from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import CheckRequest
 from authz.admin_session import open_admin
 from authz.core.errors import GrpcCode
@@ -233,7 +234,8 @@ def _call(method: str, target: str, secret: str, *, is_hurried: bool) -> Framed:
     request = CheckRequest()
     http = request.attributes.request.http
     http.id, http.method, http.path = (ID % 0).decode(), method, target
-    http.header_map.headers.add(key="x-api-key", raw_value=secret.encode())
+    key = HeaderValue(key="x-api-key", raw_value=secret.encode())
+    http.header_map = HeaderMap(headers=[key]).SerializeToString()
     before, _, after = request.SerializeToString().partition(ID % 0)
     return framed(Call(encoder.encode(fields).removeprefix(b"\x20"), before, after, frozenset()))
 

@@ -1,4 +1,7 @@
-"""Our messages are Envoy's: every field has the number, the type and the label that the published ones have."""
+"""Our messages are Envoy's: every field has the number, the type and the label that the published ones have.
+
+Two fields hold a message that is left unread: bytes here, which are the same on the wire.
+"""
 
 import json
 import subprocess
@@ -12,6 +15,10 @@ from grpc_tools import protoc
 
 from authz._pb import access_log_entry_pb2, access_log_pb2, base_pb2, check_pb2, http_status_pb2, rpc_status_pb2
 
+UNREAD = {
+    "envoy.service.auth.v3.AttributeContext": {"source"},
+    "envoy.service.auth.v3.AttributeContext.HttpRequest": {"header_map"},
+}
 ROOT = Path(__file__).parents[2]
 MODULES = (access_log_entry_pb2, access_log_pb2, base_pb2, check_pb2, http_status_pb2, rpc_status_pb2)
 FILES: list[FileDescriptor] = [module.DESCRIPTOR for module in MODULES]
@@ -80,7 +87,11 @@ def test_every_field_is_envoys(published: list[dict[str, dict[str, Any]]]) -> No
                 getattr(field.message_type, "full_name", None),
                 getattr(field.enum_type, "full_name", None),
             ]
-            assert ours == published[0][name].get(field.name), f"{name}.{field.name}"
+            theirs = published[0][name].get(field.name)
+            if theirs and field.name in UNREAD.get(name, ()):
+                assert (theirs[1], theirs[3] in messages()) == (field.TYPE_MESSAGE, True), f"{name}.{field.name}"
+                theirs[1:4] = field.TYPE_BYTES, theirs[2], None
+            assert ours == theirs, f"{name}.{field.name}"
 
 
 def test_every_enum_value_is_envoys(published: list[dict[str, dict[str, Any]]]) -> None:

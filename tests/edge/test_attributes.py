@@ -1,0 +1,128 @@
+"""What is read from Envoy's message."""
+
+import pytest
+from builders import KEY, KEYS
+from google.protobuf.message import DecodeError
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from authz._pb.base_pb2 import HeaderMap, HeaderValue
+from authz._pb.check_pb2 import AttributeContext, CheckRequest
+from authz.core.check import RequestAttributes
+from authz.core.keys import KeyFormat
+from authz.core.policy import KeyRules
+from authz.edge.attributes import METHOD_OVERRIDES, AttributesReader
+
+NAMES = ("x-api-key", "x-api-kez", "content-type", "content-length", "transfer-encoding", *METHOD_OVERRIDES)
+VALUES = st.one_of(
+    st.just(KEY.encode()), st.binary(min_size=len(KEY), max_size=len(KEY)), st.binary(max_size=60), st.just(b"0")
+)
+Header = tuple[str, bytes]
+
+
+def message(*headers: Header, raw: bool = True, **http: str) -> CheckRequest:
+    sent, peer = CheckRequest(), AttributeContext.Peer()
+    peer.address.socket_address.address = "203.0.113.9"
+    sent.attributes.source = peer.SerializeToString()
+    target = sent.attributes.request.http
+    target.id, target.method, target.path = "42", http.get("method", "GET"), http.get("path", "/v1/servers?x=1")
+    target.body = http.get("body", "")
+    if raw:
+        target.header_map = header_map(*headers).SerializeToString()
+    else:
+        for name, value in headers:
+            target.headers[name] = value.decode()
+    return sent
+
+
+def header_map(*headers: Header) -> HeaderMap:
+    return HeaderMap(headers=[HeaderValue(key=name, raw_value=value) for name, value in headers])
+
+
+def read(sent: CheckRequest, keys: KeyRules = KEYS) -> RequestAttributes:
+    return AttributesReader(keys).read(CheckRequest.FromString(sent.SerializeToString()))
+
+
+def test_the_target_keeps_its_query_and_the_address_is_envoys() -> None:
+    attributes = read(message())
+    assert (attributes.request_id, attributes.method, attributes.target) == ("42", "GET", "/v1/servers?x=1")
+    assert attributes.source_address() == "203.0.113.9"
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_address_is_the_one_behind_trusted_proxies_where_envoy_tells_it(raw: bool) -> None:  # noqa: FBT001
+    told = (("x-api-key", b"a"), ("x-forwarded-for", b"6.6.6.6"), ("x-envoy-external-address", b"198.51.100.7"))
+    assert read(message(*told, raw=raw)).source_address() == "198.51.100.7"
+    claimed = read(message(("x-forwarded-for", b"6.6.6.6"), raw=raw))
+    assert claimed.source_address() == "203.0.113.9"
+    endless = read(message(("x-envoy-external-address", b"9" * 60_000), raw=raw))
+    assert len(endless.source_address()) < 50
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("key", [KEY, KEY[:-1], "", KEY * 9])
+def test_the_key_is_read_in_both_header_encodings(raw: bool, key: str) -> None:  # noqa: FBT001 -- parametrised
+    assert read(message(("x-api-key", key.encode()), raw=raw)).api_keys == (key.encode(),)
+
+
+def test_every_value_of_the_key_header_is_kept() -> None:
+    attributes = read(message(("x-api-key", b"a"), ("x-api-key", b""), ("x-api-key", b"\xe9")))
+    assert attributes.api_keys == (b"a", b"", b"\xe9")
+
+
+def test_the_key_header_has_the_policys_name() -> None:
+    keys = KeyRules("x-other", KeyFormat("ttk_"), 5)
+    assert read(message(("x-api-key", KEY.encode())), keys).api_keys == ()
+    assert read(message(("x-other", KEY.encode())), keys).api_keys == (KEY.encode(),)
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=4))
+@example([("x-api-key", KEY.encode())])
+@example([("x-api-kez", KEY.encode())])
+@example([("x-api-key", KEY.encode()), ("x-api-key", KEY.encode())])
+def test_a_header_map_says_the_same_whether_it_is_recognised_or_parsed(headers: list[Header]) -> None:
+    attributes = read(message(*headers))
+    assert attributes.api_keys == tuple(value for name, value in headers if name == "x-api-key")
+    assert attributes.overrides_method is any(name in METHOD_OVERRIDES for name, _ in headers)
+    lengths = [value for name, value in headers if name == "content-length"]
+    if not any(name == "transfer-encoding" for name, _ in headers):
+        assert attributes.has_body is (lengths[-1:] not in ([], [b"0"]))
+
+
+@given(st.data())
+def test_a_header_map_is_recognised_only_where_protobuf_reads_the_same(data: st.DataObject) -> None:
+    whole = header_map(("x-api-key", KEY.encode())).SerializeToString()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged = whole[:place] + data.draw(st.binary(max_size=2)) + whole[place + data.draw(st.integers(0, 2)) :]
+    sent = message()
+    sent.attributes.request.http.header_map = damaged
+    try:
+        headers = HeaderMap.FromString(damaged).headers
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            read(sent)
+    else:
+        values = tuple(header.raw_value or header.value.encode() for header in headers if header.key == "x-api-key")
+        assert read(sent).api_keys == values
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_grpc"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+proto", True),
+        (b"application/grpc-web+proto", False),
+        (b"application/json", False),
+    ],
+)
+def test_native_grpc_callers_are_known_by_their_content_type(content_type: bytes, is_grpc: bool) -> None:  # noqa: FBT001
+    assert read(message(("content-type", content_type))).is_grpc is is_grpc
+
+
+def test_method_overrides_and_bodies_are_noticed() -> None:
+    for name in METHOD_OVERRIDES:
+        assert read(message((name, b"DELETE"))).overrides_method
+    assert read(message(("content-length", b"5"))).has_body
+    assert read(message(("transfer-encoding", b"chunked"))).has_body
+    assert not read(message(("content-length", b"0"))).has_body
+    assert read(message(body="{}")).body == b"{}"
