@@ -145,14 +145,17 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis that keeps nothing on disk, listening on 127.0.0.1."""
+    """A Redis that keeps nothing on disk, on huge pages where it may have them, listening on 127.0.0.1."""
 
     def __init__(self, folder: Path, port: int = 0, *options: str) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", folder)
         keep_nothing = ("--save", "", "--appendonly", "no")
-        super().__init__("redis", [redis_binary(), *listen, *keep_nothing, *options], folder / "redis.log")
+        # Of many keys each is on a page of its own. Redis avoids huge ones for the sake of its forks to disk.
+        huge_pages = ("--disable-thp", "no")
+        command: list[str | Path] = [redis_binary(), *listen, *keep_nothing, *huge_pages, *options]
+        super().__init__("redis", command, folder / "redis.log", env={"JE_MALLOC_CONF": "thp:always"})
 
     def start(self, is_ready: Callable[[], bool] | None = None) -> None:
         """Start, also again on the same port after a stop or a kill."""
