@@ -9,7 +9,7 @@ come in as many different requests as many do, so that nothing but the number of
 import asyncio
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import cycle, islice
@@ -72,13 +72,18 @@ async def measure(stage: Stage) -> None:
 def _ratios(stage: Stage, rounds: Rounds) -> None:
     least, most = stage.plan.key_counts[0], stage.plan.key_counts[-1]
 
-    def over_least(asked: str, rows: Mapping[str, Row]) -> float:
-        return _total_us(rows[_row(most, asked)]) / _total_us(rows[_row(least, "hot")])
+    def over_least(cost: Callable[[Row], float], asked: str, rows: Mapping[str, Row]) -> float:
+        return cost(rows[_row(most, asked)]) / cost(rows[_row(least, "hot")])
 
-    for short, asked in (("", "hot"), ("any_of_", "any")):
-        if asked == "hot" or most > HOT_MAX:
-            ratio = rounds.compare(partial(over_least, asked))
-            stage.report.ratio(f"cpu_{short}{power(most)}_keys_over_{power(least)}", ratio)
+    for short, cost in (("cpu", _server_us), ("cpu_with_redis", _total_us)):
+        for of, asked in (("", "hot"), ("any_of_", "any")):
+            if asked == "hot" or most > HOT_MAX:
+                ratio = rounds.compare(partial(over_least, cost, asked))
+                stage.report.ratio(f"{short}_{of}{power(most)}_keys_over_{power(least)}", ratio)
+
+
+def _server_us(row: Row) -> float:
+    return row["server_us"]
 
 
 def _total_us(row: Row) -> float:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from itertools import cycle, repeat
 from pathlib import Path
+from unittest.mock import Mock
 
 import by_envoy
 import by_rate
@@ -18,7 +20,7 @@ from bench import run
 from capture import Call, recording
 from check_load import check_load, framed, steady_load
 from http_load import Prepared, http_load
-from machine import ASLEEP_AS_IT_IS_CLOSED, AWAKE, awake
+from machine import AHEAD, AMONG_OTHERS, ASLEEP_AS_IT_IS_CLOSED, AWAKE, ahead, awake
 from peers import block
 from plan import FULL, PARTS, QUICK, Plan
 from programs import program
@@ -55,8 +57,15 @@ PROMISED = {
         "envoy_added_p50_whole_over_constant_1",
         "fixed_2000_p99_ms",
         "fixed_2000_p99.9_ms",
+        "fixed_2000_among_all_p99_ms",
+        "fixed_2000_among_all_p99.9_ms",
     },
-    ("keys", "routes"): {"cpu_1e3_keys_over_1e2", "redis_bytes_per_key_1e3", "cpu_1e2_routes_over_10"},
+    ("keys", "routes"): {
+        "cpu_1e3_keys_over_1e2",
+        "cpu_with_redis_1e3_keys_over_1e2",
+        "redis_bytes_per_key_1e3",
+        "cpu_1e2_routes_over_10",
+    },
     ("streams",): {"cpu_ordinary_streams_over_none", "p99_ordinary_streams_over_none"},
 }
 
@@ -83,6 +92,20 @@ def test_processors_are_kept_awake_where_that_is_permitted(tmp_path: Path) -> No
         assert latency.read_bytes() == bytes(4)
     with awake(tmp_path / "none" / "latency") as note:
         assert note == ASLEEP_AS_IT_IS_CLOSED
+
+
+def test_processes_run_ahead_of_others_where_that_is_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
+        try:
+            with ahead([sleeper.pid]) as note:
+                is_ahead = os.sched_getscheduler(sleeper.pid) == os.SCHED_RR
+                assert note == (AHEAD if is_ahead else AMONG_OTHERS)
+            assert os.sched_getscheduler(sleeper.pid) == os.SCHED_OTHER
+            monkeypatch.setattr(os, "sched_setscheduler", Mock(side_effect=PermissionError))
+            with ahead([sleeper.pid]) as note:
+                assert note == AMONG_OTHERS
+        finally:
+            sleeper.kill()
 
 
 @pytest.mark.skipif(
