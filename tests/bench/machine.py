@@ -20,9 +20,6 @@ ASLEEP_AS_IT_IS_CLOSED = f"{ASLEEP} {LATENCY} could not be opened, which takes r
 AHEAD = "At the fixed rate, the generator, what it asks and Redis ran ahead of everything else (SCHED_RR)."
 AMONG_OTHERS = "At the fixed rate, whatever else the machine did came in between: real-time priority takes root."
 
-_REAL_TIME = os.sched_param(1)
-_ORDINARY = os.sched_param(0)
-
 
 @contextmanager
 def awake(latency: Path = LATENCY) -> Iterator[str]:
@@ -42,14 +39,16 @@ def ahead(pids: Iterable[int]) -> Iterator[str]:
     """Let processes run ahead of all ordinary ones where that is permitted; gives the note to the report."""
     threads = [int(entry.name) for pid in pids for entry in Path(f"/proc/{pid}/task").iterdir()]
     try:
-        try:
-            for thread in threads:
-                os.sched_setscheduler(thread, os.SCHED_RR, _REAL_TIME)
-        except PermissionError:
-            yield AMONG_OTHERS
-        else:
-            yield AHEAD
+        yield AHEAD if _schedule(threads, os.SCHED_RR, os.sched_param(1)) else AMONG_OTHERS
     finally:
+        _schedule(threads, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _schedule(threads: Iterable[int], policy: int, parameters: os.sched_param) -> bool:
+    try:
         for thread in threads:
-            with suppress(ProcessLookupError, PermissionError):
-                os.sched_setscheduler(thread, os.SCHED_OTHER, _ORDINARY)
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setscheduler(thread, policy, parameters)
+    except PermissionError:
+        return False
+    return True
