@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
+from google.protobuf.message import DecodeError
+
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
@@ -48,6 +50,9 @@ class Checks:
         for call_id, request in asked:
             try:
                 batch.append((call_id, read(request)))
+            except DecodeError as error:  # its sender's fault, which has no traceback here
+                _log.warning("a check could not be read: %s", error)
+                answer(answers, [(call_id, _UNREAD, _BROKEN)])
             except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error and the log has the reason
                 _log.exception("a check could not be read")
                 answer(answers, [(call_id, _UNREAD, _BROKEN)])

@@ -84,6 +84,18 @@ async def test_a_check_that_breaks_is_an_error_and_no_allow(channel: grpc.aio.Ch
     assert "broken" not in str(answer)
 
 
+async def test_headers_that_cannot_be_read_are_an_error_that_costs_the_others_nothing(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = asking("/")
+    broken.attributes.request.http.header_map = b"\x0a\xff"
+    calls = [check(channel)(request) for request in (asking("/1"), broken, asking("/2"))]
+    first, answer, second = await asyncio.gather(*calls)
+    assert (account(first), account(second)) == ("/1", "/2")
+    assert (answer.status.code, answer.error_response.status.code) == (14, 503)
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
+
+
 async def test_an_answer_that_cannot_be_written_is_an_error(
     channel: grpc.aio.Channel, checker: LateChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
