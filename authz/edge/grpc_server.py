@@ -25,6 +25,8 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 1 << 20),
 ]
 
+_BROKEN_OFF_S = 0.2
+
 
 class GrpcServer:
     """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`."""
@@ -87,6 +89,8 @@ class GrpcServer:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
+                # grpcio may tell that there are no more messages before it tells that the call was broken off.
+                await asyncio.sleep(_BROKEN_OFF_S)
         except BaseException:
             reporter.break_off()
             raise
