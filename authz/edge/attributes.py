@@ -98,7 +98,7 @@ def _traits(headers: Sequence[HeaderValue]) -> _Traits:
             # gRPC-Web callers get an HTTP answer; only native gRPC has trailers to carry a status.
             is_grpc = _value(header).startswith(_GRPC) and not _value(header).startswith(_GRPC_WEB)
         elif name == "content-length":
-            has_body = _value(header) != b"0"
+            has_body = has_body or _value(header) != b"0"
         elif name == "transfer-encoding":
             has_body = True
         elif name in METHOD_OVERRIDES:

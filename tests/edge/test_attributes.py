@@ -94,7 +94,7 @@ def said(sent: CheckRequest) -> RequestAttributes | None:
         values.get("content-type", b"").startswith(b"application/grpc")
         and not values["content-type"].startswith(b"application/grpc-web"),
         not METHOD_OVERRIDES.isdisjoint(values),
-        "transfer-encoding" in values or values.get("content-length", b"0") != b"0",
+        any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in told),
     )
 
 
