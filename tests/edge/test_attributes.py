@@ -115,6 +115,7 @@ def assert_agrees(sent: CheckRequest) -> None:
 @example([], [], KEY.encode())
 @example([("content-type", b"application/grpc")], [("content-length", b"0")], KEY.encode())
 @example([("x-api-key", KEY.encode())], [], KEY.encode())
+@example([("transfer-encoding", b"chunked")], [("content-length", b"0")], KEY.encode())
 def test_any_key_among_the_same_headers_is_read(before: list[Header], after: list[Header], other: bytes) -> None:
     for key in (KEY.encode(), other, other[:-1], b""):
         assert_agrees(message(*before, ("x-api-key", key), *after))
