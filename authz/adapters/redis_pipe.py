@@ -8,8 +8,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from itertools import repeat
 from typing import Any, TypeAlias
 
 import hiredis
@@ -32,6 +30,20 @@ _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one e
 _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
 
 _log = logging.getLogger("authz.redis")
+
+
+class _Asked:
+    """Commands that were asked together: how many they are, what has come back so far, and who is told.
+
+    `reply` is None once they were refused: what still comes back is counted, and belongs to nobody.
+    """
+
+    __slots__ = ("count", "replies", "reply")
+
+    def __init__(self, count: int, reply: Reply) -> None:
+        self.count = count
+        self.reply: Reply | None = reply
+        self.replies: list[Any] = []
 
 
 class Pipe(asyncio.Protocol):
@@ -59,10 +71,10 @@ class Pipe(asyncio.Protocol):
         self._in_flight_max = in_flight_max
         self._reader = hiredis.Reader()
         self._commands: list[bytes] = []
-        # In the order asked, up to the present turn; None once refused. The numbers count commands from the first on.
-        self._waiting: deque[Reply | None] = deque()
+        # In the order asked, up to the present turn. The numbers count commands from the first on.
+        self._waiting: deque[_Asked] = deque()
+        self._asked = 0
         self._answered = 0
-        self._expired = 0
         # Each write's time on the loop's clock, and the number of its last command.
         self._writes: deque[tuple[float, int]] = deque()
         self._observed = 0
@@ -71,13 +83,14 @@ class Pipe(asyncio.Protocol):
 
     def submit(self, command: bytes, reply: Reply) -> None:
         """Queue a packed command for the write at the end of this turn, unless too many wait already."""
-        if len(self._waiting) >= self._in_flight_max:
+        if self._asked - self._answered >= self._in_flight_max:
             refuse(reply, "too many commands wait for an answer")
             return
         if not self._commands:
             self._loop.call_soon(self._flush)
         self._commands.append(command)
-        self._waiting.append(reply)
+        self._waiting.append(_Asked(1, lambda replies: reply(replies[0])))
+        self._asked += 1
 
     def submit_all(self, commands: list[bytes], reply: Reply) -> None:
         """Write packed commands, at least one, all or none of them: none where too many wait already.
@@ -85,13 +98,12 @@ class Pipe(asyncio.Protocol):
         `reply` is called once, with the list of their replies: one call where `submit` makes as many as there are. They
         do not wait for the end of the turn: Redis begins with them while the next connection of Envoy's is read.
         """
-        if len(self._waiting) >= self._in_flight_max:
+        if self._asked - self._answered >= self._in_flight_max:
             refuse_all(len(commands), reply, "too many commands wait for an answer")
             return
-        replies: list[Any] = []
         self._commands += commands
-        self._waiting.extend(repeat(replies.append, len(commands) - 1))
-        self._waiting.append(partial(_complete, replies, reply))
+        self._waiting.append(_Asked(len(commands), reply))
+        self._asked += len(commands)
         self._flush()
 
     def abort(self) -> None:
@@ -99,17 +111,18 @@ class Pipe(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Hand each reply to whom it belongs (asyncio.Protocol)."""
-        reader, waiting = self._reader, self._waiting
-        reader.feed(data)
+        """Hand replies to whom they belong (asyncio.Protocol)."""
+        if self._hang_watch is not None:
+            self._hang_watch.cancel()
+            self._hang_watch = None
+        self._reader.feed(data)
+        read, waiting = self._reader.gets, self._waiting
         try:
-            while (value := reader.gets()) is not False:
-                reply = waiting.popleft()
-                self._answered += 1
-                if reply is not None:
-                    _deliver(reply, value)
-                if type(value) is _ReplyError and any(word in str(value) for word in _WRONG_SERVER):
-                    self.abort()
+            while (value := read()) is not False:
+                asked = waiting[0]
+                asked.replies.append(value)
+                if len(asked.replies) == asked.count:
+                    self._complete(waiting.popleft())
         except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for
             self.abort()
         while self._writes and self._writes[0][1] <= self._answered:
@@ -124,16 +137,22 @@ class Pipe(asyncio.Protocol):
         self._in_flight_max = 0  # for who still holds on to `submit`
         # First, so that whoever asks again on being refused is not asking here.
         self._on_lost()
-        for reply in self._waiting:
-            if reply is not None:
-                _deliver(reply, StoreUnavailable("redis", "connection lost"))
+        for asked in self._waiting:
+            _refuse_rest(asked, "connection lost")
+
+    def _complete(self, asked: _Asked) -> None:
+        self._answered += asked.count
+        if asked.reply is not None:
+            _deliver(asked.reply, asked.replies)
+        if _ReplyError in map(type, asked.replies) and any(map(_is_wrong_server, asked.replies)):
+            self.abort()
 
     def _flush(self) -> None:
         if not self._commands:  # written already, or the connection was lost in this very turn
             return
         self._transport.write(b"".join(self._commands))
         self._commands.clear()
-        self._writes.append((self._loop.time(), self._answered + len(self._waiting)))
+        self._writes.append((self._loop.time(), self._asked))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._deadline_s, self._sweep)
 
@@ -154,19 +173,14 @@ class Pipe(asyncio.Protocol):
         self._observed = end
 
     def _expire(self, end: int) -> None:
-        for place in range(max(self._expired - self._answered, 0), end - self._answered):
-            reply, self._waiting[place] = self._waiting[place], None
-            if reply is not None:
-                _deliver(reply, StoreUnavailable("redis", f"no answer within {self._deadline_s * 1000:g} ms"))
-        self._expired = end
+        number = self._answered
+        for asked in list(self._waiting):  # whoever is told may ask again
+            number += asked.count
+            if number > end:
+                break
+            _refuse_rest(asked, f"no answer within {self._deadline_s * 1000:g} ms")
         if self._hang_watch is None:
-            patience_s = self._deadline_s * _HUNG_AFTER_DEADLINES
-            self._hang_watch = self._loop.call_later(patience_s, self._leave_if_hung, self._answered)
-
-    def _leave_if_hung(self, answered: int) -> None:
-        self._hang_watch = None
-        if self._answered == answered:
-            self.abort()
+            self._hang_watch = self._loop.call_later(self._deadline_s * _HUNG_AFTER_DEADLINES, self.abort)
 
 
 def refuse(reply: Reply, why: str) -> None:
@@ -179,9 +193,16 @@ def refuse_all(count: int, reply: Reply, why: str) -> None:
     asyncio.get_running_loop().call_soon(reply, [StoreUnavailable("redis", why)] * count)
 
 
-def _complete(replies: list[Any], reply: Reply, last: object) -> None:
-    replies.append(last)
-    reply(replies)
+def _refuse_rest(asked: _Asked, why: str) -> None:
+    """Tell who asked, unless that was done: what came back stands, what has not is refused."""
+    reply, asked.reply = asked.reply, None
+    if reply is not None:
+        missing = asked.count - len(asked.replies)
+        _deliver(reply, [*asked.replies, *[StoreUnavailable("redis", why)] * missing])
+
+
+def _is_wrong_server(value: object) -> bool:
+    return isinstance(value, _ReplyError) and any(word in str(value) for word in _WRONG_SERVER)
 
 
 def _deliver(reply: Reply, value: object) -> None:
