@@ -129,27 +129,26 @@ class RedisKeys:
         stranger = self._stranger
         if stranger.limit is not default or self._epoch is not self._link.epoch:
             stranger = self._begin_to_remember(default)
-        known: list[_Known] = []
-        commands: list[bytes] = []
-        for lookup in lookups:
-            found = self._known.get(lookup.digest, stranger)
-            arguments = found.arguments.get(lookup.cost) or self._arguments_for(found, lookup.cost, default)
-            known.append(found)
-            if lookup.opening is None:
-                commands.append(self._head + key_name(lookup.digest) + arguments)
-            else:
-                commands.append(self._opening(lookup, lookup.opening, found, arguments))
+        head, known_of, arguments_for = self._head, self._known.get, self._arguments_for
+        known = [known_of(lookup.digest, stranger) for lookup in lookups]
+        commands = [
+            head + key_name(lookup.digest) + (found.arguments.get(lookup.cost) or arguments_for(found, lookup, default))
+            if lookup.opening is None
+            else self._opening(lookup, lookup.opening, found, default)
+            for lookup, found in zip(lookups, known, strict=True)
+        ]
         self._link.submit_all(commands, partial(self._replied, lookups, known, default, taken, is_second))
 
-    def _arguments_for(self, known: _Known, cost: int, default: Limit) -> bytes:
+    def _arguments_for(self, known: _Known, lookup: Lookup, default: Limit) -> bytes:
         expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
         limits = (known.limit.capacity, known.limit.refill_per_s, default.capacity, default.refill_per_s)
-        asked = _ASKED.pack(cost, expires_at_ms, *limits)
+        asked = _ASKED.pack(lookup.cost, expires_at_ms, *limits)
         written = b"\r\n" + encoded_words(self._link.epoch.encode(), known.header.encode() + b"\n", asked)
-        return known.arguments.setdefault(cost, written)
+        return known.arguments.setdefault(lookup.cost, written)
 
-    def _opening(self, lookup: Lookup, opening: Opening, known: _Known, arguments: bytes) -> bytes:
+    def _opening(self, lookup: Lookup, opening: Opening, known: _Known, default: Limit) -> bytes:
         """Return the command for a stream: with its lease, if it is known whose, and that the key opens the route."""
+        arguments = known.arguments.get(lookup.cost) or self._arguments_for(known, lookup, default)
         record = known.record if self._leases else None
         if record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
             return self._head + key_name(lookup.digest) + arguments
@@ -167,18 +166,14 @@ class RedisKeys:
         is_second: bool,  # noqa: FBT001 -- bound by `take`
         values: Sequence[Any],
     ) -> None:
-        replies: list[TakeReply] = []
+        take, other = self._take, self._other
+        replies = [
+            take(lookup, found, default, value) if type(value) is bytes else other(lookup, found, default, value)
+            for lookup, found, value in zip(lookups, known, values, strict=True)
+        ]
         forgotten: list[int] = []
-        for lookup, found, value in zip(lookups, known, values, strict=True):
-            if type(value) is bytes:
-                replies.append(self._take(lookup, found, default, value))
-                continue
-            if type(value) is list:
-                replies.append(self._opened(lookup, found, default, value))
-                continue
-            if not is_second and is_forgotten(value):
-                forgotten.append(len(replies))
-            replies.append(failure(value) if isinstance(value, hiredis.ReplyError) else value)
+        if hiredis.ReplyError in map(type, values) and not is_second:
+            forgotten = [place for place, value in enumerate(values) if is_forgotten(value)]
         if not forgotten:
             taken(range(len(replies)), replies)
             return
@@ -188,10 +183,13 @@ class RedisKeys:
         answered = [place for place in range(len(replies)) if place not in forgotten]
         taken(answered, [replies[place] for place in answered])
 
-    def _opened(self, lookup: Lookup, known: _Known, default: Limit, values: Sequence[Any]) -> TakeReply:
-        take = self._take(lookup, known, default, values[0])
+    def _other(self, lookup: Lookup, known: _Known, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
+        """Read what is no reply to a check: of one with a lease, a failure, or that there is no record."""
+        if not isinstance(value, list):
+            return failure(value) if isinstance(value, hiredis.ReplyError) else value
+        take = self._take(lookup, known, default, value[0])
         try:
-            return replace(take, acquired=acquisition(values[1:])) if isinstance(take, Take) else take
+            return replace(take, acquired=acquisition(value[1:])) if isinstance(take, Take) else take
         except (ValueError, TypeError):
             return _UNREADABLE
 
@@ -199,9 +197,9 @@ class RedisKeys:
         try:
             letter = value[0]
             outcome = _BUCKETS.get(letter)
-            told = value[1 if outcome is None else _HEAD_BYTES :]
-            if told:
-                known = self._remember(lookup.digest, told, default)
+            if outcome is None or len(value) > _HEAD_BYTES:
+                told = value[1 if outcome is None else _HEAD_BYTES :]
+                known = self._remember(lookup.digest, told, default) if told else known
             record = known.record
             if record is None:  # a reply without the record that it is about
                 return _UNREADABLE
