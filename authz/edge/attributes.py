@@ -5,7 +5,6 @@ what stands around it is read once and kept: protobuf would make a handful of ob
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from google.protobuf.message import DecodeError
 
@@ -34,6 +33,21 @@ class _Traits(Value):
     has_body: bool
 
 
+class _Source(Value):
+    """Whom Envoy takes for the client: by its trusted hops where it tells, else whoever is connected to it.
+
+    Not the whole request, whose memory is free for the next one as soon as it is read.
+    """
+
+    peer: bytes
+    external: bytes
+
+    def __call__(self) -> str:
+        if self.external:
+            return self.external[:_ADDRESS_CHARS_MAX].decode(errors="replace")
+        return AttributeContext.Peer.FromString(self.peer).address.socket_address.address
+
+
 class AttributesReader:
     """Reads the requests of one API, whose keys travel in the header `keys.header`."""
 
@@ -52,11 +66,13 @@ class AttributesReader:
         before, _, rest = http.header_map.partition(self._head)
         key, after = rest[: self._key_bytes], rest[self._key_bytes :]
         traits = self._around.get((before, after))
+        external = b""
         if traits is not None and len(key) == self._key_bytes:
             api_keys: tuple[bytes, ...] = (key,)
         else:
             headers = _headers(http)
             api_keys = tuple(_value(header) for header in headers if header.key == self._key_header)
+            external = next((_value(header) for header in headers if header.key == _EXTERNAL_ADDRESS), b"")
             traits = _traits(headers)
             if len(key) == self._key_bytes:
                 self._keep(before, after, traits)
@@ -69,7 +85,7 @@ class AttributesReader:
             traits.overrides_method,
             traits.has_body,
             http.raw_body or http.body.encode(),
-            partial(_source_address, attributes),
+            _Source(attributes.source, external),
         )
 
     def _keep(self, before: bytes, after: bytes, traits: _Traits) -> None:
@@ -104,14 +120,6 @@ def _traits(headers: Sequence[HeaderValue]) -> _Traits:
         elif name in METHOD_OVERRIDES:
             overrides_method = True
     return _Traits(is_grpc, overrides_method, has_body)
-
-
-def _source_address(attributes: AttributeContext) -> str:
-    """Read whom Envoy takes for the client: by its trusted hops where it tells, else whoever is connected to it."""
-    for header in _headers(attributes.request.http):
-        if header.key == _EXTERNAL_ADDRESS:
-            return _value(header)[:_ADDRESS_CHARS_MAX].decode(errors="replace")
-    return AttributeContext.Peer.FromString(attributes.source).address.socket_address.address
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:

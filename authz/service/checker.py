@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from authz.core.check import Allow, Decision, Deny, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
-from authz.core.decision import Plan, admit, conclude, enforce, plan
+from authz.core.decision import admit, conclude, enforce, plan
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy import Policy
 from authz.core.route import Route
@@ -100,23 +100,24 @@ class Checker:
         the other: a processor that does the same again finds what it needs where it left it, which is worth a tenth of
         the check.
         """
-        batch = _Batch(self.policy, answer, perf_counter(), [], [])
-        plans: list[Plan] = []
-        for _, attributes in asked:
-            try:
-                planned = plan(batch.policy, attributes)
-                plans.append(self._judge(batch, attributes, planned) if isinstance(planned, Deny) else planned)
-            except Exception:  # noqa: BLE001 -- what one request breaks must not cost the others their answers
-                plans.append(_broken(attributes))
+        policy = self.policy
+        batch = _Batch(policy, answer, perf_counter(), [], [])
         decided: list[Decided] = []
-        for one, planned in zip(asked, plans, strict=True):
-            if isinstance(planned, Lookup):
-                route = planned.route
-                lookup = self._with_opening(batch, one[1], planned, route.stream) if route and route.stream else planned
-                batch.asked.append(one)
-                batch.lookups.append(lookup)
-            else:
-                decided.append((*one, planned))
+        for one in asked:
+            attributes = one[1]
+            try:
+                planned = plan(policy, attributes)
+                if isinstance(planned, Lookup):
+                    route = planned.route
+                    if route is not None and route.stream:
+                        planned = self._with_opening(batch, attributes, planned, route.stream)
+                    batch.asked.append(one)
+                    batch.lookups.append(planned)
+                    continue
+                decision = self._judge(batch, attributes, planned) if isinstance(planned, Deny) else planned
+            except Exception:  # noqa: BLE001 -- what one request breaks must not cost the others their answers
+                decision = _broken(attributes)
+            decided.append((*one, decision))
         if batch.lookups:
             self._take(batch.lookups, batch.policy.limit, partial(self._taken, batch))
         if decided:

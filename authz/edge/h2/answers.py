@@ -10,13 +10,12 @@ from urllib.parse import quote
 from hpack.hpack import encode_integer
 
 from authz.core.errors import GrpcCode
-from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
+from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, PREFIX_BYTES, frame
 
 _OK = 200
 _TEXT_CHARS_MAX = 1_024  # percent-encoded, twelve bytes a character, this still fits one frame
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _GRPC_PREFIX = Struct(">BI")  # compressed or not, message length
-PREFIX_BYTES = _GRPC_PREFIX.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 The read loop is here; what a frame means for its stream is `streams.py`, for the whole connection `session.py`.
 """
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from authz.edge.h2.wire import (
     FRAME_HEAD_BYTES,
     FRAME_HEAD_READ,
     HEADERS,
+    MESSAGE_HEAD_READ,
+    PREFIX_BYTES,
     ConnectionFault,
     ErrorCode,
     StreamFault,
@@ -144,12 +147,14 @@ class Connection:
         streams = self._streams
         is_open = streams.open
         known = streams.blocks.known
-        unpack = FRAME_HEAD_READ.unpack_from
-        number = int.from_bytes
+        unpack = MESSAGE_HEAD_READ.unpack_from
         is_between = self._block is None
         end = len(buffer) if self._is_greeted else 0
         while (body := start + FRAME_HEAD_BYTES) <= end:
-            overlong, size, kind, stream_id = unpack(buffer, start)
+            try:
+                overlong, size, kind, stream_id, is_compressed, message_bytes = unpack(buffer, start)
+            except struct.error:  # too near to the end to be a message's
+                (overlong, size, kind, stream_id), is_compressed = FRAME_HEAD_READ.unpack_from(buffer, start), True
             if overlong or size > FRAME_BYTES_MAX:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame too large")
             start_next = body + size
@@ -159,13 +164,14 @@ class Connection:
                 kind == _LAST_DATA
                 and is_between
                 and type(call := is_open.get(stream_id)) is Call
-                and number(buffer[body : body + 5]) == size - 5  # uncompressed, and all of it here
+                and not is_compressed
+                and message_bytes == size - PREFIX_BYTES  # all of it is here
                 and (call.content_length is None or call.content_length == size)
-                and size <= streams.window_bytes
+                and (window_bytes := streams.window_bytes - size) >= 0
             ):
-                streams.window_bytes -= size
+                streams.window_bytes = window_bytes
                 is_open[stream_id] = AWAITING
-                events.append(Request(stream_id, call, buffer[body + 5 : start_next]))
+                events.append(Request(stream_id, call, buffer[body + PREFIX_BYTES : start_next]))
             elif (
                 kind == _WHOLE_HEADERS
                 and is_between

@@ -5,7 +5,6 @@ Whether a stream is still there to be answered is known to `streams.py`.
 
 from authz.edge.h2.answers import (
     ANSWER_BLOCK,
-    PREFIX_BYTES,
     TABLE_SIZE_0,
     TRAILERS_BLOCK,
     Refusal,
@@ -20,6 +19,7 @@ from authz.edge.h2.wire import (
     END_STREAM,
     FRAME_BYTES_MAX,
     HEADERS,
+    PREFIX_BYTES,
     WINDOW_DEFAULT,
     WINDOW_MAX,
     ConnectionFault,

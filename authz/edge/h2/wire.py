@@ -40,6 +40,8 @@ MAX_HEADER_LIST_SIZE = 0x6
 
 FRAME_HEAD = Struct(">IBI")  # length and type in one word, flags, stream id
 FRAME_HEAD_READ = Struct(">BHHI")  # the length's high byte, the rest of it, type and flags in one word, stream id
+PREFIX_BYTES = 5  # of gRPC, before a message: compressed or not, and its length
+MESSAGE_HEAD_READ = Struct(FRAME_HEAD_READ.format + "BI")
 _SETTING = Struct(">HI")
 _WORD = Struct(">I")
 
