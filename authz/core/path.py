@@ -14,6 +14,8 @@ SEGMENTS_MAX = 64
 
 # What RFC 3986 allows in a path, without the ";" of path parameters, which backends treat in different ways.
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,=:@%/]*")
+# Of these, the ordinary ones, which have one reading: no escapes, no empty segments, and no dot begins one.
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*+)++")
 # What may follow the "?": the same, and the characters that browsers leave alone in a query.
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|{}^`\"<>\\]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -41,18 +43,21 @@ def parse(target: str) -> Target | None:
     fragments, bytes outside ASCII, broken escapes, and escapes that hide any of these or a further escape.
     """
     path, _, query = target.partition("?")
-    if len(path) > PATH_CHARS_MAX or not _PATH.fullmatch(path) or (query and not _QUERY.fullmatch(query)):
+    if len(path) > PATH_CHARS_MAX or (query and not _QUERY.fullmatch(query)):
         return None
     segments = tuple(path[1:].split("/"))
-    if len(segments) > SEGMENTS_MAX or "//" in path or ("/." in path and not DOTS.isdisjoint(segments)):
+    if len(segments) > SEGMENTS_MAX:
         return None
-    if "%" not in path:
-        return Target(segments, segments, query)
-    decoded = _decoded(path, segments)
+    decoded = segments if _PLAIN_PATH.fullmatch(path) else _decoded(path, segments)
     return None if decoded is None else Target(segments, decoded, query)
 
 
 def _decoded(path: str, segments: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Decode the segments of any path; None where it has more than one reading."""
+    if not _PATH.fullmatch(path) or "//" in path or not DOTS.isdisjoint(segments):
+        return None
+    if "%" not in path:
+        return segments
     if _BROKEN_ESCAPE.search(path):
         return None
     try:

@@ -136,14 +136,9 @@ class Router:
         if not last:
             # What is barred stays barred with a slash behind it.
             return self._barred.find(segments[:-1]) or self._open.find(segments)
-        verb = last.rpartition(":")[2] if ":" in last else ""
-        may_be_barred = (
-            not self._barred_words.isdisjoint(segments)
-            or verb in self._barred.by_verb
-            or self._has_wordless
-            or "." in segments[0]
-        )
-        if verb:
+        may_be_barred = not self._barred_words.isdisjoint(segments) or self._has_wordless or "." in segments[0]
+        if ":" in last:
+            may_be_barred = may_be_barred or last.rpartition(":")[2] in self._barred.by_verb
             return (self._barred.find(segments) if may_be_barred else None) or self._open.find(segments)
         return (self._barred.plain.find(segments) if may_be_barred else None) or self._open.plain.find(segments)
 

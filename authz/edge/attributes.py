@@ -54,6 +54,7 @@ class AttributesReader:
     def __init__(self, keys: KeyRules) -> None:
         self._key_header = keys.header
         self._key_bytes = keys.format.chars
+        self._of_key, self._behind_key = slice(self._key_bytes), slice(self._key_bytes, None)
         # What stands before a key of the right length. It holds the lengths, so a whole header begins and ends there.
         key = bytes(self._key_bytes)
         self._head = HeaderMap(headers=[HeaderValue(key=keys.header, raw_value=key)]).SerializeToString()[: -len(key)]
@@ -64,7 +65,7 @@ class AttributesReader:
         attributes = request.attributes
         http = attributes.request.http
         before, _, rest = http.header_map.partition(self._head)
-        key, after = rest[: self._key_bytes], rest[self._key_bytes :]
+        key, after = rest[self._of_key], rest[self._behind_key]
         traits = self._around.get((before, after))
         external = b""
         if traits is not None and len(key) == self._key_bytes:
