@@ -51,6 +51,7 @@ _FIRST_USES = {ord("G"): TakeOutcome.GRANTED, ord("L"): TakeOutcome.LIMITED}
 _BUCKETS = {ord("g"): TakeOutcome.GRANTED, ord("l"): TakeOutcome.LIMITED} | _FIRST_USES
 _HEAD_BYTES = 1 + BUCKET_BYTES
 _GRANTED = TakeOutcome.GRANTED
+_GRANTED_BYTE = ord(_GRANTED)
 _NO_LIMIT = Limit(0, 0)
 _ANY_BUCKET = Bucket(_NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
@@ -166,9 +167,15 @@ class RedisKeys:
         is_second: bool,  # noqa: FBT001 -- bound by `take`
         values: Sequence[Any],
     ) -> None:
-        take, other = self._take, self._other
+        tokens_of, other = _BUCKET.unpack_from, self._other
         replies = [
-            take(lookup, found, default, value) if type(value) is bytes else other(lookup, found, default, value)
+            # Mostly a token was granted to a key that is remembered.
+            Take(_GRANTED, record, Bucket(found.limit, tokens_of(value, 1)[0]))
+            if type(value) is bytes
+            and len(value) == _HEAD_BYTES
+            and value[0] == _GRANTED_BYTE
+            and (record := found.record) is not None
+            else other(lookup, found, default, value)
             for lookup, found, value in zip(lookups, known, values, strict=True)
         ]
         forgotten: list[int] = []
@@ -184,7 +191,8 @@ class RedisKeys:
         taken(answered, [replies[place] for place in answered])
 
     def _other(self, lookup: Lookup, known: _Known, default: Limit, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
-        """Read what is no reply to a check: of one with a lease, a failure, or that there is no record."""
+        if isinstance(value, bytes):
+            return self._take(lookup, known, default, value)
         if not isinstance(value, list):
             return failure(value) if isinstance(value, hiredis.ReplyError) else value
         take = self._take(lookup, known, default, value[0])

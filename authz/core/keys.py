@@ -12,6 +12,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ENTROPY_BYTES = 32
 _SECRET_CHARS = 43  # 62**43 > 2**256
 _CHECKSUM_CHARS = 6  # 62**6 > 2**32
+_UNCHECKED = slice(-_CHECKSUM_CHARS)
 _PAIRS = [(high + low).encode() for high in ALPHABET for low in ALPHABET]
 _PAIR_COUNT = len(_PAIRS)
 
@@ -23,10 +24,12 @@ class KeyFormat:
     prefix: str
     chars: int = field(init=False, compare=False)
     _head: bytes = field(init=False, repr=False, compare=False)
+    _behind_head: slice = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Note what every check compares with: how many characters a key has, and how it begins."""
         object.__setattr__(self, "_head", self.prefix.encode())
+        object.__setattr__(self, "_behind_head", slice(len(self._head), None))
         object.__setattr__(self, "chars", len(self._head) + _SECRET_CHARS + _CHECKSUM_CHARS)
 
     @property
@@ -46,8 +49,8 @@ class KeyFormat:
         return (
             len(presented) == self.chars
             and presented.startswith(self._head)
-            and presented[len(self._head) :].isalnum()  # of bytes, that is base62 and nothing else
-            and presented.endswith(_checksum(presented[:-_CHECKSUM_CHARS]))
+            and presented[self._behind_head].isalnum()  # of bytes, that is base62 and nothing else
+            and presented.endswith(_checksum(presented[_UNCHECKED]))
         )
 
     def hint(self, key: str) -> str:

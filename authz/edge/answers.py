@@ -19,8 +19,8 @@ from authz.edge.pieces import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, Heade
 
 PIECES_MAX = 16_384
 
-_STATUS_OK = CheckResponse(status={}).SerializeToString()
 _DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
+_STATUS_AND_OK = CheckResponse(status={}).SerializeToString() + _OK
 _ACCOUNT_HEADER, _KEY_HEADER = HeaderPiece(codec.ACCOUNT_HEADER), HeaderPiece(codec.KEY_HEADER)
 _SCOPES_HEADER = HeaderPiece(codec.SCOPES_HEADER)
 _NAMES = ("account_id", "decision", "key_id", "lease_id", "reason", "route", "stream")
@@ -86,7 +86,7 @@ class Answers:
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
         metadata += route.piece or _route_piece(route)
-        return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
+        return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
         """Write the answer to a request that opens a stream."""
@@ -96,7 +96,7 @@ class Answers:
         entries["route"] = allow.route.template
         described = b"".join(_ENTRIES[name](entries[name]) for name in sorted(entries))
         metadata = caller.allowed + described
-        return b"".join((_STATUS_OK, _OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
+        return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
