@@ -130,26 +130,28 @@ class RedisKeys:
         stranger = self._stranger
         if stranger.limit is not default or self._epoch is not self._link.epoch:
             stranger = self._begin_to_remember(default)
-        head, known_of, arguments_for = self._head, self._known.get, self._arguments_for
-        known = [known_of(lookup.digest, stranger) for lookup in lookups]
-        commands = [
-            head + key_name(lookup.digest) + (found.arguments.get(lookup.cost) or arguments_for(found, lookup, default))
-            if lookup.opening is None
-            else self._opening(lookup, lookup.opening, found, default)
-            for lookup, found in zip(lookups, known, strict=True)
-        ]
+        head, known_of = self._head, self._known.get
+        known: list[_Known] = []
+        commands: list[bytes] = []
+        for lookup in lookups:
+            found = known_of(lookup.digest, stranger)
+            known.append(found)
+            arguments = found.arguments.get(lookup.cost) or self._arguments_for(found, lookup.cost, default)
+            if lookup.opening is None:
+                commands.append(head + key_name(lookup.digest) + arguments)
+            else:
+                commands.append(self._opening(lookup, lookup.opening, found, arguments))
         self._link.submit_all(commands, partial(self._replied, lookups, known, default, taken, is_second))
 
-    def _arguments_for(self, known: _Known, lookup: Lookup, default: Limit) -> bytes:
+    def _arguments_for(self, known: _Known, cost: int, default: Limit) -> bytes:
         expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
         limits = (known.limit.capacity, known.limit.refill_per_s, default.capacity, default.refill_per_s)
-        asked = _ASKED.pack(lookup.cost, expires_at_ms, *limits)
+        asked = _ASKED.pack(cost, expires_at_ms, *limits)
         written = b"\r\n" + encoded_words(self._link.epoch.encode(), known.header.encode() + b"\n", asked)
-        return known.arguments.setdefault(lookup.cost, written)
+        return known.arguments.setdefault(cost, written)
 
-    def _opening(self, lookup: Lookup, opening: Opening, known: _Known, default: Limit) -> bytes:
+    def _opening(self, lookup: Lookup, opening: Opening, known: _Known, arguments: bytes) -> bytes:
         """Return the command for a stream: with its lease, if it is known whose, and that the key opens the route."""
-        arguments = known.arguments.get(lookup.cost) or self._arguments_for(known, lookup, default)
         record = known.record if self._leases else None
         if record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
             return self._head + key_name(lookup.digest) + arguments
@@ -167,17 +169,14 @@ class RedisKeys:
         is_second: bool,  # noqa: FBT001 -- bound by `take`
         values: Sequence[Any],
     ) -> None:
-        tokens_of, other = _BUCKET.unpack_from, self._other
-        replies = [
-            # Mostly a token was granted to a key that is remembered.
-            Take(_GRANTED, record, Bucket(found.limit, tokens_of(value, 1)[0]))
-            if type(value) is bytes
-            and len(value) == _HEAD_BYTES
-            and value[0] == _GRANTED_BYTE
-            and (record := found.record) is not None
-            else other(lookup, found, default, value)
-            for lookup, found, value in zip(lookups, known, values, strict=True)
-        ]
+        replies: list[TakeReply] = []
+        for lookup, found, value in zip(lookups, known, values, strict=True):
+            record = found.record
+            is_usual = type(value) is bytes and len(value) == _HEAD_BYTES and value[0] == _GRANTED_BYTE
+            if is_usual and record is not None:  # a token was granted to a key that is remembered
+                replies.append(Take(_GRANTED, record, Bucket(found.limit, _BUCKET.unpack_from(value, 1)[0])))
+            else:
+                replies.append(self._other(lookup, found, default, value))
         forgotten: list[int] = []
         if hiredis.ReplyError in map(type, values) and not is_second:
             forgotten = [place for place, value in enumerate(values) if is_forgotten(value)]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import hiredis
+from msgspec import Struct
 
 from authz.core.errors import StoreUnavailable
 
@@ -32,18 +33,15 @@ _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
 _log = logging.getLogger("authz.redis")
 
 
-class _Asked:
+class _Asked(Struct):
     """Commands that were asked together: how many they are, what has come back so far, and who is told.
 
     `reply` is None once they were refused: what still comes back is counted, and belongs to nobody.
     """
 
-    __slots__ = ("count", "replies", "reply")
-
-    def __init__(self, count: int, reply: Reply) -> None:
-        self.count = count
-        self.reply: Reply | None = reply
-        self.replies: list[Any] = []
+    count: int
+    reply: Reply | None
+    replies: list[Any] = []
 
 
 class Pipe(asyncio.Protocol):
