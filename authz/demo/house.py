@@ -71,7 +71,7 @@ class House:
         self.postgres = PostgresServer(self.folder)
         self.settings = Settings(
             policy_file=shipped("policies/truetick.yaml"),
-            redis_url=SecretStr(redis_url or self.redis.url),
+            redis_url=SecretStr(redis_url or self.redis.socket_url),
             postgres_url=SecretStr(self.postgres.url),
         )
         self.check_ports = [free_port() for _ in range(sidecars)]
@@ -165,7 +165,7 @@ class House:
         self.envoy.start(self._answers)
 
     def _start(self, report: Callable[[str], None]) -> None:
-        if self.settings.redis_url.get_secret_value() == self.redis.url:
+        if self.settings.redis_url.get_secret_value() == self.redis.socket_url:
             report("Redis")
             self._run(self.redis, self.redis.start)
         report("PostgreSQL")

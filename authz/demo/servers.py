@@ -145,12 +145,17 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis that keeps nothing on disk, on huge pages where it may have them, listening on 127.0.0.1."""
+    """A Redis that keeps nothing on disk, on huge pages where it may have them.
+
+    It listens on 127.0.0.1, at `url`, and on a unix socket, at `socket_url`, which costs both sides of a check less.
+    """
 
     def __init__(self, folder: Path, port: int = 0, *options: str) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", folder)
+        socket = folder / f"redis-{self.port}.sock"
+        self.socket_url = f"unix://{socket}"
+        listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", socket, "--dir", folder)
         keep_nothing = ("--save", "", "--appendonly", "no")
         # Of many keys each is on a page of its own. Redis avoids huge ones for the sake of its forks to disk.
         huge_pages = ("--disable-thp", "no")

@@ -81,7 +81,7 @@ class Answers:
         if decision.streams is not None:
             return self._stream(decision, caller)
         if bucket is not None:
-            ok += self._rates(bucket)
+            ok += self._rates.of(bucket)
         metadata = caller.allowed
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
@@ -109,7 +109,7 @@ class Answers:
         if bucket is not None and deny.streams is not None:
             http += self._denied_rates.with_streams(bucket, deny.streams)
         elif bucket is not None:
-            http += self._denied_rates(bucket)
+            http += self._denied_rates.of(bucket)
         http += refusal.body
         metadata = caller.denied + refusal.reason
         described = _METADATA + LENGTH[len(metadata)] + metadata
@@ -165,7 +165,8 @@ class _Rates:
         self._forms: dict[tuple[int, int], bytes] = {}
         self._headers: dict[str, HeaderPiece] = {}
 
-    def __call__(self, bucket: Bucket) -> bytes:
+    def of(self, bucket: Bucket) -> bytes:
+        """Write it of a bucket alone."""
         if not self._count:
             return b""
         limit, remaining = bucket.limit, bucket.remaining

@@ -108,7 +108,7 @@ async def _redis(stage: Stage, running: ExitStack) -> RedisServer:
 
 
 async def _sidecar(stage: Stage, running: ExitStack, redis: RedisServer, name: str) -> Sidecar:
-    sidecar = Sidecar(stage.house, name, {"AUTHZ_REDIS_URL": redis.url})
+    sidecar = Sidecar(stage.house, name, {"AUTHZ_REDIS_URL": redis.socket_url})
     running.callback(sidecar.stop)
     await asyncio.to_thread(sidecar.serve)
     return sidecar

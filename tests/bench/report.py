@@ -6,6 +6,7 @@ How it is drawn is `plots.py`.
 import json
 import os
 import platform
+import sysconfig
 from pathlib import Path
 
 Row = dict[str, float]
@@ -59,7 +60,7 @@ class Report:
             "calls": self.calls,
             "unexpected": self.unexpected,
             "notes": self.notes,
-            "machine": {"cpus": os.cpu_count(), "system": platform.system(), "python": platform.python_version()},
+            "machine": {"cpus": os.cpu_count(), "system": platform.system(), "python": interpreter()},
         }
         (folder / "report.json").write_text(json.dumps(document, indent=2) + "\n")
         (folder / "report.md").write_text(self.as_markdown())
@@ -75,8 +76,14 @@ class Report:
                 lines.append(f"| {name} | {' | '.join(_cell(row, column) for column in columns)} |")
         share = self.unexpected / max(1, self.calls)
         lines += ["", f"{self.calls:,} calls, {share:.4%} of them with another answer than expected."]
-        lines += [f"- {note}" for note in self.notes]
+        lines += [f"- {note}" for note in (f"Python {interpreter()}.", *self.notes)]
         return "\n".join(lines) + "\n"
+
+
+def interpreter() -> str:
+    """Name the Python that everything of ours runs on, and whether it was built for speed, as distributions do."""
+    is_optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return f"{platform.python_version()}, built {'with' if is_optimized else 'without'} --enable-optimizations"
 
 
 def _cell(row: Row, column: str) -> str:

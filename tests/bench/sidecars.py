@@ -24,7 +24,7 @@ class Sidecar(Server):
         self.check_port, self._admin_port = free_port(), free_port()
         environment = {
             "AUTHZ_POLICY_FILE": str(_policy(house)),
-            "AUTHZ_REDIS_URL": house.redis.url,
+            "AUTHZ_REDIS_URL": house.redis.socket_url,
             "AUTHZ_POSTGRES_URL": house.postgres.url,
             "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_port}",
             "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self._admin_port}",

@@ -34,6 +34,7 @@ TINY = Plan(
     keys=100,
     requests=300,
     rounds=1,
+    envoy_rounds=1,
     run_s=0.05,
     envoy_s=0.05,
     fixed_s=0.2,
