@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeAlias
 
 import hiredis
@@ -73,6 +74,9 @@ class Pipe(asyncio.Protocol):
         self._waiting: deque[_Asked] = deque()
         self._asked = 0
         self._answered = 0
+        # How many of those that wait were refused, and the number of their last command.
+        self._refused = 0
+        self._expired = 0
         # Each write's time on the loop's clock, and the number of its last command.
         self._writes: deque[tuple[float, int]] = deque()
         self._observed = 0
@@ -142,6 +146,8 @@ class Pipe(asyncio.Protocol):
         self._answered += asked.count
         if asked.reply is not None:
             _deliver(asked.reply, asked.replies)
+        else:
+            self._refused -= 1
         if _ReplyError in map(type, asked.replies) and any(map(_is_wrong_server, asked.replies)):
             self.abort()
 
@@ -171,11 +177,16 @@ class Pipe(asyncio.Protocol):
         self._observed = end
 
     def _expire(self, end: int) -> None:
-        number = self._answered
-        for asked in list(self._waiting):  # whoever is told may ask again
+        number = self._expired if self._refused else self._answered
+        late: list[_Asked] = []
+        for asked in islice(self._waiting, self._refused, None):
             number += asked.count
             if number > end:
                 break
+            late.append(asked)
+        self._refused += len(late)
+        self._expired = end
+        for asked in late:  # whoever is told may ask again
             _refuse_rest(asked, f"no answer within {self._deadline_s * 1000:g} ms")
         if self._hang_watch is None:
             self._hang_watch = self._loop.call_later(self._deadline_s * _HUNG_AFTER_DEADLINES, self.abort)

@@ -179,7 +179,7 @@ async def check_load(
         for _ in range(connections)
     ]
     await asyncio.gather(*(client.done for _, client in made))
-    return _joined(time.perf_counter() - started_s, [client.exchange for _, client in made])
+    return joined(time.perf_counter() - started_s, [client.exchange for _, client in made])
 
 
 def steady_load(port: int, calls: Iterator[Framed], *, seconds: float, per_s: int) -> Load:
@@ -187,6 +187,11 @@ def steady_load(port: int, calls: Iterator[Framed], *, seconds: float, per_s: in
 
     Latencies count from when a call was due, so that what delays one is not forgotten for those that it held up.
     """
+    return joined(seconds, [steady_exchange(port, calls, seconds=seconds, per_s=per_s)])
+
+
+def steady_exchange(port: int, calls: Iterator[Framed], *, seconds: float, per_s: int) -> Exchange:
+    """Do so, and return all that was measured."""
     exchange = Exchange()
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -204,10 +209,10 @@ def steady_load(port: int, calls: Iterator[Framed], *, seconds: float, per_s: in
                 connection.sendall(exchange.ask(islice(calls, 1), due_s))
                 begun += 1
                 due_s = started_s + begun / per_s
-        return _joined(time.perf_counter() - started_s, [exchange])
+    return exchange
 
 
-def _joined(seconds: float, exchanges: Sequence[Exchange]) -> Load:
+def joined(seconds: float, exchanges: Sequence[Exchange]) -> Load:
     """Put together what the connections of one load measured."""
     latencies_s, unexpected = array("d"), Counter[int]()
     for exchange in exchanges:

@@ -13,12 +13,26 @@ from pathlib import Path
 LATENCY = Path("/dev/cpu_dma_latency")
 """Where Linux is told, for as long as it is held open, how many microseconds a processor may take to wake."""
 
+STAT = Path("/proc/stat")
+"""Where Linux counts, in ticks and over all processors, how its time was spent; the eighth count is stolen time."""
+
 AWAKE = "The processors were kept awake."
 ASLEEP = "The processors may have slept, so lone calls cost more and figures scatter."
 ASLEEP_AS_IT_IS_CLOSED = f"{ASLEEP} {LATENCY} could not be opened, which takes root."
 
 AHEAD = "At the fixed rate, the generator, what it asks and Redis ran ahead of everything else (SCHED_RR)."
 AMONG_OTHERS = "At the fixed rate, whatever else the machine did came in between: real-time priority takes root."
+
+
+def stolen_s(stat: Path = STAT) -> float:
+    """Read for how long so far there was work to do, and the host ran something else; over all processors, in seconds.
+
+    Hosts that give a virtual machine a share of their processors take them away for a tenth of a second at a time.
+    """
+    try:
+        return int(stat.read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):  # where nobody tells, nothing was stolen
+        return 0.0
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Report:
         self.notes: list[str] = []
         self.calls = 0
         self.unexpected = 0
+        self.repeated = 0  # runs, because the host took the processors away meanwhile
 
     def row(self, section: str, name: str, row: Row) -> None:
         """Add a row of figures, each named with its unit."""
@@ -60,6 +61,7 @@ class Report:
             "calls": self.calls,
             "unexpected": self.unexpected,
             "notes": self.notes,
+            "repeated": self.repeated,
             "machine": {"cpus": os.cpu_count(), "system": platform.system(), "python": interpreter()},
         }
         (folder / "report.json").write_text(json.dumps(document, indent=2) + "\n")
@@ -76,7 +78,8 @@ class Report:
                 lines.append(f"| {name} | {' | '.join(_cell(row, column) for column in columns)} |")
         share = self.unexpected / max(1, self.calls)
         lines += ["", f"{self.calls:,} calls, {share:.4%} of them with another answer than expected."]
-        lines += [f"- {note}" for note in (f"Python {interpreter()}.", *self.notes)]
+        repeated = f"{self.repeated} runs were repeated, because the host took the processors away meanwhile."
+        lines += [f"- {note}" for note in (f"Python {interpreter()}.", repeated, *self.notes)]
         return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
-from itertools import cycle, repeat
+from itertools import count, cycle, repeat
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,12 +15,14 @@ import by_rate
 import by_routes
 import plots
 import pytest
+import turns
 import uvloop
 from bench import run
 from capture import Call, recording
 from check_load import check_load, framed, steady_load
 from http_load import Prepared, http_load
-from machine import AHEAD, AMONG_OTHERS, ASLEEP_AS_IT_IS_CLOSED, AWAKE, ahead, awake
+from load import Load
+from machine import AHEAD, AMONG_OTHERS, ASLEEP_AS_IT_IS_CLOSED, AWAKE, ahead, awake, stolen_s
 from peers import block
 from plan import FULL, PARTS, QUICK, Plan
 from programs import program
@@ -34,7 +36,6 @@ TINY = Plan(
     keys=100,
     requests=300,
     rounds=1,
-    envoy_rounds=1,
     run_s=0.05,
     envoy_s=0.05,
     fixed_s=0.2,
@@ -193,3 +194,28 @@ async def test_wrk_notices_refusals_that_ought_to_be_none(folder: Path, url: str
         url, seconds=0.1, connections=2
     )
     assert sum(load.unexpected.values()) / load.calls == pytest.approx(share, abs=0.01)
+
+
+def test_stolen_time_is_read(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  900 0 80 7000 20 0 10 250 0 0\ncpu0 900 0 80 7000 20 0 10 250 0 0\n")
+    assert stolen_s(stat) == 250 / os.sysconf("SC_CLK_TCK")
+    assert stolen_s(tmp_path / "none") == 0
+
+
+@pytest.mark.parametrize(
+    ("stolen", "counted"), [([0, 0.01], 1), ([0, 0.5, 0.5, 0.51], 2), ([0, 0.3, 0, 0.2, 0, 0.4], 2)]
+)
+async def test_a_turn_that_the_host_disturbed_is_run_again(
+    monkeypatch: pytest.MonkeyPatch, stolen: list[float], counted: int
+) -> None:
+    readings, calls = iter(stolen), count(1)
+    monkeypatch.setattr(turns, "stolen_s", lambda: next(readings))
+
+    async def load() -> Load:
+        return Load(next(calls), 1, (1, 1, 1), {})
+
+    report = Report()
+    row = await turns.measured(report, load, {})
+    assert row["calls_per_s"] == counted
+    assert report.repeated == len(stolen) / 2 - 1

@@ -8,8 +8,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from load import Load
+from machine import stolen_s
 from processes import cpu_s
 from report import Report, Row
+
+STOLEN_MAX_S = 0.02
+"""How much of the processors' time the host may take away from a turn that counts."""
+
+TRIES_MAX = 3
 
 Turn = Callable[[], Awaitable[Row]]
 
@@ -49,12 +55,19 @@ async def in_turns(rounds: int, turns: Mapping[str, Turn], *compared: str) -> Ro
 
 
 async def measured(report: Report, load: Callable[[], Awaitable[Load]], pids: Mapping[str, int]) -> Row:
-    """Run one load; returns what it cost each process for each call, and how fast it was."""
-    before = {name: cpu_s(pid) for name, pid in pids.items()}
-    run = await load()
-    costs = {f"{name}_us": (cpu_s(pid) - before[name]) / run.calls * 1e6 for name, pid in pids.items()}
-    report.count(run.calls, sum(run.unexpected.values()))
-    return costs | speed(run)
+    """Run one load; returns what it cost each process for each call, and how fast it was.
+
+    Where the host took the processors away meanwhile, it is run again, and the least disturbed run counts.
+    """
+    rows: list[tuple[float, Row]] = []
+    while len(rows) < TRIES_MAX and all(stolen > STOLEN_MAX_S for stolen, _ in rows):
+        stolen_before_s, before = stolen_s(), {name: cpu_s(pid) for name, pid in pids.items()}
+        run = await load()
+        costs = {f"{name}_us": (cpu_s(pid) - before[name]) / run.calls * 1e6 for name, pid in pids.items()}
+        report.count(run.calls, sum(run.unexpected.values()))
+        rows.append((stolen_s() - stolen_before_s, costs | speed(run)))
+    report.repeated += len(rows) - 1
+    return min(rows, key=lambda row: row[0])[1]
 
 
 def speed(run: Load) -> Row:
