@@ -56,16 +56,18 @@ async def measure(stage: Stage) -> None:
 
 
 def _undisturbed(report: Report, port: int, calls: Iterator[Framed], seconds: float) -> Load:
-    """Load for so many seconds in all, in stretches; one in which the host took the processors away is repeated.
+    """Load for so many seconds in all, in stretches, with more of them where the host took the processors away.
 
-    Each may be, on average, as often as a turn may; what is disturbed beyond that counts.
+    There are at most as many as if each were a turn; the least disturbed ones count.
     """
     stretch_s = min(seconds, _STRETCH_S)
-    clean, disturbed, wanted = list[Exchange](), list[Exchange](), round(seconds / stretch_s)
-    while len(clean) < wanted and len(clean) + len(disturbed) < wanted * TRIES_MAX:
+    wanted, clean = round(seconds / stretch_s), 0
+    stretches: list[tuple[float, Exchange]] = []
+    while clean < wanted and len(stretches) < wanted * TRIES_MAX:
         stolen_before_s = stolen_s()
         exchange = steady_exchange(port, calls, seconds=stretch_s, per_s=CALLS_PER_S)
-        (clean if stolen_s() - stolen_before_s <= STOLEN_MAX_S else disturbed).append(exchange)
-    counted = [*clean, *disturbed][:wanted]
-    report.repeated += len(clean) + len(disturbed) - len(counted)
-    return joined(len(counted) * stretch_s, counted)
+        stretches.append((stolen_s() - stolen_before_s, exchange))
+        clean += stretches[-1][0] <= STOLEN_MAX_S
+    report.repeated += len(stretches) - wanted
+    stretches.sort(key=lambda stretch: stretch[0])
+    return joined(wanted * stretch_s, [exchange for _, exchange in stretches[:wanted]])

@@ -15,7 +15,7 @@ from report import Report, Row
 STOLEN_MAX_S = 0.02
 """How much of the processors' time the host may take away from a turn that counts."""
 
-TRIES_MAX = 3
+TRIES_MAX = 2
 
 Turn = Callable[[], Awaitable[Row]]
 
@@ -57,7 +57,7 @@ async def in_turns(rounds: int, turns: Mapping[str, Turn], *compared: str) -> Ro
 async def measured(report: Report, load: Callable[[], Awaitable[Load]], pids: Mapping[str, int]) -> Row:
     """Run one load; returns what it cost each process for each call, and how fast it was.
 
-    Where the host took the processors away meanwhile, it is run again, and the least disturbed run counts.
+    Where the host took the processors away meanwhile, it is run again, and the less disturbed run counts.
     """
     rows: list[tuple[float, Row]] = []
     while len(rows) < TRIES_MAX and all(stolen > STOLEN_MAX_S for stolen, _ in rows):
