@@ -6,9 +6,8 @@ The ordinary request, one message in one frame, never comes here.
 from authz.core.errors import GrpcCode
 from authz.edge.h2.answers import UNCOMPRESSED_ONLY, Refusal
 from authz.edge.h2.call import Call
-from authz.edge.h2.wire import ErrorCode, StreamFault
+from authz.edge.h2.wire import PREFIX_BYTES, ErrorCode, StreamFault
 
-_PREFIX_BYTES = 5
 _TRUNCATED = Refusal(GrpcCode.INTERNAL, "the request ended within a message")
 _TOO_LARGE = Refusal(GrpcCode.RESOURCE_EXHAUSTED, "message too large")
 _NOT_ONE = Refusal(GrpcCode.UNIMPLEMENTED, "the method takes exactly one message")
@@ -63,13 +62,13 @@ class Upload:
             return _TRUNCATED if self._buffer else None
         if not self._buffer:
             return _NOT_ONE
-        if len(self._buffer) < _PREFIX_BYTES or len(self._buffer) != _PREFIX_BYTES + self._length(0):
+        if len(self._buffer) < PREFIX_BYTES or len(self._buffer) != PREFIX_BYTES + self._length(0):
             return _TRUNCATED
-        return bytes(self._buffer[_PREFIX_BYTES:])
+        return bytes(self._buffer[PREFIX_BYTES:])
 
     def _single(self) -> list[bytes] | Refusal:
         refusal = self._fault(0)
-        if refusal is None and len(self._buffer) > _PREFIX_BYTES + self._length(0):
+        if refusal is None and len(self._buffer) > PREFIX_BYTES + self._length(0):
             return _NOT_ONE
         return refusal or []
 
@@ -80,10 +79,10 @@ class Upload:
             refusal = self._fault(start)
             if refusal is not None:
                 return refusal
-            stop = start + _PREFIX_BYTES + self._length(start)
-            if stop > len(self._buffer) or start + _PREFIX_BYTES > len(self._buffer):
+            stop = start + PREFIX_BYTES + self._length(start)
+            if stop > len(self._buffer) or start + PREFIX_BYTES > len(self._buffer):
                 break
-            messages.append(bytes(self._buffer[start + _PREFIX_BYTES : stop]))
+            messages.append(bytes(self._buffer[start + PREFIX_BYTES : stop]))
             start = stop
         del self._buffer[:start]
         return messages
@@ -95,4 +94,4 @@ class Upload:
 
     def _length(self, start: int) -> int:
         # A prefix still incomplete gives too small a number, which no check below mistakes for the whole.
-        return int.from_bytes(self._buffer[start + 1 : start + _PREFIX_BYTES])
+        return int.from_bytes(self._buffer[start + 1 : start + PREFIX_BYTES])
