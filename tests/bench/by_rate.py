@@ -62,12 +62,12 @@ def _undisturbed(report: Report, port: int, calls: Iterator[Framed], seconds: fl
     """
     stretch_s = min(seconds, _STRETCH_S)
     wanted, clean = round(seconds / stretch_s), 0
-    stretches: list[tuple[float, Exchange]] = []
+    stretches: list[tuple[float, float, Exchange]] = []
     while clean < wanted and len(stretches) < wanted * TRIES_MAX:
         stolen_before_s = stolen_s()
-        exchange = steady_exchange(port, calls, seconds=stretch_s, per_s=CALLS_PER_S)
-        stretches.append((stolen_s() - stolen_before_s, exchange))
+        took_s, exchange = steady_exchange(port, calls, seconds=stretch_s, per_s=CALLS_PER_S)
+        stretches.append((stolen_s() - stolen_before_s, took_s, exchange))
         clean += stretches[-1][0] <= STOLEN_MAX_S
     report.repeated += len(stretches) - wanted
-    stretches.sort(key=lambda stretch: stretch[0])
-    return joined(wanted * stretch_s, [exchange for _, exchange in stretches[:wanted]])
+    counted = sorted(stretches, key=lambda stretch: stretch[0])[:wanted]
+    return joined(sum(took_s for _, took_s, _ in counted), [exchange for *_, exchange in counted])

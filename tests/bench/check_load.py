@@ -187,11 +187,12 @@ def steady_load(port: int, calls: Iterator[Framed], *, seconds: float, per_s: in
 
     Latencies count from when a call was due, so that what delays one is not forgotten for those that it held up.
     """
-    return joined(seconds, [steady_exchange(port, calls, seconds=seconds, per_s=per_s)])
+    took_s, exchange = steady_exchange(port, calls, seconds=seconds, per_s=per_s)
+    return joined(took_s, [exchange])
 
 
-def steady_exchange(port: int, calls: Iterator[Framed], *, seconds: float, per_s: int) -> Exchange:
-    """Do so, and return all that was measured."""
+def steady_exchange(port: int, calls: Iterator[Framed], *, seconds: float, per_s: int) -> tuple[float, Exchange]:
+    """Do so; return the seconds until the last answer, and all that was measured."""
     exchange = Exchange()
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -209,7 +210,7 @@ def steady_exchange(port: int, calls: Iterator[Framed], *, seconds: float, per_s
                 connection.sendall(exchange.ask(islice(calls, 1), due_s))
                 begun += 1
                 due_s = started_s + begun / per_s
-    return exchange
+        return time.perf_counter() - started_s, exchange
 
 
 def joined(seconds: float, exchanges: Sequence[Exchange]) -> Load:
