@@ -266,11 +266,14 @@ class Checker:
         return self._finish(check.batch, [(check.number, check.attributes, decision)])
 
     def _finish(self, batch: _Batch, decided: Sequence[Decided]) -> bool | None:
+        """Answer, then note it: who asked need not wait for that."""
+        took_s = perf_counter() - batch.started_s
+        is_wanted = batch.answer(decided)
         try:
-            self._observer.decided(decided, perf_counter() - batch.started_s)
-        except Exception:  # noqa: BLE001 -- whatever broke, the answer is an error
-            decided = [(number, attributes, _broken(attributes)) for number, attributes, _ in decided]
-        return batch.answer(decided)
+            self._observer.decided(decided, took_s)
+        except Exception:  # noqa: BLE001 -- whatever broke, the answers are out and stand
+            _log.exception("checks were answered and could not be noted")
+        return is_wanted
 
     def _judge(self, batch: _Batch, attributes: RequestAttributes, deny: Deny) -> Decision:
         return enforce(self._invalid_keys.judge(batch.policy.invalid_keys, attributes, deny))

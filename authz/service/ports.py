@@ -120,7 +120,7 @@ class LeaseObserver(Protocol):
 
 
 class CheckObserver(Protocol):
-    """Who is told what happened: metrics and the decision log. Called in the hot path; never waits, never raises."""
+    """Who is told what happened, once it is answered: metrics and the decision log. Never waits, never raises."""
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         """Note decisions on requests that came together, with the time they took: each once, on every path out."""

@@ -155,3 +155,21 @@ async def test_a_reply_that_breaks_its_check_is_an_error_and_no_allow() -> None:
     error, behind = await house.decide_all(ASK, ASK)
     refused(error, DenyReason.INTERNAL)
     assert isinstance(behind, Allow)
+
+
+async def test_answers_leave_before_they_are_noted() -> None:
+    house = House(take("servers:read"))
+    noted_before: list[int] = []
+    house.checker.check([(1, ASK)], lambda _decided: noted_before.append(len(house.observed.decisions)))
+    await asyncio.sleep(0)
+    assert noted_before == [0]
+    assert len(house.observed.decisions) == 1
+
+
+async def test_a_check_that_cannot_be_noted_is_answered_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(take("servers:read"))
+    monkeypatch.setattr(house.observed, "decided", None)
+    assert isinstance(await house.decide(), Allow)
+    assert "could not be noted" in caplog.text
