@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The distribution's own first, if it can make environments: it is built for speed (PGO, LTO), as those of images are.
+PYTHON ?= $(shell /usr/bin/python3.11 -c 'import ensurepip' 2>/dev/null && echo /usr/bin/python3.11 || \
+  command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 

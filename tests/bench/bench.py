@@ -20,7 +20,7 @@ import footprint
 import uvloop
 from h2load import H2LOAD
 from h2load import MISSING as H2LOAD_MISSING
-from machine import ASLEEP, awake
+from machine import ASLEEP, PACKED, awake, packs
 from plan import FULL, PARTS, QUICK, Plan
 from plots import MISSING as NO_PLOTS
 from plots import draw
@@ -50,6 +50,8 @@ async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None], *, 
     tell("setting up")
     with nullcontext(ASLEEP) if may_sleep else awake() as note:
         report.note(note)
+        if packs():
+            report.note(PACKED)
         async with staged(plan, report) as stage:
             for part in PARTS:
                 if part in parts:

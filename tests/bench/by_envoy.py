@@ -53,6 +53,15 @@ def _ratios(report: Report, rounds: Rounds) -> None:
     ):
         report.ratio(f"envoy_throughput_{name}_{MANY}", rounds.ratio(of, to, "calls_per_s"))
     report.ratio(f"envoy_p99_whole_over_constant_{MANY}", rounds.ratio(WHOLE, CONSTANT, "p99_ms"))
+    report.ratio(f"envoy_cpu_whole_over_constant_{MANY}", rounds.compare(_cpu))
+
+
+def _cpu(rows: Mapping[str, Row]) -> float:
+    """Compare what all processes spend on a request, which the scheduler has less of a hand in than in throughput."""
+    whole_us, constant_us = (
+        sum(rows[name][f"{process}_us"] for process in ("envoy", "server", "redis")) for name in (WHOLE, CONSTANT)
+    )
+    return whole_us / constant_us
 
 
 def _ratios_alone(report: Report, rounds: Rounds) -> None:

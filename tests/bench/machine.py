@@ -20,6 +20,15 @@ AWAKE = "The processors were kept awake."
 ASLEEP = "The processors may have slept, so lone calls cost more and figures scatter."
 ASLEEP_AS_IT_IS_CLOSED = f"{ASLEEP} {LATENCY} could not be opened, which takes root."
 
+CMDLINE = Path("/proc/cmdline")
+"""What the kernel was started with."""
+
+PACKING = "sched_vcpu_pack"
+PACKED = (
+    f"This kernel packs ({PACKING}): what wakes is put behind busy work while a processor idles. That costs most where "
+    "requests pass through many processes. Compare the CPU through Envoy, too."
+)
+
 AHEAD = "At the fixed rate, the generator, what it asks and Redis ran ahead of everything else (SCHED_RR)."
 AMONG_OTHERS = "At the fixed rate, whatever else the machine did came in between: real-time priority takes root."
 
@@ -33,6 +42,15 @@ def stolen_s(stat: Path = STAT) -> float:
         return int(stat.read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):  # where nobody tells, nothing was stolen
         return 0.0
+
+
+def packs(cmdline: Path = CMDLINE) -> bool:
+    """Tell whether the kernel leaves processors idle so that their host can use them, as virtual machines may."""
+    try:
+        words = dict(word.partition("=")[::2] for word in cmdline.read_text().split())
+    except OSError:
+        return False
+    return words.get(PACKING, "0") != "0"
 
 
 @contextmanager

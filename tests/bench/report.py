@@ -6,7 +6,7 @@ How it is drawn is `plots.py`.
 import json
 import os
 import platform
-import sysconfig
+import sys
 from pathlib import Path
 
 Row = dict[str, float]
@@ -84,9 +84,8 @@ class Report:
 
 
 def interpreter() -> str:
-    """Name the Python that everything of ours runs on, and whether it was built for speed, as distributions do."""
-    is_optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    return f"{platform.python_version()}, built {'with' if is_optimized else 'without'} --enable-optimizations"
+    """Name the Python that everything of ours runs on: some are built for speed, and some are not."""
+    return f"{platform.python_version()} of {Path(sys.executable).resolve()}"
 
 
 def _cell(row: Row, column: str) -> str:

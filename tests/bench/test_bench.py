@@ -22,7 +22,7 @@ from capture import Call, recording
 from check_load import check_load, framed, steady_load
 from http_load import Prepared, http_load
 from load import Load
-from machine import AHEAD, AMONG_OTHERS, ASLEEP_AS_IT_IS_CLOSED, AWAKE, ahead, awake, stolen_s
+from machine import AHEAD, AMONG_OTHERS, ASLEEP_AS_IT_IS_CLOSED, AWAKE, ahead, awake, packs, stolen_s
 from peers import block
 from plan import FULL, PARTS, QUICK, Plan
 from programs import program
@@ -56,6 +56,7 @@ PROMISED = {
         "envoy_throughput_whole_over_constant_64",
         "envoy_throughput_traced_whole_over_constant_64",
         "envoy_p99_whole_over_constant_64",
+        "envoy_cpu_whole_over_constant_64",
         "envoy_added_p50_whole_over_constant_1",
         "fixed_2000_p99_ms",
         "fixed_2000_p99.9_ms",
@@ -194,6 +195,17 @@ async def test_wrk_notices_refusals_that_ought_to_be_none(folder: Path, url: str
         url, seconds=0.1, connections=2
     )
     assert sum(load.unexpected.values()) / load.calls == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "expected"),
+    [("quiet sched_vcpu_pack=15 panic=1\n", True), ("quiet sched_vcpu_pack=0", False), ("", False)],
+)
+def test_a_kernel_that_packs_is_noticed(tmp_path: Path, cmdline: str, *, expected: bool) -> None:
+    file = tmp_path / "cmdline"
+    assert not packs(file)
+    file.write_text(cmdline)
+    assert packs(file) is expected
 
 
 def test_stolen_time_is_read(tmp_path: Path) -> None:
