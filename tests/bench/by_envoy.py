@@ -38,7 +38,7 @@ async def measure(stage: Stage) -> None:
             service = services.get(name.removesuffix(", traced"))
             asked = {} if service is None else {"server": service}
             turns[name] = partial(measured, stage.report, send, asked | pids)
-        rounds = await in_turns(stage.plan.rounds, turns)
+        rounds = await in_turns(stage.plan.envoy_rounds, turns)
         for name, row in rounds.medians().items():
             stage.report.row(SECTION, f"{name} ({connections})", row)
         (_ratios if connections == MANY else _ratios_alone)(stage.report, rounds)

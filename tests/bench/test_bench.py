@@ -37,6 +37,7 @@ TINY = Plan(
     requests=300,
     rounds=1,
     run_s=0.05,
+    envoy_rounds=1,
     envoy_s=0.05,
     fixed_s=0.2,
     idle_s=0.05,
