@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-# The distribution's own first, if it can make environments: it is built for speed (PGO, LTO), as those of images are.
+# The distribution's own first, if it can make environments: under load, one compiled in place costs more (docs/bench.md).
 PYTHON ?= $(shell /usr/bin/python3.11 -c 'import ensurepip' 2>/dev/null && echo /usr/bin/python3.11 || \
   command -v python3.11 || command -v python3)
 BIN := .venv/bin

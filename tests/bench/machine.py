@@ -25,8 +25,8 @@ CMDLINE = Path("/proc/cmdline")
 
 PACKING = "sched_vcpu_pack"
 PACKED = (
-    f"This kernel packs ({PACKING}): what wakes is put behind busy work while a processor idles. That costs most where "
-    "requests pass through many processes. Compare the CPU through Envoy, too."
+    f"This kernel was started with {PACKING}, and may put what wakes behind busy work while a processor idles. "
+    "Compare the CPU through Envoy, too."
 )
 
 AHEAD = "At the fixed rate, the generator, what it asks and Redis ran ahead of everything else (SCHED_RR)."
@@ -45,7 +45,7 @@ def stolen_s(stat: Path = STAT) -> float:
 
 
 def packs(cmdline: Path = CMDLINE) -> bool:
-    """Tell whether the kernel leaves processors idle so that their host can use them, as virtual machines may."""
+    """Tell whether the kernel was told to pack work onto few processors, as some of virtual machines are."""
     try:
         words = dict(word.partition("=")[::2] for word in cmdline.read_text().split())
     except OSError:
