@@ -43,8 +43,8 @@ cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/
 	$(BIN)/python -m pytest -m "not timed" --cov --cov-report=term --timeout=60
 	$(BIN)/python -m coverage report --include='authz/core/*' --fail-under=100
 
-bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench/report.md (QUICK=1, ONLY=cpu,memory, MAY_SLEEP=1)
-	$(BIN)/python tests/bench/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(MAY_SLEEP),--may-sleep)
+bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench/report.md (QUICK=1, ONLY=cpu,memory, AWAKE=all)
+	$(BIN)/python tests/bench/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(AWAKE),--awake $(AWAKE))
 
 .venv/.bench: $(STAMP) deploy/requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.txt

@@ -4,10 +4,10 @@ Every figure that counts is a ratio inside one run. The report is `build/bench/r
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import by_envoy
@@ -20,7 +20,7 @@ import footprint
 import uvloop
 from h2load import H2LOAD
 from h2load import MISSING as H2LOAD_MISSING
-from machine import ASLEEP, PACKED, awake, packs
+from machine import NEVER_AWAKE, NOTES, PACKED, awake, packs, processors
 from plan import FULL, PARTS, QUICK, Plan
 from plots import MISSING as NO_PLOTS
 from plots import draw
@@ -44,12 +44,12 @@ _MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 }
 
 
-async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None], *, may_sleep: bool = False) -> Report:
+async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None], *, which: str = "most") -> Report:
     """Measure the parts and return the report."""
     report = Report()
     tell("setting up")
-    with nullcontext(ASLEEP) if may_sleep else awake() as note:
-        report.note(note)
+    with awake(processors(which)) as is_permitted:
+        report.note(NOTES[which] if is_permitted else NEVER_AWAKE)
         if packs():
             report.note(PACKED)
         async with staged(plan, report) as stage:
@@ -67,13 +67,14 @@ def main() -> int:
         if part in options.only and tool is None:
             sys.stderr.write(f"{message}\n")
     logs.configure("error", "")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no server is left behind, and no processor awake
     started_s = time.monotonic()
 
     def tell(text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - started_s:6.0f} s  {text}\n")
 
     plan = QUICK if options.quick else FULL
-    report = uvloop.run(run(plan, options.only, tell, may_sleep=options.may_sleep))
+    report = uvloop.run(run(plan, options.only, tell, which=options.awake))
     report.write(REPORT)
     if not draw(report, REPORT):
         tell(NO_PLOTS)
@@ -87,7 +88,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what a check costs.")
     parser.add_argument("--quick", action="store_true", help="a short run: under two minutes")
-    parser.add_argument("--may-sleep", action="store_true", help="let processors sleep as they like")
+    parser.add_argument("--awake", choices=NOTES, default="most", help="which processors to keep awake")
     parser.add_argument(
         "--only", type=_parts, default=PARTS, metavar="PART,PART", help=f"which parts: {', '.join(PARTS)}"
     )

@@ -1,15 +1,19 @@
 """The part `envoy`: what requests through the real Envoy cost with authz, and with what it is compared to.
 
-Throughput and latency with 64 connections, and the latency that is added with one.
+Throughput and latency with 64 connections, and the latency that is added with one; that also with no processor kept
+awake, and with all, because much of it is waking them.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import cycle
 
 from envoys import CONSTANT, CONSTANT_TRACED, IN_PROCESS, NONE, WHOLE, WHOLE_TRACED
 from http_load import Prepared, http_load
 from load import Load
+from machine import awake, processors
 from report import Report, Row
 from stage import Stage
 from traffic import ALLOWED, STATUSES, HttpRequest
@@ -21,6 +25,9 @@ MANY = 64
 
 _VARIANTS = (NONE, IN_PROCESS, CONSTANT, WHOLE, CONSTANT_TRACED, WHOLE_TRACED)
 _ALONE = (NONE, IN_PROCESS, CONSTANT, WHOLE)
+_RUNS = ((MANY, _VARIANTS, ""), (1, _ALONE, ""), (1, _ALONE, "none"), (1, _ALONE, "all"))
+"""How many connections, what they ask for, and which processors are kept awake, if not those of the whole bench."""
+
 _UNAUTHORIZED = 16
 
 Sender = Callable[..., Awaitable[Load]]
@@ -31,17 +38,22 @@ async def measure(stage: Stage) -> None:
     senders = {name: _sender(stage, name) for name in _VARIANTS}
     pids = {"envoy": stage.envoy.pid, "redis": stage.house.redis.pid}
     services = {WHOLE: stage.sidecar.pid, CONSTANT: stage.constant.pid}
-    for connections, variants in ((MANY, _VARIANTS), (1, _ALONE)):
+    for connections, variants, which in _RUNS:
         turns: dict[str, Turn] = {}
         for name in variants:
             send = partial(senders[name], stage.envoy.urls[name], seconds=stage.plan.envoy_s, connections=connections)
             service = services.get(name.removesuffix(", traced"))
             asked = {} if service is None else {"server": service}
             turns[name] = partial(measured, stage.report, send, asked | pids)
-        rounds = await in_turns(stage.plan.envoy_rounds, turns)
+        with awake(processors(which)) if which else nullcontext():
+            rounds = await in_turns(math.ceil(stage.plan.envoy_rounds / (3 if which else 1)), turns)
+        condition = f"_{which}_awake" if which else ""
         for name, row in rounds.medians().items():
-            stage.report.row(SECTION, f"{name} ({connections})", row)
-        (_ratios if connections == MANY else _ratios_alone)(stage.report, rounds)
+            stage.report.row(SECTION, f"{name} ({connections}{condition.replace('_', ' ')})", row)
+        if connections == MANY:
+            _ratios(stage.report, rounds)
+        else:
+            stage.report.ratio(f"envoy_added_p50_whole_over_constant_1{condition}", rounds.compare(_added))
 
 
 def _ratios(report: Report, rounds: Rounds) -> None:
@@ -64,12 +76,10 @@ def _cpu(rows: Mapping[str, Row]) -> float:
     return whole_us / constant_us
 
 
-def _ratios_alone(report: Report, rounds: Rounds) -> None:
-    def added(rows: Mapping[str, Row]) -> float:
-        none_ms, constant_ms, whole_ms = (rows[name]["p50_ms"] for name in (NONE, CONSTANT, WHOLE))
-        return (whole_ms - none_ms) / (constant_ms - none_ms)
-
-    report.ratio("envoy_added_p50_whole_over_constant_1", rounds.compare(added))
+def _added(rows: Mapping[str, Row]) -> float:
+    """Compare what authz adds to the latency of a direct response with what the constant answer adds."""
+    none_ms, constant_ms, whole_ms = (rows[name]["p50_ms"] for name in (NONE, CONSTANT, WHOLE))
+    return (whole_ms - none_ms) / (constant_ms - none_ms)
 
 
 def _sender(stage: Stage, name: str) -> Sender:

@@ -1,19 +1,20 @@
 """The part `fixed`: how long checks take at a rate that leaves the sidecar time, as most sidecars live.
 
 The constant answer is asked at the same rate before and after, to tell the machine's hiccups from authz'. What is
-measured runs ahead of the machine's other processes, and once more among them.
+measured has a processor of its own, which is kept awake, and runs ahead of the machine's other processes; then it is
+measured once more among them.
 """
 
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import cycle
 
 from by_listener import CHECK, CONSTANT
 from check_load import Exchange, Framed, joined, steady_exchange
 from load import Load
-from machine import ahead, stolen_s
+from machine import ahead, apart, awake, processors, stolen_s
 from report import Report
 from stage import Stage, traffic
 from turns import STOLEN_MAX_S, TRIES_MAX, speed
@@ -32,7 +33,8 @@ async def measure(stage: Stage) -> None:
     report, whole_s = stage.report, stage.plan.fixed_s
     floor_s = whole_s * _FLOOR_SHARE
     asked, allowed = cycle(traffic(stage.calls)), cycle(traffic(stage.calls, always_allowed=True))
-    pids = (os.getpid(), stage.sidecar.pid, stage.constant.pid, stage.house.redis.pid)
+    asked_pids = (stage.sidecar.pid, stage.constant.pid, stage.house.redis.pid)
+    own = processors()[-1]
     gc.collect()
     gc.disable()  # the generator's own pauses would be taken for the sidecar's
     try:
@@ -42,10 +44,12 @@ async def measure(stage: Stage) -> None:
             (AMONG, stage.sidecar.check_port, asked, whole_s * _AMONG_SHARE),
             (f"{CONSTANT}, after", stage.constant_port, allowed, floor_s),
         ):
-            with nullcontext() if name == AMONG else ahead(pids) as note:
+            with ExitStack() as prepared:
+                prepared.enter_context(awake([own]))
+                if name != AMONG:
+                    prepared.enter_context(apart(asked_pids, own))
+                    report.note(prepared.enter_context(ahead((os.getpid(), *asked_pids))))
                 run = _undisturbed(report, port, calls, seconds)
-            if note:
-                report.note(note)
             report.count(run.calls, sum(run.unexpected.values()))
             report.row(SECTION, name, speed(run))
     finally:

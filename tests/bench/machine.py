@@ -1,8 +1,8 @@
-"""The machine under the bench, kept awake and, where single milliseconds count, kept to the bench's own processes.
+"""The machine under the bench: which of its processors stay awake, and whose they are where single milliseconds count.
 
-A processor that sleeps takes longer to wake than a check takes, most of all a virtual one: its host has to be asked,
-and meanwhile the scheduler puts work elsewhere. And a process of the machine's own takes the processor for several
-checks' time whenever it likes. Both would be measured instead of the software.
+A processor that sleeps takes longer to wake than a check takes, most of all a virtual one: its host has to be asked.
+One that is kept awake spins instead, and that may use up all of the host's processors that a virtual machine is given,
+upon which the host takes them away for longer than anything measured here takes (`stolen_s`).
 """
 
 import os
@@ -10,15 +10,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LATENCY = Path("/dev/cpu_dma_latency")
-"""Where Linux is told, for as long as it is held open, how many microseconds a processor may take to wake."""
+PROCESSORS = Path("/sys/devices/system/cpu")
+"""Where Linux is told, of each processor, how many microseconds it may take to wake."""
+
+_LATENCY = "power/pm_qos_resume_latency_us"
+_NONE, _ANY = "n/a", "0"  # Documentation/ABI/testing/sysfs-devices-power
+
+NOTES = {
+    "most": "All processors but one were kept awake, where no row says otherwise.",
+    "all": "All processors were kept awake, where no row says otherwise.",
+    "none": "Processors slept when there was nothing to do, where no row says otherwise.",
+}
+"""What the report says, by which processors are kept awake."""
+
+NEVER_AWAKE = f"No processor could be kept awake, which takes root: {PROCESSORS}/cpu*/{_LATENCY} could not be written."
 
 STAT = Path("/proc/stat")
 """Where Linux counts, in ticks and over all processors, how its time was spent; the eighth count is stolen time."""
-
-AWAKE = "The processors were kept awake."
-ASLEEP = "The processors may have slept, so lone calls cost more and figures scatter."
-ASLEEP_AS_IT_IS_CLOSED = f"{ASLEEP} {LATENCY} could not be opened, which takes root."
 
 CMDLINE = Path("/proc/cmdline")
 """What the kernel was started with."""
@@ -53,27 +61,60 @@ def packs(cmdline: Path = CMDLINE) -> bool:
     return words.get(PACKING, "0") != "0"
 
 
+def processors(which: str = "all") -> list[int]:
+    """List those that this process may run on: `all` of them, `most`, which is all but one, or `none`."""
+    numbers = sorted(os.sched_getaffinity(0))
+    return {"all": numbers, "most": numbers[1:], "none": []}[which]
+
+
 @contextmanager
-def awake(latency: Path = LATENCY) -> Iterator[str]:
-    """Keep the processors awake where that is permitted, as cyclictest does; gives the note to the report."""
+def awake(numbers: Iterable[int], root: Path = PROCESSORS) -> Iterator[bool]:
+    """Keep processors awake, and let the others sleep; tells whether that was permitted."""
+    kept, told = set(numbers), {}
     try:
-        held = latency.open("wb", buffering=0)
-    except OSError:
-        yield ASLEEP_AS_IT_IS_CLOSED
-        return
-    with held:
-        held.write(bytes(4))  # none
-        yield AWAKE
+        with suppress(OSError):
+            for number in processors():
+                file = root / f"cpu{number}" / _LATENCY
+                before = file.read_text()
+                file.write_text(_NONE if number in kept else _ANY)
+                told[file] = before
+        yield len(told) == len(processors())
+    finally:
+        for file, before in told.items():
+            file.write_text(before)
+
+
+@contextmanager
+def apart(pids: Iterable[int], number: int) -> Iterator[None]:
+    """Keep processes on one processor, and the calling thread on the others, if there are any."""
+    everywhere = os.sched_getaffinity(0)
+    threads = _threads(pids)
+    try:
+        _pin(threads, {number})
+        _pin([0], everywhere - {number} or everywhere)
+        yield
+    finally:
+        _pin([0, *threads], everywhere)
 
 
 @contextmanager
 def ahead(pids: Iterable[int]) -> Iterator[str]:
     """Let processes run ahead of all ordinary ones where that is permitted; gives the note to the report."""
-    threads = [int(entry.name) for pid in pids for entry in Path(f"/proc/{pid}/task").iterdir()]
+    threads = _threads(pids)
     try:
         yield AHEAD if _schedule(threads, os.SCHED_RR, os.sched_param(1)) else AMONG_OTHERS
     finally:
         _schedule(threads, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _threads(pids: Iterable[int]) -> list[int]:
+    return [int(entry.name) for pid in pids for entry in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def _pin(threads: Iterable[int], numbers: set[int]) -> None:
+    for thread in threads:
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.sched_setaffinity(thread, numbers)
 
 
 def _schedule(threads: Iterable[int], policy: int, parameters: os.sched_param) -> bool:

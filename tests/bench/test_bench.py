@@ -22,7 +22,7 @@ from capture import Call, recording
 from check_load import check_load, framed, steady_load
 from http_load import Prepared, http_load
 from load import Load
-from machine import AHEAD, AMONG_OTHERS, ASLEEP_AS_IT_IS_CLOSED, AWAKE, ahead, awake, packs, stolen_s
+from machine import AHEAD, AMONG_OTHERS, NEVER_AWAKE, NOTES, ahead, apart, awake, packs, processors, stolen_s
 from peers import block
 from plan import FULL, PARTS, QUICK, Plan
 from programs import program
@@ -59,6 +59,8 @@ PROMISED = {
         "envoy_p99_whole_over_constant_64",
         "envoy_cpu_whole_over_constant_64",
         "envoy_added_p50_whole_over_constant_1",
+        "envoy_added_p50_whole_over_constant_1_none_awake",
+        "envoy_added_p50_whole_over_constant_1_all_awake",
         "fixed_2000_p99_ms",
         "fixed_2000_p99.9_ms",
         "fixed_2000_among_all_p99_ms",
@@ -84,18 +86,43 @@ def test_a_run_in_miniature_has_every_ratio_it_promises(
     report.write(tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["ratios"].keys() >= PROMISED[parts]
-    assert written["notes"][0] in {AWAKE, ASLEEP_AS_IT_IS_CLOSED}
+    assert written["notes"][0] in {NOTES["most"], NEVER_AWAKE}
     assert report.is_sound
     assert (tmp_path / "report.md").read_text().count("\n## ") == len(parts)
 
 
 def test_processors_are_kept_awake_where_that_is_permitted(tmp_path: Path) -> None:
-    latency = tmp_path / "latency"
-    with awake(latency) as note:
-        assert note == AWAKE
-        assert latency.read_bytes() == bytes(4)
-    with awake(tmp_path / "none" / "latency") as note:
-        assert note == ASLEEP_AS_IT_IS_CLOSED
+    every = processors()
+    files = [tmp_path / f"cpu{number}" / "power" / "pm_qos_resume_latency_us" for number in every]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("0\n")
+    with awake(processors("most"), tmp_path) as is_permitted:
+        assert is_permitted
+        told = ["0", *["n/a"] * (len(every) - 1)]
+        assert [file.read_text() for file in files] == told
+        with awake(processors("all"), tmp_path):
+            assert {file.read_text() for file in files} == {"n/a"}
+            with awake(processors("none"), tmp_path):
+                assert {file.read_text() for file in files} == {"0"}
+        assert [file.read_text() for file in files] == told
+    files[-1].unlink()
+    with awake(processors("all"), tmp_path) as is_permitted:
+        assert not is_permitted
+    assert {file.read_text() for file in files[:-1]} <= {"0\n"}
+
+
+def test_what_is_measured_has_a_processor_of_its_own_meanwhile() -> None:
+    everywhere = os.sched_getaffinity(0)
+    own = processors()[-1]
+    with subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
+        try:
+            with apart([sleeper.pid], own):
+                assert os.sched_getaffinity(sleeper.pid) == {own}
+                assert os.sched_getaffinity(0) == (everywhere - {own} or everywhere)
+            assert os.sched_getaffinity(sleeper.pid) == os.sched_getaffinity(0) == everywhere
+        finally:
+            sleeper.kill()
 
 
 def test_processes_run_ahead_of_others_where_that_is_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
