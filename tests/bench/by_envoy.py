@@ -28,6 +28,8 @@ _ALONE = (NONE, IN_PROCESS, CONSTANT, WHOLE)
 _RUNS = ((MANY, _VARIANTS, ""), (1, _ALONE, ""), (1, _ALONE, "none"), (1, _ALONE, "all"))
 """How many connections, what they ask for, and which processors are kept awake, if not those of the whole bench."""
 
+_FEWER = 3  # such runs are for comparison, and have so many times fewer rounds
+
 _UNAUTHORIZED = 16
 
 Sender = Callable[..., Awaitable[Load]]
@@ -45,8 +47,9 @@ async def measure(stage: Stage) -> None:
             service = services.get(name.removesuffix(", traced"))
             asked = {} if service is None else {"server": service}
             turns[name] = partial(measured, stage.report, send, asked | pids)
+        count = math.ceil(stage.plan.envoy_rounds / _FEWER) if which else stage.plan.envoy_rounds
         with awake(processors(which)) if which else nullcontext():
-            rounds = await in_turns(math.ceil(stage.plan.envoy_rounds / (3 if which else 1)), turns)
+            rounds = await in_turns(count, turns)
         condition = f"_{which}_awake" if which else ""
         for name, row in rounds.medians().items():
             stage.report.row(SECTION, f"{name} ({connections}{condition.replace('_', ' ')})", row)

@@ -37,7 +37,10 @@ PACKED = (
     "Compare the CPU through Envoy, too."
 )
 
-AHEAD = "At the fixed rate, the generator, what it asks and Redis ran ahead of everything else (SCHED_RR)."
+AHEAD = (
+    "At the fixed rate, what was asked and Redis had a processor to themselves, and ran ahead of everything else, "
+    "as the generator did (SCHED_RR)."
+)
 AMONG_OTHERS = "At the fixed rate, whatever else the machine did came in between: real-time priority takes root."
 
 
