@@ -1,8 +1,8 @@
 """The part `fixed`: how long checks take at a rate that leaves the sidecar time, as most sidecars live.
 
 The constant answer is asked at the same rate before and after, to tell the machine's hiccups from authz'. What is
-measured has a processor of its own, which is kept awake, and runs ahead of the machine's other processes; then it is
-measured once more among them.
+measured is with the generator on one processor, which is kept awake, and runs ahead of the machine's other processes;
+then it is measured once more among them.
 """
 
 import gc
@@ -33,7 +33,7 @@ async def measure(stage: Stage) -> None:
     report, whole_s = stage.report, stage.plan.fixed_s
     floor_s = whole_s * _FLOOR_SHARE
     asked, allowed = cycle(traffic(stage.calls)), cycle(traffic(stage.calls, always_allowed=True))
-    asked_pids = (stage.sidecar.pid, stage.constant.pid, stage.house.redis.pid)
+    pids = (os.getpid(), stage.sidecar.pid, stage.constant.pid, stage.house.redis.pid)
     own = processors()[-1]
     gc.collect()
     gc.disable()  # the generator's own pauses would be taken for the sidecar's
@@ -47,8 +47,9 @@ async def measure(stage: Stage) -> None:
             with ExitStack() as prepared:
                 prepared.enter_context(awake([own]))
                 if name != AMONG:
-                    prepared.enter_context(apart(asked_pids, own))
-                    report.note(prepared.enter_context(ahead((os.getpid(), *asked_pids))))
+                    # A generator that sleeps is woken late, by up to ten milliseconds, and calls it the check's time.
+                    prepared.enter_context(apart(pids, own))
+                    report.note(prepared.enter_context(ahead(pids)))
                 run = _undisturbed(report, port, calls, seconds)
             report.count(run.calls, sum(run.unexpected.values()))
             report.row(SECTION, name, speed(run))

@@ -38,8 +38,8 @@ PACKED = (
 )
 
 AHEAD = (
-    "At the fixed rate, what was asked and Redis had a processor to themselves, and ran ahead of everything else, "
-    "as the generator did (SCHED_RR)."
+    "At the fixed rate, the generator, what it asks and Redis were together on one processor, "
+    "ahead of everything else (SCHED_RR)."
 )
 AMONG_OTHERS = "At the fixed rate, whatever else the machine did came in between: real-time priority takes root."
 
@@ -89,15 +89,14 @@ def awake(numbers: Iterable[int], root: Path = PROCESSORS) -> Iterator[bool]:
 
 @contextmanager
 def apart(pids: Iterable[int], number: int) -> Iterator[None]:
-    """Keep processes on one processor, and the calling thread on the others, if there are any."""
+    """Keep processes on one processor."""
     everywhere = os.sched_getaffinity(0)
     threads = _threads(pids)
     try:
         _pin(threads, {number})
-        _pin([0], everywhere - {number} or everywhere)
         yield
     finally:
-        _pin([0, *threads], everywhere)
+        _pin(threads, everywhere)
 
 
 @contextmanager
