@@ -145,22 +145,24 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis that keeps nothing on disk, on huge pages where it may have them.
+    """A Redis that keeps nothing on disk.
 
     It listens on 127.0.0.1, at `url`, and on a unix socket, at `socket_url`, which costs both sides of a check less.
+    `huge_pages` is for many keys, each of which is on a page of its own; now and then the kernel stops Redis for some
+    milliseconds to make one.
     """
 
-    def __init__(self, folder: Path, port: int = 0, *options: str) -> None:
+    def __init__(self, folder: Path, port: int = 0, *options: str, huge_pages: bool = False) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         socket = folder / f"redis-{self.port}.sock"
         self.socket_url = f"unix://{socket}"
         listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", socket, "--dir", folder)
         keep_nothing = ("--save", "", "--appendonly", "no")
-        # Of many keys each is on a page of its own. Redis avoids huge ones for the sake of its forks to disk.
-        huge_pages = ("--disable-thp", "no")
-        command: list[str | Path] = [redis_binary(), *listen, *keep_nothing, *huge_pages, *options]
-        super().__init__("redis", command, folder / "redis.log", env={"JE_MALLOC_CONF": "thp:always"})
+        pages = ("--disable-thp", "no" if huge_pages else "yes")
+        command: list[str | Path] = [redis_binary(), *listen, *keep_nothing, *pages, *options]
+        env = {"JE_MALLOC_CONF": "thp:always"} if huge_pages else {}
+        super().__init__("redis", command, folder / "redis.log", env=env)
 
     def start(self, is_ready: Callable[[], bool] | None = None) -> None:
         """Start, also again on the same port after a stop or a kill."""

@@ -101,7 +101,7 @@ def examples_for_any_key(calls: Sequence[Call]) -> list[Call]:
 
 
 async def _redis(stage: Stage, running: ExitStack) -> RedisServer:
-    redis = RedisServer(Path(tempfile.mkdtemp(dir=stage.house.folder)))
+    redis = RedisServer(Path(tempfile.mkdtemp(dir=stage.house.folder)), huge_pages=True)
     running.callback(redis.stop)
     await asyncio.to_thread(redis.start)
     return redis
