@@ -3,17 +3,13 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count, cycle, repeat
 from pathlib import Path
 from unittest.mock import Mock
 
-import bench
 import by_envoy
 import by_rate
 import by_routes
@@ -125,39 +121,6 @@ def test_what_is_measured_is_on_one_processor_meanwhile() -> None:
             assert os.sched_getaffinity(sleeper.pid) == os.sched_getaffinity(0) == everywhere
         finally:
             sleeper.kill()
-
-
-@pytest.mark.timed
-def test_a_bench_that_is_told_to_stop_leaves_nothing_running() -> None:
-    command = [sys.executable, bench.__file__, "--quick", "--only", "fixed"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as stopped:
-        assert stopped.stderr is not None
-        told = iter(stopped.stderr.readline, "")
-        assert any(line.endswith("  fixed\n") for line in told)
-        started = descendants(stopped.pid)
-        assert len(started) > 5
-        stopped.terminate()
-        stopped.communicate(timeout=30)
-    assert stopped.returncode not in {0, -signal.SIGTERM}
-    assert not started & processes().keys()
-
-
-def processes() -> dict[tuple[int, str], int]:
-    """Map each process that runs, by its id and when it started, to its parent's id."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, parent, *rest = entry.read_text().rpartition(")")[2].split()
-            if state != "Z":
-                found[int(entry.parent.name), rest[17]] = int(parent)
-    return found
-
-
-def descendants(pid: int) -> set[tuple[int, str]]:
-    """List the processes that come from one."""
-    running = processes()
-    found = {process for process, parent in running.items() if parent == pid}
-    return found.union(*(descendants(child) for child, _ in found))
 
 
 def test_processes_run_ahead_of_others_where_that_is_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
