@@ -38,21 +38,21 @@ async def measure(stage: Stage) -> None:
     gc.collect()
     gc.disable()  # the generator's own pauses would be taken for the sidecar's
     try:
-        for name, port, calls, seconds in (
-            (f"{CONSTANT}, before", stage.constant_port, allowed, floor_s),
-            (CHECK, stage.sidecar.check_port, asked, whole_s),
-            (AMONG, stage.sidecar.check_port, asked, whole_s * _AMONG_SHARE),
-            (f"{CONSTANT}, after", stage.constant_port, allowed, floor_s),
-        ):
-            with ExitStack() as prepared:
-                prepared.enter_context(awake([own]))
-                if name != AMONG:
-                    # A generator that sleeps is woken late, by up to ten milliseconds, and calls it the check's time.
-                    prepared.enter_context(apart(pids, own))
-                    report.note(prepared.enter_context(ahead(pids)))
-                run = _undisturbed(report, port, calls, seconds)
-            report.count(run.calls, sum(run.unexpected.values()))
-            report.row(SECTION, name, speed(run))
+        with awake([own]):
+            for name, port, calls, seconds in (
+                (f"{CONSTANT}, before", stage.constant_port, allowed, floor_s),
+                (CHECK, stage.sidecar.check_port, asked, whole_s),
+                (AMONG, stage.sidecar.check_port, asked, whole_s * _AMONG_SHARE),
+                (f"{CONSTANT}, after", stage.constant_port, allowed, floor_s),
+            ):
+                with ExitStack() as prepared:
+                    if name != AMONG:
+                        # A generator that sleeps was woken five milliseconds late, and called it the check's time.
+                        prepared.enter_context(apart(pids, own))
+                        report.note(prepared.enter_context(ahead(pids)))
+                    run = _undisturbed(report, port, calls, seconds)
+                report.count(run.calls, sum(run.unexpected.values()))
+                report.row(SECTION, name, speed(run))
     finally:
         gc.enable()
     for short, name in (("", CHECK), ("among_all_", AMONG)):

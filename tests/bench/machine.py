@@ -73,15 +73,15 @@ def processors(which: str = "all") -> list[int]:
 @contextmanager
 def awake(numbers: Iterable[int], root: Path = PROCESSORS) -> Iterator[bool]:
     """Keep processors awake, and let the others sleep; tells whether that was permitted."""
-    kept, told = set(numbers), {}
+    every, kept, told = processors(), set(numbers), {}
     try:
         with suppress(OSError):
-            for number in processors():
+            for number in every:
                 file = root / f"cpu{number}" / _LATENCY
                 before = file.read_text()
                 file.write_text(_NONE if number in kept else _ANY)
                 told[file] = before
-        yield len(told) == len(processors())
+        yield len(told) == len(every)
     finally:
         for file, before in told.items():
             file.write_text(before)
