@@ -13,7 +13,7 @@ from typing import TypeAlias
 from authz.core.path import SEGMENTS_MAX, Target
 from authz.core.route import Access, Route
 from authz.core.template import ANY_DEPTH, ONE, Template
-from authz.core.value import Value
+from authz.core.value import Value, force_setattr
 
 ANY_METHOD = "*"
 
@@ -34,38 +34,36 @@ class Match(Value):
 _UNKNOWN = Match(None)
 
 
-class _Place:
+class _Place(Match):
     """The rows of one template, and the templates by which accounts are read out of its paths, by method.
 
-    Mostly there is one row: `match`, for `method`, beside everything else that is read, because every object that a
-    check has to reach for costs it where there are thousands of rows. `takes_colon` is False where a colon at the end
-    means another place.
+    Mostly there is one row: so a place is itself what the table says for `method`, the first one's, because every
+    object that a check has to reach for costs it where there are thousands of rows. `takes_colon` is False where a
+    colon at the end means another place.
     """
 
-    __slots__ = ("match", "method", "others", "takes_colon", "templates")
-
-    def __init__(self) -> None:
-        self.method = ""
-        self.match = _UNKNOWN
-        self.takes_colon = False
-        self.others: dict[str, Match] | None = None
-        self.templates: dict[str, Template] | None = None
+    route: Route | None = None
+    method: str = ""
+    takes_colon: bool = False
+    others: dict[str, Match] | None = None
+    templates: dict[str, Template] | None = None
 
     def add(self, route: Route, template: Template) -> None:
-        """Add a row."""
-        if not self.method:
-            self.method, self.match = route.method, Match(route)
+        """Add a row, while the table is built."""
+        if self.route is None:
+            force_setattr(self, "route", route)
+            force_setattr(self, "method", route.method)
         else:
-            self.others = {**(self.others or {}), route.method: Match(route)}
+            force_setattr(self, "others", {**(self.others or {}), route.method: Match(route)})
         if route.accounts:
-            self.templates = {**(self.templates or {}), route.method: template}
+            force_setattr(self, "templates", {**(self.templates or {}), route.method: template})
 
     def other(self, method: str) -> Match:
         """Find the row for a method that is not the first one's."""
         others = self.others or {}
         found = others.get(method) or others.get(ANY_METHOD)
         if found is not None or self.method == ANY_METHOD:
-            return found or self.match
+            return found or self
         return Match(None, tuple(sorted([self.method, *others])))
 
 
@@ -98,7 +96,8 @@ class Router:
             if barred and not template.verb:
                 words.add(template.word)
             place = (self._barred if barred else self._open).place(template)
-            place.takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
+            takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
+            force_setattr(place, "takes_colon", takes_colon)
             place.add(route, template)
         self._barred.arrange()
         self._open.arrange()
@@ -121,7 +120,7 @@ class Router:
             return _UNKNOWN
         if not last and self._leads_elsewhere(target.decoded[:-1], place):
             return None
-        match = place.match if place.method == method else place.other(method)
+        match = place if place.method == method else place.other(method)
         route = match.route
         if route is None or not route.accounts or place.templates is None:
             return match
