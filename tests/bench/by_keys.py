@@ -61,7 +61,8 @@ async def measure(stage: Stage) -> None:
                     await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
                     load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
                     turns[_row(count, name)] = partial(measured, report, load, pids)
-        rounds = await in_turns(stage.plan.rounds, turns, _row(counts[0], "hot"), _row(counts[-1], "hot"))
+        ends = _row(counts[0], "hot"), _row(counts[-1], "hot")
+        rounds = await in_turns(stage.plan.rounds, turns, *ends, often=stage.plan.often)
     for name, row in rounds.medians().items():
         size = {"redis_bytes_per_key": sizes[name]} if name in sizes else {}
         report.row(SECTION, name, {"total_us": _total_us(row)} | row | size)

@@ -53,7 +53,7 @@ async def measure(stage: Stage) -> None:
             load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
             turns[_row(count)] = partial(measured, report, load, {"server": sidecar.pid})
         least, most = counts[0], counts[-1]
-        rounds = await in_turns(stage.plan.rounds, turns, _row(least), _row(most))
+        rounds = await in_turns(stage.plan.rounds, turns, _row(least), _row(most), often=stage.plan.often)
     for name, row in rounds.medians().items():
         report.row(SECTION, name, row | more[name])
     ratio = rounds.ratio(_row(most), _row(least), "server_us")

@@ -9,6 +9,7 @@ PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes", "streams")
 class Plan:
     """The sizes of one run. Each figure is a median over `rounds`, in which the variants take turns of `run_s`.
 
+    In a round, the fewest and the most of keys and of routes have `often` turns each, since little is between them.
     `envoy_rounds` and `envoy_s` are the same through Envoy, where more processes share the machine and figures scatter
     more. `fixed_s` is how long calls are made at the fixed rate in all, `idle_s` how long nothing is asked, `starts`
     how often a sidecar is started.
@@ -18,6 +19,7 @@ class Plan:
     requests: int = 20_000
     rounds: int = 9
     run_s: float = 1.0
+    often: int = 3
     envoy_rounds: int = 27
     envoy_s: float = 1.0
     fixed_s: float = 60.0
@@ -33,6 +35,7 @@ QUICK = Plan(
     requests=5_000,
     rounds=2,
     run_s=0.3,
+    often=1,
     envoy_rounds=2,
     fixed_s=5.0,
     idle_s=1.0,

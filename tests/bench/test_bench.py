@@ -241,6 +241,23 @@ def test_stolen_time_is_read(tmp_path: Path) -> None:
     assert stolen_s(tmp_path / "none") == 0
 
 
+async def test_what_is_compared_has_more_turns_of_which_the_median_counts() -> None:
+    taken: list[str] = []
+    costs = {"few": iter([1.0, 9.0, 2.0, 2.0, 2.0, 8.0]), "many": cycle([3.0]), "between": cycle([5.0])}
+
+    def turn(name: str) -> turns.Turn:
+        async def take() -> dict[str, float]:
+            taken.append(name)
+            return {"server_us": next(costs[name])}
+
+        return take
+
+    rounds = await turns.in_turns(2, {name: turn(name) for name in ("few", "between", "many")}, "few", "many", often=3)
+    assert taken == ["few", "many"] * 3 + ["between"] * 2 + ["many", "few"] * 3
+    assert rounds.medians() == {"few": {"server_us": 2}, "between": {"server_us": 5}, "many": {"server_us": 3}}
+    assert rounds.ratio("many", "few", "server_us") == 1.5
+
+
 @pytest.mark.parametrize(("stolen", "counted"), [([0, 0.01], 1), ([0, 0.5, 0.5, 0.51], 2), ([0, 0.3, 0, 0.4], 1)])
 async def test_a_turn_that_the_host_disturbed_is_run_again(
     monkeypatch: pytest.MonkeyPatch, stolen: list[float], counted: int

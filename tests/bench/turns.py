@@ -4,6 +4,7 @@ Machines differ and are shared; what the variants share of both cancels out in a
 one second to the next, so neighbours in time are divided, and the median is taken of what comes out.
 """
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from statistics import median
 
@@ -29,7 +30,7 @@ class Rounds:
 
     def medians(self) -> dict[str, Row]:
         """Return a row for every variant, in the order of the names: of each column the median."""
-        return {name: self._medians(name) for name in self._names}
+        return {name: _medians([rows[name] for rows in self._rounds]) for name in self._names}
 
     def ratio(self, of: str, to: str, column: str) -> float:
         """Compare a column of two variants."""
@@ -39,19 +40,24 @@ class Rounds:
         """Return the median of what each round's rows come to."""
         return median(value(rows) for rows in self._rounds)
 
-    def _medians(self, name: str) -> Row:
-        return {column: median(rows[name][column] for rows in self._rounds) for column in self._rounds[0][name]}
+
+def _medians(rows: Sequence[Row]) -> Row:
+    return {column: median(row[column] for row in rows) for column in rows[0]}
 
 
-async def in_turns(rounds: int, turns: Mapping[str, Turn], *compared: str) -> Rounds:
-    """Let every variant have its turn in every round; those that are `compared` are neighbours, before all others."""
-    order = list(dict.fromkeys((*compared, *turns)))
-    measured = [
+async def in_turns(rounds: int, turns: Mapping[str, Turn], *compared: str, often: int = 1) -> Rounds:
+    """Let every variant have its turn in every round; those that are `compared` are neighbours, before all others.
+
+    These have as many turns in a round as `often` says, and what counts of them is the median: one turn differs from
+    the next by more than the few percent by which some may differ.
+    """
+    order = [*compared * often, *(name for name in turns if name not in compared)]
+    taken: list[dict[str, list[Row]]] = [defaultdict(list) for _ in range(rounds)]
+    for number, rows in enumerate(taken):
         # Every other round goes backwards, so that nobody is always behind the same neighbour.
-        {name: await turns[name]() for name in order[:: -1 if number % 2 else 1]}
-        for number in range(rounds)
-    ]
-    return Rounds(turns, measured)
+        for name in order[:: -1 if number % 2 else 1]:
+            rows[name].append(await turns[name]())
+    return Rounds(turns, [{name: _medians(of) for name, of in rows.items()} for rows in taken])
 
 
 async def measured(report: Report, load: Callable[[], Awaitable[Load]], pids: Mapping[str, int]) -> Row:
