@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from authz import __version__
 from authz.core.check import Deny
 from authz.core.errors import DENIALS, DenyReason
+from authz.core.route import Route
 from authz.service.ports import Decided
 
 STORES = ("redis", "postgres")
@@ -26,7 +27,8 @@ BOUNDS_COMMANDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 _UNMATCHED = "unmatched"
 # Allowed checks are counted many at once: a processor that counts one of thousands of routes waits for its memory, and
-# waits for that of several at the same time where it counts nothing but routes.
+# waits for that of several at the same time where it counts nothing but routes. These it still has at hand, unlike the
+# templates that they are shown by.
 _UNCOUNTED_MAX = 256
 _ERROR_HTTP = 500
 
@@ -61,7 +63,8 @@ class Metrics(Collector):
         self._stores_up = stores_up
         self._throttled = throttled
         self._allowed: Counter[str] = Counter()
-        self._uncounted: list[str] = []
+        self._passed: Counter[Route] = Counter()
+        self._uncounted: list[Route] = []
         self._denied: Counter[tuple[DenyReason, str]] = Counter()
         self._would_deny: Counter[tuple[DenyReason, str]] = Counter()
         self._failures = Counter(dict.fromkeys(STORES, 0))
@@ -77,10 +80,9 @@ class Metrics(Collector):
                 template = _UNMATCHED if decision.route is None else decision.route.template
                 self._denied[decision.reason, template] += 1
             else:
-                template = decision.route.template
-                self._uncounted.append(template)
+                self._uncounted.append(decision.route)
                 if decision.would_deny is not None:
-                    self._would_deny[decision.would_deny, template] += 1
+                    self._would_deny[decision.would_deny, decision.route.template] += 1
         self._checks.observe(latency_s, len(decided))
         if len(self._uncounted) > _UNCOUNTED_MAX:
             self._count_allowed()
@@ -136,11 +138,14 @@ class Metrics(Collector):
         yield from process_families(self._stores_up())
 
     def _count_allowed(self) -> None:
-        self._allowed.update(self._uncounted)
+        self._passed.update(self._uncounted)
         self._uncounted.clear()
 
     def _checks_family(self) -> Metric:
         self._count_allowed()
+        for route, count in self._passed.items():
+            self._allowed[route.template] += count
+        self._passed.clear()  # the rows of a policy that was replaced are let go
         allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
         denied = (((_outcome(reason), reason, route), count) for (reason, route), count in self._denied.items())
         rows = chain(allowed, denied)

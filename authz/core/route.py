@@ -47,9 +47,9 @@ class _Kept:
     piece: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route(_Kept):
-    """One row of the table: a method and a template, and what it needs.
+    """One row of the table: a method and a template, and what it needs. It is equal to itself alone.
 
     `method` is an HTTP method or "*". `scope` is set where `access` is `SCOPE`. `cost` is in tokens. `piece` is for
     `edge/answers.py`, which keeps here what it once wrote of the row, as it does with callers (`core/check.py`).

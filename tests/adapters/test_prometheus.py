@@ -1,5 +1,7 @@
 """What Prometheus reads: exact counts, closed labels, a bounded number of series."""
 
+from dataclasses import replace
+
 import pytest
 from builders import ROUTES, policy, request, take
 from prometheus_client.exposition import generate_latest
@@ -48,6 +50,13 @@ def test_each_decision_counts_once_by_outcome_reason_and_template(metrics: Metri
     assert read["authz_check_duration_seconds_bucket", (("le", "0.00025"),)] == 0
     assert read["authz_check_duration_seconds_bucket", (("le", "0.0005"),)] == 4
     assert read["authz_check_duration_seconds_sum", ()] == pytest.approx(0.0016)
+
+
+def test_counts_go_on_from_scrape_to_scrape_and_from_policy_to_policy(metrics: Metrics) -> None:
+    labels = (("outcome", "allow"), ("reason", ""), ("route", ROUTE.template))
+    for number, route in enumerate((ROUTE, ROUTE, replace(ROUTE, cost=2))):  # the last one's policy is another
+        metrics.decided([(number, request(), Allow(route))] * 300, 0.1)
+        assert samples(metrics)["authz_checks_total", labels] == 300 * (number + 1)
 
 
 def test_a_shadow_route_counts_what_it_would_have_refused(metrics: Metrics) -> None:
