@@ -53,6 +53,9 @@ class _Place(Match):
         if self.route is None:
             force_setattr(self, "route", route)
             force_setattr(self, "method", route.method)
+            barred = route.access is Access.BARRED
+            takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
+            force_setattr(self, "takes_colon", takes_colon)
         else:
             force_setattr(self, "others", {**(self.others or {}), route.method: Match(route)})
         if route.accounts:
@@ -95,10 +98,7 @@ class Router:
             barred = route.access is Access.BARRED
             if barred and not template.verb:
                 words.add(template.word)
-            place = (self._barred if barred else self._open).place(template)
-            takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            force_setattr(place, "takes_colon", takes_colon)
-            place.add(route, template)
+            (self._barred if barred else self._open).place(template).add(route, template)
         self._barred.arrange()
         self._open.arrange()
         # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
