@@ -44,7 +44,7 @@ cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/
 	$(BIN)/python -m coverage report --include='authz/core/*' --fail-under=100
 
 bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench/report.md (QUICK=1, ONLY=cpu,memory, AWAKE=all)
-	$(BIN)/python tests/bench/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(AWAKE),--awake $(AWAKE))
+	PYTHONPATH=tests $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(AWAKE),--awake $(AWAKE))
 
 .venv/.bench: $(STAMP) deploy/requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.txt
@@ -63,10 +63,10 @@ figures-streams: install ## how soon does a stream's end free its slot, by cause
 	PYTHONPATH=tests $(BIN)/python tests/stream_figures.py --samples $(or $(SAMPLES),30)
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
-	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)
+	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)
 
 conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
-	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/test_h2_exchange.py
+	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv

@@ -9,11 +9,11 @@ import sys
 def main() -> None:
     """Run what the command line asks for."""
     if sys.argv[1:] == ["serve"]:
-        from authz.app import main as serve  # noqa: PLC0415 -- see above
+        from authz.sidecar import main as serve  # noqa: PLC0415 -- see above
 
         serve()
     else:
-        from authz.cli import main as command  # noqa: PLC0415 -- see above
+        from authz.cli.app import main as command  # noqa: PLC0415 -- see above
 
         command()
 

@@ -12,35 +12,35 @@ from pathlib import Path
 
 import uvicorn
 
-from authz import logs
-from authz.adapters.argon2_passwords import Argon2Passwords
+from authz.adapters import logs
+from authz.adapters.argon2 import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
-from authz.adapters.policy_file import load_policy
-from authz.adapters.postgres import Postgres
-from authz.adapters.postgres_keys import PostgresKeys
-from authz.adapters.postgres_owners import PostgresOwners
-from authz.adapters.prometheus import registry
-from authz.adapters.prometheus_portal import PortalMetrics
-from authz.adapters.redis_grants import RedisGrants
-from authz.adapters.redis_sessions import RedisSessions
-from authz.adapters.redis_store import redis_store
-from authz.adapters.redis_throttles import RedisThrottles
-from authz.adapters.smtp_mail import LoggedMail, NoMail, SmtpMail
+from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.owners import PostgresOwners
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.checks import registry
+from authz.adapters.prometheus.portal import PortalMetrics
+from authz.adapters.redis.grants import RedisGrants
+from authz.adapters.redis.sessions import RedisSessions
+from authz.adapters.redis.store import redis_store
+from authz.adapters.redis.throttles import RedisThrottles
+from authz.adapters.smtp import LoggedMail, NoMail, SmtpMail
 from authz.core.errors import SettingsError, StoreUnavailable
-from authz.core.policy import Policy
+from authz.core.policy.policy import Policy
 from authz.edge.admin_http import AdminServer, QuietServer, bound
 from authz.portal.app import application
 from authz.portal.services import Services
-from authz.service.accounts import Accounts, PasswordRules
-from authz.service.device import DeviceFlow
-from authz.service.key_admin import KeyAdmin
-from authz.service.login import Login
-from authz.service.minting import Minting
-from authz.service.owner_keys import OwnerKeys
-from authz.service.portal_ports import Mail
-from authz.service.sessions import Sessions
-from authz.service.throttling import Gate
-from authz.service.verification import EmailVerification
+from authz.service.keys.admin import KeyAdmin
+from authz.service.portal.accounts import Accounts, PasswordRules
+from authz.service.portal.device import DeviceFlow
+from authz.service.portal.login import Login
+from authz.service.portal.minting import Minting
+from authz.service.portal.owner_keys import OwnerKeys
+from authz.service.portal.ports import Mail
+from authz.service.portal.sessions import Sessions
+from authz.service.portal.throttling import Gate
+from authz.service.portal.verification import EmailVerification
 from authz.settings import Settings
 
 _STORE_DEADLINE_S = 2.0  # a person waits longer for a page than a check may for a key

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from authz.adapters.redis_url import read_url
+from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import SettingsError
-from authz.service.failure_modes import FailureMode
+from authz.service.check.failure_modes import FailureMode
 
 PREFIX = "AUTHZ_"
 _UNIX = "unix:"

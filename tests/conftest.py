@@ -12,13 +12,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from clusters import Cluster, cluster
-from sentinels import Sentinels, sentinels
+from support.servers.redis_cluster import Cluster, cluster
+from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
-from authz.demo.house import House
 from authz.demo.servers import PostgresServer, RedisServer
+from authz.demo.stack import Stack
 
 # Machines are shared: how long one example takes says nothing. Every test has a timeout of its own.
 hypothesis.settings.register_profile("shared", deadline=None)
@@ -88,9 +88,9 @@ def postgres_url(scratch: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def portal_house() -> Iterator[House]:
-    """The house with the portal in it, and Envoy's routes to it."""
-    house = House(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
-    house.start()
-    yield house
-    house.stop()
+def portal_stack() -> Iterator[Stack]:
+    """The stack with the portal in it, and Envoy's routes to it."""
+    stack = Stack(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
+    stack.start()
+    yield stack
+    stack.stop()

@@ -1,20 +1,23 @@
-"""The arrows of the architecture: what each layer may import. And the house's own measures."""
+"""The architecture's import rules, and the limits on the size of modules and folders."""
 
 import ast
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for path in (ROOT / "authz").rglob("*.py") if "_pb" not in path.parts)
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LINES_MAX = 300
+MODULES_MAX = 16
 
 # Layer -> what it may import of ours; a layer may always import itself.
 LAYERS = {
     "core": set[str](),
     "service": {"core"},
-    "adapters": {"core", "service.ports", "service.portal_ports"},
+    "adapters": {"core", "service.ports", "service.portal.ports"},
     "edge": {"core", "service", "_pb"},
     "client": set[str](),
     "portal": {"core", "service"},
@@ -65,9 +68,22 @@ def test_only_the_settings_read_the_environment() -> None:
     assert readers <= {ROOT / "authz" / "demo" / "servers.py", ROOT / "authz" / "client" / "choices.py"}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_no_file_outgrows_its_reader(path: Path) -> None:
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=str)
+def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+def test_no_folder_holds_more_than_16_modules() -> None:
+    modules = Counter(path.parent for path in [*SOURCES, *TESTS] if path.name != "__init__.py")
+    assert {folder: count for folder, count in modules.items() if count > MODULES_MAX} == {}
+
+
+def test_only_folders_and_what_mirrors_the_root_lie_in_tests() -> None:
+    assert {path.name for path in (ROOT / "tests").glob("*.py")} == {
+        "conftest.py",
+        "test_layering.py",
+        "test_settings.py",
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)

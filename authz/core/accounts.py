@@ -1,87 +1,102 @@
-"""Which accounts a request names, in the places where its route says that one may travel.
+"""Accounts and their API keys, as the directory keeps them; and what can happen to a key.
 
-Whether they are the caller's own is decided in `decision.py`, after the key has proven valid.
+What a check needs to know of a key is `check.KeyRecord`; the secret is in none of these but `NewApiKey`.
 """
 
-import json
-from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 
-from authz.core.check import RequestAttributes
-from authz.core.errors import DenyReason
-from authz.core.path import Target, query_values
-from authz.core.route import BindingPlace, Route
-
-Claims = tuple[tuple[str, ...], DenyReason | None]
+from authz.core.limits import Limit
 
 
-class _Ambiguous(Exception):  # noqa: N818 -- a signal inside this module
-    """The place cannot be read in one way only."""
+class AuditEvent(StrEnum):
+    """What the audit log records."""
 
-    def __init__(self, reason: DenyReason) -> None:
-        self.reason = reason
+    ACCOUNT_CREATED = "account_created"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    ACCOUNT_REINSTATED = "account_reinstated"
+    KEY_CREATED = "key_created"
+    KEY_REVOKED = "key_revoked"
+    KEY_DISABLED = "key_disabled"
+    KEY_ENABLED = "key_enabled"
+    KEY_LIMITED = "key_limited"
+    KEY_ROTATED = "key_rotated"
+    KEY_MINTED_BY_LOGIN = "key_minted_by_login"
+    KEY_MINTED_BY_DEVICE = "key_minted_by_device"
+    DEVICE_APPROVED = "device_approved"
+    DEVICE_REFUSED = "device_refused"
+    LOGGED_IN = "logged_in"
+    EMAIL_VERIFIED = "email_verified"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 -- an event's name
 
 
-def claimed_accounts(
-    route: Route, variables: Mapping[str, str], target: Target, attributes: RequestAttributes
-) -> Claims:
-    """Return every account id the request names and, if a place cannot be trusted, the refusal that earns.
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asked for a change, and from where."""
 
-    `variables` are the path's, by the names in the route's template.
+    name: str
+    source_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom keys belong to. A suspended account's keys open nothing."""
+
+    id: str
+    name: str
+    created_at: datetime
+    email: str | None = None
+    suspended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies.
+
+    `last_used_at` may be up to a minute old, and is None where the key was never used. `replaces` is the id of the key
+    that this one took the place of, in a rotation.
     """
-    claims: list[str] = []
-    try:
-        for place in BindingPlace:
-            names = _names(route, place)
-            if not names:
-                continue
-            if place is BindingPlace.PATH:
-                claims += [variables[name] for name in names]
-            elif place is BindingPlace.QUERY:
-                claims += _single([value for name in names for value in query_values(target.query, name)])
-            else:
-                claims += _single(_body_values(attributes, names))
-    except _Ambiguous as ambiguous:
-        return (), ambiguous.reason
-    if route.account_required and not claims:
-        return (), DenyReason.ACCOUNT_ABSENT
-    return tuple(claims), None
+
+    id: str
+    account_id: str
+    name: str
+    hint: str
+    scopes: frozenset[str]
+    created_at: datetime
+    limit: Limit | None = None
+    expires_at: datetime | None = None
+    disabled_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revision: int = 1
+    replaces: str | None = None
+    last_used_at: datetime | None = None
 
 
-def _names(route: Route, place: BindingPlace) -> list[str]:
-    return [binding.name for binding in route.accounts if binding.place is place]
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key just made, with its secret: to be shown once and kept nowhere."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
 
 
-def _single(values: list[str]) -> list[str]:
-    # Of a repeated parameter one backend reads the first and another the last value.
-    if len(values) > 1:
-        raise _Ambiguous(DenyReason.ACCOUNT_REPEATED)
-    return values
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What takes a key's place, with its digest (32 bytes), and when the key ends: None for at once, by revocation."""
+
+    key: ApiKey
+    digest: bytes = field(repr=False)
+    old_ends_at: datetime | None
 
 
-class _Object(list[tuple[str, object]]):
-    """A JSON object as its pairs, repeated names included."""
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation that is durable: the new key, and the old one as it is now.
 
+    `pending` says why the old key's end is not effective yet, which is retried; empty where it is.
+    """
 
-def _body_values(attributes: RequestAttributes, names: list[str]) -> list[str]:
-    if not attributes.body:
-        # Envoy saw a body and did not pass it on: what cannot be read cannot be vouched for.
-        if attributes.has_body:
-            raise _Ambiguous(DenyReason.BODY_UNREADABLE)
-        return []
-    try:
-        document = json.loads(attributes.body.decode(), object_pairs_hook=_Object)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, _Object):
-        raise _Ambiguous(DenyReason.BODY_UNREADABLE)
-    wanted = {_folded(name) for name in names}
-    values = [value for name, value in document if _folded(name) in wanted and value is not None]
-    texts = [value for value in values if isinstance(value, str)]
-    if len(texts) < len(values):
-        raise _Ambiguous(DenyReason.BODY_UNREADABLE)
-    return texts
-
-
-def _folded(name: str) -> str:
-    # JSON readers differ on case, and protobuf's take account_id for accountId.
-    return name.replace("_", "").casefold()
+    made: NewApiKey
+    old: ApiKey
+    pending: str = ""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit
-from authz.core.route import Route
+from authz.core.policy.route import Route
 from authz.core.streams import Acquisition, Opening, StreamUse
 from authz.core.value import Value, force_setattr
 

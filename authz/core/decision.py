@@ -7,14 +7,14 @@ lines is the order of the refusals: the first one wins. Waiting, clocks and logs
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from authz.core.accounts import claimed_accounts
+from authz.core.bindings import claimed_accounts
 from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes, Take, TakeOutcome
 from authz.core.errors import DenyReason
 from authz.core.keys import digest
 from authz.core.limits import retry_after_s
-from authz.core.path import parse
-from authz.core.policy import Policy
-from authz.core.route import Access, Route
+from authz.core.policy.path import parse
+from authz.core.policy.policy import Policy
+from authz.core.policy.route import Access, Route
 from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamUse
 
 Plan: TypeAlias = Lookup | Allow | Deny

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from authz.demo.house import House
+from authz.demo.stack import Stack
 
 Outcome: TypeAlias = tuple[str, Mapping[str, Any], Mapping[str, Any]]
 """A step's title, what is expected of its answer, and what was seen."""
@@ -22,10 +22,10 @@ _COOKIE = re.compile(r"session=([^;]*)")
 class PortalTour:
     """Walks through the portal as a new owner would, with a browser's cookie and a command's requests."""
 
-    def __init__(self, client: httpx.Client, house: House) -> None:
+    def __init__(self, client: httpx.Client, stack: Stack) -> None:
         self._client = client
         self._login = {"email": f"grace-{secrets.token_hex(3)}@example.com", "password": secrets.token_urlsafe(12)}
-        self._origin = house.url
+        self._origin = stack.url
         self._cookie = ""
         self._token = ""
 

@@ -1,6 +1,6 @@
-"""`authz demo`: starts the house, says where everything is, and waits to be told to stop.
+"""`authz demo`: starts the stack, says where everything is, and waits to be told to stop.
 
-What the house is made of is `house.py`.
+What the stack is made of is `stack.py`.
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from authz.demo.house import House
 from authz.demo.servers import ServerFailed
+from authz.demo.stack import Stack
 from authz.demo.tour import walk
 
 _SCOPES = ("servers:read", "servers:write", "console", "files:read", "files:write", "backups", "billing:read")
@@ -28,16 +28,16 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _stop)
-    house = House(port=port, portal=True)
+    stack = Stack(port=port, portal=True)
     try:
         with console.status("starting") as status:
-            house.start(lambda step: status.update(f"starting {step}"))
+            stack.start(lambda step: status.update(f"starting {step}"))
         if tour:
-            return walk(house, console)
-        secret = house.create_key("demo", *_SCOPES).secret
-        _welcome(console, house, secret)
+            return walk(stack, console)
+        secret = stack.create_key("demo", *_SCOPES).secret
+        _welcome(console, stack, secret)
         if ready_file is not None:
-            _write_ready(ready_file, house, secret)
+            _write_ready(ready_file, stack, secret)
         while True:  # not signal.pause(): a signal that came just before it would be waited for in vain
             time.sleep(0.5)
     except _Stopped:
@@ -46,7 +46,7 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
         console.print(f"[red]error:[/red] {error}")
         return 1
     finally:
-        house.stop()
+        stack.stop()
     return 0
 
 
@@ -54,41 +54,41 @@ def _stop(_number: int, _frame: object) -> None:
     raise _Stopped
 
 
-def _welcome(console: Console, house: House, secret: str) -> None:
-    server = f"{house.url}/v1/servers"
+def _welcome(console: Console, stack: Stack, secret: str) -> None:
+    server = f"{stack.url}/v1/servers"
     header = f"-H 'x-api-key: {secret}'"
-    console.print(f"\n[bold]Envoy answers on {house.url}[/bold] · metrics on {house.admin_url}/metrics\n")
+    console.print(f"\n[bold]Envoy answers on {stack.url}[/bold] · metrics on {stack.admin_url}/metrics\n")
     for comment, arguments in (
         ("what the key may see", f"{header} {server}"),
-        ("who the caller is", f"{header} {house.url}/v1/whoami"),
+        ("who the caller is", f"{header} {stack.url}/v1/whoami"),
         ("a log stream", f"-N {header} '{server}/s1/logs/stream?tail=3'"),
         ("no key", server),
-        ("barred, whatever the key", f"{header} {house.url}/v1/admin/users"),
+        ("barred, whatever the key", f"{header} {stack.url}/v1/admin/users"),
         ("more than a bucket holds", f"-o /dev/null -s -w '%{{http_code}}\\n' {header} '{server}?[1-130]'"),
     ):
         console.print(f"# {comment}", style="dim")
         console.print(f"curl -i {arguments}", soft_wrap=True, markup=False)
-    if house.owner is not None:
-        where = f"{house.url}/dashboard[/bold] · metrics on {house.portal_admin_url}/metrics"
+    if stack.owner is not None:
+        where = f"{stack.url}/dashboard[/bold] · metrics on {stack.portal_admin_url}/metrics"
         console.print(f"\n[bold]The dashboard is at {where}", soft_wrap=True)
-        console.print(f"log in as {house.owner.email} with the password {house.owner.password}", markup=False)
-        console.print(f"mails that it would send are in {house.folder}/portal.log", markup=False)
-        console.print(f"or log a terminal in: truetick login --url {house.url}", soft_wrap=True, markup=False)
+        console.print(f"log in as {stack.owner.email} with the password {stack.owner.password}", markup=False)
+        console.print(f"mails that it would send are in {stack.folder}/portal.log", markup=False)
+        console.print(f"or log a terminal in: truetick login --url {stack.url}", soft_wrap=True, markup=False)
     console.print("\nCtrl-C stops everything.")
 
 
-def _write_ready(path: Path, house: House, secret: str) -> None:
+def _write_ready(path: Path, stack: Stack, secret: str) -> None:
     """Write where everything is, in one piece and for its owner's eyes: it holds a key."""
     ready = {
-        "envoy": house.url,
-        "admin": house.admin_url,
-        "portal_admin": house.portal_admin_url,
-        "redis": house.redis.url,
-        "postgres": house.postgres.url,
-        "pids": house.pids,
-        "account_id": house.account_id,
+        "envoy": stack.url,
+        "admin": stack.admin_url,
+        "portal_admin": stack.portal_admin_url,
+        "redis": stack.redis.url,
+        "postgres": stack.postgres.url,
+        "pids": stack.pids,
+        "account_id": stack.account_id,
         "api_key": secret,
-        "owner": asdict(house.owner) if house.owner else None,
+        "owner": asdict(stack.owner) if stack.owner else None,
     }
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)

@@ -1,6 +1,6 @@
 """`authz demo --tour`: every kind of answer, asked for through Envoy, with what was expected beside what was seen.
 
-A step is a row of the table; the servers behind it are `house.py`.
+A step is a row of the table; the servers behind it are `stack.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,11 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from authz.core.accounts import AuditEvent
 from authz.core.keys import ENTROPY_BYTES, KeyFormat
 from authz.core.limits import Limit
-from authz.core.ownership import AuditEvent
-from authz.demo.house import House
 from authz.demo.portal_tour import Outcome, PortalTour
+from authz.demo.stack import Stack
 
 _FILE_WIDTH = 140
 _FORMAT = KeyFormat("ttk_")
@@ -91,13 +91,13 @@ def _steps(account_id: str) -> tuple[Step, ...]:
     )  # fmt: skip
 
 
-def walk(house: House, console: Console) -> int:
+def walk(stack: Stack, console: Console) -> int:
     """Take every step and print the outcome; returns 0 when all was as expected, else 1."""
-    keys = _keys(house)
+    keys = _keys(stack)
     table = Table("", "step", "expected", "seen", title="authz, through Envoy")
     failures = 0
-    with httpx.Client(base_url=house.url, trust_env=False, timeout=5) as client:
-        for title, expected, seen in _outcomes(client, house, keys):
+    with httpx.Client(base_url=stack.url, trust_env=False, timeout=5) as client:
+        for title, expected, seen in _outcomes(client, stack, keys):
             differing = {name for name, value in expected.items() if not _fits(value, seen.get(name))}
             failures += bool(differing)
             mark = "[red]✗[/red]" if differing else "[green]✓[/green]"
@@ -107,20 +107,20 @@ def walk(house: House, console: Console) -> int:
     return 1 if failures else 0
 
 
-def _outcomes(client: httpx.Client, house: House, keys: Mapping[str, str]) -> Iterator[Outcome]:
-    for step in _steps(house.account_id):
+def _outcomes(client: httpx.Client, stack: Stack, keys: Mapping[str, str]) -> Iterator[Outcome]:
+    for step in _steps(stack.account_id):
         yield step.title, step.expected, _take(client, step, keys)
-    if house.portal is not None:
-        yield from PortalTour(client, house).outcomes()
+    if stack.portal is not None:
+        yield from PortalTour(client, stack).outcomes()
 
 
-def _keys(house: House) -> dict[str, str]:
-    revoked = house.create_key("revoked", "servers:read")
-    house.change_key(revoked.key.id, AuditEvent.KEY_REVOKED)
+def _keys(stack: Stack) -> dict[str, str]:
+    revoked = stack.create_key("revoked", "servers:read")
+    stack.change_key(revoked.key.id, AuditEvent.KEY_REVOKED)
     return {
-        "reader": house.create_key("reader", "servers:read").secret,
-        "writer": house.create_key("writer", "servers:read", "servers:write").secret,
-        "small": house.create_key("small", "servers:read", limit=Limit(capacity=3, refill_per_s=1)).secret,
+        "reader": stack.create_key("reader", "servers:read").secret,
+        "writer": stack.create_key("writer", "servers:read", "servers:write").secret,
+        "small": stack.create_key("small", "servers:read", limit=Limit(capacity=3, refill_per_s=1)).secret,
         "revoked": revoked.secret,
         "unknown": _FORMAT.mint(bytes(ENTROPY_BYTES)),
         "malformed": "ttk_not-a-key",

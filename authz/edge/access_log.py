@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from authz._pb.access_log_entry_pb2 import AccessLogCommon, AccessLogType
 from authz._pb.access_log_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
 from authz.core.streams import Lease
-from authz.service.leases import Leases
+from authz.service.check.leases import Leases
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 METHOD = "StreamAccessLogs"

@@ -15,9 +15,9 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from authz._pb.check_pb2 import CheckRequest
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
-from authz.edge.answers import Answers
-from authz.edge.checks import SERVICE, Checks, write
-from authz.service.checker import Checker
+from authz.edge.check.messages import SERVICE, Checks, write
+from authz.edge.check.responses import Answers
+from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
 _OPTIONS = [

@@ -5,14 +5,14 @@ import re
 from fastapi import APIRouter, BackgroundTasks, Request
 from starlette.responses import Response
 
+from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
-from authz.core.ownership import AuditEvent
 from authz.core.throttles import Attempt
 from authz.portal.pages import GET, Pages, to
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services
 from authz.portal.visits import HOME, text
-from authz.service.accounts import TRAIL_END, TRAIL_LINES_MAX
+from authz.service.portal.accounts import TRAIL_END, TRAIL_LINES_MAX
 
 _DONE = {
     "password": "Your password has been changed, and every other session has ended.",

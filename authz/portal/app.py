@@ -31,7 +31,7 @@ from authz.portal.services import Services
 from authz.portal.session_api import SessionApi
 from authz.portal.through_envoy import ThroughEnvoy
 from authz.portal.visits import LoginNeeded
-from authz.service.portal_ports import PortalObserver
+from authz.service.portal.ports import PortalObserver
 
 _BODY_BYTES_MAX = 65_536
 _PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"

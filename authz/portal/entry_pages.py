@@ -3,8 +3,8 @@
 from fastapi import APIRouter, BackgroundTasks, Request
 from starlette.responses import Response
 
+from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
-from authz.core.ownership import AuditEvent
 from authz.portal.pages import GET, Pages, to
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services

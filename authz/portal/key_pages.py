@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
+from authz.core.accounts import ApiKey
 from authz.core.errors import Refused
-from authz.core.ownership import ApiKey
-from authz.core.policy import Policy, Scope
+from authz.core.policy.policy import Policy, Scope
 from authz.portal.pages import GET, Pages, moment, state, to
 from authz.portal.public_api import caller
 from authz.portal.services import Services

@@ -7,7 +7,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from authz.service.portal_ports import PortalObserver
+from authz.service.portal.ports import PortalObserver
 
 _CRASHED = 500
 _UNMATCHED = "unmatched"

@@ -10,8 +10,8 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from authz.core.accounts import ApiKey
 from authz.core.owners import Owner
-from authz.core.ownership import ApiKey
 from authz.portal.refusals import face
 from authz.portal.services import Services
 from authz.portal.visits import Visits

@@ -10,12 +10,12 @@ from fastapi import APIRouter, BackgroundTasks, Header, Request
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from authz.core.accounts import Actor
 from authz.core.device import GrantStatus, shown
 from authz.core.errors import StoreUnavailable
 from authz.core.owners import Owner
-from authz.core.ownership import Actor
 from authz.portal.services import Services
-from authz.service.device import GRANT_LIFE_S, POLL_INTERVAL_S
+from authz.service.portal.device import GRANT_LIFE_S, POLL_INTERVAL_S
 
 _log = logging.getLogger("authz.portal")
 

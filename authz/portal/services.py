@@ -5,16 +5,16 @@ Who puts them together is `authz/portal_app.py`.
 
 from dataclasses import dataclass
 
-from authz.core.policy import Policy
-from authz.service.accounts import Accounts
-from authz.service.device import DeviceFlow
-from authz.service.login import Login
-from authz.service.minting import Minting
-from authz.service.owner_keys import OwnerKeys
-from authz.service.portal_ports import NormaliseEmail, PortalObserver
-from authz.service.sessions import Sessions
-from authz.service.throttling import Gate
-from authz.service.verification import EmailVerification
+from authz.core.policy.policy import Policy
+from authz.service.portal.accounts import Accounts
+from authz.service.portal.device import DeviceFlow
+from authz.service.portal.login import Login
+from authz.service.portal.minting import Minting
+from authz.service.portal.owner_keys import OwnerKeys
+from authz.service.portal.ports import NormaliseEmail, PortalObserver
+from authz.service.portal.sessions import Sessions
+from authz.service.portal.throttling import Gate
+from authz.service.portal.verification import EmailVerification
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from authz.core.accounts import ApiKey, AuditEvent
 from authz.core.device import Approval, shown
 from authz.core.owners import Owner
-from authz.core.ownership import ApiKey, AuditEvent
 from authz.portal.pages import state
 from authz.portal.public_api import Credentials, Text, caller
 from authz.portal.services import Services
 from authz.portal.visits import TOKEN_HEADER, Visits
-from authz.service.accounts import TRAIL_END
+from authz.service.portal.accounts import TRAIL_END
 
 
 class SessionFacts(BaseModel):

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from authz.core.errors import Refused
 from authz.core.owners import Owner
-from authz.service.sessions import Sessions
+from authz.service.portal.sessions import Sessions
 
 HOME = "/dashboard/keys"
 TOKEN_HEADER = "x-csrf-token"  # noqa: S105 -- a header's name

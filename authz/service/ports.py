@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
 from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.core.ownership import Account, Actor, ApiKey, AuditEvent, Replacement
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None

@@ -7,13 +7,13 @@ from signal import SIGCONT
 
 import pytest
 import uvloop
-from clusters import Cluster
-from links import linked
-from sentinels import Sentinels
-from subjects import stored
+from support.contracts.key_projections import stored
+from support.contracts.redis_link import linked
+from support.servers.redis_cluster import Cluster
+from support.servers.redis_sentinel import Sentinels
 
-from authz.adapters.redis_link import RedisLink
-from authz.adapters.redis_store import RedisStore
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.store import RedisStore
 from authz.demo.servers import RedisServer
 
 

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from itertools import islice
 
 import uvloop
-from callers import TIRELESS
-from capture import ID, Call
-from check_load import HELLO, Framed, code_of, framed
+from bench.load.callers import TIRELESS
+from bench.load.capture import ID, Call
+from bench.load.checks import HELLO, Framed, code_of, framed
+from bench.stage.sidecars import Sidecar
+from bench.stage.slow_redis import forgetful, slowed
 from hpack import Encoder
-from sidecars import Sidecar
-from slow_redis import forgetful, slowed
 
-from authz import logs
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import CheckRequest
-from authz.admin_session import open_admin
+from authz.adapters import logs
+from authz.cli.session import open_admin
 from authz.core.errors import GrpcCode
-from authz.demo.house import ACTOR, House
-from authz.edge.checks import SERVICE
+from authz.demo.stack import ACTOR, Stack
+from authz.edge.check.messages import SERVICE
 from authz.edge.h2 import wire
-from authz.service.key_admin import KeyRequest
+from authz.service.keys.admin import KeyRequest
 from authz.settings import Settings
 
 CONNECTIONS, IN_FLIGHT = 4, 64
@@ -171,22 +171,22 @@ class Caller(asyncio.Protocol):
 
 async def cross(checks: int, chance: random.Random) -> Tally:
     """Make so many checks on servers of its own; returns how they ended."""
-    house, tally = House(), Tally()
-    await asyncio.to_thread(house.start)
+    stack, tally = Stack(), Tally()
+    await asyncio.to_thread(stack.start)
     try:
-        questions = await _questions(house.settings, chance)
+        questions = await _questions(stack.settings, chance)
         asked = islice(iter(lambda: chance.choice(questions), None), checks)
-        async with slowed(house.redis.url, chance) as redis_url, forgetful(house.redis.url):
+        async with slowed(stack.redis.url, chance) as redis_url, forgetful(stack.redis.url):
             # Loads that take long and succeed mix answers more than loads that fail.
             env = {"AUTHZ_REDIS_URL": redis_url, "AUTHZ_POSTGRES_DEADLINE_S": "1"}
-            sidecar = Sidecar(house, "sidecar", env)
+            sidecar = Sidecar(stack, "sidecar", env)
             await asyncio.to_thread(sidecar.serve)
             try:
                 await _ask_all(sidecar.check_port, asked, tally, chance)
             finally:
                 await asyncio.to_thread(sidecar.stop)
     finally:
-        await asyncio.to_thread(house.stop)
+        await asyncio.to_thread(stack.stop)
     return tally
 
 

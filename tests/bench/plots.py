@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import by_envoy
-import by_keys
-import by_listener
-import by_rate
-import by_routes
-from report import Report, Row
+from bench.parts import envoy as by_envoy
+from bench.parts import keys as by_keys
+from bench.parts import listener as by_listener
+from bench.parts import rate as by_rate
+from bench.parts import routes as by_routes
+from bench.report import Report, Row
 
 MISSING = "matplotlib is not installed, so there are no plots: it is the extra `bench`, which `make bench` installs."
 

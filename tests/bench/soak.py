@@ -11,17 +11,17 @@ from itertools import cycle, islice
 from statistics import median
 
 import uvloop
-from by_keys import examples_for_any_key
-from capture import altered
-from check_load import check_load, framed
-from plan import Plan
-from processes import rss_mib
-from projected import fill
-from report import Report
-from stage import staged, traffic
-from traffic import ALLOWED
+from bench.load.capture import altered
+from bench.load.checks import check_load, framed
+from bench.load.traffic import ALLOWED
+from bench.parts.keys import examples_for_any_key
+from bench.plan import Plan
+from bench.report import Report
+from bench.stage.processes import rss_mib
+from bench.stage.projected import fill
+from bench.stage.stage import staged, traffic
 
-from authz import logs
+from authz.adapters import logs
 from authz.core.keys import ENTROPY_BYTES, KeyFormat
 
 SAMPLES = 50
@@ -52,7 +52,7 @@ async def soak(plan: Plan, *, checks: int, keys: int) -> Soak:
     samples = []
     async with staged(plan, Report()) as stage:
         secrets = [_FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(keys)]
-        await fill(stage.house.redis.url, secrets, keys)
+        await fill(stage.stack.redis.url, secrets, keys)
         examples, codes = examples_for_any_key(stage.calls), frozenset({ALLOWED})
         calls = traffic(stage.calls)
         calls += [framed(altered(chance.choice(examples), secret=secret, codes=codes)) for secret in secrets]

@@ -10,24 +10,34 @@ from itertools import count, cycle, repeat
 from pathlib import Path
 from unittest.mock import Mock
 
-import by_envoy
-import by_rate
-import by_routes
-import plots
 import pytest
-import turns
 import uvloop
-from bench import run
-from capture import Call, recording
-from check_load import check_load, framed, steady_load
-from http_load import Prepared, http_load
-from load import Load
-from machine import AHEAD, AMONG_OTHERS, NEVER_AWAKE, NOTES, ahead, apart, awake, packs, processors, stolen_s
-from peers import block
-from plan import FULL, PARTS, QUICK, Plan
-from programs import program
-from report import Report
-from wrk import Wrk
+from bench import plots, turns
+from bench.load.capture import Call, recording
+from bench.load.checks import check_load, framed, steady_load
+from bench.load.http import Prepared, http_load
+from bench.load.measured import Load
+from bench.load.wrk import Wrk
+from bench.parts import envoy as by_envoy
+from bench.parts import rate as by_rate
+from bench.parts import routes as by_routes
+from bench.plan import FULL, PARTS, QUICK, Plan
+from bench.report import Report
+from bench.run import run
+from bench.stage.machine import (
+    AHEAD,
+    AMONG_OTHERS,
+    NEVER_AWAKE,
+    NOTES,
+    ahead,
+    apart,
+    awake,
+    packs,
+    processors,
+    stolen_s,
+)
+from support.clients.h2_peers import block
+from support.servers.programs import program
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.demo.servers import free_port

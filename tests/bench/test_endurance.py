@@ -4,11 +4,11 @@ import random
 
 import pytest
 import uvloop
-from check_load import framed
-from crosstalk import Asked, Caller, Question, Tally, cross
-from plan import Plan
-from soak import SAMPLES, Soak, soak
-from test_bench import call
+from bench.crosstalk import Asked, Caller, Question, Tally, cross
+from bench.load.checks import framed
+from bench.plan import Plan
+from bench.soak import SAMPLES, Soak, soak
+from bench.test_bench import call
 
 from authz._pb.check_pb2 import CheckResponse
 from authz.edge.h2 import wire

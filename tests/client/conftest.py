@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract_api import ContractApi, contract_api
+from support.servers.truetick_api import ContractApi, contract_api
 
 
 @pytest.fixture

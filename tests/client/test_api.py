@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from contract_api import Answer, ContractApi
+from support.servers.truetick_api import Answer, ContractApi
 
 from authz.client.api import Api, Grant
 from authz.client.faults import ApiRefused, Fault, NotLoggedIn

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from terminals import names
+from support.clients.terminal import names
 
 from authz.client.choices import Choices
 from authz.client.config_file import ConfigFile, Saved

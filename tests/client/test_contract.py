@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from contract_api import ContractApi, contract_api
-from owners import PASSWORD, Caller
-from terminals import running, truetick
+from support.clients.owners import PASSWORD, Caller
+from support.clients.terminal import running, truetick
+from support.servers.truetick_api import ContractApi, contract_api
 
-from authz.demo.house import House
+from authz.demo.stack import Stack
 
 
 class World(Protocol):
@@ -34,8 +34,8 @@ class Contract:
 
 
 class Portal:
-    def __init__(self, house: House) -> None:
-        self.url = house.url
+    def __init__(self, stack: Stack) -> None:
+        self.url = stack.url
 
     def approve(self, user_code: str, email: str) -> None:
         self._decide(email, f"{user_code}:approve", {"scopes": ["servers:read", "console"]})
@@ -57,7 +57,7 @@ class Portal:
 @pytest.fixture(params=["contract", "portal"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "portal":
-        yield Portal(request.getfixturevalue("portal_house"))
+        yield Portal(request.getfixturevalue("portal_stack"))
         return
     with contract_api() as api:
         yield Contract(api)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from contract_api import Answer, ContractApi
-from terminals import running, truetick
+from support.clients.terminal import running, truetick
+from support.servers.truetick_api import Answer, ContractApi
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
 BY_PASSWORD = ("login", "--email", EMAIL, "--password", PASSWORD)

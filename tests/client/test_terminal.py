@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from contract_api import ContractApi
-from terminals import at_a_terminal, names, running, truetick
+from support.clients.terminal import at_a_terminal, names, running, truetick
+from support.servers.truetick_api import ContractApi
 
 from authz.client import browser, command
 from authz.client.__main__ import main

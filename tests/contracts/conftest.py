@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from clusters import Cluster
-from sentinels import Sentinels
-from subjects import Subject, behind_sentinels, in_cluster, in_memory, on_server
+from support.contracts.key_projections import Subject, behind_sentinels, in_cluster, in_memory, on_server
+from support.servers.redis_cluster import Cluster
+from support.servers.redis_sentinel import Sentinels
 
 from authz.demo.servers import RedisServer
 

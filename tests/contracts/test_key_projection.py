@@ -5,10 +5,10 @@ import os
 import time
 
 import pytest
-from builders import record
 from msgspec.structs import replace
-from subjects import Subject
-from takes import DEFAULT, asked, taken
+from support.builders import record
+from support.contracts.key_projections import Subject
+from support.contracts.key_takes import DEFAULT, asked, taken
 
 from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.limits import Limit

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from builders import LOGS
-from clusters import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lease_subjects import RedisSubject, Subject
-from open_streams import BEGIN_S, MemoryLeases
-from sentinels import Sentinels
-from subjects import stored
+from support.builders import LOGS
+from support.contracts.key_projections import stored
+from support.contracts.lease_stores import RedisSubject, Subject
+from support.fakes.leases import BEGIN_S, MemoryLeases
+from support.servers.redis_cluster import Cluster
+from support.servers.redis_sentinel import Sentinels
 
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.redis.connection.link import RedisLink
 from authz.core.check import KeyState
 from authz.core.streams import AcquireOutcome, Lease, OpenStream, Renewal, RenewOutcome, StreamClass
 

@@ -3,9 +3,9 @@
 from itertools import product
 
 import pytest
-from builders import KEY, LIMIT, LOGS, policy, record, request, take
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import KEY, LIMIT, LOGS, policy, record, request, take
 
 from authz.core.check import Allow, Deny, KeyRecord, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
 from authz.core.decision import admit, conclude, enforce, plan

@@ -4,9 +4,9 @@ import re
 from hashlib import sha256
 
 import pytest
-from builders import FORMAT, KEY
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import FORMAT, KEY
 
 from authz.core.keys import ALPHABET, KeyFormat, digest
 

@@ -1,9 +1,9 @@
 """The reference bucket: published vectors, and the bound that no window may exceed."""
 
 import pytest
-from buckets import FIVE, VECTORS
 from hypothesis import given
 from hypothesis import strategies as st
+from support.bucket_vectors import FIVE, VECTORS
 
 from authz.core.limits import Limit, TokenBucket, full_after_s, retry_after_s
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from wire import send
+from support.clients.raw_http import send
 
 from authz.demo.servers import Server, accepts, free_port
 

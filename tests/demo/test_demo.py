@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from wire import send
+from support.clients.raw_http import send
 
-from authz.demo.house import House
 from authz.demo.servers import Server, ServerFailed, accepts, free_port, hold_port
+from authz.demo.stack import Stack
 
 
 def is_running(pid: int) -> bool:
@@ -47,11 +47,11 @@ def test_the_demo_answers_and_stops_without_a_trace(folder: Path, number: signal
 
 def test_a_start_that_fails_half_way_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    house = House(env={"AUTHZ_POLICY_FILE": "/none.yaml"})
+    stack = Stack(env={"AUTHZ_POLICY_FILE": "/none.yaml"})
     with pytest.raises(ServerFailed, match="authz ended"):
-        house.start()
+        stack.start()
     assert list(folder.iterdir()) == []
-    assert set(house.pids.values()) == {0}
+    assert set(stack.pids.values()) == {0}
 
 
 def test_a_server_that_ends_shows_the_end_of_its_log(folder: Path) -> None:

@@ -6,23 +6,23 @@ import time
 import grpc
 import httpx
 import pytest
-from houses import Keys
 from rich.console import Console
-from wire import send, send_settled
+from support.clients.raw_http import send, send_settled
+from support.servers.stack import Keys
 
 from authz.core.limits import Limit
-from authz.demo.house import House
+from authz.demo.stack import Stack
 from authz.demo.tour import walk
 
 
-def test_the_tour_finds_everything_as_expected(house: House) -> None:
+def test_the_tour_finds_everything_as_expected(stack: Stack) -> None:
     console = Console(record=True, width=160)
-    assert walk(house, console) == 0
+    assert walk(stack, console) == 0
     assert "everything as expected" in console.export_text()
 
 
-def test_a_refusal_is_written_as_grpc_gateway_writes_it(house: House) -> None:
-    answer = send(house.url, "GET", "/v1/servers")
+def test_a_refusal_is_written_as_grpc_gateway_writes_it(stack: Stack) -> None:
+    answer = send(stack.url, "GET", "/v1/servers")
     assert answer.status == 401
     assert answer.document == {
         "code": 16,
@@ -49,23 +49,23 @@ def test_a_refusal_is_written_as_grpc_gateway_writes_it(house: House) -> None:
     ],
 )
 def test_the_log_stream_is_refused_in_one_line_of_text(
-    house: House, target: str, key: str, status: int, line: bytes
+    stack: Stack, target: str, key: str, status: int, line: bytes
 ) -> None:
     secrets = {
-        "billing": house.create_key("billing", "billing:read").secret,
-        "empty": house.create_key("empty", "servers:read", limit=Limit(1, 0.001)).secret,
+        "billing": stack.create_key("billing", "billing:read").secret,
+        "empty": stack.create_key("empty", "servers:read", limit=Limit(1, 0.001)).secret,
     }
     headers = [("x-api-key", secrets[key])] if key else []
     if key == "empty":
-        send_settled(house.url, "GET", "/v1/servers", *headers)
-    answer = send(house.url, "GET", target, *headers)
+        send_settled(stack.url, "GET", "/v1/servers", *headers)
+    answer = send(stack.url, "GET", target, *headers)
     assert (answer.status, answer.body) == (status, line)
     assert (answer.header("content-type") or "").startswith("text/plain")
 
 
-def test_rate_headers_count_down_and_say_when_to_come_back(house: House) -> None:
-    secret = house.create_key("counted", "servers:read", limit=Limit(3, 0.2)).secret
-    answers = [send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)) for _ in range(4)]
+def test_rate_headers_count_down_and_say_when_to_come_back(stack: Stack) -> None:
+    secret = stack.create_key("counted", "servers:read", limit=Limit(3, 0.2)).secret
+    answers = [send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)) for _ in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
     assert [answer.header("x-ratelimit-remaining") for answer in answers] == ["2", "1", "0", "0"]
     assert answers[0].header("ratelimit-policy") == '"default";q=3;w=15'
@@ -74,27 +74,27 @@ def test_rate_headers_count_down_and_say_when_to_come_back(house: House) -> None
     assert json.loads(answers[3].body)["message"] == "rate limit exceeded"
 
 
-def test_probing_costs_tokens_and_a_401_costs_none(house: House) -> None:
-    secret = house.create_key("probing", "servers:read", limit=Limit(4, 0.001)).secret
+def test_probing_costs_tokens_and_a_401_costs_none(stack: Stack) -> None:
+    secret = stack.create_key("probing", "servers:read", limit=Limit(4, 0.001)).secret
     for target in ("/v1/nowhere", "/v1/admin/users", "/v1/servers/s1/file"):
-        send_settled(house.url, "GET", target, ("x-api-key", secret))
-    send(house.url, "GET", "/v1/servers", ("x-api-key", secret), ("x-api-key", secret))
-    answer = send(house.url, "GET", "/v1/servers", ("x-api-key", secret))
+        send_settled(stack.url, "GET", target, ("x-api-key", secret))
+    send(stack.url, "GET", "/v1/servers", ("x-api-key", secret), ("x-api-key", secret))
+    answer = send(stack.url, "GET", "/v1/servers", ("x-api-key", secret))
     assert (answer.status, answer.header("x-ratelimit-remaining")) == (200, "0")
 
 
-def test_an_account_in_the_body_must_be_the_callers_own(house: House, keys: Keys) -> None:
+def test_an_account_in_the_body_must_be_the_callers_own(stack: Stack, keys: Keys) -> None:
     def create(account_id: str) -> int:
         body = json.dumps({"accountId": account_id}).encode()
         headers = (("x-api-key", keys.all_scopes), ("content-type", "application/json"))
-        answer = send(house.url, "POST", "/v1/servers", *headers, body=body)
+        answer = send(stack.url, "POST", "/v1/servers", *headers, body=body)
         if answer.reached_backend:
             assert answer.document["body"].encode() == body
         return answer.status
 
-    assert create(house.account_id) == 200
+    assert create(stack.account_id) == 200
     assert create("acct_other") == 403
-    assert send(house.url, "POST", "/v1/servers", ("x-api-key", keys.all_scopes), body=b"{").status == 400
+    assert send(stack.url, "POST", "/v1/servers", ("x-api-key", keys.all_scopes), body=b"{").status == 400
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_an_account_in_the_body_must_be_the_callers_own(house: House, keys: Keys
     ],
 )
 def test_a_native_grpc_caller_gets_its_own_status(
-    house: House, keys: Keys, key: str, method: str, code: grpc.StatusCode, text: str
+    stack: Stack, keys: Keys, key: str, method: str, code: grpc.StatusCode, text: str
 ) -> None:
-    empty = house.create_key("empty", "servers:read", limit=Limit(1, 0.001)).secret
-    send_settled(house.url, "GET", "/v1/servers", ("x-api-key", empty))
+    empty = stack.create_key("empty", "servers:read", limit=Limit(1, 0.001)).secret
+    send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", empty))
     secret = {"": "", "all": keys.all_scopes, "empty": empty}[key]
     metadata = (("x-api-key", secret),) if secret else ()
-    with grpc.insecure_channel(house.url.removeprefix("http://")) as channel, pytest.raises(grpc.RpcError) as raised:
+    with grpc.insecure_channel(stack.url.removeprefix("http://")) as channel, pytest.raises(grpc.RpcError) as raised:
         channel.unary_unary(method)(b"", metadata=metadata, timeout=5)
     assert (raised.value.code(), raised.value.details()) == (code, text)
 
 
-def test_a_stream_is_passed_on_event_by_event(house: House, keys: Keys) -> None:
-    target = f"{house.url}/v1/servers/s1/logs/stream?tail=2"
+def test_a_stream_is_passed_on_event_by_event(stack: Stack, keys: Keys) -> None:
+    target = f"{stack.url}/v1/servers/s1/logs/stream?tail=2"
     with (
         httpx.Client(trust_env=False, timeout=5) as client,
         client.stream("GET", target, headers={"x-api-key": keys.reader}) as answer,
@@ -132,9 +132,9 @@ def test_a_stream_is_passed_on_event_by_event(house: House, keys: Keys) -> None:
     assert time.monotonic() - started_s < 3
 
 
-def test_a_preflight_is_answered_without_a_key(house: House) -> None:
+def test_a_preflight_is_answered_without_a_key(stack: Stack) -> None:
     answer = send(
-        house.url,
+        stack.url,
         "OPTIONS",
         "/v1/servers",
         ("origin", "https://app.example"),
@@ -142,27 +142,27 @@ def test_a_preflight_is_answered_without_a_key(house: House) -> None:
     )
     assert answer.status == 200
     assert "x-api-key" in (answer.header("access-control-allow-headers") or "")
-    refused = send(house.url, "GET", "/v1/servers", ("origin", "https://app.example"))
+    refused = send(stack.url, "GET", "/v1/servers", ("origin", "https://app.example"))
     assert "retry-after" in (refused.header("access-control-expose-headers") or "")
 
 
-def envoys_line(house: House, route: str) -> dict[str, object]:
+def envoys_line(stack: Stack, route: str) -> dict[str, object]:
     """Wait until Envoy has written the line of a request to a route."""
     while True:
-        for line in house.envoy.log.read_text().splitlines():
+        for line in stack.envoy.log.read_text().splitlines():
             if line.startswith("{") and line.endswith("}") and f'"route":"{route}"' in line:
                 entry: dict[str, object] = json.loads(line)
                 return entry
         time.sleep(0.05)
 
 
-def test_what_was_decided_is_in_the_metrics_and_in_envoys_log(house: House, keys: Keys) -> None:
-    send(house.url, "GET", "/v1/servers/s1/metrics?secret=hunter2", ("x-api-key", keys.reader))
-    metrics = httpx.get(f"{house.admin_url}/metrics", trust_env=False).text
+def test_what_was_decided_is_in_the_metrics_and_in_envoys_log(stack: Stack, keys: Keys) -> None:
+    send(stack.url, "GET", "/v1/servers/s1/metrics?secret=hunter2", ("x-api-key", keys.reader))
+    metrics = httpx.get(f"{stack.admin_url}/metrics", trust_env=False).text
     assert 'authz_checks_total{outcome="allow",reason="",route="/v1/servers/{id}/metrics"}' in metrics
-    logged = envoys_line(house, "/v1/servers/{id}/metrics")
-    assert logged["account_id"] == house.account_id
+    logged = envoys_line(stack, "/v1/servers/{id}/metrics")
+    assert logged["account_id"] == stack.account_id
     assert logged["decision"] == "allow"
-    logs = "".join(path.read_text(errors="replace") for path in house.folder.glob("*.log"))
+    logs = "".join(path.read_text(errors="replace") for path in stack.folder.glob("*.log"))
     assert keys.reader not in logs + metrics
-    assert "hunter2" not in house.envoy.log.read_text() + house.sidecars[0].log.read_text()
+    assert "hunter2" not in stack.envoy.log.read_text() + stack.sidecars[0].log.read_text()

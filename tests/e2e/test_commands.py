@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from wire import send_settled
+from support.clients.raw_http import send_settled
 
-from authz.demo.house import House
 from authz.demo.servers import shipped
+from authz.demo.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 
 
-def authz(house: House | None, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def authz(stack: Stack | None, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     where = {}
-    if house is not None:
-        where = {"AUTHZ_REDIS_URL": house.redis.url, "AUTHZ_POSTGRES_URL": house.postgres.url}
+    if stack is not None:
+        where = {"AUTHZ_REDIS_URL": stack.redis.url, "AUTHZ_POSTGRES_URL": stack.postgres.url}
         where["AUTHZ_POLICY_FILE"] = str(shipped("policies/truetick.yaml"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
     return subprocess.run(
@@ -31,84 +31,84 @@ def authz(house: House | None, *arguments: str, **env: str) -> subprocess.Comple
 
 
 @pytest.mark.timeout(60)
-def test_a_key_from_its_making_to_its_end(house: House) -> None:
-    account = json.loads(authz(house, "accounts", "create", "Grace", "--json").stdout)
-    made = authz(house, "keys", "create", account["id"], "--name", "ci", "--scope", "servers:read", "--expires", "30d")
+def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
+    account = json.loads(authz(stack, "accounts", "create", "Grace", "--json").stdout)
+    made = authz(stack, "keys", "create", account["id"], "--name", "ci", "--scope", "servers:read", "--expires", "30d")
     secret, key_id = made.stdout.strip(), made.stderr.partition(":")[0]
 
-    (listed,) = json.loads(authz(house, "keys", "list", account["id"], "--json").stdout)
+    (listed,) = json.loads(authz(stack, "keys", "list", account["id"], "--json").stdout)
     assert listed["id"] == key_id
     assert secret not in str(listed)
-    assert json.loads(authz(house, "keys", "show", key_id, "--json").stdout) == listed
-    assert key_id in authz(house, "keys", "show", key_id).stdout
+    assert json.loads(authz(stack, "keys", "show", key_id, "--json").stdout) == listed
+    assert key_id in authz(stack, "keys", "show", key_id).stdout
     # Only now, for from its first use on a key is shown with the time of its last.
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 200
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 200
 
     for command, status in (("disable", 401), ("enable", 200)):
-        assert authz(house, "keys", command, key_id).returncode == 0
-        assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
-    assert authz(house, "keys", "limit", key_id, "--capacity", "1", "--refill-per-s", "0.001").returncode == 0
-    statuses = [send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status for _ in range(2)]
+        assert authz(stack, "keys", command, key_id).returncode == 0
+        assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
+    assert authz(stack, "keys", "limit", key_id, "--capacity", "1", "--refill-per-s", "0.001").returncode == 0
+    statuses = [send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)).status for _ in range(2)]
     assert statuses == [200, 429]
-    assert json.loads(authz(house, "keys", "limit", key_id, "--json").stdout) == {"id": key_id, "done": "limited"}
+    assert json.loads(authz(stack, "keys", "limit", key_id, "--json").stdout) == {"id": key_id, "done": "limited"}
 
     for command, status in (("suspend", 401), ("reinstate", 200)):
-        assert authz(house, "accounts", command, account["id"]).returncode == 0
-        assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
-    assert authz(house, "keys", "revoke", key_id).stdout == f"{key_id} revoked\n"
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 401
-    assert account["id"] in authz(house, "accounts", "list").stdout
-    assert authz(house, "keys", "reconcile").stdout == "0 keys written\n"
-    assert int(authz(house, "keys", "reconcile", "--all").stdout.split()[0]) > 0
+        assert authz(stack, "accounts", command, account["id"]).returncode == 0
+        assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)).status == status
+    assert authz(stack, "keys", "revoke", key_id).stdout == f"{key_id} revoked\n"
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 401
+    assert account["id"] in authz(stack, "accounts", "list").stdout
+    assert authz(stack, "keys", "reconcile").stdout == "0 keys written\n"
+    assert int(authz(stack, "keys", "reconcile", "--all").stdout.split()[0]) > 0
 
 
-def test_a_rotated_key_works_beside_the_new_one_and_then_ends_by_itself(house: House) -> None:
-    made = house.create_key("rotated", "servers:read")
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
-    rotated = authz(house, "keys", "rotate", made.key.id, "--overlap", "4s")
+def test_a_rotated_key_works_beside_the_new_one_and_then_ends_by_itself(stack: Stack) -> None:
+    made = stack.create_key("rotated", "servers:read")
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
+    rotated = authz(stack, "keys", "rotate", made.key.id, "--overlap", "4s")
     assert rotated.returncode == 0
     fresh, new_id = rotated.stdout.strip(), rotated.stderr.partition(":")[0]
     assert f"{made.key.id} works until " in rotated.stderr
     statuses = [
-        send_settled(house.url, "GET", "/v1/servers", ("x-api-key", key)).status for key in (made.secret, fresh)
+        send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", key)).status for key in (made.secret, fresh)
     ]
     assert statuses == [200, 200]
-    while send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+    while send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
         pass
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", fresh)).status == 200
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", fresh)).status == 200
 
-    again = authz(house, "keys", "rotate", new_id, "--overlap", "0", "--json")
+    again = authz(stack, "keys", "rotate", new_id, "--overlap", "0", "--json")
     document = json.loads(again.stdout)
     assert (document["replaces"], document["old"]["id"]) == (new_id, new_id)
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", fresh)).status == 401
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", document["api_key"])).status == 200
-    refused = authz(house, "keys", "enable", new_id)
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", fresh)).status == 401
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", document["api_key"])).status == 200
+    refused = authz(stack, "keys", "enable", new_id)
     assert (refused.returncode, refused.stderr) == (3, f"refused: the key {new_id} is revoked, for good\n")
 
 
-def test_a_rotation_that_redis_did_not_learn_of_still_shows_the_new_key(house: House, tmp_path: Path) -> None:
-    made = house.create_key("rotated", "servers:read")
+def test_a_rotation_that_redis_did_not_learn_of_still_shows_the_new_key(stack: Stack, tmp_path: Path) -> None:
+    made = stack.create_key("rotated", "servers:read")
     nowhere = f"unix://{tmp_path}/none.sock"
-    rotated = authz(house, "keys", "rotate", made.key.id, "--overlap", "0", AUTHZ_REDIS_URL=nowhere)
+    rotated = authz(stack, "keys", "rotate", made.key.id, "--overlap", "0", AUTHZ_REDIS_URL=nowhere)
     assert (rotated.returncode, "not done yet:" in rotated.stderr) == (4, True)
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", rotated.stdout.strip())).status == 200
-    while send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", rotated.stdout.strip())).status == 200
+    while send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
         pass
 
 
-def test_failures_are_one_line_and_an_exit_code(house: House, tmp_path: Path) -> None:
-    refused = authz(house, "keys", "revoke", "key_none")
+def test_failures_are_one_line_and_an_exit_code(stack: Stack, tmp_path: Path) -> None:
+    refused = authz(stack, "keys", "revoke", "key_none")
     assert (refused.returncode, refused.stderr) == (3, "refused: there is no key key_none\n")
     nowhere = f"unix://{tmp_path}/none.sock"
-    account = json.loads(authz(house, "accounts", "create", "Ada", "--json").stdout)["id"]
-    key = json.loads(authz(house, "keys", "create", account, "--name", "x", "--scope", "console", "--json").stdout)
-    pending = authz(house, "keys", "revoke", key["id"], AUTHZ_REDIS_URL=nowhere)
+    account = json.loads(authz(stack, "accounts", "create", "Ada", "--json").stdout)["id"]
+    key = json.loads(authz(stack, "keys", "create", account, "--name", "x", "--scope", "console", "--json").stdout)
+    pending = authz(stack, "keys", "revoke", key["id"], AUTHZ_REDIS_URL=nowhere)
     assert (pending.returncode, pending.stderr.partition(":")[0]) == (4, "not done yet")
-    gone = authz(house, "accounts", "list", AUTHZ_POSTGRES_URL=f"postgresql://u:hunter2@/x?host={tmp_path}")
+    gone = authz(stack, "accounts", "list", AUTHZ_POSTGRES_URL=f"postgresql://u:hunter2@/x?host={tmp_path}")
     assert gone.returncode == 1
     assert gone.stderr.startswith("error: postgres unavailable")
     assert "hunter2" not in gone.stderr + gone.stdout
-    wrong = authz(house, "accounts", "list", AUTHZ_REDIS_DEADLINE_S="soon")
+    wrong = authz(stack, "accounts", "list", AUTHZ_REDIS_DEADLINE_S="soon")
     assert (wrong.returncode, "AUTHZ_REDIS_DEADLINE_S" in wrong.stderr) == (1, True)
 
 
@@ -128,11 +128,11 @@ def test_wrong_usage_exits_with_two(arguments: tuple[str, ...]) -> None:
     assert authz(None, *arguments).returncode == 2
 
 
-def test_a_change_made_while_redis_is_away_is_made_effective_by_the_sidecar(house: House, tmp_path: Path) -> None:
-    made = house.create_key("later", "servers:read")
-    assert send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
-    assert authz(house, "keys", "revoke", made.key.id, AUTHZ_REDIS_URL=f"unix://{tmp_path}/none.sock").returncode == 4
-    while send_settled(house.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
+def test_a_change_made_while_redis_is_away_is_made_effective_by_the_sidecar(stack: Stack, tmp_path: Path) -> None:
+    made = stack.create_key("later", "servers:read")
+    assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status == 200
+    assert authz(stack, "keys", "revoke", made.key.id, AUTHZ_REDIS_URL=f"unix://{tmp_path}/none.sock").returncode == 4
+    while send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", made.secret)).status != 401:
         pass
 
 
@@ -148,10 +148,10 @@ def test_a_policy_is_checked_as_the_sidecar_would() -> None:
     assert schema["title"] == "Document"
 
 
-def test_a_policy_that_cannot_be_loaded_is_one_line_for_every_command(house: House, tmp_path: Path) -> None:
+def test_a_policy_that_cannot_be_loaded_is_one_line_for_every_command(stack: Stack, tmp_path: Path) -> None:
     missing = str(tmp_path / "none.yaml")
     for arguments in (("keys", "list", "acct_1"), ("accounts", "list"), ("serve",), ("policy", "lint", missing)):
-        done = authz(house, *arguments, AUTHZ_POLICY_FILE=missing)
+        done = authz(stack, *arguments, AUTHZ_POLICY_FILE=missing)
         assert done.returncode == 1
         assert done.stderr.startswith(f"{missing}:0:0: cannot be read")
         assert done.stderr.count("\n") == 1
@@ -166,8 +166,8 @@ def test_settings_and_version_are_listed() -> None:
     assert authz(None, "--version").stdout == "0.1.0\n"
 
 
-def test_migrating_again_changes_nothing(house: House) -> None:
-    assert authz(house, "migrate").stdout == "up to date\n"
+def test_migrating_again_changes_nothing(stack: Stack) -> None:
+    assert authz(stack, "migrate").stdout == "up to date\n"
 
 
 def test_a_heartbeat_too_slow_for_the_policys_streams_is_no_start() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from authz.demo.proxy import configured
+from authz.demo.envoy import configured
 from authz.demo.servers import package_folder, shipped
 from authz.settings import Settings
 

@@ -10,12 +10,12 @@ import httpx
 import pytest
 import redis
 import yaml
-from houses import ROOMY
-from wire import Answer, send
+from support.clients.raw_http import Answer, send
+from support.servers.stack import ROOMY
 
 from authz.core.keys import KeyFormat
-from authz.demo.house import House
 from authz.demo.servers import shipped
+from authz.demo.stack import Stack
 
 BURST = 20
 FLOODER, OTHER = "127.0.0.2", "127.0.0.3"
@@ -31,18 +31,18 @@ def strict_policy(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(env={"AUTHZ_POLICY_FILE": strict_policy(tmp_path_factory.mktemp("policy"))})
-    house.start()
-    yield house
-    house.stop()
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(env={"AUTHZ_POLICY_FILE": strict_policy(tmp_path_factory.mktemp("policy"))})
+    stack.start()
+    yield stack
+    stack.stop()
 
 
 @pytest.fixture(scope="module")
-def house_behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house whose Envoy trusts one proxy in front of it, and tells authz whom that one speaks for."""
-    house = House(env={"AUTHZ_POLICY_FILE": strict_policy(tmp_path_factory.mktemp("policy"))})
-    file = house.folder / "envoy.yaml"
+def stack_behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose Envoy trusts one proxy in front of it, and tells authz whom that one speaks for."""
+    stack = Stack(env={"AUTHZ_POLICY_FILE": strict_policy(tmp_path_factory.mktemp("policy"))})
+    file = stack.folder / "envoy.yaml"
     config = json.loads(file.read_text())
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
@@ -50,64 +50,64 @@ def house_behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     patterns = manager["http_filters"][1]["typed_config"]["allowed_headers"]["patterns"]
     patterns.append({"exact": "x-envoy-external-address"})
     file.write_text(json.dumps(config))
-    house.start()
-    yield house
-    house.stop()
+    stack.start()
+    yield stack
+    stack.stop()
 
 
 def guess() -> str:
     return _FORMAT.mint(os.urandom(32))
 
 
-def ask(house: House, key: str, *headers: tuple[str, str], address: str = FLOODER) -> Answer:
+def ask(stack: Stack, key: str, *headers: tuple[str, str], address: str = FLOODER) -> Answer:
     """Ask with a key; again while Postgres is late with it, which costs the address nothing."""
     while (
-        answer := send(house.url, "GET", "/v1/servers", ("x-api-key", key), *headers, address=address)
+        answer := send(stack.url, "GET", "/v1/servers", ("x-api-key", key), *headers, address=address)
     ).status == 503:
         pass
     return answer
 
 
-def metric(house: House, line: str) -> float:
-    lines = httpx.get(f"{house.admin_url}/metrics", trust_env=False).text.splitlines()
+def metric(stack: Stack, line: str) -> float:
+    lines = httpx.get(f"{stack.admin_url}/metrics", trust_env=False).text.splitlines()
     return sum(float(found.rpartition(" ")[2]) for found in lines if found.startswith(line))
 
 
-def test_a_flood_is_told_to_wait_and_asks_postgres_nothing(house: House) -> None:
-    answers = [ask(house, guess()) for _ in range(100)]
+def test_a_flood_is_told_to_wait_and_asks_postgres_nothing(stack: Stack) -> None:
+    answers = [ask(stack, guess()) for _ in range(100)]
     assert [answer.status for answer in answers] == [401] * BURST + [429] * 80
     refused = answers[-1]
     assert (refused.document["code"], refused.document["message"]) == (8, "rate limit exceeded")
     assert 0 < int(refused.header("retry-after") or 0) <= 100
     assert refused.header("x-ratelimit-limit") is None
-    loads = metric(house, 'authz_store_duration_seconds_count{store="postgres"}')
+    loads = metric(stack, 'authz_store_duration_seconds_count{store="postgres"}')
     assert BURST <= loads < 2 * BURST
-    assert metric(house, 'authz_checks_total{outcome="deny",reason="address_throttled"') >= 80
-    assert metric(house, "authz_throttled_addresses") == 1
+    assert metric(stack, 'authz_checks_total{outcome="deny",reason="address_throttled"') >= 80
+    assert metric(stack, "authz_throttled_addresses") == 1
     # Whatever is wrong with a key, and whatever the client says about where it is.
     for key in ("none", "ttk_", guess()[:-1] + "!", guess()):
-        assert ask(house, key).status == 429
+        assert ask(stack, key).status == 429
     for name in ("x-forwarded-for", "x-envoy-external-address", "x-real-ip", "forwarded"):
-        assert ask(house, guess(), (name, "203.0.113.77")).status == 429
-    assert ask(house, guess(), address=OTHER).status == 401
-    assert send(house.url, "GET", "/v1/servers", address=FLOODER).status == 401  # without a key nothing is guessed
+        assert ask(stack, guess(), (name, "203.0.113.77")).status == 429
+    assert ask(stack, guess(), address=OTHER).status == 401
+    assert send(stack.url, "GET", "/v1/servers", address=FLOODER).status == 401  # without a key nothing is guessed
 
 
-def test_keys_that_work_pass_in_the_middle_of_a_flood_from_their_own_address(house: House) -> None:
-    warm = house.create_key("warm", "servers:read", limit=ROOMY).secret
-    cold = house.create_key("cold", "servers:read", limit=ROOMY).secret
+def test_keys_that_work_pass_in_the_middle_of_a_flood_from_their_own_address(stack: Stack) -> None:
+    warm = stack.create_key("warm", "servers:read", limit=ROOMY).secret
+    cold = stack.create_key("cold", "servers:read", limit=ROOMY).secret
     for _ in range(BURST):
-        ask(house, guess())
-        assert ask(house, warm).status == 200
-    with redis.Redis.from_url(house.redis.url) as client:
+        ask(stack, guess())
+        assert ask(stack, warm).status == 200
+    with redis.Redis.from_url(stack.redis.url) as client:
         client.flushall()
     # Redis has lost it, as it may lose any key: asked for again it is no guess.
-    assert [ask(house, cold).status for _ in range(3)] == [429, 200, 200]
-    assert ask(house, warm, address=OTHER).status == 200
+    assert [ask(stack, cold).status for _ in range(3)] == [429, 200, 200]
+    assert ask(stack, warm, address=OTHER).status == 200
 
 
-def test_a_native_grpc_caller_is_told_to_slow_down_not_that_nobody_is_there(house: House) -> None:
-    with grpc.insecure_channel(house.url.removeprefix("http://")) as channel:
+def test_a_native_grpc_caller_is_told_to_slow_down_not_that_nobody_is_there(stack: Stack) -> None:
+    with grpc.insecure_channel(stack.url.removeprefix("http://")) as channel:
         call = channel.unary_unary("/shop.v1.Orders/Get")
         codes = []
         for _ in range(BURST + 5):
@@ -119,12 +119,12 @@ def test_a_native_grpc_caller_is_told_to_slow_down_not_that_nobody_is_there(hous
 
 
 def test_behind_a_trusted_proxy_each_of_its_clients_is_an_address_and_none_can_name_another(
-    house_behind_a_proxy: House,
+    stack_behind_a_proxy: Stack,
 ) -> None:
-    house = house_behind_a_proxy
+    stack = stack_behind_a_proxy
 
     def status(forwarded_for: str, *headers: tuple[str, str]) -> int:
-        return ask(house, guess(), ("x-forwarded-for", forwarded_for), *headers).status
+        return ask(stack, guess(), ("x-forwarded-for", forwarded_for), *headers).status
 
     assert [status("198.51.100.7") for _ in range(BURST + 1)][-1] == 429
     # What the client itself wrote stands before what the proxy appended.

@@ -3,11 +3,11 @@
 from functools import cache
 
 import pytest
-from houses import Keys
-from spellings import leniently_read, spellings
-from wire import Answer, send_settled
+from support.clients.raw_http import Answer, send_settled
+from support.path_table import leniently_read, spellings
+from support.servers.stack import Keys
 
-from authz.demo.house import House
+from authz.demo.stack import Stack
 
 ROWS = spellings()
 
@@ -17,10 +17,10 @@ def test_the_table_is_large() -> None:
 
 
 @pytest.fixture(scope="module")
-def ask(house: House, keys: Keys):  # type: ignore[no-untyped-def]  # noqa: ANN201 -- a cached function
+def ask(stack: Stack, keys: Keys):  # type: ignore[no-untyped-def]  # noqa: ANN201 -- a cached function
     @cache
     def asked(method: str, target: str) -> Answer:
-        return send_settled(house.url, method, target, ("x-api-key", keys.reader))
+        return send_settled(stack.url, method, target, ("x-api-key", keys.reader))
 
     return asked
 

@@ -11,13 +11,13 @@ from typing import Protocol
 
 import grpc
 import pytest
-from builders import policy
 from google.protobuf.message import DecodeError
-from peers import SETTLED, block, data, framed, headers
-from reports import ALIVE, END, OPENED_MS, Told, entry, fields, lease, message, report
+from support.access_log_entries import ALIVE, END, OPENED_MS, Told, entry, fields, lease, message, report
+from support.builders import policy
+from support.clients.h2_peers import SETTLED, block, data, framed, headers
 
 from authz.edge.access_log import METHOD, SERVICE, Reporter, signs
-from authz.edge.check_listener import CheckListener
+from authz.edge.check.listener import CheckListener
 from authz.edge.grpc_server import GrpcServer
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from builders import request
+from support.builders import request
 
-from authz.adapters.prometheus import Metrics, registry
+from authz.adapters.prometheus.checks import Metrics, registry
 from authz.core.check import Deny
 from authz.core.errors import DenyReason
 from authz.edge.admin_http import AdminServer

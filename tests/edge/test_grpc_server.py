@@ -6,16 +6,16 @@ from typing import Any
 
 import grpc
 import pytest
-from builders import policy
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from support.builders import policy
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Allow, Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
-from authz.edge.checks import SERVICE
+from authz.edge.check.messages import SERVICE
 from authz.edge.grpc_server import GrpcServer
-from authz.service.checker import Answer
+from authz.service.check.batch import Answer
 
 ROUTE = policy().routes[0]
 

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from builders import policy
-from databases import database
 from fastapi import FastAPI
-from people import PASSWORD, People, an_address, an_email
-from projections import MemoryProjection
-from visitors import SECRET, Browser, client
+from support.builders import policy
+from support.clients.portal_requests import SECRET, Browser, client
+from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.fakes.projection import MemoryProjection
+from support.servers.postgres import database
 
-from authz.adapters.postgres import Postgres, migrate
-from authz.adapters.postgres_keys import PostgresKeys
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.pool import Postgres, migrate
+from authz.adapters.redis.connection.link import RedisLink
 from authz.portal.app import application
-from authz.service.key_admin import KeyAdmin
+from authz.service.keys.admin import KeyAdmin
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 from fastapi import FastAPI
-from people import PASSWORD, People, an_address, an_email
-from projections import MemoryProjection
-from visitors import Browser, client, key_ids, made, secret_of
+from support.clients.portal_requests import Browser, client, key_ids, made, secret_of
+from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.fakes.projection import MemoryProjection
 
-from authz.core.ownership import Actor, AuditEvent
+from authz.core.accounts import Actor, AuditEvent
 from authz.portal.pages import state
-from authz.service.key_admin import KeyRequest
+from authz.service.keys.admin import KeyRequest
 
 ME = Actor("operator", "local")
 

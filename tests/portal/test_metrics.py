@@ -2,14 +2,14 @@
 
 import httpx
 import pytest
-from people import PASSWORD, People, an_address, an_email
-from projections import MemoryProjection
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from visitors import Browser
+from support.clients.portal_requests import Browser
+from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.fakes.projection import MemoryProjection
 
-from authz.adapters.postgres import Postgres
-from authz.adapters.prometheus import registry
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.checks import registry
 from authz.core.device import Approval
 from authz.portal.through_envoy import ADDRESS, PROOF
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from fastapi import FastAPI
-from people import PASSWORD, People, an_address, an_email
-from visitors import Browser, client, key_ids
+from support.clients.portal_requests import Browser, client, key_ids
+from support.fakes.portal import PASSWORD, People, an_address, an_email
 
-from authz.core.ownership import Actor, AuditEvent
+from authz.core.accounts import Actor, AuditEvent
 from authz.portal.pages import ago
 from authz.portal.through_envoy import ADDRESS
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from databases import database
-from people import an_email
-from visitors import SECRET
+from support.clients.portal_requests import SECRET
+from support.fakes.portal import an_email
+from support.servers.postgres import database
 
-from authz.adapters.postgres import migrate
+from authz.adapters.postgres.pool import migrate
 from authz.demo.servers import RedisServer, Server, free_port, shipped
 from authz.portal.through_envoy import ADDRESS, PROOF
 

@@ -2,10 +2,10 @@
 
 import httpx
 import pytest
-from people import PASSWORD, People, an_address, an_email
+from support.fakes.portal import PASSWORD, People, an_address, an_email
 
-from authz.adapters.postgres import Postgres
-from authz.adapters.redis_link import RedisLink
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.redis.connection.link import RedisLink
 from authz.core.device import Approval
 from authz.portal.through_envoy import ADDRESS
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import httpx
 import pytest
-from people import PASSWORD, PUBLIC_URL, People, an_address, an_email
+from support.fakes.portal import PASSWORD, PUBLIC_URL, People, an_address, an_email
 
 from authz.core.device import shown
 from authz.portal.visits import TOKEN_HEADER

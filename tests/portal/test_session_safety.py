@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI
-from people import PASSWORD, PUBLIC_URL, People, an_address, an_email
-from visitors import Browser, client, token_of
+from support.clients.portal_requests import Browser, client, token_of
+from support.fakes.portal import PASSWORD, PUBLIC_URL, People, an_address, an_email
 
 from authz.portal.app import application
 from authz.portal.visits import own_page

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from builders import policy
-from databases import database
-from people import People
-from projections import MemoryProjection
+from support.builders import policy
+from support.fakes.portal import People
+from support.fakes.projection import MemoryProjection
+from support.servers.postgres import database
 
-from authz.adapters.postgres import Postgres, migrate
-from authz.adapters.postgres_keys import PostgresKeys
-from authz.adapters.redis_link import RedisLink
-from authz.service.key_admin import KeyAdmin
+from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.pool import Postgres, migrate
+from authz.adapters.redis.connection.link import RedisLink
+from authz.service.keys.admin import KeyAdmin
 
 
 @pytest.fixture

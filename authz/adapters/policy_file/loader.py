@@ -1,0 +1,99 @@
+"""Reads a policy file into the core's frozen values, or says what is wrong with it, with line and column.
+
+Which fields there are is `policy_document.py`; where things stand in a file is `yaml.py`.
+"""
+
+from pathlib import Path
+from sys import intern
+
+from authz.adapters.policy_file import yaml
+from authz.adapters.policy_file.document import Document, Routes, field_names
+from authz.core.errors import PolicyError, Problem
+from authz.core.keys import KeyFormat
+from authz.core.limits import Limit
+from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
+from authz.core.policy.route import Route
+from authz.core.policy.router import Router
+from authz.core.policy.rules import Row, Surroundings, faults, method_and_template
+from authz.core.streams import StreamClass
+
+
+def load_policy(path: Path) -> Policy:
+    """Read and check a policy; raises `PolicyError` with every fault of the first kind that it meets.
+
+    The kinds, in order: the file cannot be read, it is not plain YAML, its shape is wrong, its rows break the rules.
+    """
+    return yaml.load(path, Document, _policy, field_names())
+
+
+def row_lines(path: Path) -> dict[tuple[str, str], int]:
+    """Find the line of each row of a sound policy, by its method and template."""
+    rows, _ = yaml.load(path, Document, _unfolded, field_names())
+    found = yaml.lines(path, [row.where for row in rows])
+    return {(row.route.method, row.route.template): line for row, line in zip(rows, found, strict=True)}
+
+
+def _policy(document: Document) -> Policy:
+    rows, problems = _unfolded(document)
+    scopes = {name: Scope(name, scope.description, scope.write) for name, scope in document.scopes.items()}
+    streams = {
+        name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
+    }
+    limit = Limit(document.limit.capacity, document.limit.refill_per_s)
+    problems += faults(rows, Surroundings(scopes, streams, set(document.methods), limit))
+    if problems:
+        raise PolicyError(problems)
+    routes = tuple(row.route for row in rows)
+    return Policy(
+        api=document.api.name,
+        domain=document.api.domain,
+        keys=KeyRules(document.keys.header, KeyFormat(document.keys.prefix), document.keys.active_max),
+        limit=limit,
+        invalid_keys=Limit(document.invalid_keys.capacity, document.invalid_keys.refill_per_s),
+        rate_headers=RateHeaders(document.rate_headers.ietf, document.rate_headers.legacy),
+        methods=frozenset(document.methods),
+        scopes=scopes,
+        streams=streams,
+        routes=routes,
+        router=Router(routes),
+        throttles=document.all_throttles(),
+    )
+
+
+def _unfolded(document: Document) -> tuple[list[Row], list[Problem]]:
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for number, group in enumerate(document.routes):
+        _unfold(group, ("routes", number), rows, problems)
+    return rows, problems
+
+
+def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]) -> None:
+    """Make one row of each match of a group."""
+    try:
+        accounts = group.bindings()
+    except ValueError as error:
+        problems.append(Problem((*where, "account"), str(error)))
+        return
+    for number, match in enumerate(group.match):
+        place = (*where, "match", number)
+        try:
+            method, template = method_and_template(match, group.need())
+        except ValueError as error:
+            problems.append(Problem(place, f"{match!r}: {error}"))
+            continue
+        # Words that many rows share are one object, which a check then finds where the last one left it.
+        route = Route(
+            method=intern(method),
+            template=template,
+            access=group.need(),
+            scope=intern(group.scope or ""),
+            accounts=accounts,
+            account_required=group.account_required,
+            yields_credential=group.yields_credential,
+            cost=group.cost,
+            errors=group.error_format(),
+            stream=group.stream,
+            shadow=group.shadow,
+        )
+        rows.append(Row(place, route))

@@ -1,0 +1,1 @@
+"""Postgres: accounts, keys, owners, the audit log, and the migrations."""

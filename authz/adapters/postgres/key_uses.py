@@ -1,0 +1,32 @@
+"""When keys were last used, in Postgres.
+
+What keys are and who may change them is `postgres_keys.py`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import orjson
+
+from authz.adapters.postgres.pool import Postgres
+
+# One document, because the driver takes thrice as long to encode arrays, and checks wait. In one order whoever
+# writes: two that lock the same rows in another would wait for each other.
+_NOTE = (
+    "INSERT INTO key_uses AS u (key_id, last_used_at) "
+    "SELECT key, value::timestamptz FROM jsonb_each_text($1) ORDER BY key "
+    "ON CONFLICT (key_id) DO UPDATE SET last_used_at = greatest(u.last_used_at, excluded.last_used_at)"
+)
+
+
+class PostgresUses:
+    """The ledger of uses (`service.ports.UseLedger`)."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys were used, by id."""
+        noted = orjson.dumps(uses).decode()
+        async with self._postgres.connection() as connection:
+            await connection.execute(_NOTE, noted)

@@ -1,0 +1,259 @@
+"""Accounts, keys and pending changes in Postgres: the truth that Redis projects.
+
+The pool and its deadlines are `postgres.py`; who may ask for what is `service/key_admin.py`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from authz.adapters.postgres.audit import is_disabled_by_others, write_audit
+from authz.adapters.postgres.pool import Postgres, transaction
+from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
+from authz.core.check import KeyRecord, KeyState
+from authz.core.errors import KeyLimitReached, Refused
+from authz.core.limits import Limit
+
+_RECORD = (
+    "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
+    "WHERE {} ORDER BY k.created_at, k.id"
+)
+_EXISTS = "SELECT true FROM api_keys WHERE digest = $1"
+_KEY = (
+    "SELECT k.*, u.last_used_at FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id "
+    "WHERE {} ORDER BY k.created_at, k.id"
+)
+# The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
+# account comes first, as it does for those who change it.
+_STILL = " FOR SHARE OF a, k"
+_ACTIVE = (
+    "SELECT count(*) FROM api_keys "
+    "WHERE account_id = $1 AND revoked_at IS NULL AND (expires_at > $2 OR expires_at IS NULL)"
+)
+_ENQUEUE = (
+    "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE {} = $1 "
+    "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision"
+)
+_END = "UPDATE api_keys SET {} WHERE id = $1"
+_KEY_CHANGES = {
+    AuditEvent.KEY_REVOKED: "revoked_at = coalesce(revoked_at, now())",
+    AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
+    AuditEvent.KEY_ENABLED: "disabled_at = NULL",
+    AuditEvent.KEY_LIMITED: "capacity = $2, refill_per_s = $3",
+}
+_ACCOUNT_CHANGES = {
+    AuditEvent.ACCOUNT_SUSPENDED: "suspended_at = coalesce(suspended_at, now())",
+    AuditEvent.ACCOUNT_REINSTATED: "suspended_at = NULL",
+}
+
+
+class PostgresKeys:
+    """The directory and the ledger of keys (`service.ports.KeyDirectory`, `service.ports.KeyLedger`)."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def probe(self) -> None:
+        """Look whether keys can be read at all; raises `StoreUnavailable`, also where the schema is missing."""
+        async with self._postgres.transaction() as connection:
+            await connection.fetch(_RECORD.format("false"))
+
+    @asynccontextmanager
+    async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
+        """Read a key's record and hold it still (`service.ports.KeyDirectory`).
+
+        A key that does not exist needs no holding: its record gives way to every other, so one question is enough.
+        """
+        async with self._postgres.connection() as connection:
+            if not await connection.fetchval(_EXISTS, digest):
+                yield KeyRecord(KeyState.UNKNOWN)
+                return
+            async with transaction(connection):
+                row = await connection.fetchrow(_RECORD.format("k.digest = $1") + _STILL, digest)
+                yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
+
+    async def add_account(self, account: Account, actor: Actor) -> None:
+        """Keep a new account."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
+                account.id,
+                account.name,
+                account.email,
+                account.created_at,
+            )
+            await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
+
+    async def accounts(self) -> list[Account]:
+        """Return every account, oldest first."""
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch("SELECT * FROM accounts ORDER BY created_at, id")
+        return [Account(**dict(row)) for row in rows]
+
+    async def add_key(
+        self,
+        key: ApiKey,
+        digest: bytes,
+        active_max: int,
+        actor: Actor,
+        event: AuditEvent = AuditEvent.KEY_CREATED,
+    ) -> None:
+        """Keep a new key, if its account may have another."""
+        async with self._postgres.transaction() as connection:
+            await _queue(connection, key.account_id)
+            await _insert(connection, key, digest, active_max)
+            await write_audit(connection, actor, event, key.account_id, key.id)
+
+    async def keys(self, account_id: str) -> list[ApiKey]:
+        """Return an account's keys, oldest first."""
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch(_KEY.format("k.account_id = $1"), account_id)
+        return [_key(row) for row in rows]
+
+    async def key(self, key_id: str) -> ApiKey:
+        """Return one key."""
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
+        if row is None:
+            raise Refused(f"there is no key {key_id}")
+        return _key(row)
+
+    async def change_key(
+        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+    ) -> None:
+        """Revoke, disable, enable or limit a key."""
+        columns = _limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
+        async with self._postgres.transaction() as connection:
+            key = await connection.fetchrow("SELECT * FROM api_keys WHERE id = $1 FOR UPDATE", key_id)
+            if key is None:
+                raise Refused(f"there is no key {key_id}")
+            if key["revoked_at"] is not None and event is not AuditEvent.KEY_REVOKED:
+                raise Refused(f"the key {key_id} is revoked, for good")
+            if own_only and await is_disabled_by_others(connection, key["account_id"], key_id, actor):
+                raise Refused("this key was disabled by an operator, who alone can enable it")
+            await connection.execute(
+                f"UPDATE api_keys SET {_KEY_CHANGES[event]} WHERE id = $1",  # noqa: S608 -- ours
+                key_id,
+                *columns,
+            )
+            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await write_audit(connection, actor, event, key["account_id"], key_id)
+
+    async def replace_key(
+        self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
+    ) -> tuple[ApiKey, ApiKey]:
+        """Put a key into another's place, which ends at once or at a stated time."""
+        async with self._postgres.transaction() as connection:
+            account_id = await connection.fetchval("SELECT account_id FROM api_keys WHERE id = $1", key_id)
+            if account_id is None:
+                raise Refused(f"there is no key {key_id}")
+            await _queue(connection, account_id)
+            key = await connection.fetchrow(_KEY.format("k.id = $1") + " FOR UPDATE OF k", key_id)
+            replaced_by = await connection.fetchval("SELECT id FROM api_keys WHERE replaces = $1", key_id)
+            if replaced_by is not None:
+                raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
+            new = replacement(_key(key))
+            await write_audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
+            # The old one's end comes first: a key that ends at once leaves its place to the new one.
+            if new.old_ends_at is None:
+                await connection.execute(_END.format("revoked_at = now()"), key_id)
+                await write_audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
+            else:
+                await connection.execute(_END.format("expires_at = $2"), key_id, new.old_ends_at)
+            await _insert(connection, new.key, new.digest, active_max)
+            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await write_audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
+            ended = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
+        return _key(ended), new.key
+
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
+        """Suspend or reinstate an account with all its keys."""
+        async with self._postgres.transaction() as connection:
+            done = await connection.fetchval(
+                f"UPDATE accounts SET {_ACCOUNT_CHANGES[event]} WHERE id = $1 RETURNING id",  # noqa: S608 -- ours
+                account_id,
+            )
+            if done is None:
+                raise Refused(f"there is no account {account_id}")
+            # A new revision for each key: Redis must take the record that follows for the newer one.
+            rows = await connection.fetch(
+                "UPDATE api_keys SET revision = revision WHERE account_id = $1 RETURNING id", account_id
+            )
+            await connection.execute(_ENQUEUE.format("account_id"), account_id)
+            await write_audit(connection, actor, event, account_id)
+        return [row["id"] for row in rows]
+
+    async def pending(self, *, everything: bool = False) -> list[str]:
+        """Return the ids of the keys that are pending, the longest first, or of all keys."""
+        query = "SELECT id FROM api_keys" if everything else "SELECT key_id FROM key_outbox ORDER BY created_at"
+        async with self._postgres.transaction() as connection:
+            return [key_id for (key_id,) in await connection.fetch(query)]
+
+    async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
+        """Hand a key's present record to `put` while it is held still, and note that it is effective."""
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(_RECORD.format("k.id = $1") + _STILL, key_id)
+            done = await put(row["digest"], _record(row))
+            if done:
+                await connection.execute("DELETE FROM key_outbox WHERE key_id = $1", key_id)
+        return done
+
+
+async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- untyped driver
+    # The account's row is the queue in which creations stand: two cannot both see the last free place.
+    account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", account_id)
+    if account is None:
+        raise Refused(f"there is no account {account_id}")
+    if account["suspended_at"] is not None:
+        raise Refused(f"the account {account_id} is suspended")
+
+
+async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) -> None:  # noqa: ANN401 -- the same
+    if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
+        raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
+    await connection.execute(
+        "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
+        "expires_at, replaces) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        key.id,
+        key.account_id,
+        digest,
+        key.name,
+        key.hint,
+        sorted(key.scopes),
+        *_limit_columns(key.limit),
+        key.created_at,
+        key.expires_at,
+        key.replaces,
+    )
+
+
+def _limit_columns(limit: Limit | None) -> tuple[int | None, float | None]:
+    return (None, None) if limit is None else (limit.capacity, limit.refill_per_s)
+
+
+def _limit(row: Any) -> Limit | None:  # noqa: ANN401 -- untyped driver
+    return None if row["capacity"] is None else Limit(row["capacity"], row["refill_per_s"])
+
+
+def _record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
+    states = (
+        (KeyState.REVOKED, row["revoked_at"]),
+        (KeyState.SUSPENDED, row["suspended_at"]),
+        (KeyState.DISABLED, row["disabled_at"]),
+    )
+    expires_at = row["expires_at"]
+    return KeyRecord(
+        state=next((state for state, since in states if since is not None), KeyState.ACTIVE),
+        revision=row["revision"],
+        key_id=row["id"],
+        account_id=row["account_id"],
+        scopes=frozenset(row["scopes"]),
+        limit=_limit(row),
+        expires_at_ms=0 if expires_at is None else int(expires_at.timestamp() * 1000),
+    )
+
+
+def _key(row: Any) -> ApiKey:  # noqa: ANN401 -- untyped driver
+    plain = {name: row[name] for name in ("id", "account_id", "name", "hint", "created_at", "expires_at")}
+    times = {name: row[name] for name in ("disabled_at", "revoked_at", "last_used_at", "revision", "replaces")}
+    return ApiKey(**plain, **times, scopes=frozenset(row["scopes"]), limit=_limit(row))

@@ -1,0 +1,130 @@
+"""Owners in Postgres: their addresses, password hashes and verification links (`service.portal_ports.OwnerLedger`).
+
+Accounts as such, and keys, are `postgres_keys.py`; sessions are in Redis.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from authz.adapters.postgres.audit import read_audit, write_audit
+from authz.adapters.postgres.pool import Postgres
+from authz.core.accounts import Account, Actor, AuditEvent
+from authz.core.errors import EmailTaken
+from authz.core.owners import AuditLine, Contact, Owner
+
+_OWNER = (
+    "SELECT o.account_id, o.email, o.password_hash, o.generation, o.email_verified_at, a.suspended_at "
+    "FROM owners o JOIN accounts a ON a.id = o.account_id WHERE {} = $1"
+)
+
+
+class PostgresOwners:
+    """Keeps and changes owners. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def add_owner(self, account: Account, owner: Owner, actor: Actor) -> None:
+        """Keep a new account with its owner; raises `EmailTaken`."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
+                account.id,
+                account.name,
+                account.email,
+                account.created_at,
+            )
+            added = await connection.fetchval(
+                "INSERT INTO owners (account_id, email, password_hash) VALUES ($1, $2, $3) "
+                "ON CONFLICT (email) DO NOTHING RETURNING account_id",
+                account.id,
+                owner.email,
+                owner.password_hash,
+            )
+            if added is None:
+                raise EmailTaken("email already registered")
+            await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
+
+    async def owner_of_email(self, email: str) -> Owner | None:
+        """Return whose address it is."""
+        return await self._owner("o.email", email)
+
+    async def owner(self, account_id: str) -> Owner | None:
+        """Return an account's owner; None for an account that an operator opened."""
+        return await self._owner("o.account_id", account_id)
+
+    async def contact(self, account_id: str) -> Contact | None:
+        """Return how any account's people can be reached, also one that an operator opened."""
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(
+                "SELECT coalesce(o.email, a.email, '') AS email, o.email_verified_at IS NOT NULL AS is_verified "
+                "FROM accounts a LEFT JOIN owners o ON o.account_id = a.id WHERE a.id = $1",
+                account_id,
+            )
+        return None if row is None else Contact(**dict(row))
+
+    async def rehash(self, owner: Owner, password_hash: str) -> None:
+        """Replace the hash of a password that stays the same, unless it has been changed meanwhile."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                "UPDATE owners SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2",
+                owner.account_id,
+                owner.password_hash,
+                password_hash,
+            )
+
+    async def change_password(self, owner: Owner, password_hash: str, actor: Actor) -> Owner | None:
+        """Begin a new generation with a new password; None where another change came first."""
+        async with self._postgres.transaction() as connection:
+            changed = await connection.fetchval(
+                "UPDATE owners SET password_hash = $3, generation = generation + 1 "
+                "WHERE account_id = $1 AND generation = $2 RETURNING account_id",
+                owner.account_id,
+                owner.generation,
+                password_hash,
+            )
+            if changed is None:
+                return None
+            await write_audit(connection, actor, AuditEvent.PASSWORD_CHANGED, owner.account_id)
+        return await self.owner(owner.account_id)
+
+    async def await_verification(self, account_id: str, digest: bytes, ends_at: datetime) -> None:
+        """Remember by which code an address will be verified; an earlier one is void."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                "UPDATE owners SET verification_digest = $2, verification_ends_at = $3 WHERE account_id = $1",
+                account_id,
+                digest,
+                ends_at,
+            )
+
+    async def verify_email(self, digest: bytes, now: datetime, source_address: str) -> Owner | None:
+        """Take a code, once, for proof of an address; None where no such code is awaited."""
+        async with self._postgres.transaction() as connection:
+            account_id = await connection.fetchval(
+                "UPDATE owners SET email_verified_at = coalesce(email_verified_at, $2), "
+                "verification_digest = NULL, verification_ends_at = NULL "
+                "WHERE verification_digest = $1 AND verification_ends_at > $2 RETURNING account_id",
+                digest,
+                now,
+            )
+            if account_id is None:
+                return None
+            actor = Actor(f"owner:{account_id}", source_address)
+            await write_audit(connection, actor, AuditEvent.EMAIL_VERIFIED, account_id)
+        return await self.owner(account_id)
+
+    async def note(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
+        """Write a line into an account's audit trail about what changed no row."""
+        async with self._postgres.transaction() as connection:
+            await write_audit(connection, actor, event, account_id)
+
+    async def audit_trail(self, account_id: str, before: int, lines_max: int) -> list[AuditLine]:
+        """Return an account's latest audit lines with a number below `before`, newest first."""
+        async with self._postgres.transaction() as connection:
+            return await read_audit(connection, account_id, before, lines_max)
+
+    async def _owner(self, column: str, value: str) -> Owner | None:
+        async with self._postgres.transaction() as connection:
+            row: Any = await connection.fetchrow(_OWNER.format(column), value)
+        return None if row is None else Owner(**dict(row))

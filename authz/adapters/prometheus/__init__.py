@@ -1,0 +1,1 @@
+"""Metrics in Prometheus' format: of checks, of streams, of the portal."""

@@ -1,0 +1,1 @@
+"""Redis: key records and buckets, leases, sessions, device grants, throttles; one Lua script per operation."""

@@ -1,0 +1,102 @@
+"""Key records and their buckets in a Redis cluster: each key at the primary of its slot, as `redis_keys.py` keeps it.
+
+Which primary that is, and where a slot on the move is found, is `redis_cluster.py`. Every script names the epoch in
+which it may run and the node compares it with the present one, because here nobody can know beforehand which node a
+command will reach.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from redis.crc import key_slot
+
+from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster, guarded
+from authz.adapters.redis.connection.errors import Redirected
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.keys import OnUse, RedisKeys, at
+from authz.adapters.redis.records import CHECK, PUT, redis_key
+from authz.core.check import KeyRecord, Lookup
+from authz.core.errors import StoreUnavailable
+from authz.core.limits import Limit
+from authz.service.ports import Taken, TakeReply
+
+SCRIPTS = CHECK_IN_CLUSTER, PUT_IN_CLUSTER = guarded(CHECK), guarded(PUT)
+
+
+class RedisClusterKeys:
+    """The projection of key records (`service.ports.KeyProjection`) over the links to a cluster."""
+
+    def __init__(self, cluster: RedisCluster, *, negative_ttl_s: float, on_use: OnUse) -> None:
+        self._cluster = cluster
+        self._negative_ttl_s = negative_ttl_s
+        self._on_use = on_use
+        self._at: dict[RedisLink, RedisKeys] = {}
+
+    def epoch_of(self, digest: bytes) -> str:
+        """Name the present life of each node that may hold the key: two while its slot is on the move."""
+        return " ".join(link.epoch for link in self._cluster.holders(key_slot(redis_key(digest))) if link.epoch)
+
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
+        """Look keys up and take their costs from their buckets (`service.ports.KeyProjection`)."""
+        by_link: dict[RedisLink | None, list[int]] = {}
+        for place, lookup in enumerate(lookups):
+            by_link.setdefault(self._cluster.owner(key_slot(redis_key(lookup.digest))), []).append(place)
+        for link, places in by_link.items():
+            if link is None:
+                unknown = StoreUnavailable("redis", "no known node has the key's slot")
+                asyncio.get_running_loop().call_soon(taken, places, [unknown] * len(places))
+            else:
+                self._take(link, [lookups[place] for place in places], default, at(places, taken), REDIRECTS_MAX)
+
+    async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
+        """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
+
+        async def write(link: RedisLink) -> bool:
+            if epoch is not None and link.epoch not in epoch.split(" "):
+                return False
+            return await self._keys_at(link).put(digest, record)
+
+        return await self._cluster.on_owner(redis_key(digest), write)
+
+    def _take(self, link: RedisLink, lookups: Sequence[Lookup], default: Limit, taken: Taken, redirects: int) -> None:
+        self._keys_at(link).take(lookups, default, partial(self._taken, link, lookups, default, taken, redirects))
+
+    def _taken(
+        self,
+        link: RedisLink,
+        lookups: Sequence[Lookup],
+        default: Limit,
+        taken: Taken,
+        redirects: int,
+        places: Sequence[int],
+        replies: Sequence[TakeReply],
+    ) -> None:
+        told: dict[int, TakeReply] = {}
+        for place, reply in zip(places, replies, strict=True):
+            if isinstance(reply, Redirected) and redirects:
+                elsewhere = self._cluster.follow(reply, link)
+                self._take(elsewhere, [lookups[place]], default, at([place], taken), redirects - 1)
+                continue
+            if isinstance(reply, StoreUnavailable):
+                self._cluster.doubt()
+            told[place] = reply
+        if told:
+            taken(list(told), list(told.values()))
+
+    def _keys_at(self, link: RedisLink) -> RedisKeys:
+        keys = self._at.get(link)
+        if keys is None:
+            links = self._cluster.links
+            # With what is new, what is gone is forgotten.
+            self._at = {known: kept for known, kept in self._at.items() if known in links}
+            keys = RedisKeys(
+                link,
+                negative_ttl_s=self._negative_ttl_s,
+                on_use=self._on_use,
+                check=CHECK_IN_CLUSTER,
+                put=PUT_IN_CLUSTER,
+                cluster=self._cluster,
+            )
+            self._at[link] = keys
+        return keys

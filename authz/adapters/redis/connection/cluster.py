@@ -1,0 +1,216 @@
+"""The links to a Redis cluster: one to each primary, replaced as the slots move, and redirections followed.
+
+redis-py sets the connections up, as everywhere; its cluster client is not used, because it gives every check a
+connection of its own, and closes those of all nodes when one of them fails. How the nodes are asked for their slots is
+`redis_layout.py`, what commands mean `redis_cluster_keys.py`.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from authz.adapters.redis.connection.epoch import IN_CLUSTER, OF_NODE
+from authz.adapters.redis.connection.errors import Redirected
+from authz.adapters.redis.connection.link import RedisLink, Script, packed
+from authz.adapters.redis.connection.pipe import OnAnswered
+from authz.adapters.redis.connection.slots import Layout, find_layout
+from authz.adapters.redis.connection.url import Address, read_url
+from authz.core.errors import StoreUnavailable
+
+REDIRECTS_MAX = 4
+"""More than a slot on the move needs: two nodes that send a command to and fro do not know yet who has it."""
+
+_LINKED_S = 1.0
+_LOOK_INTERVAL_S = 1.0
+_LOOKS_PER_REFRESH = 10
+_BACKOFF_MIN_S = 0.1
+_BACKOFF_MAX_S = 1.0
+
+_ASKING = packed("ASKING")
+_GUARD = b"if life ~= ARGV[1] then return redis.error_reply('OTHERLIFE the data has begun another life') end\n"
+
+_log = logging.getLogger("authz.redis")
+
+T = TypeVar("T")
+
+
+class RedisCluster:
+    """Links to the primaries of a cluster. The parameters are `RedisLink`'s, and hold for each of them.
+
+    `reached` is set once every primary was reached, or one of them was and the others are late.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        deadline_s: float,
+        in_flight_max: int,
+        scripts: Sequence[Script] = (),
+        on_answered: OnAnswered = lambda _seconds, _commands: None,
+    ) -> None:
+        self._url = read_url(url)
+        self._new_link = partial(
+            RedisLink,
+            deadline_s=deadline_s,
+            in_flight_max=in_flight_max,
+            scripts=scripts,
+            on_answered=on_answered,
+            life=OF_NODE,
+        )
+        self._links: dict[Address, RedisLink] = {}
+        self._owners: list[RedisLink | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        # Where slots are on their way to, as far as anybody was sent there.
+        self._importers: dict[int, RedisLink] = {}
+        self._doubted = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._reached_at_s = float("inf")
+        self.reached = asyncio.Event()
+
+    @property
+    def links(self) -> list[RedisLink]:
+        """Return the links to all primaries."""
+        return list(self._links.values())
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether every slot has a primary and there is a connection to each."""
+        return None not in self._owners and all(link.is_up for link in self._links.values())
+
+    @property
+    def reconnected_at_s(self) -> float | None:
+        """Tell since when the node is in reach that was found last, after the cluster was reached at first."""
+        found = (link.connected_at_s for link in self._links.values())
+        return max((at_s for at_s in found if at_s is not None and at_s > self._reached_at_s), default=None)
+
+    def start(self) -> None:
+        """Find the primaries and connect, and keep to them as they change, until `close`."""
+        self._keeper = asyncio.get_running_loop().create_task(self._keep_informed())
+
+    async def close(self) -> None:
+        """Close every connection; what still waits is refused."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        await asyncio.gather(*(link.close() for link in self._links.values()), *self._closing)
+
+    def owner(self, slot: int) -> RedisLink | None:
+        """Return the link to the primary that has a slot; None where it is not known."""
+        return self._owners[slot]
+
+    def holders(self, slot: int) -> list[RedisLink]:
+        """Return the links to all primaries that may hold keys of a slot: two while it is on the move."""
+        return [link for link in (self._owners[slot], self._importers.get(slot)) if link is not None]
+
+    def follow(self, told: Redirected, teller: RedisLink) -> RedisLink:
+        """Return the link to which a command was redirected, ready for that one: it must be submitted at once."""
+        host = told.host or next((at.host for at, link in self._links.items() if link is teller), "")
+        link = self._link(Address(host, told.port))
+        if told.asking:
+            self._importers[told.slot] = link
+            link.submit(_ASKING, _ignore)
+        else:
+            self._owners[told.slot] = link
+            self._doubted.set()
+        return link
+
+    def doubt(self) -> None:
+        """Look again at who has which slots: a node did not answer as it should."""
+        self._doubted.set()
+
+    async def on_owner(self, key: bytes, run: Callable[[RedisLink], Awaitable[T]]) -> T:
+        """Run a command where a key is, and again where it is redirected; raises `StoreUnavailable`."""
+        link = self.owner(key_slot(key))
+        if link is None:
+            raise StoreUnavailable("redis", "no known node has the key's slot")
+        for _ in range(REDIRECTS_MAX):
+            try:
+                return await run(link)
+            except Redirected as redirected:
+                link = self.follow(redirected, link)
+            except StoreUnavailable:
+                self.doubt()
+                raise
+        return await run(link)
+
+    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
+        """Run a script on one key, or several of one hash slot, as `RedisLink.call` does."""
+        first = keys if isinstance(keys, bytes) else keys[0]
+        return await self.on_owner(first, lambda link: link.call(script, keys, *arguments))
+
+    async def _keep_informed(self) -> None:
+        backoff_s, complaint = _BACKOFF_MIN_S, ""
+        while True:
+            self._doubted.clear()
+            try:
+                layout = await find_layout(self._url, self._links)
+            except StoreUnavailable as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("the redis cluster is out of reach", extra={"error": complaint})
+            else:
+                complaint = ""
+                self._apply(layout)
+                await self._note_reached()
+            # Jitter keeps a fleet from asking all at once; a fleet in trouble must not ask without a pause.
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
+            backoff_s = _BACKOFF_MIN_S if await self._calm() else min(_BACKOFF_MAX_S, backoff_s * 2)
+
+    async def _calm(self) -> bool:
+        """Wait until it is time to look again; tell whether there was nothing wrong for a while."""
+        for looks in range(_LOOKS_PER_REFRESH):
+            if self._doubted.is_set() or not self.is_up:
+                return looks > 0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_INTERVAL_S):
+                    await self._doubted.wait()
+        return True
+
+    async def _note_reached(self) -> None:
+        if self.reached.is_set() or not self._links:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINKED_S):
+                await asyncio.gather(*(link.reached.wait() for link in self._links.values()))
+        if any(link.is_up for link in self._links.values()):
+            self._reached_at_s = asyncio.get_running_loop().time()
+            self.reached.set()
+
+    def _apply(self, layout: Layout) -> None:
+        owners: list[RedisLink | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, address in layout.ranges:
+            owners[first : last + 1] = [self._link(address)] * (last + 1 - first)
+        self._owners = owners
+        primaries = {address for _, _, address in layout.ranges}
+        left = [self._links.pop(address) for address in self._links.keys() - primaries]
+        self._importers = {
+            slot: link for slot, link in self._importers.items() if link not in left and link is not owners[slot]
+        }
+        for link in left:
+            closing = asyncio.get_running_loop().create_task(link.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    def _link(self, address: Address) -> RedisLink:
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = self._new_link(self._url.server_url(address))
+            link.start()
+        return link
+
+
+def guarded(script: Script) -> Script:
+    """Return a script as it runs in a cluster: only in the life of the data that its first argument names."""
+    return Script(IN_CLUSTER + _GUARD + script.source)
+
+
+def _ignore(_reply: object) -> None:
+    pass

@@ -1,0 +1,46 @@
+"""How a Redis is asked for the present life of its data, which names the epoch of the records in it.
+
+Who asks, and leaves a server that has begun another life, is `redis_link.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+import hiredis
+from redis.exceptions import RedisError
+
+_EPOCH_CHARS = 8
+
+IN_CLUSTER = files("authz.adapters.redis").joinpath("lua", "epoch.lua").read_bytes()
+"""Lua that leaves the life of a cluster's node in the local `life`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A question, and how its reply is read: into the epoch, or a `RedisError` where there is none to trust."""
+
+    question: tuple[str | bytes, ...]
+    read: Callable[[object], str]
+
+
+def _replication_id(info: object) -> str:
+    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if fields.get("role") != "master":
+        raise RedisError("not a primary")
+    if len(fields.get("master_replid", "")) < _EPOCH_CHARS:
+        raise RedisError("no replication id")
+    return fields["master_replid"][:_EPOCH_CHARS]
+
+
+def _told(reply: object) -> str:
+    if isinstance(reply, hiredis.ReplyError):
+        raise RedisError(str(reply))
+    if not isinstance(reply, bytes):
+        raise RedisError("not a primary")
+    return reply.decode(errors="replace")
+
+
+OF_SERVER = Life(("INFO", "replication"), _replication_id)
+OF_NODE = Life(("EVAL", IN_CLUSTER + b"return life", "0"), _told)

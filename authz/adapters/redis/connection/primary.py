@@ -1,0 +1,126 @@
+"""Finds the Redis to talk to, one server or the primary that sentinels name, and makes connections to it.
+
+A connection is kept up, and replaced, by `redis_link.py`.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import RedisError
+
+from authz.adapters.redis.connection.url import Address, Form, RedisUrl, read_url
+
+_SENTINELS_DEADLINE_S = 0.2
+
+_SET_UP: dict[str, Any] = {
+    "protocol": 2,
+    "client_name": "authz",
+    # The caller alone limits the set-up: redis-py's timeouts use asyncio.wait_for, which on Python 3.11 loses
+    # cancellations.
+    "socket_connect_timeout": None,
+    "socket_timeout": None,
+    "retry": None,
+}
+
+
+class Primary(Protocol):
+    """Where the data is that may be written to."""
+
+    async def connection(self) -> AbstractConnection:
+        """Make a connection that is not connected yet; raises `RedisError`."""
+        ...
+
+    async def has_moved(self) -> bool:
+        """Tell whether it is known to be elsewhere now than where the last connection leads."""
+        ...
+
+    async def close(self) -> None:
+        """Close what was kept open to find it."""
+        ...
+
+
+class OneServer:
+    """A server at a fixed address."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = ConnectionPool.from_url(url, **_SET_UP)
+
+    async def connection(self) -> AbstractConnection:
+        """Make a connection that is not connected yet."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # left bare
+        return connection
+
+    async def has_moved(self) -> bool:
+        """Tell that it has not: only its server knows what it is now."""
+        return False
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+class SentinelPrimary:
+    """The primary of a name, wherever the sentinels say that it is at the moment.
+
+    All of them are asked at once, and the one that knows of the latest failover is believed: the first to answer may be
+    one that a partition cut off before it (https://redis.io/docs/latest/develop/reference/sentinel-clients/ would ask
+    one after the other).
+    """
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._url = url
+        self._sentinels = [Redis.from_url(url.sentinel_url(node), **_SET_UP) for node in url.nodes]
+        self._led_to: Address | None = None
+
+    async def connection(self) -> AbstractConnection:
+        """Make a connection to where the sentinels say; raises `RedisError` where none of them knows."""
+        self._led_to = await self._named()
+        return await OneServer(self._url.server_url(self._led_to)).connection()
+
+    async def has_moved(self) -> bool:
+        """Ask the sentinels; as long as none of them knows better the primary stays where it is."""
+        try:
+            return await self._named() != self._led_to
+        except RedisError:
+            return False
+
+    async def close(self) -> None:
+        """Close the connections to the sentinels."""
+        await asyncio.gather(*(sentinel.aclose() for sentinel in self._sentinels), return_exceptions=True)
+
+    async def _named(self) -> Address:
+        answers = await self._ask()
+        states = [answer for answer in answers if isinstance(answer, dict)]
+        if not states:
+            known = [answer for answer in answers if isinstance(answer, RedisError)]
+            raise known[0] if known else RedisError("no sentinel answers")
+        latest = max(int(state["config-epoch"]) for state in states)
+        for state in states:
+            up = state["is_master"] and not state["is_sdown"] and not state["is_odown"]
+            if up and int(state["config-epoch"]) == latest:
+                return Address(state["ip"], int(state["port"]))
+        raise RedisError("the sentinels know of no primary that is up")
+
+    async def _ask(self) -> list[Any]:
+        """Ask every sentinel; returns the states, and the errors, of those that answered in time."""
+        asked = [asyncio.ensure_future(sentinel.sentinel_master(self._url.name)) for sentinel in self._sentinels]
+        try:
+            await asyncio.wait(asked, timeout=_SENTINELS_DEADLINE_S)
+        finally:
+            for question in asked:
+                question.cancel()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        return list(answers)
+
+
+def find_primary(url: str) -> Primary:
+    """Return what leads to the primary that a URL of one server or of sentinels names; raises `ValueError`."""
+    read = read_url(url)
+    match read.form:
+        case Form.SERVER:
+            return OneServer(url)
+        case Form.SENTINEL:
+            return SentinelPrimary(read)
+        case Form.CLUSTER:
+            raise ValueError("a cluster has many primaries")

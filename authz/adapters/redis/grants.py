@@ -1,0 +1,65 @@
+"""Device grants in Redis (`service.portal_ports.Grants`): one hash `g:<user code>` each, gone when its time is up.
+
+Nothing in it lets anyone in: the device code is kept as a digest, and a key is made only when it is handed out.
+"""
+
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from authz.adapters.redis.connection.link import Caller, Script
+from authz.core.device import Approval, Grant, GrantStatus
+
+START, POLL, LOOK, DECIDE, SETTLE = (
+    Script(files("authz.adapters.redis").joinpath("lua", f"grant_{name}.lua").read_bytes())
+    for name in ("start", "poll", "look", "decide", "settle")
+)
+
+_LOOKS_MAX = 10
+
+
+class RedisGrants:
+    """Keeps grants, on one link. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, link: Caller) -> None:
+        self._link = link
+
+    async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:
+        """Begin a grant; False where its code is taken."""
+        about = (urlsafe_b64encode(digest), address.encode(), client.encode(), b"%d" % (life_s * 1000))
+        return bool(await self._link.call(START, _key(user_code), *about))
+
+    async def poll(self, user_code: str, digest: bytes) -> tuple[GrantStatus, Approval | None]:
+        """Tell how a grant stands; its approval goes to the first who asks."""
+        reply = await self._link.call(POLL, _key(user_code), urlsafe_b64encode(digest))
+        if reply is None:
+            return GrantStatus.EXPIRED, None
+        status, *rest = (part.decode() for part in reply)
+        if status == GrantStatus.PENDING:
+            return GrantStatus.PENDING, None
+        account_id, scopes = rest
+        return GrantStatus.APPROVED, Approval(account_id, frozenset(scopes.split()))
+
+    async def settle(self, user_code: str, *, is_over: bool) -> None:
+        """End the claim of a poll that was given an approval."""
+        await self._link.call(SETTLE, _key(user_code), b"1" if is_over else b"0")
+
+    async def look(self, user_code: str) -> Grant | None:
+        """Return a grant that waits for a decision."""
+        reply = await self._link.call(LOOK, _key(user_code), b"%d" % _LOOKS_MAX)
+        if reply is None:
+            return None
+        address, client, started_s = (part.decode() for part in reply)
+        return Grant(user_code, address, client, datetime.fromtimestamp(int(started_s), UTC))
+
+    async def decide(self, user_code: str, approval: Approval | None) -> bool:
+        """Approve a grant, or refuse it with None; False where there is nothing to decide."""
+        if approval is None:
+            return bool(await self._link.call(DECIDE, _key(user_code), b"refused", b"", b""))
+        scopes = " ".join(sorted(approval.scopes)).encode()
+        arguments = (b"approved", approval.account_id.encode(), scopes)
+        return bool(await self._link.call(DECIDE, _key(user_code), *arguments))
+
+
+def _key(user_code: str) -> bytes:
+    return b"g:" + user_code.encode()

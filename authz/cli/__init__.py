@@ -1,0 +1,1 @@
+"""The operator's authz command, one module per noun."""

@@ -1,0 +1,48 @@
+"""`authz accounts`: open accounts, list them, and stop or resume all keys of one."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from authz.cli.output import AsJson, actor, plain, run, show
+from authz.core.accounts import AuditEvent
+
+app = typer.Typer(no_args_is_help=True, help="Accounts, whom keys belong to.")
+
+AccountId = Annotated[str, typer.Argument(help="The account's id.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    *,
+    email: Annotated[str | None, typer.Option(help="Where its owner can be reached.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open an account and print its id."""
+    account = run(lambda admin: admin.create_account(name, email, actor()))
+    typer.echo(json.dumps(plain(account)) if as_json else account.id)
+
+
+@app.command("list")
+def list_accounts(*, as_json: AsJson = False) -> None:
+    """List every account."""
+    show(run(lambda admin: admin.accounts()), ("id", "name", "created_at", "suspended_at"), as_json=as_json)
+
+
+@app.command()
+def suspend(account_id: AccountId, *, as_json: AsJson = False) -> None:
+    """Stop every key of an account, at once and on every sidecar."""
+    _change(account_id, AuditEvent.ACCOUNT_SUSPENDED, "suspended", as_json=as_json)
+
+
+@app.command()
+def reinstate(account_id: AccountId, *, as_json: AsJson = False) -> None:
+    """Let the keys of a suspended account work again."""
+    _change(account_id, AuditEvent.ACCOUNT_REINSTATED, "reinstated", as_json=as_json)
+
+
+def _change(account_id: str, event: AuditEvent, done: str, *, as_json: bool) -> None:
+    run(lambda admin: admin.change_account(account_id, event, actor()))
+    typer.echo(json.dumps({"id": account_id, "done": done}) if as_json else f"{account_id} {done}")

@@ -1,0 +1,115 @@
+"""The `authz` command: what an operator can ask of it.
+
+What only some commands need is imported when they run, so that `authz serve` does not carry the demo.
+Exit codes: 0 done, 1 failed or out of reach, 2 wrong usage, 3 refused by the rules, 4 durable but not effective yet.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from authz import __version__
+from authz.adapters import logs
+from authz.cli.accounts import app as accounts
+from authz.cli.keys import app as keys
+from authz.cli.output import AsJson
+from authz.cli.policy import app as policy
+from authz.cli.streams import app as streams
+from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
+app.add_typer(policy, name="policy")
+app.add_typer(accounts, name="accounts")
+app.add_typer(keys, name="keys")
+app.add_typer(streams, name="streams")
+
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command; what an operator can mend is one line on standard error, not a traceback."""
+    logs.silence()
+    try:
+        app()
+    except PolicyError as error:
+        from authz.adapters.policy_file.yaml import rendered  # noqa: PLC0415
+
+        typer.echo(rendered(error), err=True)
+        raise SystemExit(1) from None
+    except (SettingsError, StoreUnavailable) as error:
+        _errors.print(f"[red]error:[/red] {error}")
+        raise SystemExit(1) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve() -> None:
+    """Run the sidecar until SIGTERM."""
+    from authz.sidecar import main as run  # noqa: PLC0415 -- see the module's docstring
+
+    run()
+
+
+@app.command()
+def portal() -> None:
+    """Run the portal, where people log in and manage keys, until SIGTERM."""
+    import uvloop  # noqa: PLC0415 -- see the module's docstring
+
+    from authz.portal_app import serve as run  # noqa: PLC0415
+    from authz.settings import load  # noqa: PLC0415
+
+    uvloop.run(run(load()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the Postgres schema up to date."""
+    from authz.adapters.postgres.pool import migrate as run  # noqa: PLC0415
+    from authz.settings import load  # noqa: PLC0415
+
+    applied = asyncio.run(run(load().postgres_url.get_secret_value()))
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+
+@app.command()
+def settings(*, as_json: AsJson = False) -> None:
+    """List every setting with its default and meaning."""
+    from authz.settings import described  # noqa: PLC0415
+
+    rows = described()
+    if as_json:
+        typer.echo(json.dumps([dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in rows]))
+        return
+    table = Table("variable", "default", "meaning", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))  # a URL's [user:password@] is no markup
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    *,
+    port: Annotated[int, typer.Option(help="Envoy's port; 0 picks a free one.")] = 8000,
+    tour: Annotated[bool, typer.Option("--tour", help="Walk through every kind of answer and stop.")] = False,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write where everything is, as JSON, once it answers.")
+    ] = None,
+) -> None:
+    """Run everything on this machine: Envoy, authz, Redis, Postgres and a small backend."""
+    from authz.demo.run import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))

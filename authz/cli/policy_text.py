@@ -1,0 +1,217 @@
+"""How the answers of `authz policy` are put: as fields for `--json`, and as lines for people.
+
+What is asked and answered is `cli_policy.py`.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from authz.core.check import Allow, Decision, Deny
+from authz.core.errors import DENIALS, DenyReason
+from authz.core.policy.diff import ABSENT, Change, PolicyDiff
+from authz.core.policy.expectations import Surprise, outcomes
+from authz.core.policy.expectations import row as deciding_row
+from authz.core.policy.policy import Policy
+from authz.core.policy.route import Access, ErrorFormat, Route
+from authz.core.policy.trial import ANY_KEY, NO_KEY, Caller, callers, decide
+
+_SHOWN_MAX = 3
+_METHODS_MAX = 4
+_INDENT = "    "
+_WHY = {
+    DenyReason.PATH_NOT_CANONICAL: "the path has more than one reading, or one that is never accepted (docs/policy.md)",
+    DenyReason.METHOD_REFUSED: "the method never passes",
+    DenyReason.ROUTE_UNKNOWN: "no row has this path",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a policy's rows are written."""
+
+    file: Path
+    lines: dict[tuple[str, str], int]
+
+    def of(self, route: Route) -> str:
+        """Return FILE:LINE."""
+        return f"{self.file}:{self.lines[route.method, route.template]}"
+
+
+def row(route: Route) -> dict[str, Any]:
+    """Return what tells a row apart, and what it asks for."""
+    return {"method": route.method, "template": route.template, "needs": _needs(route)}
+
+
+def explained(policy: Policy, method: str, target: str, scopes: Sequence[str] | None, places: Places) -> dict[str, Any]:
+    """Return the row that decides on a request and what becomes of each kind of caller."""
+    route = deciding_row(policy, method, target)
+    asking = dict(callers(policy))
+    if scopes:
+        asking[f"this key: {' '.join(scopes)}"] = Caller(frozenset(scopes))
+    decisions = {name: decide(policy, method, target, caller) for name, caller in asking.items()}
+    found = decide(policy, method, target, Caller(frozenset(policy.scopes)))
+    return {
+        "request": f"{method} {target}",
+        "row": None if route is None else row(route) | {"at": places.of(route)} | _extras(route),
+        "why": "" if route else _why(found),
+        "callers": {name: _outcome(decision) for name, decision in decisions.items()},
+    }
+
+
+def print_explained(console: Console, policy: Policy, fields: dict[str, Any]) -> None:
+    """Print an explanation: the row, what it needs, and who passes."""
+    console.print(Text(fields["request"], style="bold"))
+    if (found := fields["row"]) is None:
+        console.print(f"  row      none: {fields['why']}")
+    else:
+        console.print(f"  row      {found['method']} {found['template']}  ({found['at']})")
+        console.print(f"  needs    {_needs_in_words(policy, found['needs'])}")
+        for name, value in found.items():
+            if name not in {"method", "template", "needs", "at"}:
+                console.print(f"  {name:<8} {value}")
+    groups: dict[str, list[str]] = {}
+    for name, outcome in fields["callers"].items():
+        groups.setdefault(outcome, []).append(name)
+    for outcome, names in sorted(groups.items(), key=lambda it: not it[0].startswith("allow")):
+        style = "green" if outcome.startswith("allow") else "red"
+        console.print(Text("  ").append(outcome, style=style).append(f"  {_people(names, fields['callers'])}"))
+
+
+def _needs(route: Route) -> str:
+    return route.scope if route.access is Access.SCOPE else route.access.value
+
+
+def _needs_in_words(policy: Policy, needs: str) -> str:
+    if (scope := policy.scopes.get(needs)) is not None:
+        return f"{needs}{', which writes' if scope.write else ''}: {scope.description}"
+    return {
+        Access.ANY: "any valid key",
+        Access.PUBLIC: "no key",
+        Access.SESSION: "no key: its backend knows the session, and a key is refused",
+        Access.BARRED: "barred: nothing unlocks it",
+    }[Access(needs)]
+
+
+def _extras(route: Route) -> dict[str, str]:
+    """Return what else there is to say about a row, by names of eight letters at most."""
+    account = ", ".join(f"{it.place}:{it.name}" for it in route.accounts)
+    extras = {
+        "account": f"{account} must be the key's own{', and given' if route.account_required else ''}"
+        if account
+        else "",
+        "cost": f"{route.cost} tokens" if route.cost > 1 else "",
+        "stream": route.stream,
+        "errors": "one line of text" if route.errors is ErrorFormat.TEXT else "",
+        "yields": "a credential" if route.yields_credential else "",
+        "shadow": "decided and counted, but everybody passes" if route.shadow else "",
+    }
+    return {name: value for name, value in extras.items() if value}
+
+
+def _why(decision: Decision) -> str:
+    if isinstance(decision, Deny) and decision.methods:
+        return f"the path takes {', '.join(decision.methods)}"
+    return _WHY.get(decision.reason, "") if isinstance(decision, Deny) else ""
+
+
+def _outcome(decision: Decision) -> str:
+    if isinstance(decision, Allow):
+        return "allow" if decision.would_deny is None else f"allow (shadow; would be {decision.would_deny})"
+    message = DENIALS[decision.reason].message.format(scope=decision.route.scope if decision.route else "")
+    return f"{' '.join(outcomes(decision))}: {message}"
+
+
+def request(surprising: Surprise) -> str:
+    """Name an expectation's request and who sends it."""
+    it = surprising.expectation
+    if it.needs:
+        return f"{it.method} {it.target}"
+    if it.caller is None:
+        return f"{it.method} {it.target} without a key"
+    owner = f" of {it.caller.account_id}" if it.caller.account_id else ""
+    return f"{it.method} {it.target} with a key{owner} for {' '.join(sorted(it.caller.scopes)) or 'nothing'}"
+
+
+def surprise(surprising: Surprise, line: int) -> dict[str, Any]:
+    """Return an expectation that was not met, as fields."""
+    return {
+        "line": line,
+        "request": request(surprising),
+        "expected": surprising.expected,
+        "found": surprising.found,
+    }
+
+
+def tally(expectations: int, failures: int, rows_without: int) -> str:
+    """Sum a test up in a line."""
+    met = f"{expectations - failures} of {expectations} expectations met"
+    return f"{met}; rows without any: {rows_without}" if rows_without else met
+
+
+def print_diff(console: Console, found: PolicyDiff, old: Places, new: Places) -> None:
+    """Print each change: what it opens or closes, for whom, by which rows, and what stands around the table."""
+    for change in found.changes:
+        for style, line in _headlines(change, found.callers):
+            console.print(Text(line, style=style))
+        console.print(f"{_INDENT}{_requests(change)}")
+        console.print(Text(f"{_INDENT}was {_placed(change.old, old)}", style="dim"))
+        console.print(Text(f"{_INDENT}now {_placed(change.new, new)}", style="dim"))
+    for line in found.surroundings:
+        console.print(f"~ {line}")
+    opening = sum(change.is_opening for change in found.changes)
+    closing = sum(bool(change.closes or change.binds) for change in found.changes)
+    console.print(
+        f"changes that open: {opening}, that close: {closing}"
+        if found.changes
+        else "nobody gets anywhere else than before"
+    )
+
+
+def _headlines(change: Change, everybody: Collection[str]) -> list[tuple[str, str]]:
+    mark, style = ("!", "bold red") if change.is_grave else ("+", "red")
+    lines = []
+    if change.opens:
+        lines.append((style, f"{mark} opens to {_people(change.opens, everybody)}"))
+    if change.frees:
+        lines.append((style, f"{mark} checks no longer: {_places(change.frees)}"))
+    if change.closes:
+        lines.append(("green", f"- closes to {_people(change.closes, everybody)}"))
+    if change.binds:
+        lines.append(("green", f"- checks now: {_places(change.binds)}"))
+    lines += [("yellow", f"~ {alteration}") for alteration in change.alters]
+    return lines
+
+
+def _people(names: Sequence[str], everybody: Collection[str]) -> str:
+    """Name some of all callers there are: a key that needs no scope stands for all that are not told apart."""
+    if set(names) == set(everybody):
+        return "anybody"
+    scopes = [name for name in names if name not in {NO_KEY, ANY_KEY}]
+    keys = f"keys for {', '.join(scopes)}" if scopes else ""
+    if ANY_KEY in names:
+        keys = "every key" if set(everybody) - set(names) <= {NO_KEY} else "every other key"
+    return " and ".join(part for part in (keys, "callers without a key" if NO_KEY in names else "") if part)
+
+
+def _places(places: Sequence[str]) -> str:
+    return ", ".join("that an account is named" if place == ABSENT else place for place in places)
+
+
+def _requests(change: Change) -> str:
+    kinds = list(change.requests.items())
+    shown = [
+        f"{','.join(methods) if len(methods) <= _METHODS_MAX else '*'} {path}" for path, methods in kinds[:_SHOWN_MAX]
+    ]
+    more = len(kinds) - _SHOWN_MAX
+    return "  ".join(shown) + (f"  and {more} more kinds of path" if more > 0 else "")
+
+
+def _placed(route: Route | None, places: Places) -> str:
+    if route is None:
+        return "no row decides"
+    return f"{route.method} {route.template}: {_needs(route)}  ({places.of(route)})"

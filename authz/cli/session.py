@@ -1,0 +1,68 @@
+"""Opens what the operator's commands work with: the policy, Postgres and Redis, for as long as one command runs.
+
+The sidecar has its own composition in `app.py`: it must start without its stores, a command must not.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+
+from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.redis.leases import RedisLeases
+from authz.adapters.redis.store import RedisStore, redis_store
+from authz.service.keys.admin import KeyAdmin
+from authz.service.keys.stream_admin import StreamAdmin
+from authz.settings import Settings, load
+
+_PATIENCE_S = 5.0
+
+
+@asynccontextmanager
+async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin]:
+    """Yield the use cases around keys; an operator can wait longer for a store than a check can.
+
+    A Redis out of reach shows only when a change has to become effective in it.
+    """
+    settings = settings or load()
+    policy = load_policy(settings.policy_file)
+    postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_PATIENCE_S, pool_max=2)
+    await postgres.start()
+    try:
+        async with _reached(settings) as redis:
+            now = partial(datetime.now, UTC)
+            yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=now)
+    finally:
+        await postgres.close()
+
+
+@asynccontextmanager
+async def open_streams(settings: Settings | None = None) -> AsyncIterator[StreamAdmin]:
+    """Yield the use cases around open streams, which need Redis alone."""
+    settings = settings or load()
+    policy = load_policy(settings.policy_file)
+    async with _reached(settings) as redis:
+        yield StreamAdmin(RedisLeases(redis.link), policy)
+
+
+@asynccontextmanager
+async def _reached(settings: Settings) -> AsyncIterator[RedisStore]:
+    """Yield Redis, which was given a second to be reached."""
+    redis = redis_store(
+        settings.redis_url.get_secret_value(),
+        deadline_s=_PATIENCE_S,
+        in_flight_max=settings.redis_in_flight_max,
+        negative_ttl_s=settings.negative_ttl_s,
+    )
+    redis.link.start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S / 5):
+            await redis.link.reached.wait()
+    try:
+        yield redis
+    finally:
+        await redis.link.close()

@@ -1,0 +1,61 @@
+"""`authz streams`: see which streams an account has open, and free a slot by hand."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from authz.cli.output import AsJson, perform, show
+from authz.cli.session import open_streams
+from authz.core.streams import OpenStream
+
+app = typer.Typer(no_args_is_help=True, help="Open streams.")
+
+AccountId = Annotated[str, typer.Option("--account", help="Whose streams.")]
+
+_COLUMNS = ("lease_id", "stream", "key_id", "state", "opened_at", "seen_at", "expires_at")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """`state` is opening until the first sign of life, then open, and stopped once the key no longer works."""
+
+    lease_id: str
+    stream: str
+    key_id: str
+    state: str
+    opened_at: datetime
+    seen_at: datetime | None
+    expires_at: datetime
+
+
+@app.command("list")
+def list_streams(account_id: AccountId, *, as_json: AsJson = False) -> None:
+    """List an account's open streams, oldest first; those of stopped keys no longer count, and end by themselves."""
+    streams = perform(open_streams(), lambda admin: admin.streams(account_id))
+    show([_row(stream) for stream in streams], _COLUMNS, as_json=as_json)
+
+
+@app.command()
+def release(
+    lease_id: Annotated[str, typer.Argument(help="The lease's id, as listed.")],
+    account_id: AccountId,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Free a slot. A stream that is still open is not cut, and takes its slot again with its next sign of life."""
+    perform(open_streams(), lambda admin: admin.release(account_id, lease_id))
+    typer.echo(json.dumps({"lease_id": lease_id, "done": "released"}) if as_json else f"{lease_id} released")
+
+
+def _row(stream: OpenStream) -> _Row:
+    seen_at = _moment(stream.seen_at_ms) if stream.seen_at_ms else None
+    state = "stopped" if stream.is_stopped else "open" if seen_at else "opening"
+    lease, opened_at, expires_at = stream.lease, _moment(stream.opened_at_ms), _moment(stream.expires_at_ms)
+    return _Row(lease.lease_id, lease.stream, lease.key_id, state, opened_at, seen_at, expires_at)
+
+
+def _moment(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

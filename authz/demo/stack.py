@@ -1,0 +1,244 @@
+"""Everything that runs in the demo, started in order and stopped in reverse: the tests' end-to-end set-up as well.
+
+What is shown to people is `run.py` and `tour.py`.
+"""
+
+import asyncio
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.error import HTTPError, URLError
+
+from pydantic import SecretStr
+
+from authz.adapters.postgres.pool import migrate
+from authz.cli.session import open_admin
+from authz.core.accounts import Actor, AuditEvent, NewApiKey
+from authz.core.limits import Limit
+from authz.demo.envoy import EnvoyServer
+from authz.demo.servers import PostgresServer, RedisServer, Server, free_port, shipped
+from authz.service.keys.admin import KeyAdmin, KeyRequest
+from authz.settings import Settings
+
+ACTOR = Actor("demo", "local")
+_UNAUTHORIZED = 401
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOwner:
+    """Who owns the demo's account."""
+
+    email: str
+    password: str = field(repr=False)
+
+
+class Stack:
+    """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a folder that goes with them.
+
+    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
+    `on_grpc` Envoy asks the grpcio listener instead of the check listener. Without `portal` the backend stands in the
+    portal's place, and shows what would reach it. With a `redis_url` the stack has no Redis of its own.
+    `heartbeat_s` is how often Envoy reports open streams.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        sidecars: int = 1,
+        env: dict[str, str] | None = None,
+        ping_s: float = 15,
+        on_grpc: bool = False,
+        portal: bool = False,
+        redis_url: str = "",
+        heartbeat_s: float = 5,
+    ) -> None:
+        self._down = ExitStack()
+        self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
+        self._down.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.redis = RedisServer(self.folder)
+        self.postgres = PostgresServer(self.folder)
+        self.settings = Settings(
+            policy_file=shipped("policies/truetick.yaml"),
+            redis_url=SecretStr(redis_url or self.redis.socket_url),
+            postgres_url=SecretStr(self.postgres.url),
+        )
+        self.check_ports = [free_port() for _ in range(sidecars)]
+        self.grpc_ports = [free_port() for _ in range(sidecars)]
+        self.admin_ports = [free_port() for _ in range(sidecars)]
+        heartbeat = {"AUTHZ_STREAM_HEARTBEAT_S": str(heartbeat_s)}
+        self.sidecars = [self._sidecar(number, heartbeat | (env or {})) for number in range(sidecars)]
+        backend_port = free_port()
+        portal_port = free_port() if portal else backend_port
+        portal_secret = secrets.token_urlsafe(32)
+        command = [sys.executable, "-m", "authz.demo.backend", "--port", str(backend_port), "--ping-s", str(ping_s)]
+        self.backend = Server("backend", command, self.folder / "backend.log")
+        self.envoy = EnvoyServer(
+            self.folder,
+            port=port or free_port(),
+            authz_ports=self.grpc_ports if on_grpc else self.check_ports,
+            backend_port=backend_port,
+            portal_port=portal_port,
+            portal_secret=portal_secret,
+            heartbeat_s=heartbeat_s,
+        )
+        self.portal_url = f"http://127.0.0.1:{portal_port}"
+        self.portal_admin_url = f"http://127.0.0.1:{free_port()}"
+        self.portal = self._portal(portal_secret, env or {}) if portal else None
+        self.owner = DemoOwner("ada@example.com", secrets.token_urlsafe(12)) if portal else None
+        self.backend_url = f"http://127.0.0.1:{backend_port}"
+        self.account_id = ""
+
+    @property
+    def url(self) -> str:
+        """Return where Envoy answers."""
+        return self.envoy.url
+
+    @property
+    def admin_url(self) -> str:
+        """Return where the first sidecar's admin endpoints answer."""
+        return f"http://127.0.0.1:{self.admin_ports[0]}"
+
+    @property
+    def admin_urls(self) -> list[str]:
+        """Return where each sidecar's admin endpoints answer."""
+        return [f"http://127.0.0.1:{port}" for port in self.admin_ports]
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Return the process id of every server, by name."""
+        servers = (self.redis, self.postgres, *self.sidecars, self.portal, self.backend, self.envoy)
+        return {server.name: server.pid for server in servers if server is not None}
+
+    def start(self, report: Callable[[str], None] = lambda _step: None) -> None:
+        """Start everything; whatever fails, nothing is left behind."""
+        try:
+            self._start(report)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything and remove the folder."""
+        self._down.close()
+
+    def create_key(self, name: str, *scopes: str, limit: Limit | None = None, account_id: str = "") -> NewApiKey:
+        """Make a key for the stack's account, or another."""
+        request = KeyRequest(account_id or self.account_id, name, frozenset(scopes), limit)
+        return self.administer(lambda admin: admin.create_key(request, ACTOR))
+
+    def create_account(self, name: str) -> str:
+        """Open another account and return its id."""
+        return self.administer(lambda admin: admin.create_account(name, None, ACTOR)).id
+
+    def change_key(self, key_id: str, event: AuditEvent) -> None:
+        """Revoke, disable or enable a key; effective when this returns."""
+        self.administer(lambda admin: admin.change_key(key_id, event, ACTOR))
+
+    def administer(self, use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
+        """Run one use case around keys, as an operator's command would."""
+
+        async def session() -> T:
+            async with open_admin(self.settings) as admin:
+                return await use(admin)
+
+        return asyncio.run(session())
+
+    def start_sidecar(self, number: int) -> None:
+        """Start one sidecar and wait until it is ready; also again after it was stopped."""
+        admin_url = f"http://127.0.0.1:{self.admin_ports[number]}"
+        self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
+
+    def start_envoy(self) -> None:
+        """Start Envoy and wait until it answers; also again after it was stopped."""
+        self.envoy.start(self._answers)
+
+    def _start(self, report: Callable[[str], None]) -> None:
+        if self.settings.redis_url.get_secret_value() == self.redis.socket_url:
+            report("Redis")
+            self._run(self.redis, self.redis.start)
+        report("PostgreSQL")
+        self._run(self.postgres, self.postgres.start)
+        report("schema")
+        asyncio.run(migrate(self.postgres.url))
+        report("authz")
+        for number, sidecar in enumerate(self.sidecars):
+            self._run(sidecar, partial(self.start_sidecar, number))
+        if self.portal is not None:
+            report("the portal")
+            admin_url = self.portal_admin_url
+            self._run(self.portal, partial(self.portal.start, lambda: _status(f"{admin_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
+        report("a backend")
+        self._run(self.backend, lambda: self.backend.start(lambda: _status(self.backend_url) == 200))  # noqa: PLR2004 -- HTTP
+        report("Envoy")
+        self._run(self.envoy, self.start_envoy)
+        report("a first account")
+        self.account_id = self._signed_up(self.owner) if self.owner else self.create_account("Demo")
+
+    def _run(self, server: Server, start: Callable[[], None]) -> None:
+        self._down.callback(server.stop)
+        start()
+
+    def _answers(self) -> bool:
+        # Without a key the answer is a refusal by authz: all of the way is there, and no token is spent.
+        return _status(f"{self.url}/v1/whoami") == _UNAUTHORIZED
+
+    def _signed_up(self, owner: DemoOwner) -> str:
+        body = json.dumps({"email": owner.email, "password": owner.password}).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/v1/public/signup", body, headers)  # noqa: S310 -- our own address
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- the same
+            return str(json.load(answer)["account_id"])
+
+    def _portal(self, secret: str, env: dict[str, str]) -> Server:
+        environment = {
+            **self._stores(),
+            "AUTHZ_PORTAL_LISTEN": self.portal_url.removeprefix("http://"),
+            "AUTHZ_PORTAL_ADMIN_LISTEN": self.portal_admin_url.removeprefix("http://"),
+            "AUTHZ_PORTAL_PROXY_SECRET": secret,
+            "AUTHZ_PUBLIC_URL": self.url,
+            "AUTHZ_MAIL_URL": "log:",
+            **env,
+        }
+        command = [sys.executable, "-m", "authz", "portal"]
+        return Server("portal", command, self.folder / "portal.log", env=environment)
+
+    def _stores(self) -> dict[str, str]:
+        return {
+            "AUTHZ_POLICY_FILE": str(self.settings.policy_file),
+            "AUTHZ_REDIS_URL": self.settings.redis_url.get_secret_value(),
+            "AUTHZ_POSTGRES_URL": self.postgres.url,
+        }
+
+    def _sidecar(self, number: int, env: dict[str, str]) -> Server:
+        environment = {
+            **self._stores(),
+            "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{self.check_ports[number]}",
+            "AUTHZ_GRPC_LISTEN": f"127.0.0.1:{self.grpc_ports[number]}",
+            "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{self.admin_ports[number]}",
+            "AUTHZ_DRAIN_DELAY_S": "0",
+            **env,
+        }
+        name = "authz" if number == 0 else f"authz-{number + 1}"
+        return Server(name, [sys.executable, "-m", "authz", "serve"], self.folder / f"{name}.log", env=environment)
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 -- our own address
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+    except (URLError, OSError):
+        return 0

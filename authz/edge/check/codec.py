@@ -1,0 +1,219 @@
+"""From the core's decisions to Envoy's CheckResponse.
+
+The words and numbers of a refusal are `core/errors.py`; how they are laid out for each kind of caller is here.
+"""
+
+import json
+from collections.abc import Iterable
+from math import ceil
+from typing import assert_never
+
+from google.protobuf.struct_pb2 import Struct
+
+from authz._pb.base_pb2 import HeaderValue, HeaderValueOption
+from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
+from authz._pb.http_status_pb2 import HttpStatus, StatusCode
+from authz._pb.rpc_status_pb2 import Status
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
+from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
+from authz.core.limits import Limit, full_after_s
+from authz.core.policy.policy import Policy, RateHeaders
+from authz.core.policy.route import ErrorFormat
+from authz.core.streams import StreamUse
+
+_UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
+OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-id", "x-authz-scopes"
+_RATELIMIT = "ratelimit"
+
+Headers = list[tuple[str, str]]
+
+
+def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) -> CheckResponse:
+    """Write the answer to one request."""
+    match decision:
+        case Deny():
+            return _refusal(policy, attributes, decision)
+        case Allow():
+            return _permission(policy, decision)
+        case _:
+            assert_never(decision)
+
+
+def _permission(policy: Policy, allow: Allow) -> CheckResponse:
+    identity = [] if allow.principal is None else identity_headers(allow.principal)
+    return CheckResponse(
+        status=Status(code=0),
+        ok_response=OkHttpResponse(
+            headers=options(identity),
+            headers_to_remove=[policy.keys.header],
+            response_headers_to_add=options(rate_headers(policy.rate_headers, allow.bucket, allow.streams)),
+        ),
+        dynamic_metadata=_metadata(allow),
+    )
+
+
+def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> CheckResponse:
+    headers, body = refusal_text(policy, attributes, deny)
+    headers += wait_headers(deny.retry_after_s) + rate_headers(policy.rate_headers, deny.bucket, deny.streams)
+    http = DeniedHttpResponse(status=http_status(deny), headers=options(headers), body=body)
+    # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
+    if is_error(deny):
+        return CheckResponse(status=status(deny), error_response=http, dynamic_metadata=_metadata(deny))
+    return CheckResponse(status=status(deny), denied_response=http, dynamic_metadata=_metadata(deny))
+
+
+def status(deny: Deny) -> Status:
+    """Make the status that keeps Envoy from admitting the request."""
+    denial = DENIALS[deny.reason]
+    return Status(code=denial.code, message=denial.line.format(**_words(deny)))
+
+
+def http_status(deny: Deny) -> HttpStatus:
+    """Make the status that the caller sees."""
+    return HttpStatus(code=StatusCode.Name(DENIALS[deny.reason].http))
+
+
+def is_error(deny: Deny) -> bool:
+    """Tell whether nothing was decided: an error_response, not a denied_response."""
+    return deny.reason in _UNANSWERED
+
+
+def refusal_text(policy: Policy, attributes: RequestAttributes, deny: Deny) -> tuple[Headers, str]:
+    """Write the headers and the body that follow from the reason, the route and the kind of caller alone."""
+    denial = DENIALS[deny.reason]
+    content_type, body = _body(policy, attributes, deny, denial)
+    headers: Headers = [("content-type", content_type), ("cache-control", "no-store")]
+    if attributes.is_grpc:
+        # Envoy would turn a 429 into UNAVAILABLE, which clients retry at once.
+        headers.append(("grpc-status", str(int(denial.code))))
+    if deny.methods:
+        headers.append(("allow", ", ".join(deny.methods)))
+    if denial.code is GrpcCode.UNAUTHENTICATED:
+        headers.append(("www-authenticate", f'ApiKey realm="{policy.api}"'))
+    return headers, body
+
+
+def wait_headers(retry_after_s: int | None) -> Headers:
+    """Write how long to wait, in whole seconds; nothing where waiting does not help."""
+    return [] if retry_after_s is None else [("retry-after", str(retry_after_s))]
+
+
+def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Denial) -> tuple[str, str]:
+    words = _words(deny)
+    message = denial.message.format(**words)
+    if attributes.is_grpc:
+        return "text/plain", message  # Envoy puts the body into grpc-message
+    if deny.route is not None and deny.route.errors is ErrorFormat.TEXT:
+        return "text/plain; charset=utf-8", denial.line.format(**words) + "\n"
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": denial.line.format(**_words(Deny(deny.reason))).upper().replace(" ", "_"),
+        "domain": policy.domain,
+        "metadata": _details(deny),
+    }
+    body = {"code": int(denial.code), "message": message, "details": [info]}
+    return "application/json", json.dumps(body, separators=(",", ":"))
+
+
+def _words(deny: Deny) -> dict[str, str]:
+    scope = "" if deny.route is None else deny.route.scope
+    return {"scope": scope, "streams": "streams" if deny.streams is None else deny.streams.stream.title}
+
+
+def _details(deny: Deny) -> dict[str, str]:
+    if deny.reason is DenyReason.SCOPE_MISSING:
+        return {"scope": _words(deny)["scope"]}
+    return {} if deny.streams is None else {"stream": deny.streams.stream.name}
+
+
+def identity_headers(principal: Principal) -> Headers:
+    """Write who calls, for the backend."""
+    return [
+        (ACCOUNT_HEADER, principal.account_id),
+        (KEY_HEADER, principal.key_id),
+        (SCOPES_HEADER, scopes_text(principal.scopes)),
+    ]
+
+
+def scopes_text(scopes: Iterable[str]) -> str:
+    """Write what a key may do into one header."""
+    return " ".join(sorted(scopes))
+
+
+def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUse | None = None) -> Headers:
+    """Write what is left: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family for the bucket."""
+    if bucket is None:
+        return []
+    quotas, left = ("", "") if streams is None else _stream_quotas(streams)
+    return limit_headers(families, bucket.limit, quotas) + left_headers(families, bucket, left)
+
+
+def limit_headers(families: RateHeaders, limit: Limit, quotas: str = "") -> Headers:
+    """Write those of the rate headers that say how much there is at most; `quotas` are further ones."""
+    headers: Headers = []
+    if families.ietf:
+        window_s = ceil(limit.capacity / limit.refill_per_s)
+        headers.append(("ratelimit-policy", f'"default";q={limit.capacity};w={window_s}{quotas}'))
+    if families.legacy:
+        headers.append(("x-ratelimit-limit", str(limit.capacity)))
+    return headers
+
+
+def left_headers(families: RateHeaders, bucket: Bucket, further: str = "") -> Headers:
+    """Write those of the rate headers that change with every request; `further` is what is left of other quotas."""
+    left, full_s = int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining)
+    headers = [(name, form.format(left=left, full_s=full_s)) for name, form in left_forms(families)]
+    return [(name, value + further if name == _RATELIMIT else value) for name, value in headers]
+
+
+def left_forms(families: RateHeaders) -> Headers:
+    """Return the names and forms of those headers, each family's with `{left}` once and then `{full_s}` once."""
+    forms: Headers = []
+    if families.ietf:
+        forms.append((_RATELIMIT, '"default";r={left};t={full_s}'))
+    if families.legacy:
+        forms.append(("x-ratelimit-remaining", "{left}"))
+        forms.append(("x-ratelimit-reset", "{full_s}"))
+    return forms
+
+
+def _stream_quotas(use: StreamUse) -> tuple[str, str]:
+    # No t: time does not give back what is open.
+    stream, quotas, left = use.stream, "", ""
+    caps = (("key", stream.per_key, use.of_key), ("account", stream.per_account, use.of_account))
+    for whose, quota, count in caps:
+        quotas += f', "{stream.name}-{whose}";q={quota};qu="concurrent-requests"'
+        left += f', "{stream.name}-{whose}";r={max(0, quota - count)}'
+    return quotas, left
+
+
+def options(headers: Headers) -> list[HeaderValueOption]:
+    """Make header options that replace whatever is there."""
+    return [
+        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=OVERWRITE) for name, value in headers
+    ]
+
+
+def lease_fields(use: StreamUse) -> dict[str, str]:
+    """Write what Envoy's access log is to say of a stream that holds a lease, beside whose it is."""
+    return {"lease_id": use.lease_id, "stream": use.stream.name}
+
+
+def _metadata(decision: Decision) -> Struct:
+    """Describe the decision for Envoy's access log."""
+    metadata = Struct()
+    fields = {"decision": "allow" if isinstance(decision, Allow) else "deny"}
+    reason = decision.would_deny if isinstance(decision, Allow) else decision.reason
+    if reason is not None:
+        fields["reason"] = reason.value
+    if decision.route is not None:
+        fields["route"] = decision.route.template
+    if decision.principal is not None:
+        fields["account_id"] = decision.principal.account_id
+        fields["key_id"] = decision.principal.key_id
+    if isinstance(decision, Allow) and decision.streams is not None:
+        fields |= lease_fields(decision.streams)
+    metadata.update(fields)
+    return metadata

@@ -1,0 +1,213 @@
+"""CheckResponses as bytes, put together from pieces that come again.
+
+A message's bytes are the bytes of its fields in the order of their numbers, so protobuf writes each piece once and the
+pieces are joined. What they say is `codec.py`; a test holds every answer against what protobuf writes for it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
+from authz.core.limits import Limit, full_after_s
+from authz.core.policy.policy import Policy, RateHeaders
+from authz.core.policy.route import Route
+from authz.core.streams import StreamUse
+from authz.core.value import Value, force_setattr
+from authz.edge.check import codec
+from authz.edge.check.fragments import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, HeaderPiece
+
+PIECES_MAX = 16_384
+
+_DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
+_STATUS_AND_OK = CheckResponse(status={}).SerializeToString() + _OK
+_ACCOUNT_HEADER, _KEY_HEADER = HeaderPiece(codec.ACCOUNT_HEADER), HeaderPiece(codec.KEY_HEADER)
+_SCOPES_HEADER = HeaderPiece(codec.SCOPES_HEADER)
+_NAMES = ("account_id", "decision", "key_id", "lease_id", "reason", "route", "stream")
+_ENTRIES = {name: EntryPiece(name) for name in _NAMES}
+_ALLOW, _DENY = _ENTRIES["decision"]("allow"), _ENTRIES["decision"]("deny")
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Caller(Value):
+    """What answers say of one caller: its headers, those that all callers with its scopes have, and its metadata.
+
+    The metadata comes with the decision, `allowed` or `denied`, because that stands in the middle of it. All of it is
+    written for one `policy`.
+    """
+
+    policy: Policy
+    headers: bytes
+    scopes: bytes
+    allowed: bytes
+    denied: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What every refusal of one request for one reason says: all but the caller's and the bucket's part."""
+
+    status: bytes
+    http: bytes
+    body: bytes
+    reason: bytes
+    is_error: bool
+
+
+class Answers:
+    """Writes the answers of one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._removed = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
+        self._nobody = _Caller(policy, b"", self._removed, _ALLOW, _DENY)
+        self._scopes: dict[frozenset[str], bytes] = {}
+        self._rates = _Rates(policy.rate_headers, TO_ADD)
+        self._denied_rates = _Rates(policy.rate_headers, HEADERS)
+        self._waits: dict[int, bytes] = {}
+        self._refusals: dict[tuple[object, ...], _Refusal] = {}
+
+    def write(self, attributes: RequestAttributes, decision: Decision) -> bytes:
+        """Write the answer to one request, as `encode` and protobuf would."""
+        if not isinstance(decision, Allow):
+            return self._denial(attributes, decision)
+        principal, bucket, route = decision.principal, decision.bucket, decision.route
+        caller: Any = self._nobody if principal is None else principal.pieces
+        if caller is None or caller.policy is not self.policy:
+            caller = self._caller(principal)
+        ok = caller.headers + caller.scopes
+        if decision.streams is not None:
+            return self._stream(decision, caller)
+        if bucket is not None:
+            ok += self._rates.of(bucket)
+        metadata = caller.allowed
+        if decision.would_deny is not None:
+            metadata += _ENTRIES["reason"](decision.would_deny.value)
+        metadata += route.piece or _route_piece(route)
+        return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
+
+    def _stream(self, allow: Allow, caller: _Caller) -> bytes:
+        """Write the answer to a request that opens a stream."""
+        ok = caller.headers + caller.scopes + self._rates.with_streams(allow.bucket, allow.streams)
+        entries = {} if allow.streams is None else codec.lease_fields(allow.streams)
+        entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
+        entries["route"] = allow.route.template
+        described = b"".join(_ENTRIES[name](entries[name]) for name in sorted(entries))
+        metadata = caller.allowed + described
+        return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
+
+    def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
+        row = None if deny.route is None else (deny.route.method, deny.route.template)
+        key = (attributes.is_grpc, deny.reason, row, deny.methods, deny.streams and deny.streams.stream)
+        refusal = self._refusals.get(key) or _kept(self._refusals, key, self._refusal(attributes, deny))
+        caller = self._caller(deny.principal)
+        http, wait_s, bucket = refusal.http, deny.retry_after_s, deny.bucket
+        if wait_s is not None:
+            http += self._waits.get(wait_s) or _kept(self._waits, wait_s, _wait(wait_s))
+        if bucket is not None and deny.streams is not None:
+            http += self._denied_rates.with_streams(bucket, deny.streams)
+        elif bucket is not None:
+            http += self._denied_rates.of(bucket)
+        http += refusal.body
+        metadata = caller.denied + refusal.reason
+        described = _METADATA + LENGTH[len(metadata)] + metadata
+        if refusal.is_error:
+            return b"".join((refusal.status, described, _ERROR, LENGTH[len(http)], http))
+        return b"".join((refusal.status, _DENIED, LENGTH[len(http)], http, described))
+
+    def _caller(self, principal: Principal | None) -> _Caller:
+        if principal is None:
+            return self._nobody
+        found = principal.pieces
+        if isinstance(found, _Caller) and found.policy is self.policy:
+            return found
+        scopes = self._scopes.get(principal.scopes)
+        if scopes is None:
+            scopes = _SCOPES_HEADER(codec.scopes_text(principal.scopes)) + self._removed
+            _kept(self._scopes, principal.scopes, scopes)
+        account, key = _ENTRIES["account_id"](principal.account_id), _ENTRIES["key_id"](principal.key_id)
+        caller = _Caller(
+            self.policy,
+            _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id),
+            scopes,
+            account + _ALLOW + key,
+            account + _DENY + key,
+        )
+        force_setattr(principal, "pieces", caller)
+        return caller
+
+    def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:
+        headers, body = codec.refusal_text(self.policy, attributes, deny)
+        reason = _ENTRIES["reason"](deny.reason.value)
+        return _Refusal(
+            status=CheckResponse(status=codec.status(deny)).SerializeToString(),
+            http=DeniedHttpResponse(status=codec.http_status(deny), headers=codec.options(headers)).SerializeToString(),
+            body=DeniedHttpResponse(body=body).SerializeToString(),
+            reason=reason if deny.route is None else reason + _ENTRIES["route"](deny.route.template),
+            is_error=codec.is_error(deny),
+        )
+
+
+class _Rates:
+    """Writes what is said of a bucket, as headers in the field of the head `field`.
+
+    Of a limit it is written once and kept. What is left hardly ever comes again where buckets are large, but how many
+    digits it has does: kept is the piece with room for them.
+    """
+
+    def __init__(self, families: RateHeaders, field: bytes) -> None:
+        self._families = families
+        self._field = field
+        self._count = families.ietf + families.legacy
+        self._limits: dict[tuple[int, float], bytes] = {}
+        self._forms: dict[tuple[int, int], bytes] = {}
+        self._headers: dict[str, HeaderPiece] = {}
+
+    def of(self, bucket: Bucket) -> bytes:
+        """Write it of a bucket alone."""
+        if not self._count:
+            return b""
+        limit, remaining = bucket.limit, bucket.remaining
+        said = self._limits.get((limit.capacity, limit.refill_per_s)) or self._limit(limit)
+        left, full_s = b"%d" % remaining, b"%d" % full_after_s(limit, remaining)
+        form = self._forms.get((len(left), len(full_s))) or self._form(len(left), len(full_s))
+        return said + form % ((left, full_s) * self._count)
+
+    def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
+        """Write the same where open streams are counted as well."""
+        return self._write(codec.rate_headers(self._families, bucket, use))
+
+    def _limit(self, limit: Limit) -> bytes:
+        piece = self._write(codec.limit_headers(self._families, limit))
+        return _kept(self._limits, (limit.capacity, limit.refill_per_s), piece)
+
+    def _write(self, headers: codec.Headers) -> bytes:
+        return b"".join(self._header(name)(value) for name, value in headers)
+
+    def _header(self, name: str) -> HeaderPiece:
+        return self._headers.get(name) or self._headers.setdefault(name, HeaderPiece(name, self._field))
+
+    def _form(self, left: int, full_s: int) -> bytes:
+        form = b""
+        for name, text in codec.left_forms(self._families):
+            size = len(text.format(left="0" * left, full_s="0" * full_s))
+            head = self._header(name).head(size).replace(b"%", b"%%")
+            form += head + text.format(left="%b", full_s="%b").encode() + ACTION
+        return _kept(self._forms, (left, full_s), form)
+
+
+def _route_piece(route: Route) -> bytes:
+    object.__setattr__(route, "piece", _ENTRIES["route"](route.template))
+    return route.piece
+
+
+def _wait(seconds: int) -> bytes:
+    return DeniedHttpResponse(headers=codec.options(codec.wait_headers(seconds))).SerializeToString()
+
+
+def _kept(pieces: dict[K, V], key: K, piece: V) -> V:
+    if len(pieces) >= PIECES_MAX:
+        pieces.clear()
+    return pieces.setdefault(key, piece)

@@ -1,0 +1,62 @@
+"""The values that one turn of checks is carried in, from the plans to the responses.
+
+What is done with them is `checker.py`; what one request is and what is decided about it are `core/check.py`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from authz.core.check import Deny, Lookup, RequestAttributes
+from authz.core.errors import DenyReason, StoreUnavailable
+from authz.core.policy.policy import Policy
+from authz.core.policy.route import Route
+from authz.service.ports import Decided
+
+_RETRY_AFTER_S = 1
+
+_log = logging.getLogger("authz.check")
+
+Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
+"""Sends the decisions on some requests of a batch; returns False where the only caller no longer waits."""
+
+
+class Batch(Struct):
+    """Checks that arrived together. `asked` and `lookups` list those that ask the projection, in the same order.
+
+    All of them use the policy that was in force when they arrived. `loaded` is set once their key was loaded.
+    """
+
+    policy: Policy
+    answer: Answer
+    started_s: float
+    asked: list[tuple[int, RequestAttributes]]
+    lookups: list[Lookup]
+    loaded: bool = False
+
+
+class PendingCheck(Struct):
+    """One check of a batch that has to wait longer than the others."""
+
+    batch: Batch
+    number: int
+    attributes: RequestAttributes
+    lookup: Lookup
+
+    def alone(self, *, loaded: bool = False) -> Batch:
+        """Return a batch of this check only."""
+        asked = [(self.number, self.attributes)]
+        return Batch(self.batch.policy, self.batch.answer, self.batch.started_s, asked, [self.lookup], loaded)
+
+
+def broken(attributes: RequestAttributes) -> Deny:
+    """Log the exception being handled, and refuse."""
+    _log.exception("a check failed", extra={"request_id": attributes.request_id})
+    return Deny(DenyReason.INTERNAL, retry_after_s=_RETRY_AFTER_S)
+
+
+def unavailable(route: Route | None, failure: StoreUnavailable) -> Deny:
+    """Refuse because a store did not respond."""
+    return Deny(DenyReason.STORE_UNAVAILABLE, route, retry_after_s=_RETRY_AFTER_S, detail=str(failure))

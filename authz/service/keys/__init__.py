@@ -1,0 +1,1 @@
+"""What operators and owners do to accounts, keys and open streams."""

@@ -1,0 +1,224 @@
+"""What operators and account owners can do to accounts and keys: checked against the policy, durable, then effective.
+
+Where things are kept is behind `ports.KeyLedger`; what a sidecar decides from them is `checker.py`.
+"""
+
+import asyncio
+from base64 import b32encode
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, NewApiKey, Replacement, Rotation
+from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
+from authz.core.keys import ENTROPY_BYTES, digest
+from authz.core.limits import Limit
+from authz.core.policy.policy import Policy
+from authz.service.ports import KeyLedger, KeyProjection
+
+OVERLAP_MAX_S = 30 * 86_400
+"""How long a key may go on working beside the one that replaces it."""
+
+_ID_BYTES = 10  # sixteen characters of base32
+_NAME_CHARS_MAX = 100
+_LIFE_MAX = timedelta(days=36_525)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """What a new key is to be."""
+
+    account_id: str
+    name: str
+    scopes: frozenset[str]
+    limit: Limit | None = None
+    expires_at: datetime | None = None
+
+
+class KeyAdmin:
+    """The use cases around accounts and keys. `entropy(n)` gives n random bytes, `now` the time with its zone."""
+
+    def __init__(
+        self,
+        ledger: KeyLedger,
+        projection: KeyProjection,
+        policy: Policy,
+        *,
+        entropy: Callable[[int], bytes],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._projection = projection
+        self._policy = policy
+        self._entropy = entropy
+        self._now = now
+
+    async def create_account(self, name: str, email: str | None, actor: Actor) -> Account:
+        """Open an account; raises `Refused` for a name that is none."""
+        account = Account(self._id("acct"), _checked_name(name), self._now(), email)
+        await self._ledger.add_account(account, actor)
+        return account
+
+    async def accounts(self) -> list[Account]:
+        """Return every account, oldest first."""
+        return await self._ledger.accounts()
+
+    async def create_key(
+        self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
+    ) -> NewApiKey:
+        """Make a key; raises `Refused`. The secret is in what is returned and nowhere else."""
+        name = _checked_name(request.name)
+        self._check_request(request)
+        secret = self._secret()
+        key = ApiKey(
+            id=self._id("key"),
+            account_id=request.account_id,
+            name=name,
+            hint=self._policy.keys.format.hint(secret),
+            scopes=request.scopes,
+            created_at=self._now(),
+            limit=request.limit,
+            expires_at=request.expires_at,
+        )
+        active_max = self._policy.keys.active_max
+        await self._ledger.add_key(key, digest(secret.encode()), active_max, actor, event)
+        # So that its first check need not wait for a load; out of reach, Redis will ask for it then.
+        with suppress(StoreUnavailable):
+            await self._ledger.settle(key.id, self._projection.put)
+        return NewApiKey(key, secret)
+
+    async def keys(self, account_id: str) -> list[ApiKey]:
+        """Return an account's keys, oldest first."""
+        return await self._ledger.keys(account_id)
+
+    async def key(self, key_id: str) -> ApiKey:
+        """Return one key; raises `Refused` if there is none."""
+        return await self._ledger.key(key_id)
+
+    async def change_key(
+        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+    ) -> None:
+        """Revoke, disable, enable or limit a key; returns once every sidecar decides by it.
+
+        With `own_only` a key that somebody other than the actor has disabled is left as it is.
+        Raises `Refused`, and `NotEffectiveYet` when Redis could not be told: the change is then durable and retried.
+        """
+        if limit is not None:
+            _check_limit(limit)
+        await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
+        await self._effect([key_id])
+
+    async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
+        """Replace a key by one of the same name, scopes, limit and lifetime; the old one works for `overlap_s` more.
+
+        Without an overlap it is revoked, and leaves its place to the new one; with one, both count. Raises `Refused`.
+        Redis out of reach is no exception here but `Rotation.pending`: the new secret must reach its owner.
+        """
+        if not 0 <= overlap_s <= OVERLAP_MAX_S:
+            raise Refused(f"an overlap is at most {OVERLAP_MAX_S // 86_400} days")
+        secret = self._secret()
+        replacement = partial(self._replacement, secret=secret, overlap_s=overlap_s)
+        old, new = await self._ledger.replace_key(key_id, replacement, self._policy.keys.active_max, actor)
+        try:
+            await self._effect([old.id, new.id])
+        except NotEffectiveYet as error:
+            return Rotation(NewApiKey(new, secret), old, pending=str(error))
+        return Rotation(NewApiKey(new, secret), old)
+
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
+        """Suspend or reinstate an account with all its keys, as `change_key` does."""
+        await self._effect(await self._ledger.change_account(account_id, event, actor))
+
+    async def reconcile(self, *, everything: bool = False) -> int:
+        """Make pending changes effective, or with `everything` write every key anew; returns how many were written."""
+        key_ids = await self._ledger.pending(everything=everything)
+        await self._effect(key_ids)
+        return len(key_ids)
+
+    async def _effect(self, key_ids: list[str]) -> None:
+        """Write each key's present record while the ledger holds the key still.
+
+        A record read earlier would not do: should Redis lose what it holds, by a flush or an eviction, an older record
+        on its way there could pass for the newest and undo a revocation.
+        """
+        failure: StoreUnavailable | None = None
+        for key_id in key_ids:
+            try:
+                if not await self._ledger.settle(key_id, self._projection.put):
+                    # Only a Postgres put back to an older state has seen fewer revisions than Redis.
+                    failure = StoreUnavailable("postgres", f"older than what Redis holds of {key_id}")
+            except StoreUnavailable as error:
+                failure = error
+                if error.store == "redis":
+                    break  # that concerns every key; in Postgres one row may be locked
+        if failure is not None:
+            raise NotEffectiveYet(f"durable, but not effective yet: {failure}; it is retried until it is") from failure
+
+    def _replacement(self, old: ApiKey, *, secret: str, overlap_s: float) -> Replacement:
+        now = self._now()
+        if old.revoked_at is not None:
+            raise Refused(f"the key {old.id} is revoked, for good")
+        if old.expires_at is not None and old.expires_at <= now:
+            raise Refused(f"the key {old.id} has expired; make a new one")
+        if old.disabled_at is not None:
+            # The new one would work, for whoever may rotate it and may not enable it.
+            raise Refused(f"the key {old.id} is disabled; enable it first")
+        key = replace(
+            old,
+            id=self._id("key"),
+            hint=self._policy.keys.format.hint(secret),
+            created_at=now,
+            expires_at=None if old.expires_at is None else now + (old.expires_at - old.created_at),
+            revision=1,
+            replaces=old.id,
+            last_used_at=None,
+        )
+        ends_at = now + timedelta(seconds=overlap_s)
+        if old.expires_at is not None:
+            ends_at = min(ends_at, old.expires_at)
+        return Replacement(key, digest(secret.encode()), ends_at if overlap_s else None)
+
+    def _secret(self) -> str:
+        return self._policy.keys.format.mint(self._entropy(ENTROPY_BYTES))
+
+    def _check_request(self, request: KeyRequest) -> None:
+        if not request.scopes:
+            raise Refused("a key needs at least one scope")
+        for scope in sorted(request.scopes - self._policy.scopes.keys()):
+            raise Refused(f"there is no scope {scope}")
+        if request.expires_at is not None and request.expires_at <= self._now():
+            raise Refused("the expiry is in the past")
+        if request.expires_at is not None and request.expires_at - self._now() > _LIFE_MAX:
+            raise Refused("the expiry is more than a hundred years away; leave it out instead")
+        if request.limit is not None:
+            _check_limit(request.limit)
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
+
+
+async def keep_reconciling(admin: KeyAdmin, interval_s: float, report: Callable[[int | Exception], None]) -> None:
+    """Make pending changes effective every `interval_s` seconds, for ever; report each round that did or failed."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            count = await admin.reconcile()
+        except (NotEffectiveYet, StoreUnavailable) as error:
+            report(error)
+        else:
+            if count:
+                report(count)
+
+
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not name or len(name) > _NAME_CHARS_MAX or not name.isprintable():
+        raise Refused(f"a name is 1 to {_NAME_CHARS_MAX} printable characters")
+    return name
+
+
+def _check_limit(limit: Limit) -> None:
+    if not 0 < limit.capacity <= 10**6 or not 0 < limit.refill_per_s <= 10**6:
+        raise Refused("a limit's capacity and refill are more than 0 and at most 1000000")

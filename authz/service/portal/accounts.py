@@ -1,0 +1,111 @@
+"""What owners do with their own account: sign up, change the password, read the audit trail.
+
+Who someone is has been found out before, in `login.py` or `sessions.py`; keys are `key_admin.py`.
+"""
+
+from base64 import b32encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from authz.core.accounts import Account, Actor, AuditEvent
+from authz.core.errors import EmailTaken, Refused, Throttled, WrongCredentials
+from authz.core.outcomes import SignupOutcome
+from authz.core.owners import AuditLine, Contact, Owner, check_new_password, normalised_password
+from authz.core.throttles import Attempt
+from authz.service.portal.ports import OwnerLedger, Passwords, PortalObserver
+from authz.service.portal.throttling import Gate
+
+TRAIL_LINES_MAX = 100
+"""How many lines of an audit trail are returned at once."""
+TRAIL_END = 2**63 - 1
+"""Above the number of every line."""
+
+_ID_BYTES = 10
+_SIGNUP_REFUSALS: dict[type[Refused], SignupOutcome] = {
+    EmailTaken: SignupOutcome.EMAIL_TAKEN,
+    Throttled: SignupOutcome.THROTTLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordRules:
+    """What a new password must be; `breached` holds known ones in case-folded spelling."""
+
+    chars_min: int
+    breached: frozenset[str] = frozenset()
+
+
+class Accounts:
+    """The use cases of owners. `entropy(n)` gives n random bytes."""
+
+    def __init__(
+        self,
+        ledger: OwnerLedger,
+        passwords: Passwords,
+        gate: Gate,
+        observer: PortalObserver,
+        *,
+        rules: PasswordRules,
+        entropy: Callable[[int], bytes],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._passwords = passwords
+        self._gate = gate
+        self._observer = observer
+        self.rules = rules
+        self._entropy = entropy
+        self._now = now
+
+    async def sign_up(self, email: str, password: str, address: str) -> Owner:
+        """Open an account; raises `Refused` and its kinds. `email` is in its one spelling."""
+        try:
+            owner = await self._sign_up(email, password, address)
+        except Refused as error:
+            self._observer.signed_up(_SIGNUP_REFUSALS.get(type(error), SignupOutcome.REFUSED))
+            raise
+        self._observer.signed_up(SignupOutcome.OPENED)
+        return owner
+
+    async def change_password(self, owner: Owner, current: str, new: str, address: str) -> Owner:
+        """Change the password, which ends every session of before; raises `Refused` and its kinds."""
+        await self._gate.admit(Attempt.LOGIN, address=address, subject=owner.email)
+        if not await self._passwords.verify(owner.password_hash, normalised_password(current)):
+            raise WrongCredentials("the current password is wrong")
+        await self._gate.forgive(Attempt.LOGIN, subject=owner.email)
+        new = normalised_password(new)
+        self._check(new, owner.email)
+        actor = Actor(f"owner:{owner.account_id}", address)
+        changed = await self._ledger.change_password(owner, await self._passwords.hash(new), actor)
+        if changed is None:
+            raise Refused("the password was changed elsewhere meanwhile")
+        return changed
+
+    async def note(self, account_id: str, event: AuditEvent, address: str) -> None:
+        """Write what an owner did into the audit trail."""
+        await self._ledger.note(account_id, event, Actor(f"owner:{account_id}", address))
+
+    async def audit_trail(self, account_id: str, before: int = TRAIL_END) -> list[AuditLine]:
+        """Return what happened to an account, newest first: the latest `TRAIL_LINES_MAX` lines, or those before one."""
+        return await self._ledger.audit_trail(account_id, before, TRAIL_LINES_MAX)
+
+    async def contact(self, account_id: str) -> Contact:
+        """Return how an account's people can be reached; raises `Refused` where there is no such account."""
+        contact = await self._ledger.contact(account_id)
+        if contact is None:
+            raise Refused(f"there is no account {account_id}")
+        return contact
+
+    async def _sign_up(self, email: str, password: str, address: str) -> Owner:
+        password = normalised_password(password)
+        self._check(password, email)
+        await self._gate.admit(Attempt.SIGNUP, address=address)
+        account_id = f"acct_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
+        account = Account(account_id, email, self._now(), email)
+        owner = Owner(account_id, email, await self._passwords.hash(password))
+        await self._ledger.add_owner(account, owner, Actor(f"owner:{account_id}", address))
+        return owner
+
+    def _check(self, password: str, email: str) -> None:
+        check_new_password(password, email, chars_min=self.rules.chars_min, breached=self.rules.breached)

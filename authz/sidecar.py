@@ -1,0 +1,255 @@
+"""The sidecar put together: what it is built of, in which order it starts, and how it drains.
+
+It starts without its stores and says so in its health, because a sidecar that does not start helps nobody.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from authz.adapters import logs
+from authz.adapters.decision_log import DecisionLog
+from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.policy_file.yaml import rendered
+from authz.adapters.postgres.key_uses import PostgresUses
+from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.checks import Metrics, registry
+from authz.adapters.prometheus.streams import StreamMetrics
+from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
+from authz.adapters.redis.store import redis_store
+from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
+from authz.core.policy.policy import Policy
+from authz.core.streams import StreamClass
+from authz.edge.admin_http import AdminServer
+from authz.edge.check.listener import CheckListener
+from authz.service.check.checker import Checker
+from authz.service.check.failure_modes import FailureModes, RecentKeys
+from authz.service.check.invalid_keys import InvalidKeys
+from authz.service.check.key_uses import KeyUses, keep_writing
+from authz.service.check.leases import PENDING_HEARTBEATS, Leases
+from authz.service.keys.admin import KeyAdmin, keep_reconciling
+from authz.service.ports import Decided
+from authz.settings import Settings, load
+
+if TYPE_CHECKING:
+    from authz.edge.grpc_server import GrpcServer
+
+_PING_INTERVAL_S = 1.0
+_GC_OBJECTS = 20_000
+
+_log = logging.getLogger("authz")
+
+
+class _Telemetry:
+    """Metrics and the decision log as one observer of checks (`service.ports.CheckObserver`)."""
+
+    def __init__(self, metrics: Metrics, log: DecisionLog) -> None:
+        self.store_answered = metrics.store_answered
+        self.store_failed = metrics.store_failed
+        self.degraded = metrics.degraded
+        self._count = metrics.decided
+        self._log = log.decided
+
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        """Count decisions and write down those that are worth a line."""
+        self._count(decided, latency_s)
+        self._log(decided, latency_s)
+
+
+class Sidecar:
+    """Everything that runs in the sidecar's process. Raises `PolicyError` for a policy that must not be loaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        policy = load_policy(settings.policy_file)
+        _check_heartbeat(policy, settings.stream_heartbeat_s)
+        key_pattern = policy.keys.format.pattern
+        logs.configure(settings.log_level, key_pattern)
+        invalid_keys = InvalidKeys()
+        metrics = Metrics(self.stores_up, invalid_keys.throttled)
+        self._postgres = Postgres(
+            settings.postgres_url.get_secret_value(),
+            deadline_s=settings.postgres_deadline_s,
+            pool_max=settings.postgres_pool_max,
+        )
+        self._uses = KeyUses(PostgresUses(self._postgres), _now)
+        redis = redis_store(
+            settings.redis_url.get_secret_value(),
+            deadline_s=settings.redis_deadline_s,
+            in_flight_max=settings.redis_in_flight_max,
+            negative_ttl_s=settings.negative_ttl_s,
+            scripts=LEASE_SCRIPTS,
+            on_answered=metrics.redis_answered,
+            on_use=self._uses.note,
+        )
+        self._link = redis.link
+        self._directory = PostgresKeys(self._postgres)
+        decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
+        log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
+        streams = StreamMetrics(policy.streams, self.streams_alive)
+        self._leases = Leases(
+            RedisLeases(redis.link),
+            streams,
+            stream_class=self._stream_class,
+            heartbeat_s=settings.stream_heartbeat_s,
+        )
+        self._checker = Checker(
+            policy,
+            redis.keys,
+            self._directory,
+            _Telemetry(metrics, log),
+            leases=self._leases,
+            failure=FailureModes(settings.redis_failure, settings.postgres_failure),
+            recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
+            invalid_keys=invalid_keys,
+        )
+        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=_now)
+        # The longest way: asked, missing, loaded, written, asked again. A lease comes on top, which few wait for.
+        check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
+        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
+        self._grpc = _grpc_server(self._checker, settings.grpc_listen)
+        self._http = AdminServer(registry(metrics, streams), self.readiness, settings.admin_listen)
+        self._is_draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def stores_up(self) -> dict[str, bool]:
+        """Tell for each store whether it is in reach."""
+        return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
+
+    def streams_alive(self) -> dict[str, int]:
+        """Count the open streams that are reported here, by class."""
+        return self._leases.alive()
+
+    def readiness(self) -> dict[str, bool]:
+        """Name what has to be true before checks are sent here: the stores reached once, and no drain under way."""
+        reached = {"redis": self._link.reached.is_set(), "postgres": self._postgres.reached.is_set()}
+        return {**reached, "serving": not self._is_draining}
+
+    async def start(self) -> None:
+        """Open the listeners and reach for the stores; health says SERVING once both were reached."""
+        await self._postgres.start()
+        self._link.start()
+        await self._hot.start()
+        if self._grpc is not None:
+            await self._grpc.start()
+        self._http.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._watch_postgres()),
+            loop.create_task(self._serve_when_reached()),
+            loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
+            loop.create_task(keep_writing(self._uses, self._settings.last_use_interval_s, _report_unwritten)),
+        ]
+        at = self._settings
+        _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
+
+    async def drain(self) -> None:
+        """Leave without a failed check: say so, go on until Envoy has noticed, finish what is under way, close."""
+        self._is_draining = True
+        await self._serve_health(serving=False)
+        await asyncio.sleep(self._settings.drain_delay_s)
+        grace_s = self._settings.drain_grace_s
+        listeners = (self._hot,) if self._grpc is None else (self._hot, self._grpc)
+        await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._checker.close()
+        with suppress(StoreUnavailable):
+            await self._uses.write()
+        await self._leases.close()
+        await self._link.close()
+        await self._postgres.close()
+        await self._http.stop()
+        _log.info("drained")
+
+    def _stream_class(self, name: str) -> StreamClass | None:
+        return self._checker.policy.streams.get(name)
+
+    async def _serve_health(self, *, serving: bool) -> None:
+        self._hot.serve_health(serving=serving)
+        if self._grpc is not None:
+            await self._grpc.serve_health(serving=serving)
+
+    async def _watch_postgres(self) -> None:
+        """Keep a connection warm and know whether Postgres is there: checks ask it too seldom to tell."""
+        while True:
+            try:
+                await self._directory.probe()
+            except StoreUnavailable as error:
+                _log.warning("postgres is out of reach", extra={"error": str(error)})
+            await asyncio.sleep(_PING_INTERVAL_S)
+
+    async def _serve_when_reached(self) -> None:
+        await self._link.reached.wait()
+        await self._postgres.reached.wait()
+        await self._serve_health(serving=True)
+        _log.info("serving")
+
+
+def main() -> None:
+    """Run the sidecar; what an operator can mend is one line on standard error, not a traceback."""
+    try:
+        uvloop.run(serve(load()))
+    except PolicyError as error:
+        sys.exit(rendered(error))
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
+
+
+async def serve(settings: Settings) -> None:
+    """Run the sidecar until SIGTERM or SIGINT, then drain it."""
+    sidecar = Sidecar(settings)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await sidecar.start()
+    # What lives now lives for good. A check makes no cycles, and with Python's threshold of 700 objects every batch in
+    # flight would be searched for some: a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(_GC_OBJECTS)
+    await stopping.wait()
+    await sidecar.drain()
+
+
+def _check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
+    for stream in policy.streams.values():
+        if stream.ttl_s < heartbeat_s * PENDING_HEARTBEATS:
+            text = f"AUTHZ_STREAM_HEARTBEAT_S: stream class {stream.name} lives {stream.ttl_s} s without a sign of life"
+            raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
+
+
+def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
+    if not listen:
+        return None
+    # A quarter of the process' memory is grpcio's, and few need it.
+    from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
+
+    return GrpcServer(checker, listen)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _report_unwritten(error: Exception) -> None:
+    _log.warning("last uses are not written yet", extra={"error": str(error)})
+
+
+def _report(outcome: int | Exception) -> None:
+    if isinstance(outcome, Exception):
+        _log.warning("changes are not effective yet", extra={"error": str(outcome)})
+    else:
+        _log.info("changes made effective", extra={"keys": outcome})

@@ -1,0 +1,78 @@
+"""Leases in the real Redis: one hash slot, nothing left behind, and key changes that reach a key's open streams."""
+
+import os
+
+import pytest
+from msgspec.structs import replace
+from redis.crc import key_slot
+from support.builders import LOGS, record
+from support.contracts.redis_link import asked
+
+from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.leases import RedisLeases, _keys
+from authz.adapters.redis.store import RedisStore
+from authz.core.check import KeyState
+from authz.core.errors import StoreUnavailable
+from authz.core.streams import AcquireOutcome, Lease, RenewOutcome
+
+TTL = Script(b"return redis.call('PTTL', KEYS[1])")
+PUT_FIELD = Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
+
+
+@pytest.fixture
+def leases(link: RedisLink) -> RedisLeases:
+    return RedisLeases(link)
+
+
+@pytest.fixture
+def lease() -> Lease:
+    return Lease("11815445872979696122", f"acct_{os.urandom(6).hex()}", "key_1", "logs")
+
+
+def test_all_that_a_script_touches_is_in_one_slot(lease: Lease) -> None:
+    assert len({key_slot(key) for key in _keys(lease)}) == 1
+    assert key_slot(_keys(lease)[0]) == key_slot(lease.account_id.encode())
+
+
+async def test_nothing_is_kept_for_ever(leases: RedisLeases, link: RedisLink, lease: Lease) -> None:
+    await leases.acquire(lease, LOGS, 15)
+    assert 0 < await link.call(TTL, _keys(lease)[0]) <= 7_200_000
+    await leases.release(lease, guard_s=60)
+    assert await link.call(TTL, _keys(lease)[0]) == -2
+    assert 0 < await link.call(TTL, _keys(lease)[2]) <= 60_000
+
+
+async def test_what_cannot_be_read_takes_no_slot(leases: RedisLeases, link: RedisLink, lease: Lease) -> None:
+    for number, text in enumerate((b"", b"key_1", b"key_1 1 2 3 4", b"key_1 x 9999999999999 9999999999999 0 1")):
+        await link.call(PUT_FIELD, _keys(lease)[0], b"broken-%d" % number, text)
+    answer = await leases.acquire(lease, LOGS, 15)
+    assert (answer.outcome, answer.of_key, answer.expired) == (AcquireOutcome.GRANTED, 1, 4)
+    assert [it.lease for it in await leases.streams(lease.account_id, "logs")] == [lease]
+
+
+async def test_scripts_that_were_forgotten_are_given_again(own_link: RedisLink, lease: Lease) -> None:
+    leases = RedisLeases(own_link)
+    for _ in range(2):
+        assert await asked(own_link, "SCRIPT", "FLUSH") == b"OK"
+        assert (await leases.acquire(lease, LOGS, 15)).of_key == 1
+
+
+async def test_a_change_of_a_key_reaches_its_open_streams(store: RedisStore, lease: Lease) -> None:
+    digest, keys, leases = os.urandom(32), store.keys, RedisLeases(store.link)
+    mine = replace(record(), account_id=lease.account_id, key_id=lease.key_id)
+    await keys.put(digest, mine)
+    await leases.acquire(lease, LOGS, 15)
+    outcomes = []
+    for revision, state in enumerate((KeyState.DISABLED, KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.REVOKED), 2):
+        assert await keys.put(digest, replace(mine, revision=revision, state=state))
+        outcomes.append((await leases.renew(lease, LOGS, 0)).outcome)
+    stopped = RenewOutcome.STOPPED
+    assert outcomes == [stopped, RenewOutcome.KEPT, stopped, stopped]
+    await keys.put(digest, replace(mine, revision=3))  # an older change, late
+    assert (await leases.renew(lease, LOGS, 0)).outcome is stopped
+
+
+async def test_redis_out_of_reach_is_told(lease: Lease) -> None:
+    link = RedisLink("redis://127.0.0.1:1/0", deadline_s=0.05, in_flight_max=1)
+    with pytest.raises(StoreUnavailable):
+        await RedisLeases(link).acquire(lease, LOGS, 15)

@@ -1,0 +1,72 @@
+"""What AUTHZ_REDIS_URL may say, and that a fault in it is told without a word of it."""
+
+import pytest
+
+from authz.adapters.redis.connection.url import Address, Form, read_url
+
+
+def test_a_url_of_one_server_is_left_to_redis_py() -> None:
+    for text in ("redis://127.0.0.1:6379/0", "rediss://u:p@h/1?ssl_ca_certs=/ca.pem", "unix:///run/redis.sock"):
+        assert (read_url(text).form, read_url(text).text) == (Form.SERVER, text)
+
+
+def test_sentinels_and_what_they_lead_to_have_urls_of_their_own() -> None:
+    url = read_url(
+        "rediss+sentinel://u:p%40s@s1,s2:5000,[::1]:5001/main/3"
+        "?sentinel_username=w&sentinel_password=a%2Fb%3F&ssl_ca_certs=/ca.pem"
+    )
+    assert (url.form, url.name) == (Form.SENTINEL, "main")
+    assert url.nodes == (Address("s1", 26379), Address("s2", 5000), Address("::1", 5001))
+    assert url.server_url(Address("10.0.0.1", 6379)) == "rediss://u:p%40s@10.0.0.1:6379/3?ssl_ca_certs=%2Fca.pem"
+    assert url.sentinel_url(url.nodes[2]) == "rediss://w:a%2Fb%3F@[::1]:5001/0?ssl_ca_certs=%2Fca.pem"
+
+
+def test_sentinels_are_not_given_the_password_of_the_servers() -> None:
+    url = read_url("redis+sentinel://u:p@s1:5000/main")
+    assert url.sentinel_url(url.nodes[0]) == "redis://s1:5000/0"
+    assert url.server_url(Address("h", 1)) == "redis://u:p@h:1/0"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/0"])
+def test_a_cluster_is_named_by_some_of_its_nodes(end: str) -> None:
+    url = read_url(f"redis+cluster://:p@n1:7000,n2{end}")
+    assert (url.form, url.nodes) == (Form.CLUSTER, (Address("n1", 7000), Address("n2", 6379)))
+    assert url.server_url(Address("::1", 7002)) == "redis://:p@[::1]:7002/0"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("http://hunter2", "must begin with one of redis://"),
+        ("hunter2", "must begin with one of redis://"),
+        ("redis://:hunter/2@h:6379/0", "is no URL of a Redis"),
+        ("redis://h/0?socket_timeout=hunter2", "is no URL of a Redis"),
+        ("redis+sentinel://:hunter2@h:26379", "must end in /name"),
+        ("redis+sentinel://:hunter2@h:26379/main/x", "must end in /name"),
+        ("redis+sentinel://:hunter2@h:26379/main/0/1", "must end in /name"),
+        ("redis+sentinel://:hunter2@/main", "must name its servers"),
+        ("redis+sentinel://:hunter2@h:26379,/main", "must name its servers"),
+        ("redis+sentinel://:hunter/2@h:26379/main", "must"),
+        ("redis+cluster://:hunter2@h:7000/1", "must name no database"),
+        ("redis+cluster://:hunter2@h:70000", "must name its servers"),
+        ("redis+cluster://:hunter2@[::1:7000", "must name its servers"),
+        ("redis+cluster://:hunter2@h:7000?socket_timeout=hunter2", "is no URL of a Redis"),
+    ],
+)
+def test_a_fault_is_told_without_a_word_of_the_url(text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault) as raised:
+        read_url(text)
+    assert "hunter" not in str(raised.value)
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://:hunter2@h/0",
+        "redis+sentinel://:hunter2@h/main?sentinel_password=hunter2",
+        "redis+cluster://:hunter2@h",
+    ],
+)
+def test_no_password_shows(text: str) -> None:
+    assert "hunter2" not in repr(read_url(text))

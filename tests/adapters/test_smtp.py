@@ -1,0 +1,50 @@
+"""Mail over SMTP: it arrives as it was written, never in the clear over a network; a failure tells nothing of it."""
+
+import logging
+
+import pytest
+from support.servers.mail import mail_server
+
+from authz.adapters.smtp import LoggedMail, NoMail, SmtpMail
+from authz.core.errors import StoreUnavailable
+
+LINK = "https://portal.example/dashboard/verify?code=a-code-of-thirty-two-bytes-or-so-it-seems-to-be-here"
+
+
+async def test_a_mail_arrives_as_it_was_written() -> None:
+    async with mail_server() as (server, port):
+        await SmtpMail(f"smtp://127.0.0.1:{port}", "authz@portal.example").send("ada@example.com", "Hello", LINK)
+    assert any(command.startswith("MAIL FROM:<authz@portal.example>") for command in server.commands)
+    assert "RCPT TO:<ada@example.com>" in server.commands
+    assert "Subject: Hello" in server.text
+    assert LINK in server.text
+
+
+async def test_a_mail_does_not_leave_the_machine_without_tls() -> None:
+    async with mail_server() as (server, port):
+        with pytest.raises(StoreUnavailable):
+            await SmtpMail(f"smtp://ada:hunter2@127.0.0.2:{port}", "a@b.example").send("ada@example.com", "Hello", LINK)
+    assert not [command for command in server.commands if command.startswith(("MAIL", "AUTH"))]
+
+
+async def test_what_a_mail_server_quotes_is_not_passed_on() -> None:
+    async with mail_server(refuses="RCPT") as (_, port):
+        with pytest.raises(StoreUnavailable) as raised:
+            await SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example").send("ada@example.com", "Hello", LINK)
+    assert str(raised.value) == "mail unavailable: SMTPRecipientsRefused"
+
+
+async def test_a_mail_server_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable, match="mail unavailable"):
+        await SmtpMail("smtps://127.0.0.1:1", "a@b.example").send("ada@example.com", "Hello", LINK)
+
+
+async def test_without_a_mail_server_a_mail_is_logged_where_that_was_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    await NoMail().send("ada@example.com", "Hello", LINK)
+    assert not caplog.records
+    await LoggedMail().send("ada@example.com", "Hello", LINK)
+    (record,) = caplog.records
+    assert vars(record)["text"] == LINK

@@ -1,0 +1,58 @@
+"""A listener that allows everything without looking: the floor under every check, on the same HTTP/2 core.
+
+Its one answer is as long as a real one, and gives Envoy the same headers to apply: what is compared is the thinking.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Iterable
+
+import uvloop
+
+from authz._pb.check_pb2 import CheckRequest
+from authz.adapters.policy_file.loader import load_policy
+from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes
+from authz.demo.servers import shipped
+from authz.edge.check import listener
+from authz.edge.check.listener import CheckListener
+from authz.edge.check.messages import Answer, Checks
+from authz.edge.check.responses import Answers
+
+POLICY = load_policy(shipped("policies/truetick.yaml"))
+ANSWERS = Answers(POLICY)
+REQUEST = RequestAttributes("1", "GET", "/")
+CALLER = Principal("acct_3f9d2c81b6a04e57", "key_8c1e5d90a7b34f26", frozenset(POLICY.scopes))
+ALLOW = Allow(POLICY.routes[0], CALLER, Bucket(POLICY.limit, 93.5))
+ANSWER = ANSWERS.write(REQUEST, ALLOW)
+
+
+class NoChecker:
+    """What a listener reads of a checker before the first check."""
+
+    policy = POLICY
+
+
+def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:  # noqa: ARG001
+    answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _ in asked])
+    return False
+
+
+def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001
+    return ANSWER
+
+
+async def main(port: int) -> None:
+    checker = NoChecker()
+    listener = CheckListener(checker, f"127.0.0.1:{port}", check_s_max=0)  # type: ignore[arg-type]  # all that it reads
+    await listener.start()
+    listener.serve_health(serving=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    # Nothing is read and nothing is built: one answer, made once.
+    Checks.check = check  # type: ignore[method-assign]
+    listener.write = write  # type: ignore[attr-defined]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    uvloop.run(main(parser.parse_args().port))

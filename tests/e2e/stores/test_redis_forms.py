@@ -1,0 +1,109 @@
+"""The whole stack over Sentinel and over a cluster: a primary crashes under load, and no revoked key is admitted."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pytest
+from support.clients.raw_http import send
+from support.servers.redis_cluster import cluster, slot_of
+from support.servers.redis_sentinel import sentinels
+from support.servers.stack import ROOMY
+
+from authz.core.accounts import AuditEvent, NewApiKey
+from authz.core.errors import NotEffectiveYet
+from authz.core.keys import digest
+from authz.demo.stack import Stack
+
+
+@dataclass
+class Form:
+    """A stack whose keys are all where `crash` happens."""
+
+    stack: Stack
+    crash: Callable[[], None]
+    is_hit: Callable[[bytes], bool]
+
+    def create_key(self, name: str) -> NewApiKey:
+        while True:
+            account_id = self.stack.create_account(name)
+            made = self.stack.create_key(name, "servers:read", limit=ROOMY, account_id=account_id)
+            if self.is_hit(digest(made.secret.encode())):
+                return made
+
+
+@contextmanager
+def in_stack(redis_url: str) -> Iterator[Stack]:
+    stack = Stack(redis_url=redis_url)
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(params=["sentinel", "cluster"])
+def form(request: pytest.FixtureRequest, folder: Path) -> Iterator[Form]:
+    if request.param == "sentinel":
+        with sentinels(folder) as watched, in_stack(watched.url) as stack:
+            yield Form(stack, watched.first.kill, lambda _digest: True)
+    else:
+        with cluster(folder, replicated=True) as made, in_stack(made.url) as stack:
+            first = made.primaries[0]
+            yield Form(stack, first.kill, lambda digest: made.primary_of(slot_of(digest)) is first)
+
+
+class Asking:
+    """Asks with every key in turn, in a thread of its own; `statuses` are each key's answers in their order."""
+
+    def __init__(self, url: str, *secrets: str) -> None:
+        self.statuses: dict[str, list[int]] = {secret: [] for secret in secrets}
+        self._url = url
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def until(self, secret: str, status: int) -> None:
+        """Wait for an answer that is given from now on."""
+        seen = len(self.statuses[secret])
+        while status not in self.statuses[secret][seen:]:
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            for secret, statuses in self.statuses.items():
+                statuses.append(send(self._url, "GET", "/v1/servers", ("x-api-key", secret)).status)
+
+
+@pytest.mark.timeout(60)
+def test_a_crash_of_the_primary_is_a_503_then_service_and_never_a_wrong_allow(form: Form) -> None:
+    steady, gone, late = (form.create_key(name) for name in ("steady", "gone", "late"))
+    with Asking(form.stack.url, steady.secret, gone.secret, late.secret) as asking:
+        asking.until(gone.secret, 200)
+        form.stack.change_key(gone.key.id, AuditEvent.KEY_REVOKED)
+        effective = len(asking.statuses[gone.secret]) + 1  # but for the one that is under way
+        asking.until(steady.secret, 200)
+        form.crash()
+        asking.until(steady.secret, 503)
+        with pytest.raises(NotEffectiveYet):
+            form.stack.change_key(late.key.id, AuditEvent.KEY_REVOKED)
+        asking.until(steady.secret, 200)
+        asking.until(late.secret, 401)
+        asking.until(gone.secret, 401)
+        form.stack.change_key(steady.key.id, AuditEvent.KEY_REVOKED)
+        asking.until(steady.secret, 401)
+        for _ in range(20):
+            asking.until(late.secret, 401)
+    assert {200, 503} <= set(asking.statuses[steady.secret]) <= {200, 401, 503}
+    assert set(asking.statuses[gone.secret][effective:]) == {401, 503}
+    late_answers = asking.statuses[late.secret]
+    assert set(late_answers[late_answers.index(503) :]) == {401, 503}

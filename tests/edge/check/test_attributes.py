@@ -1,0 +1,175 @@
+"""What is read from Envoy's message."""
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import example, given
+from hypothesis import strategies as st
+from support.builders import KEY, KEYS
+
+from authz._pb.base_pb2 import HeaderMap, HeaderValue
+from authz._pb.check_pb2 import AttributeContext, CheckRequest
+from authz.core.check import RequestAttributes
+from authz.core.keys import KeyFormat
+from authz.core.policy.policy import KeyRules
+from authz.edge.check.attributes import METHOD_OVERRIDES, AttributesReader
+
+NAMES = ("x-api-key", "x-api-kez", "content-type", "content-length", "transfer-encoding", *METHOD_OVERRIDES)
+VALUES = st.one_of(
+    st.just(KEY.encode()), st.binary(min_size=len(KEY), max_size=len(KEY)), st.binary(max_size=60), st.just(b"0")
+)
+HEADERS = st.tuples(st.sampled_from(NAMES), VALUES)
+OLD_HAND = AttributesReader(KEYS)
+Header = tuple[str, bytes]
+
+
+def message(*headers: Header, raw: bool = True, **http: str) -> CheckRequest:
+    sent, peer = CheckRequest(), AttributeContext.Peer()
+    peer.address.socket_address.address = "203.0.113.9"
+    sent.attributes.source = peer.SerializeToString()
+    target = sent.attributes.request.http
+    target.id, target.method, target.path = "42", http.get("method", "GET"), http.get("path", "/v1/servers?x=1")
+    target.body = http.get("body", "")
+    if raw:
+        target.header_map = header_map(*headers).SerializeToString()
+    else:
+        for name, value in headers:
+            target.headers[name] = value.decode()
+    return sent
+
+
+def header_map(*headers: Header) -> HeaderMap:
+    return HeaderMap(headers=[HeaderValue(key=name, raw_value=value) for name, value in headers])
+
+
+def read(sent: CheckRequest, keys: KeyRules = KEYS) -> RequestAttributes:
+    return AttributesReader(keys).read(CheckRequest.FromString(sent.SerializeToString()))
+
+
+def test_the_target_keeps_its_query_and_the_address_is_envoys() -> None:
+    attributes = read(message())
+    assert (attributes.request_id, attributes.method, attributes.target) == ("42", "GET", "/v1/servers?x=1")
+    assert attributes.source_address() == "203.0.113.9"
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_address_is_the_one_behind_trusted_proxies_where_envoy_tells_it(raw: bool) -> None:  # noqa: FBT001
+    told = (("x-api-key", b"a"), ("x-forwarded-for", b"6.6.6.6"), ("x-envoy-external-address", b"198.51.100.7"))
+    assert read(message(*told, raw=raw)).source_address() == "198.51.100.7"
+    claimed = read(message(("x-forwarded-for", b"6.6.6.6"), raw=raw))
+    assert claimed.source_address() == "203.0.113.9"
+    endless = read(message(("x-envoy-external-address", b"9" * 60_000), raw=raw))
+    assert len(endless.source_address()) < 50
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("key", [KEY, KEY[:-1], "", KEY * 9])
+def test_the_key_is_read_in_both_header_encodings(raw: bool, key: str) -> None:  # noqa: FBT001 -- parametrised
+    assert read(message(("x-api-key", key.encode()), raw=raw)).api_keys == (key.encode(),)
+
+
+def test_every_value_of_the_key_header_is_kept() -> None:
+    attributes = read(message(("x-api-key", b"a"), ("x-api-key", b""), ("x-api-key", b"\xe9")))
+    assert attributes.api_keys == (b"a", b"", b"\xe9")
+
+
+def test_the_key_header_has_the_policys_name() -> None:
+    keys = KeyRules("x-other", KeyFormat("ttk_"), 5)
+    assert read(message(("x-api-key", KEY.encode())), keys).api_keys == ()
+    assert read(message(("x-other", KEY.encode())), keys).api_keys == (KEY.encode(),)
+
+
+def said(sent: CheckRequest) -> RequestAttributes | None:
+    """What protobuf and nothing else reads of the headers; None where it cannot."""
+    try:
+        headers = HeaderMap.FromString(sent.attributes.request.http.header_map).headers
+    except DecodeError:
+        return None
+    told = [(header.key, header.raw_value or header.value.encode()) for header in headers]
+    values = dict(told)
+    return RequestAttributes(
+        "42",
+        "GET",
+        "/v1/servers?x=1",
+        tuple(value for name, value in told if name == "x-api-key"),
+        values.get("content-type", b"").startswith(b"application/grpc")
+        and not values["content-type"].startswith(b"application/grpc-web"),
+        not METHOD_OVERRIDES.isdisjoint(values),
+        any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in told),
+    )
+
+
+def assert_agrees(sent: CheckRequest) -> None:
+    """A reader that has met many requests reads what protobuf does, and so again now that it has met this one."""
+    expected = said(sent)
+    for _ in range(2):
+        if expected is None:
+            with pytest.raises(DecodeError):
+                OLD_HAND.read(sent)
+        else:
+            attributes = OLD_HAND.read(sent)
+            for name in ("api_keys", "is_grpc", "overrides_method", "has_body"):
+                assert getattr(attributes, name) == getattr(expected, name), name
+
+
+@given(st.lists(HEADERS, max_size=3), st.lists(HEADERS, max_size=2), st.binary(min_size=len(KEY), max_size=len(KEY)))
+@example([], [], KEY.encode())
+@example([("content-type", b"application/grpc")], [("content-length", b"0")], KEY.encode())
+@example([("x-api-key", KEY.encode())], [], KEY.encode())
+@example([("transfer-encoding", b"chunked")], [("content-length", b"0")], KEY.encode())
+def test_any_key_among_the_same_headers_is_read(before: list[Header], after: list[Header], other: bytes) -> None:
+    for key in (KEY.encode(), other, other[:-1], b""):
+        assert_agrees(message(*before, ("x-api-key", key), *after))
+    assert_agrees(message(*before, *after))
+
+
+@given(st.lists(HEADERS, max_size=2), st.data())
+def test_a_damaged_header_map_is_what_protobuf_makes_of_it(headers: list[Header], data: st.DataObject) -> None:
+    sent = message(*headers, ("x-api-key", KEY.encode()), ("content-length", b"2"))
+    assert_agrees(sent)
+    whole = sent.attributes.request.http.header_map
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged = whole[:place] + data.draw(st.binary(max_size=2)) + whole[place + data.draw(st.integers(0, 2)) :]
+    sent.attributes.request.http.header_map = damaged
+    assert_agrees(sent)
+
+
+def test_a_key_inside_of_another_header_stays_one_header() -> None:
+    whole = message(("x-api-key", KEY.encode())).attributes.request.http.header_map
+    for key in (KEY, KEY[::-1]):
+        assert_agrees(message(("content-type", whole.replace(KEY.encode(), key.encode())), ("x-api-key", b"b")))
+
+
+def test_only_headers_without_secrets_are_kept_and_not_for_ever() -> None:
+    reader = AttributesReader(KEYS)
+    for name in ("cookie", "x-envoy-external-address", "x-api-key"):
+        reader.read(message((name, b"secret"), ("x-api-key", KEY.encode())))
+    reader.read(message(("content-type", b"a" * 300), ("x-api-key", KEY.encode())))
+    assert not reader._around  # noqa: SLF001
+    for size in range(5_000):
+        assert reader.read(message(("content-length", b"%d" % size), ("x-api-key", KEY.encode()))).has_body is (
+            size > 0
+        )
+    assert 0 < len(reader._around) <= 4_096  # noqa: SLF001
+    assert KEY not in repr(reader._around)  # noqa: SLF001
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_grpc"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+proto", True),
+        (b"application/grpc-web+proto", False),
+        (b"application/json", False),
+    ],
+)
+def test_native_grpc_callers_are_known_by_their_content_type(content_type: bytes, is_grpc: bool) -> None:  # noqa: FBT001
+    assert read(message(("content-type", content_type))).is_grpc is is_grpc
+
+
+def test_method_overrides_and_bodies_are_noticed() -> None:
+    for name in METHOD_OVERRIDES:
+        assert read(message((name, b"DELETE"))).overrides_method
+    assert read(message(("content-length", b"5"))).has_body
+    assert read(message(("transfer-encoding", b"chunked"))).has_body
+    assert not read(message(("content-length", b"0"))).has_body
+    assert read(message(body="{}")).body == b"{}"

@@ -1,0 +1,78 @@
+"""Answers put together from pieces are byte for byte what protobuf writes for the same values."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import KEY, LIMIT, LOGS, ROUTES, policy, request
+
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal
+from authz.core.errors import DenyReason
+from authz.core.limits import Limit
+from authz.core.policy.policy import RateHeaders
+from authz.core.streams import StreamClass, StreamUse
+from authz.edge.check import responses as answers_module
+from authz.edge.check.codec import encode
+from authz.edge.check.responses import Answers
+
+POLICIES = [
+    policy(rate_headers=RateHeaders(ietf=ietf, legacy=legacy)) for ietf in (True, False) for legacy in (True, False)
+]
+ANSWERS = [Answers(each) for each in POLICIES]
+
+NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200)
+PRINCIPALS = st.builds(Principal, NAMES, NAMES, st.frozensets(NAMES, max_size=9))
+LIMITS = st.builds(Limit, st.integers(1, 10**6), st.floats(0.001, 10**4))
+BUCKETS = st.builds(Bucket, LIMITS, st.floats(0, 10**6)) | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
+REASONS = st.sampled_from(DenyReason)
+CLASSES = st.sampled_from([LOGS, StreamClass("events", 1, 2, 30)])
+USES = st.none() | st.builds(StreamUse, CLASSES, st.integers(0, 12), st.integers(0, 12), NAMES)
+ALLOWS = st.builds(
+    Allow, st.sampled_from(ROUTES), st.none() | PRINCIPALS, st.none() | BUCKETS, st.none() | REASONS, USES
+)
+DENIES = st.builds(
+    Deny,
+    REASONS,
+    st.none() | st.sampled_from(ROUTES),
+    st.none() | PRINCIPALS,
+    st.none() | BUCKETS,
+    st.sampled_from([(), ("GET",), ("GET", "POST")]),
+    st.none() | st.integers(1, 99),
+    st.sampled_from(["", "detail"]),
+    USES,
+)
+
+
+@given(st.integers(0, 3), ALLOWS | DENIES, st.booleans())
+def test_every_answer_is_what_protobuf_writes(which: int, decision: Decision, is_grpc: bool) -> None:  # noqa: FBT001
+    attributes = request("GET", "/v1/servers", KEY, is_grpc=is_grpc)
+    expected = encode(POLICIES[which], attributes, decision).SerializeToString(deterministic=True)
+    for _ in range(2):  # the second time from the pieces kept
+        assert ANSWERS[which].write(attributes, decision) == expected
+
+
+def test_what_is_kept_of_a_caller_is_that_of_the_policy_and_no_part_of_who_calls() -> None:
+    principal = Principal("acct_1", "key_1", frozenset({"servers:read"}))
+    other = replace(POLICIES[0], keys=replace(POLICIES[0].keys, header="x-other-key"))
+    for each in (POLICIES[0], other, POLICIES[0]):
+        decision, attributes = Allow(ROUTES[0], principal), request()
+        expected = encode(each, attributes, decision).SerializeToString(deterministic=True)
+        assert Answers(each).write(attributes, decision) == expected
+    assert principal.pieces is not None
+    untouched = Principal("acct_1", "key_1", frozenset({"servers:read"}))
+    assert principal == untouched
+    assert hash(principal) == hash(untouched)
+    assert principal != Principal("acct_1", "key_2", frozenset({"servers:read"}))
+
+
+def test_what_is_kept_is_bounded() -> None:
+    before, answers_module.PIECES_MAX = answers_module.PIECES_MAX, 10
+    try:
+        answers = Answers(POLICIES[0])
+        for number in range(50):
+            principal = Principal(f"acct_{number}", f"key_{number}", frozenset())
+            answers.write(request(), Allow(ROUTES[0], principal, Bucket(Limit(number + 1, 1.0), 1)))
+            answers.write(request(), Deny(DenyReason.KEY_MISSING, retry_after_s=number))
+        assert all(len(pieces) <= 10 for pieces in (answers._waits, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
+    finally:
+        answers_module.PIECES_MAX = before

@@ -1,0 +1,92 @@
+"""Chromium as Debian packages it, driven by Playwright: pages as people see them, light, dark and narrow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from support.servers.programs import program
+
+SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
+WIDE, NARROW = {"width": 1200, "height": 850}, {"width": 360, "height": 740}
+
+_REFUSAL = "Failed to load resource: the server responded with a status of 4"
+
+Scheme: TypeAlias = Literal["light", "dark"]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the system's Chromium; without one, tests are skipped, except where CI has to have it."""
+    path = program("chromium")
+    with sync_playwright() as playwright:
+        # Its sandbox needs rights that containers do not have; it sees no pages but our own.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visit(
+    browser: Browser, url: str, *, scheme: Scheme = "light", narrow: bool = False, scripts: bool = True
+) -> Iterator[Page]:
+    """Open a window with no past; what its console complains about, a breach of the CSP included, fails the test."""
+    context = browser.new_context(
+        base_url=url,
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+        permissions=["clipboard-read", "clipboard-write"],
+        viewport=NARROW if narrow else WIDE,  # type: ignore[arg-type]  # a plain dict is what it takes
+    )
+    context.set_default_timeout(5000)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert [complaint for complaint in complaints if not complaint.startswith(_REFUSAL)] == []
+
+
+def sign_up(page: Page, email: str, password: str) -> None:
+    page.goto("/dashboard/signup")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign up").click()
+    page.get_by_role("heading", name="Keys").wait_for()
+
+
+def log_in(page: Page, email: str, password: str) -> None:
+    page.goto("/dashboard/login")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Keys").wait_for()
+
+
+def make_key(page: Page, name: str, *scopes: str) -> str:
+    """Make a key and return its secret."""
+    page.goto("/dashboard/keys/new")
+    page.get_by_label("Name").fill(name)
+    for scope in scopes:
+        page.get_by_label(scope).check()
+    page.get_by_role("button", name="Make the key").click()
+    return page.get_by_label(f"Key “{name}”").input_value()
+
+
+def looked_at(page: Page, name: str, scheme: Scheme, *, narrow: bool) -> None:
+    """Keep a picture of the page, and hold it to the rules of WCAG 2.2, levels A and AA."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}-{'narrow' if narrow else scheme}.png", full_page=True)
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": rules}, "resultTypes": ["violations"]})
+    assert found.violations_count == 0, found.generate_report()
+    assert not is_too_wide(page), "the page is wider than the window"
+
+
+def is_too_wide(page: Page) -> bool:
+    """Tell whether the page has to be scrolled sideways."""
+    scrolls = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    return bool(scrolls)

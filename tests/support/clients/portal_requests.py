@@ -1,0 +1,69 @@
+"""Requests to the portal as they come from Envoy."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import unescape
+
+import httpx
+from fastapi import FastAPI
+from support.fakes.portal import PUBLIC_URL
+
+from authz.portal.through_envoy import ADDRESS, PROOF
+
+SECRET = "s" * 32
+
+
+def client(app: FastAPI, address: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+        base_url=PUBLIC_URL,
+        headers={PROOF: SECRET, ADDRESS: address},
+    )
+
+
+class Browser:
+    """A visitor who fills in our forms: it keeps the cookie and sends each form's token with it."""
+
+    def __init__(self, through: httpx.AsyncClient) -> None:
+        self.client = through
+
+    async def see(self, path: str) -> httpx.Response:
+        return await self.client.get(path)
+
+    async def send(self, page: str, fields: Mapping[str, Sequence[str]], action: str = "") -> httpx.Response:
+        """Open a page, fill in its form, and send it as a browser does, which says where the form came from."""
+        token = token_of((await self.client.get(page)).text)
+        headers = {"origin": PUBLIC_URL, "sec-fetch-site": "same-origin"}
+        return await self.client.post(
+            action or page.partition("?")[0], data={"token": token, **fields}, headers=headers
+        )
+
+    async def sign_up(self, email: str, password: str) -> httpx.Response:
+        return await self.send("/dashboard/signup", {"email": email, "password": password})
+
+    async def log_in(self, email: str, password: str, **fields: str) -> httpx.Response:
+        return await self.send("/dashboard/login", {"email": email, "password": password, **fields})
+
+
+def token_of(page: str) -> str:
+    found = re.search(r'name="token" value="([0-9a-f]{64})"', page)
+    assert found, page
+    return found[1]
+
+
+def secret_of(page: str) -> str:
+    found = re.search(r'id="api-key"[^>]* value="([^"]+)"', page)
+    assert found, page
+    return unescape(found[1])
+
+
+async def made(browser: Browser, name: str = "ci", *scopes: str, life: str = "90") -> str:
+    page = await browser.send(
+        "/dashboard/keys/new", {"name": name, "scope": list(scopes or ["servers:read"]), "life": life}
+    )
+    assert page.status_code == 200, page.text
+    return secret_of(page.text)
+
+
+def key_ids(page: str) -> list[str]:
+    return re.findall(r"/dashboard/keys/(key_[a-z0-9]+)/revoke", page)

@@ -1,0 +1,143 @@
+"""A checker with scripted surroundings: what its tests stand on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from support.builders import KEY, policy, record, request
+from support.fakes.leases import Counted, MemoryLeases
+
+from authz.core.check import Decision, Deny, KeyRecord, Lookup, RequestAttributes
+from authz.core.errors import DenyReason, StoreUnavailable
+from authz.core.limits import Limit
+from authz.service.check.checker import Checker
+from authz.service.check.failure_modes import FailureModes, RecentKeys
+from authz.service.check.leases import Leases
+from authz.service.ports import Decided, Taken, TakeReply
+
+ASK = request("GET", "/v1/servers/s1", KEY)
+
+
+class ScriptedProjection:
+    """Answers lookups from a list; a record that was put is found from then on."""
+
+    def __init__(self, *replies: TakeReply) -> None:
+        self.replies = list(replies)
+        self.puts: list[tuple[KeyRecord, str | None]] = []
+        self.put_fails = False
+        self.epoch = "e1"
+        self.asked: list[Lookup] = []
+
+    def epoch_of(self, _digest: bytes) -> str:
+        return self.epoch
+
+    def take(self, lookups: Sequence[Lookup], _default: Limit, taken: Taken) -> None:
+        self.asked += lookups
+        replies, self.replies = self.replies[: len(lookups)], self.replies[len(lookups) :]
+        asyncio.get_running_loop().call_soon(taken, range(len(replies)), replies)
+
+    async def put(self, _digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
+        if self.put_fails:
+            raise StoreUnavailable("redis", "closed")
+        self.puts.append((record, epoch))
+        return True
+
+
+class ScriptedDirectory:
+    """Holds one record; loads wait for `gate`."""
+
+    def __init__(self, found: KeyRecord | StoreUnavailable) -> None:
+        self.found = found
+        self.loads = 0
+        self.loading = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @asynccontextmanager
+    async def hold(self, _digest: bytes) -> AsyncIterator[KeyRecord]:
+        self.loads += 1
+        self.loading.set()
+        await self.gate.wait()
+        if isinstance(self.found, StoreUnavailable):
+            raise self.found
+        yield self.found
+
+
+class Observed:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.failed: list[str] = []
+        self.degrades: list[str] = []
+        self.answered: list[str] = []
+
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        assert latency_s >= 0
+        self.decisions += [decision for _, _, decision in decided]
+
+    def store_answered(self, store: str, latency_s: float) -> None:
+        assert latency_s >= 0
+        self.answered.append(store)
+
+    def store_failed(self, store: str) -> None:
+        self.failed.append(store)
+
+    def degraded(self, store: str) -> None:
+        self.degrades.append(store)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Stack:
+    """A checker with its scripted surroundings."""
+
+    def __init__(
+        self,
+        *replies: TakeReply,
+        found: KeyRecord | StoreUnavailable | None = None,
+        failure: FailureModes | None = None,
+    ) -> None:
+        self.projection = ScriptedProjection(*replies)
+        self.directory = ScriptedDirectory(found or record("servers:read"))
+        self.observed = Observed()
+        self.clock = Clock()
+        recent = RecentKeys(size=2, window_s=60, now_s=self.clock)
+        self.streams = MemoryLeases()
+        self.counted = Counted()
+        leases = Leases(self.streams, self.counted, stream_class=policy().streams.get, heartbeat_s=5)
+        self.checker = Checker(
+            policy(),
+            self.projection,
+            self.directory,
+            self.observed,
+            leases=leases,
+            failure=failure or FailureModes(),
+            recent=recent,
+        )
+
+    async def decide(self, attributes: RequestAttributes = ASK) -> Decision:
+        return (await self.decide_all(attributes))[0]
+
+    async def decide_all(self, *asked: RequestAttributes) -> list[Decision]:
+        answers: list[asyncio.Future[Decision]] = [asyncio.get_running_loop().create_future() for _ in asked]
+
+        def answer(decided: Sequence[Decided]) -> None:
+            for number, attributes, decision in decided:
+                assert attributes is asked[number]
+                answers[number].set_result(decision)
+
+        self.checker.check(list(enumerate(asked)), answer)
+        return await asyncio.gather(*answers)
+
+
+def refused(decision: Decision, reason: DenyReason) -> Deny:
+    assert isinstance(decision, Deny)
+    assert decision.reason is reason
+    return decision

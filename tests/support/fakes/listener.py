@@ -1,0 +1,43 @@
+"""The check listener on a checker that answers when a test wants it to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from support.builders import policy
+
+from authz._pb.check_pb2 import CheckRequest
+from authz.core.check import Allow, Principal, RequestAttributes
+from authz.edge.check.listener import CheckListener
+from authz.service.check.batch import Answer
+
+ROUTE = policy().routes[0]
+
+
+class LateChecker:
+    """Allows every check after a while of its own, in the name of the target it asks for."""
+
+    policy = policy()
+
+    def __init__(self) -> None:
+        self.delay_s: Callable[[], float] = lambda: 0
+        self.failure: Exception | None = None
+
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+        if self.failure is not None:
+            raise self.failure
+        for number, attributes in asked:
+            decision = Allow(ROUTE, Principal(attributes.target, "key_1", frozenset()))
+            if delay_s := self.delay_s():
+                asyncio.get_running_loop().call_later(delay_s, answer, [(number, attributes, decision)])
+            else:
+                answer([(number, attributes, decision)])
+
+
+def serving(checker: LateChecker, listen: str) -> CheckListener:
+    return CheckListener(checker, listen, check_s_max=0.2)  # type: ignore[arg-type]  # all it asks of a checker
+
+
+def asking(target: str) -> CheckRequest:
+    request = CheckRequest()
+    request.attributes.request.http.path = target
+    return request

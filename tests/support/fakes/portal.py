@@ -1,0 +1,110 @@
+"""The portal's use cases over the real stores, with cheap password hashes and a mailbox to look into."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from support.builders import policy
+
+from authz.adapters.argon2 import Argon2Passwords
+from authz.adapters.email_addresses import normalised_email
+from authz.adapters.postgres.owners import PostgresOwners
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.portal import PortalMetrics
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.grants import RedisGrants
+from authz.adapters.redis.sessions import RedisSessions
+from authz.adapters.redis.throttles import RedisThrottles
+from authz.core.throttles import DEFAULT_THROTTLES, Throttles
+from authz.portal.services import Services
+from authz.service.keys.admin import KeyAdmin
+from authz.service.portal.accounts import Accounts, PasswordRules
+from authz.service.portal.device import DeviceFlow
+from authz.service.portal.login import Login
+from authz.service.portal.minting import Minting
+from authz.service.portal.owner_keys import OwnerKeys
+from authz.service.portal.sessions import Sessions
+from authz.service.portal.throttling import Gate
+from authz.service.portal.verification import EmailVerification
+
+PASSWORD = "correct horse battery"
+PUBLIC_URL = "https://portal.example"
+
+
+def an_email() -> str:
+    return f"{os.urandom(6).hex()}@example.com"
+
+
+def an_address() -> str:
+    """An address that no other test counts attempts for."""
+    return "2001:db8:" + ":".join(os.urandom(2).hex() for _ in range(6))
+
+
+@dataclass
+class Mailbox:
+    """Keeps what was sent: (recipient, subject, text)."""
+
+    mails: list[tuple[str, str, str]] = field(default_factory=list)
+    is_set_up: bool = True
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        self.mails.append((recipient, subject, text))
+
+    def code(self) -> str:
+        """The code in the last link."""
+        found = re.search(r"code=(\S+)", self.mails[-1][2])
+        assert found
+        return found[1]
+
+
+class People:
+    """Every use case of the portal, and what they stand on."""
+
+    def __init__(
+        self, postgres: Postgres, link: RedisLink, admin: KeyAdmin, throttles: Throttles = DEFAULT_THROTTLES
+    ) -> None:
+        self.admin = admin
+        self.ledger = PostgresOwners(postgres)
+        self.passwords = Argon2Passwords(memory_kib=64, passes=1)
+        self.metrics = PortalMetrics(lambda: {"redis": True})
+        self.gate = Gate(RedisThrottles(link), throttles, self.metrics)
+        self.mail = Mailbox()
+        self.login = Login(self.ledger, self.passwords, self.gate, normalised_email, self.metrics)
+        self.minting = Minting(admin, policy())
+        rules = PasswordRules(10, frozenset({"password1234"}))
+        self.accounts = Accounts(
+            self.ledger,
+            self.passwords,
+            self.gate,
+            self.metrics,
+            rules=rules,
+            entropy=os.urandom,
+            now=lambda: datetime.now(UTC),
+        )
+        self.sessions = Sessions(RedisSessions(link, idle_s=60, life_s=120), self.ledger, entropy=os.urandom)
+        self.grants = RedisGrants(link)
+        self.device = DeviceFlow(self.grants, self.minting, self.gate, self.ledger, self.metrics, entropy=os.urandom)
+        self.verification = EmailVerification(
+            self.ledger,
+            self.mail,
+            f"{PUBLIC_URL}/dashboard/verify",
+            entropy=os.urandom,
+            now=lambda: datetime.now(UTC),
+        )
+
+    def services(self, public_url: str = PUBLIC_URL) -> Services:
+        return Services(
+            policy=policy(),
+            public_url=public_url,
+            normalise_email=normalised_email,
+            gate=self.gate,
+            accounts=self.accounts,
+            login=self.login,
+            verification=self.verification,
+            minting=self.minting,
+            keys=OwnerKeys(self.admin),
+            device=self.device,
+            sessions=self.sessions,
+            observer=self.metrics,
+        )

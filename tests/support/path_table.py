@@ -1,0 +1,28 @@
+"""The table of spellings in `data/paths.txt`, and how the most lenient reader would take a target."""
+
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+
+_TABLE = Path(__file__).parents[1] / "data" / "paths.txt"
+
+
+def spellings() -> list[tuple[str, str, str]]:
+    """Every row as (method, spelling, canonical target)."""
+    rows = (line.split() for line in _TABLE.read_text().splitlines() if not line.startswith("#"))
+    return [(method, spelling.replace("\\s", " "), canonical) for method, spelling, canonical in rows]
+
+
+def leniently_read(target: str) -> str:
+    """Take a target as a backend does that decodes to the end and then resolves everything there is to resolve."""
+    path = target.partition("?")[0].partition("#")[0]
+    for _ in range(5):
+        path = unquote_to_bytes(path).decode("latin-1")
+    path = re.sub(r";[^/]*", "", path.replace("\\", "/"))
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in {"", "."}:
+            segments.append(segment)
+    return "/" + "/".join(quote(segment, safe=":$&'()*+,=@!", encoding="latin-1") for segment in segments)

@@ -1,0 +1,101 @@
+"""Servers that stand where a Redis should, for what a Redis does not do on request."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+TLS_HANDSHAKE = b"\x16"
+CERTIFICATE = Path(__file__).parents[2] / "data" / "tls" / "localhost.pem"
+
+
+class SpeakingServer:
+    """Answers OK to everything but INFO, for which it has an answer of its own; then, if told so, hangs up."""
+
+    def __init__(self, info: bytes, *, hangs_up: bool) -> None:
+        self.info = info
+        self.hangs_up = hangs_up
+        self.connected_at_s: list[float] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connected_at_s.append(time.monotonic())
+        while words := await self._words(reader):
+            asks_info = words[0] == b"INFO"
+            writer.write(b"$%d\r\n%b\r\n" % (len(self.info), self.info) if asks_info else b"+OK\r\n")
+            if asks_info and self.hangs_up:
+                break
+        writer.close()
+
+    async def _words(self, reader: asyncio.StreamReader) -> list[bytes]:
+        if not (head := await reader.readline()):
+            return []
+        words = []
+        for _ in range(int(head[1:])):
+            length = int((await reader.readline())[1:])
+            words.append((await reader.readexactly(length + 2))[:-2])
+        return words
+
+
+@asynccontextmanager
+async def speaking(info: bytes, *, hangs_up: bool = False) -> AsyncIterator[tuple[SpeakingServer, int]]:
+    """Yield a server and its port on loopback; what is connected to it must be closed by then."""
+    fake = SpeakingServer(info, hangs_up=hangs_up)
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    yield fake, server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@asynccontextmanager
+async def behind_tls(url: str) -> AsyncIterator[str]:
+    """Yield the rediss:// URL of a TLS server that passes everything on to the Redis at `url`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    async with _passing_on(lambda _first: urlsplit(url).port or 0, ssl=context) as port:
+        yield f"rediss://localhost:{port}/0?ssl_ca_certs={CERTIFICATE}"
+
+
+@asynccontextmanager
+async def either_way(to_port: int, port: int = 0) -> AsyncIterator[int]:
+    """Yield a port that speaks TLS to those who do and passes everything on to `to_port`: one address for both."""
+    async with behind_tls(f"redis://127.0.0.1:{to_port}") as tls_url:
+        tls_port = urlsplit(tls_url).port or 0
+        async with _passing_on(
+            lambda first: tls_port if first.startswith(TLS_HANDSHAKE) else to_port, port=port
+        ) as either:
+            yield either
+
+
+@asynccontextmanager
+async def _passing_on(
+    choose: Callable[[bytes], int], port: int = 0, ssl: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Yield the port of a server that passes connections on to the port chosen by the first bytes they bring."""
+    ends: set[asyncio.StreamWriter] = set()
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+        sink.close()
+        ends.discard(sink)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.add(writer)
+        first = await reader.read(65536)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", choose(first))
+        ends.add(there_writer)
+        there_writer.write(first)
+        await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=ssl)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for end in ends:
+            end.transport.abort()
+        while ends:
+            await asyncio.sleep(0)
