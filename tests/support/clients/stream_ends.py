@@ -21,12 +21,12 @@ End = Callable[[Stack, str], float]
 """Opens a stream with a key's secret and sees it end; returns when that was (monotonic, in seconds)."""
 
 _HTTP2 = (
-    "import sys; sys.path.insert(0, 'tests'); import httpx; from sse import TARGET; "
+    "import sys; sys.path.insert(0, 'tests'); import httpx; from support.clients.sse import TARGET; "
     "c = httpx.Client(base_url={url!r}, trust_env=False, http1=False, http2=True); "
     "s = c.send(c.build_request('GET', TARGET, headers={{'x-api-key': {secret!r}}}), stream=True); "
 )
 _HTTP1 = (
-    "import sys; sys.path.insert(0, 'tests'); from sse import Stream; "
+    "import sys; sys.path.insert(0, 'tests'); from support.clients.sse import Stream; "
     "s = Stream({url!r}, {secret!r}); s.status_code = s.status; "
 )
 _TELL = "print(s.status_code, flush=True); sys.stdin.read()"
