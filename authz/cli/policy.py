@@ -78,13 +78,13 @@ def hold(
     """Hold a policy to expectations; exits with 1 where it does not meet them."""
     from authz.adapters.policy_file.expectations import load_expectations  # noqa: PLC0415 -- the same
     from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
-    from authz.core.policy.expectations import surprises, untouched  # noqa: PLC0415 -- the same
+    from authz.core.policy.expectations import mismatches, uncovered  # noqa: PLC0415 -- the same
 
     policy_file = policy or load_settings().policy_file
     loaded = load_policy(policy_file)
     expectations = load_expectations(file, loaded)
-    surprising = surprises(loaded, expectations)
-    missing = untouched(loaded, expectations)
+    surprising = mismatches(loaded, expectations)
+    missing = uncovered(loaded, expectations)
     lines = yaml.lines(file, [it.expectation.where for it in surprising])
     if as_json:
         failures = [words.surprise(it, line) for it, line in zip(surprising, lines, strict=True)]

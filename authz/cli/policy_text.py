@@ -14,11 +14,11 @@ from rich.text import Text
 from authz.core.check import Allow, Decision, Deny
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.policy.diff import ABSENT, Change, PolicyDiff
-from authz.core.policy.expectations import Surprise, outcomes
+from authz.core.policy.expectations import Mismatch, outcomes
 from authz.core.policy.expectations import row as deciding_row
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, ErrorFormat, Route
-from authz.core.policy.trial import ANY_KEY, NO_KEY, Caller, callers, decide
+from authz.core.policy.simulation import ANY_KEY, NO_KEY, Caller, callers, decide
 
 _SHOWN_MAX = 3
 _METHODS_MAX = 4
@@ -99,7 +99,7 @@ def _needs_in_words(policy: Policy, needs: str) -> str:
 
 def _extras(route: Route) -> dict[str, str]:
     """Return what else there is to say about a row, by names of eight letters at most."""
-    account = ", ".join(f"{it.place}:{it.name}" for it in route.accounts)
+    account = ", ".join(f"{it.location}:{it.name}" for it in route.accounts)
     extras = {
         "account": f"{account} must be the key's own{', and given' if route.account_required else ''}"
         if account
@@ -126,7 +126,7 @@ def _outcome(decision: Decision) -> str:
     return f"{' '.join(outcomes(decision))}: {message}"
 
 
-def request(surprising: Surprise) -> str:
+def request(surprising: Mismatch) -> str:
     """Name an expectation's request and who sends it."""
     it = surprising.expectation
     if it.needs:
@@ -137,7 +137,7 @@ def request(surprising: Surprise) -> str:
     return f"{it.method} {it.target} with a key{owner} for {' '.join(sorted(it.caller.scopes)) or 'nothing'}"
 
 
-def surprise(surprising: Surprise, line: int) -> dict[str, Any]:
+def surprise(surprising: Mismatch, line: int) -> dict[str, Any]:
     """Return an expectation that was not met, as fields."""
     return {
         "line": line,

@@ -1,1 +1,1 @@
-"""The rules, without I/O: standard library only, so that every rule is tested in microseconds."""
+"""The rules, without I/O. They use the standard library only, so a test of a rule takes microseconds."""

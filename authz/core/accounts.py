@@ -1,6 +1,6 @@
-"""Accounts and their API keys, as the directory keeps them; and what can happen to a key.
+"""Accounts and their API keys as the directory stores them, and the events that change them.
 
-What a check needs to know of a key is `check.KeyRecord`; the secret is in none of these but `NewApiKey`.
+What a check needs of a key is `check.KeyRecord`. Only `NewApiKey` contains a secret.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class AuditEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asked for a change, and from where."""
+    """The author of a change and the address it came from."""
 
     name: str
     source_address: str = ""
@@ -41,7 +41,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom keys belong to. A suspended account's keys open nothing."""
+    """The owner of keys. No key of a suspended account is valid."""
 
     id: str
     name: str
@@ -52,10 +52,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret; `hint` is what may be shown of it. `limit` is None where the default applies.
+    """A key without its secret. `hint` may be displayed. `limit` is None where the default applies.
 
-    `last_used_at` may be up to a minute old, and is None where the key was never used. `replaces` is the id of the key
-    that this one took the place of, in a rotation.
+    `last_used_at` may be up to a minute old. It is None if the key was never used. `replaces` is the id of the key that
+    this one replaced in a rotation.
     """
 
     id: str
@@ -75,7 +75,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class NewApiKey:
-    """A key just made, with its secret: to be shown once and kept nowhere."""
+    """A new key with its secret, which is shown once and never stored."""
 
     key: ApiKey
     secret: str = field(repr=False)
@@ -83,7 +83,7 @@ class NewApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What takes a key's place, with its digest (32 bytes), and when the key ends: None for at once, by revocation."""
+    """The key that replaces another, its digest (32 bytes), and the end of the old key: None revokes it at once."""
 
     key: ApiKey
     digest: bytes = field(repr=False)
@@ -92,9 +92,10 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A rotation that is durable: the new key, and the old one as it is now.
+    """A durable rotation: the new key and the present state of the old one.
 
-    `pending` says why the old key's end is not effective yet, which is retried; empty where it is.
+    `pending` says why the end of the old key is not effective yet; it is empty if it is effective. Pending changes are
+    retried.
     """
 
     made: NewApiKey

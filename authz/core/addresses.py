@@ -1,17 +1,17 @@
-"""What counts as one source address.
+"""The unit that is counted as one source address.
 
-Which address a request comes from is Envoy's to say; how much may come from it is policy.
+Envoy determines the address of a request; the policy limits how much may come from it.
 """
 
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
-_IPV6_PREFIX = 64  # what a customer of a provider has at least: all of it is one caller's
+_IPV6_PREFIX = 64  # the smallest assignment to one customer, so all of it counts as one caller
 
 
 @lru_cache(maxsize=4096)
 def network(address: str) -> str:
-    """Return what is counted for an address: an IPv4 address itself, the /64 of an IPv6 one, "" for what is neither."""
+    """Return the counted unit of an address: an IPv4 address itself, the /64 of an IPv6 one, "" for anything else."""
     try:
         parsed = ip_address(address)
     except ValueError:

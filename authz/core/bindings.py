@@ -1,6 +1,6 @@
-"""Which accounts a request names, in the places where its route says that one may travel.
+"""The accounts that a request names, in the locations that its route declares.
 
-Whether they are the caller's own is decided in `decision.py`, after the key has proven valid.
+`decision.py` compares them with the caller's account, after the key proved valid.
 """
 
 import json
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from authz.core.check import RequestAttributes
 from authz.core.errors import DenyReason
 from authz.core.policy.path import Target, query_values
-from authz.core.policy.route import BindingPlace, Route
+from authz.core.policy.route import BindingLocation, Route
 
 Claims = tuple[tuple[str, ...], DenyReason | None]
 
 
 class _Ambiguous(Exception):  # noqa: N818 -- a signal inside this module
-    """The place cannot be read in one way only."""
+    """The location has more than one reading."""
 
     def __init__(self, reason: DenyReason) -> None:
         self.reason = reason
@@ -24,19 +24,19 @@ class _Ambiguous(Exception):  # noqa: N818 -- a signal inside this module
 def claimed_accounts(
     route: Route, variables: Mapping[str, str], target: Target, attributes: RequestAttributes
 ) -> Claims:
-    """Return every account id the request names and, if a place cannot be trusted, the refusal that earns.
+    """Return every account id that the request names and, for an ambiguous location, the refusal.
 
-    `variables` are the path's, by the names in the route's template.
+    `variables` are the path's, by their names in the template.
     """
     claims: list[str] = []
     try:
-        for place in BindingPlace:
-            names = _names(route, place)
+        for location in BindingLocation:
+            names = _names(route, location)
             if not names:
                 continue
-            if place is BindingPlace.PATH:
+            if location is BindingLocation.PATH:
                 claims += [variables[name] for name in names]
-            elif place is BindingPlace.QUERY:
+            elif location is BindingLocation.QUERY:
                 claims += _single([value for name in names for value in query_values(target.query, name)])
             else:
                 claims += _single(_body_values(attributes, names))
@@ -47,8 +47,8 @@ def claimed_accounts(
     return tuple(claims), None
 
 
-def _names(route: Route, place: BindingPlace) -> list[str]:
-    return [binding.name for binding in route.accounts if binding.place is place]
+def _names(route: Route, location: BindingLocation) -> list[str]:
+    return [binding.name for binding in route.accounts if binding.location is location]
 
 
 def _single(values: list[str]) -> list[str]:
@@ -64,7 +64,7 @@ class _Object(list[tuple[str, object]]):
 
 def _body_values(attributes: RequestAttributes, names: list[str]) -> list[str]:
     if not attributes.body:
-        # Envoy saw a body and did not pass it on: what cannot be read cannot be vouched for.
+        # Envoy has a body and did not send it: a body that cannot be read cannot be checked.
         if attributes.has_body:
             raise _Ambiguous(DenyReason.BODY_UNREADABLE)
         return []

@@ -1,6 +1,6 @@
-"""The values of one check on its way through: attributes in, lookup, the store's reply, decision out.
+"""The values of one check, in order: request attributes, lookup, the store's reply, decision.
 
-Only values: the rules that turn one into the next are in `decision.py`.
+The rules that compute one from another are in `decision.py`.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from authz.core.value import Value, force_setattr
 
 
 class RequestAttributes(Value):
-    """What Envoy told about one request.
+    """What Envoy sent about one request.
 
-    `request_id` is Envoy's stream id: the same for every retry of one check, and nothing a client can choose.
+    `request_id` is Envoy's stream id: it is the same for every retry of one check, and a client cannot choose it.
     `target` is the request target as the backend will receive it, query included. `api_keys` holds every value of the
-    API key header, as bytes. `body` is empty where Envoy was not told to send it. `source_address` is called for the
-    few requests that somebody wants it of.
+    API key header, as bytes. `body` is empty if Envoy is not configured to send it. `source_address` is a function,
+    because few requests need the address.
     """
 
     request_id: str
@@ -34,28 +34,28 @@ class RequestAttributes(Value):
     source_address: Callable[[], str] = str
 
     def __repr__(self) -> str:
-        """Leave out what may hold a secret."""
+        """Omit fields that may contain a secret."""
         return f"{type(self).__name__}(request_id={self.request_id!r}, method={self.method!r})"
 
 
 class Principal(Value, eq=False):
-    """Who calls: an account through one of its keys, with that key's scopes.
+    """The caller: an account, the key it uses, and the scopes of that key.
 
-    `pieces` is for `edge/answers.py`: what it once wrote of a caller is kept with the caller, because a table of them
-    would be out of the processor's reach, which costs a twentieth of the check. It says nothing about who calls.
+    `fragments` belongs to `edge/check/responses.py`. It caches response fragments beside the caller, because a separate
+    table of them misses the processor's caches, which costs a twentieth of a check. It is not part of the identity.
     """
 
     account_id: str
     key_id: str
     scopes: frozenset[str]
-    pieces: object = None
+    fragments: object = None
 
     def __eq__(self, other: object) -> bool:
-        """Compare all but the pieces."""
+        """Compare everything except the fragments."""
         return isinstance(other, Principal) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        """Hash what is compared."""
+        """Hash the fields that are compared."""
         return hash(self._identity())
 
     def _identity(self) -> tuple[str, str, frozenset[str]]:
@@ -66,12 +66,12 @@ _NOBODY = Principal("", "", frozenset())
 
 
 class Lookup(Value):
-    """The question to the key store, and what was already found out about the request.
+    """The query to the key store, with what is already known about the request.
 
-    `digest` is the SHA-256 of the presented key (32 bytes); `cost` the tokens to take. `route` is the row that matched,
-    None where none did; `methods` then lists what the path would have accepted. `accounts` holds every account id that
-    the request names where its route declares one; `refusal` is what the request itself already earned, due only after
-    the key has proven valid. `opening` is the stream that the request opens if it may pass.
+    `digest` is the SHA-256 of the presented key (32 bytes). `cost` is the number of tokens to take. `route` is the row
+    that matched, or None; `methods` then lists the methods that the path accepts. `accounts` holds every account id
+    that the request names where its route declares one. `refusal` is a fault of the request itself, which is reported
+    only after the key proved valid. `opening` is the stream that the request opens if it is allowed.
     """
 
     digest: bytes
@@ -84,7 +84,7 @@ class Lookup(Value):
 
 
 class KeyState(StrEnum):
-    """What a key record says of its key; a single letter, because every check reads it from Redis."""
+    """The state of a key in its record: a single letter, because every check reads it from Redis."""
 
     ACTIVE = "a"
     REVOKED = "r"
@@ -94,11 +94,11 @@ class KeyState(StrEnum):
 
 
 class KeyRecord(Value):
-    """The projection of one key: what a check needs to know of it.
+    """The projection of one key: everything that a check needs of it.
 
-    `revision` grows with every change of the row it was made from. `expires_at_ms` is Unix time in milliseconds, 0 for
-    never. `limit` is None where the policy's default applies. A key that does not exist has a record too, in the state
-    `UNKNOWN`, with revision 0 and empty ids. `principal` is who calls with the key, made once for all its checks.
+    `revision` increases with every change of the database row. `expires_at_ms` is Unix time in milliseconds, 0 for
+    never. `limit` is None where the policy's default applies. A key that does not exist also has a record, in the state
+    `UNKNOWN`, with revision 0 and empty ids. `principal` is the caller, built once for all checks of the key.
     """
 
     state: KeyState
@@ -116,7 +116,7 @@ class KeyRecord(Value):
 
 
 class TakeOutcome(StrEnum):
-    """What the store found: a token granted, none left, or a key that opens nothing."""
+    """The result in the store: a token was granted, none was left, or the key is not valid."""
 
     GRANTED = "g"
     LIMITED = "l"
@@ -128,16 +128,16 @@ class TakeOutcome(StrEnum):
 
 
 class Bucket(Value):
-    """The state of a key's bucket after a check: tokens left (a fraction) under the limit that was applied."""
+    """The state of a key's bucket after a check: the tokens left (a fraction) and the limit that was applied."""
 
     limit: Limit
     remaining: float
 
 
 class Take(Value):
-    """The store's answer to a `Lookup`. `bucket` is set where a bucket was looked at (`GRANTED` and `LIMITED`).
+    """The store's reply to a `Lookup`. `bucket` is set for `GRANTED` and `LIMITED`.
 
-    `acquired` is what came of asking for a lease, set where that was done in the same step.
+    `acquired` is the result of acquiring a lease, set if the same call did that.
     """
 
     outcome: TakeOutcome
@@ -147,10 +147,10 @@ class Take(Value):
 
 
 class Allow(Value):
-    """The request may pass. `principal` is None on routes that need no key.
+    """The request is allowed. `principal` is None on routes that need no key.
 
-    `would_deny` is the refusal that a shadow route did not enforce. `streams` is set where the request opens a
-    stream, which holds a lease.
+    `would_deny` is the refusal that a shadow route did not enforce. `streams` is set if the request opens a stream,
+    which then holds a lease.
     """
 
     route: Route
@@ -161,10 +161,10 @@ class Allow(Value):
 
 
 class Deny(Value):
-    """The request may not pass.
+    """The request is denied.
 
-    `methods` is what a 405 lists. `retry_after_s` is in whole seconds, set where waiting helps. `detail` is for the log
-    alone. `streams` is set where too many are open.
+    `methods` is what a 405 lists. `retry_after_s` is in whole seconds, set if waiting helps. `detail` is for the log
+    only. `streams` is set if too many streams are open.
     """
 
     reason: DenyReason

@@ -1,7 +1,7 @@
-"""The decision, as a pair of pure functions around the one question to the key store.
+"""The decision: two pure functions, one before and one after the query to the key store.
 
-`plan` makes every refusal that needs no store; `conclude` turns the store's answer into a verdict. The order of their
-lines is the order of the refusals: the first one wins. Waiting, clocks and logs are `service/checker.py`.
+`plan` makes every refusal that needs no store; `conclude` turns the store's reply into a decision. The order of their
+lines is the order of the refusals: the first one wins. Waiting, clocks and logs are `service/check/checker.py`.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamU
 
 Plan: TypeAlias = Lookup | Allow | Deny
 
-# Bound once, for every check compares with them, and a member costs six times as much to find as it does to compare.
+# Module constants, because every check compares with them and an enum attribute costs six times a comparison.
 _GRANTED: Final = TakeOutcome.GRANTED
 _ANY: Final = Access.ANY
 _BARRED: Final = Access.BARRED
@@ -41,7 +41,7 @@ _STREAM_REFUSALS = {
 
 
 def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
-    """Decide what can be decided without a store, and otherwise say what to look up."""
+    """Decide what needs no store; otherwise return the lookup to make."""
     target = parse(attributes.target)
     if target is None:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
@@ -76,7 +76,7 @@ def _without_key(route: Route, attributes: RequestAttributes) -> Allow | Deny:
 
 
 def conclude(lookup: Lookup, take: Take) -> Decision:
-    """Turn the store's answer into the verdict."""
+    """Turn the store's reply into the decision."""
     route, record, bucket = lookup.route, take.record, take.bucket
     principal = record.principal
     if take.outcome is not _GRANTED or bucket is None:
@@ -104,7 +104,7 @@ def _not_granted(lookup: Lookup, take: Take) -> Deny:
 
 
 def admit(allow: Allow, stream: StreamClass, lease_id: str, acquired: Acquisition) -> Decision:
-    """Turn the lease store's answer into the verdict on a stream that may pass otherwise."""
+    """Turn the lease store's reply into the decision on a stream that is otherwise allowed."""
     use = StreamUse(stream, acquired.of_key, acquired.of_account)
     route, principal, bucket = allow.route, allow.principal, allow.bucket
     if acquired.outcome is not AcquireOutcome.GRANTED:
@@ -113,7 +113,7 @@ def admit(allow: Allow, stream: StreamClass, lease_id: str, acquired: Acquisitio
 
 
 def enforce(decision: Decision) -> Decision:
-    """Let what a shadow route would refuse pass, marked; leave every other decision alone."""
+    """Allow, with a mark, what a shadow route would deny; return every other decision unchanged."""
     if isinstance(decision, Allow) or decision.route is None or not decision.route.shadow:
         return decision
     return Allow(decision.route, decision.principal, decision.bucket, would_deny=decision.reason)

@@ -1,13 +1,13 @@
-"""Device codes: the short one that a person types, what a grant is, and how it can stand.
+"""The device login (RFC 8628): the code that a person types, the grant, and its states.
 
-A grant is one attempt to log a device in (RFC 8628); where it is kept, and for how long, is the store's business.
+A grant is one attempt to log a device in. The store keeps it and ends it.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-# No vowels, so that no words come up. Letters and digits have places of their own, so that O and 0 cannot be confused.
+# No vowels, so that no words appear. Letters and digits have fixed positions, so that O and 0 cannot be confused.
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 _DIGITS = "23456789"
 _HALF_CHARS = 4
@@ -16,7 +16,7 @@ USER_CODE_ENTROPY_BYTES = 16
 
 
 class GrantStatus(StrEnum):
-    """What a poll is told."""
+    """The state of a grant, as a poll returns it."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -25,7 +25,7 @@ class GrantStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One attempt of a device to be logged in: what its approver is shown."""
+    """One attempt to log a device in, as its approver sees it."""
 
     user_code: str
     source_address: str
@@ -43,7 +43,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class StartedGrant:
-    """What a device is told at the start: `device_code` is its secret, `user_code` what a person types."""
+    """The reply to a device that starts: `device_code` is its secret, `user_code` is typed by a person."""
 
     device_code: str = field(repr=False)
     user_code: str
@@ -51,7 +51,7 @@ class StartedGrant:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What a poll is told; the key is there once, at the first poll after the approval."""
+    """The reply to a poll; only the first poll after the approval contains the key."""
 
     status: GrantStatus
     api_key: str = field(default="", repr=False)
@@ -63,18 +63,18 @@ def user_code(entropy: bytes) -> str:
     chars = []
     for alphabet in (_LETTERS, _DIGITS):
         for _ in range(_HALF_CHARS):
-            number, place = divmod(number, len(alphabet))
-            chars.append(alphabet[place])
+            number, index = divmod(number, len(alphabet))
+            chars.append(alphabet[index])
     return "".join(chars)
 
 
 def shown(code: str) -> str:
-    """Return a code as people read it, `ABCD-1234`."""
+    """Format a code for people, as `ABCD-1234`."""
     return f"{code[:_HALF_CHARS]}-{code[_HALF_CHARS:]}"
 
 
 def typed(text: str) -> str:
-    """Return the code that a person typed, whatever its case and separators; empty if it cannot be one."""
+    """Normalise a typed code: case and separators do not matter. Return "" if it cannot be a code."""
     code = "".join(char for char in text.upper() if char.isalnum())
     letters, digits = code[:_HALF_CHARS], code[_HALF_CHARS:]
     is_code = len(code) == USER_CODE_CHARS and set(letters) <= set(_LETTERS) and set(digits) <= set(_DIGITS)

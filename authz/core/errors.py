@@ -1,6 +1,6 @@
-"""What can go wrong: the closed list of refusals with their public face, and the exceptions for what breaks.
+"""The closed list of refusals with their public texts, and the exceptions for failures.
 
-A refusal is a value (`Deny`) and costs nothing to make; an exception means that a part of the system failed.
+A refusal is a value (`Deny`); an exception means that a part of the system failed.
 """
 
 from dataclasses import dataclass
@@ -54,10 +54,10 @@ class DenyReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """The public face of a refusal.
+    """The public status and texts of a refusal.
 
     `code` is the gRPC code and `http` the HTTP status. `message` goes into JSON bodies, `line` is the whole text of a
-    text/plain body; {scope} and {streams} in them stand for the route's. None of them tells one bad key from another.
+    text/plain body. They may contain {scope} and {streams}, which are the route's. All bad keys get the same text.
     """
 
     code: GrpcCode
@@ -111,7 +111,7 @@ DENIALS: dict[DenyReason, Denial] = {
 class StoreUnavailable(Exception):  # noqa: N818 -- named for the state it reports
     """A store did not answer in time, or refused.
 
-    `store` is "redis" or "postgres". `transient` is False where trying again cannot help, such as a wrong password.
+    `store` is "redis" or "postgres". `transient` is False if a retry cannot help, as with a wrong password.
     """
 
     def __init__(self, store: str, detail: str, *, transient: bool = True) -> None:
@@ -124,7 +124,7 @@ class StoreUnavailable(Exception):  # noqa: N818 -- named for the state it repor
 class Problem:
     """One fault in a policy.
 
-    `where` is its place in the document, e.g. ("routes", 3, "match", 0). `line` and `column` count from 1; 0 means not
+    `where` is its path in the document, e.g. ("routes", 3, "match", 0). `line` and `column` count from 1; 0 means not
     known yet.
     """
 
@@ -135,7 +135,7 @@ class Problem:
 
 
 class PolicyError(Exception):
-    """A policy that must not be loaded: `problems` holds every fault found, in document order; `file` is where."""
+    """A policy that must not be loaded: `problems` holds every fault, in document order; `file` is its path."""
 
     def __init__(self, problems: list[Problem], file: str = "") -> None:
         super().__init__("; ".join(problem.message for problem in problems))
@@ -144,23 +144,23 @@ class PolicyError(Exception):
 
 
 class SettingsError(Exception):
-    """A setting that is missing or cannot be understood; the message names it, never its secret value."""
+    """A setting that is missing or invalid; the message names the setting, never its secret value."""
 
 
-class Refused(Exception):  # noqa: N818 -- an operator's request that the rules do not permit
-    """A use case that the rules refuse, in the words for the person who asked (`message` = str(error))."""
+class Refused(Exception):  # noqa: N818 -- an answer to a person, not a failure
+    """A use case that the rules refuse; str(error) is the message for the person."""
 
 
 class EmailTaken(Refused):
-    """Somebody has signed up with this address already."""
+    """The address already has an account."""
 
 
 class WrongCredentials(Refused):
-    """The address and the password do not belong together; which of them is wrong is never said."""
+    """The address or the password is wrong; the message never says which."""
 
 
 class KeyLimitReached(Refused):
-    """The account has as many keys as it may have."""
+    """The account already has the maximum number of keys."""
 
 
 class KeyUnknown(Refused):
@@ -168,11 +168,11 @@ class KeyUnknown(Refused):
 
 
 class CodeUnknown(Refused):
-    """No device waits by this code."""
+    """No device waits for this code."""
 
 
 class Throttled(Refused):
-    """Too many attempts; `retry_after_s` is how long to wait."""
+    """Too many attempts; `retry_after_s` is the time to wait, in seconds."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""API keys as text: how one is made, told from noise without I/O, digested and hinted at.
+"""API keys as text: minting, the format check without I/O, the digest and the hint.
 
-Who owns a key and whether it still works is not known here; the secret itself is never kept.
+Ownership and validity are the store's; this module never keeps a secret.
 """
 
 import re
@@ -27,7 +27,7 @@ class KeyFormat:
     _behind_head: slice = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Note what every check compares with: how many characters a key has, and how it begins."""
+        """Compute what every check compares with: the length of a key and its first bytes."""
         object.__setattr__(self, "_head", self.prefix.encode())
         object.__setattr__(self, "_behind_head", slice(len(self._head), None))
         object.__setattr__(self, "chars", len(self._head) + _SECRET_CHARS + _CHECKSUM_CHARS)
@@ -38,14 +38,14 @@ class KeyFormat:
         return re.escape(self.prefix) + f"[0-9A-Za-z]{{{_SECRET_CHARS + _CHECKSUM_CHARS}}}"
 
     def mint(self, entropy: bytes) -> str:
-        """Make the key for 32 bytes of randomness."""
+        """Make a key from 32 random bytes."""
         if len(entropy) != ENTROPY_BYTES:
             raise ValueError(f"a key takes {ENTROPY_BYTES} bytes of entropy")
         unchecked = self.prefix + _base62(int.from_bytes(entropy), _SECRET_CHARS)
         return unchecked + _checksum(unchecked.encode()).decode()
 
     def is_well_formed(self, presented: bytes) -> bool:
-        """Tell whether prefix, alphabet, length and checksum hold: a key that could exist, without asking anyone."""
+        """Tell whether length, prefix, alphabet and checksum are right, without I/O."""
         return (
             len(presented) == self.chars
             and presented.startswith(self._head)
@@ -54,14 +54,14 @@ class KeyFormat:
         )
 
     def hint(self, key: str) -> str:
-        """Shorten a key to what may be shown for ever: its prefix and last four characters."""
+        """Shorten a key to what may be displayed: its prefix and last four characters."""
         return f"{self.prefix}…{key[-4:]}"
 
 
 def digest(presented: bytes) -> bytes:
-    """Return the SHA-256 of a key (32 bytes): what is stored and looked up in its place.
+    """Return the SHA-256 of a key (32 bytes), which is stored and looked up instead of the key.
 
-    A plain hash is enough: a secret of 256 random bits leaves nothing to guess.
+    A plain hash is enough, because a secret of 256 random bits cannot be guessed.
     """
     return sha256(presented).digest()
 

@@ -1,13 +1,13 @@
-"""What comes of the things that people do at the portal, as closed lists: metrics have one series for each.
+"""The outcomes of portal actions, as closed lists: metrics have one series for each.
 
-What refused callers are told is `errors.py` and `throttles.py`.
+The texts for refused callers are in `errors.py` and `throttles.py`.
 """
 
 from enum import StrEnum
 
 
 class LoginOutcome(StrEnum):
-    """What came of a password."""
+    """The outcome of a login with a password."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -15,7 +15,7 @@ class LoginOutcome(StrEnum):
 
 
 class SignupOutcome(StrEnum):
-    """What came of a wish for an account."""
+    """The outcome of a signup."""
 
     OPENED = "opened"
     EMAIL_TAKEN = "email_taken"
@@ -24,7 +24,7 @@ class SignupOutcome(StrEnum):
 
 
 class GrantEvent(StrEnum):
-    """What became of a device grant, one step at a time: a poll hands the key out, once, after the approval."""
+    """A step of a device grant. After the approval, one poll hands out the key, once."""
 
     STARTED = "started"
     APPROVED = "approved"

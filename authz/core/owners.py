@@ -1,6 +1,6 @@
-"""People who own accounts: what is known of one, what a password must be, and what their audit trail shows.
+"""Account owners: their data, the rules for a new password, and the lines of the audit trail.
 
-How a password is hashed and an address normalised is the adapters' business; no password is kept in any of these.
+The adapters hash passwords and normalise addresses; no value here contains a password.
 """
 
 import unicodedata
@@ -9,14 +9,14 @@ from datetime import datetime
 
 from authz.core.errors import Refused
 
-PASSWORD_CHARS_MAX = 256  # whatever is longer only costs the hash its time
+PASSWORD_CHARS_MAX = 256  # a longer one only costs time in the hash
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who logs in for an account.
+    """The person who logs in for an account.
 
-    `generation` rises with every new password: a session of an older generation is over.
+    `generation` increases with every new password. Sessions of an older generation have ended.
     """
 
     account_id: str
@@ -29,7 +29,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How an account's people can be reached; `email` is empty where nobody said."""
+    """The contact of an account; `email` is empty if it has none."""
 
     email: str
     is_verified: bool
@@ -37,7 +37,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of an account's audit trail; `number` is higher the later it was written."""
+    """One line of an account's audit trail; A later line has a higher `number`."""
 
     number: int
     at: datetime
@@ -48,14 +48,14 @@ class AuditLine:
 
 
 def normalised_password(password: str) -> str:
-    """Return the one spelling of a password: keyboards differ in how they compose an accented letter."""
+    """Return the normal form of a password, because keyboards compose accented letters in different ways."""
     return unicodedata.normalize("NFC", password)
 
 
 def check_new_password(password: str, email: str, *, chars_min: int, breached: frozenset[str]) -> None:
     """Raise `Refused` for a password that must not be chosen.
 
-    Length is all that is asked (NIST SP 800-63B, 3.1.1.2), and that it is not one which attackers try first.
+    The rules are a length (NIST SP 800-63B, 3.1.1.2) and that attackers do not try it first.
     """
     if not chars_min <= len(password) <= PASSWORD_CHARS_MAX:
         raise Refused(f"a password is {chars_min} to {PASSWORD_CHARS_MAX} characters")

@@ -1,6 +1,6 @@
-"""Streams that stay open, as frozen values: their classes, the leases that stand for them, and how many there are.
+"""Long-lived streams as frozen values: classes, leases and counts.
 
-Where leases are counted is `adapters/redis_leases.py`; when one is taken and given back is `service/leases.py`.
+`adapters/redis/leases.py` counts leases; `service/check/leases.py` acquires, renews and releases them.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class StreamClass:
-    """A class of streams: how many may be open at once, and how long a lease lives without a sign of life.
+    """A class of streams: how many may be open at once, and how long a lease lasts without a heartbeat.
 
-    `title` is what its streams are called in a refusal, in the plural.
+    `title` is the plural noun for its streams in a refusal.
     """
 
     name: str
@@ -25,7 +25,7 @@ class StreamClass:
 class Lease:
     """One open stream's slot. `lease_id` is Envoy's id of the request that opened the stream; `stream` names the class.
 
-    Whoever hears of a stream can make its lease anew from these four, and renew what another took.
+    These four fields suffice to recreate a lease, so any sidecar can renew a lease that another one acquired.
     """
 
     lease_id: str
@@ -36,7 +36,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A stream that is about to open: Envoy's id of the request, and for how many seconds a slot is taken at first."""
+    """A stream that is about to open: Envoy's id of the request, and the first life of its lease in seconds."""
 
     request_id: str
     stream: StreamClass
@@ -44,37 +44,37 @@ class Opening:
 
 
 class AcquireOutcome(StrEnum):
-    """What came of asking for a lease; a single letter, as the store replies it."""
+    """The outcome of acquiring a lease; a single letter, as the store replies it."""
 
     GRANTED = "g"
     KEY_FULL = "k"
     ACCOUNT_FULL = "a"
     STOPPED = "s"  # the key has been revoked, disabled or suspended since it was looked up
-    ENDED = "e"  # the stream is over: the question was late
+    ENDED = "e"  # the stream has ended: the call came too late
 
 
 class RenewOutcome(StrEnum):
-    """What came of renewing a lease; a single letter, as the store replies it."""
+    """The outcome of renewing a lease; a single letter, as the store replies it."""
 
     KEPT = "k"
-    RETAKEN = "t"  # it had expired or was lost, and its stream still lives
-    STOPPED = "s"  # its key has been stopped: it runs out
-    ENDED = "e"  # the stream is over: the sign of life was late
+    RETAKEN = "t"  # it had expired or was lost, and its stream is still open
+    STOPPED = "s"  # its key was stopped: the lease expires
+    ENDED = "e"  # the stream has ended: the heartbeat came too late
 
 
 class ReleaseCause(StrEnum):
-    """Why a lease came to its end: a metric label."""
+    """Why a lease ended: a metric label."""
 
     END = "end"  # the stream ended
-    EXPIRY = "expiry"  # no sign of life for too long
-    UNWANTED = "unwanted"  # nobody waited for the check that took it
+    EXPIRY = "expiry"  # no heartbeat for too long
+    UNWANTED = "unwanted"  # the caller of the check that acquired it had gone
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """The store's answer: how many streams the key and the account have open, this one included where it was granted.
+    """The store's reply: how many streams the key and the account have open, including this one if it was granted.
 
-    `expired` counts leases of the account that were found to have run out.
+    `expired` counts leases of the account that were found expired.
     """
 
     outcome: AcquireOutcome
@@ -85,7 +85,7 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The store's answer to a sign of life. `exceeds` tells that taking the lease again went over a cap."""
+    """The store's reply to a heartbeat. `exceeds` tells that reacquiring the lease exceeded a cap."""
 
     outcome: RenewOutcome
     exceeds: bool = False
@@ -93,7 +93,7 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class StreamUse:
-    """How many streams of a class are open, for the caller to see. `lease_id` is empty where none was granted."""
+    """How many streams of a class are open, shown to the caller. `lease_id` is empty if no lease was granted."""
 
     stream: StreamClass
     of_key: int
@@ -103,9 +103,9 @@ class StreamUse:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """A lease as an operator sees it. Times are Unix time in milliseconds; `seen_at_ms` is 0 before a sign of life.
+    """A lease as an operator sees it. Times are Unix times in ms; `seen_at_ms` is 0 before the first heartbeat.
 
-    `is_stopped` tells that its key no longer works: the stream is not counted any more and lasts until its route's
+    `is_stopped` tells that its key is no longer valid: the stream is no longer counted and lasts until its route's
     maximum.
     """
 

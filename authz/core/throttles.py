@@ -1,6 +1,6 @@
-"""How often one address, account or code may try what needs no key, and what it is told after that.
+"""Limits on attempts that need no key, per address, account or code, and the messages beyond them.
 
-Counting is the store's business; how often a key may be used is `limits.py`.
+The store counts; how often a key may be used is `limits.py`.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Attempt(StrEnum):
-    """What is throttled."""
+    """An action that is throttled."""
 
     SIGNUP = "signup"
     LOGIN = "login"
@@ -20,10 +20,10 @@ class Attempt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """At most so many attempts in `wait_s` seconds, of one address and of one subject (0: not counted).
+    """The most attempts in `wait_s` seconds from one address and on one subject (0: not counted).
 
-    The subject is what is attempted on: the e-mail address of a login, the code of a poll, the account that enters a
-    code or wants another mail. `message` is what whoever attempts more is told, beside Retry-After.
+    The subject is the object of the attempt: the e-mail address of a login, the code of a poll, the account that enters
+    a code or requests another mail. `message` is the text of a refusal, beside Retry-After.
     """
 
     per_address: int
@@ -41,7 +41,7 @@ DEFAULT_THROTTLES: Throttles = {
     # Commands poll every two seconds, and several of them may share an address.
     Attempt.DEVICE_POLL: Throttle(per_address=300, per_subject=8, wait_s=5, message="slow down"),
     Attempt.CODE_ENTRY: Throttle(per_address=30, per_subject=10, wait_s=600),
-    # The address that is mailed to may be somebody else's.
+    # The recipient may be somebody else.
     Attempt.VERIFICATION_MAIL: Throttle(
         per_address=10, per_subject=3, wait_s=3600, message="too many mails, try again later"
     ),

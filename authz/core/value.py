@@ -1,7 +1,7 @@
-"""`Value`: what is made anew in every check, frozen, slotted, equal and hashed by its fields.
+"""`Value`: the base of values that every check creates: frozen, slotted, compared and hashed by their fields.
 
-msgspec's structs, because a check makes eight such values, a dataclass takes twice as long to make, and one that is
-frozen takes six times. What is made once is a dataclass as everywhere.
+They are msgspec structs, because a check creates eight of them; a dataclass takes twice as long to create, a frozen one
+six times. Values that are created once are dataclasses.
 """
 
 from typing import dataclass_transform
@@ -14,4 +14,4 @@ __all__ = ["Value", "force_setattr"]
 
 @dataclass_transform(frozen_default=True)
 class Value(Struct, frozen=True, gc=False):
-    """The base of all values. None of them can be part of a cycle, so the garbage collector need not look at them."""
+    """The base of all values. None of them can be part of a cycle, so the garbage collector need not track them."""

@@ -1,1 +1,1 @@
-"""Use cases over ports: what happens, in which order, and what when something is out of reach."""
+"""Use cases over ports: their steps, the order of the steps, and the reaction to unavailable stores."""

@@ -1,6 +1,6 @@
-"""What the use cases need from outside, as narrow protocols.
+"""The ports of checks and keys: what the use cases need from outside, as narrow protocols.
 
-Who fulfils them is decided in `authz/app.py`; the stores' drivers never show here.
+`authz/sidecar.py` and `authz/portal_app.py` choose the implementations; no store driver appears here.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,49 +15,49 @@ from authz.core.limits import Limit
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
-"""A store's answer to a lookup: a take, None where it holds no record of the key, or the failure as a value."""
+"""A store's reply to a lookup: a take, None if it holds no record of the key, or the failure as a value."""
 
 Taken: TypeAlias = Callable[[Sequence[int], Sequence[TakeReply]], None]
-"""Told the answers to some of the lookups that were asked together: their places among them, and the answers."""
+"""Receives replies to some lookups of one call: the indices of these lookups, and their replies."""
 
 Decided: TypeAlias = tuple[int, RequestAttributes, Decision]
-"""The number that its caller gave to a request, the request, and what was decided."""
+"""The caller's number of a request, the request, and the decision."""
 
 
 class KeyProjection(Protocol):
     """The fast copy of key records, with their buckets (Redis)."""
 
     def epoch_of(self, digest: bytes) -> str:
-        """Name the present life of the store where it holds this key.
+        """Return the epoch of the store that holds this key.
 
-        A restart, failover or restore begins another, and voids every record in it. Empty while that part of the store
-        is out of reach.
+        A restart, failover or restore starts a new epoch and makes every record invalid. Empty while that part of the
+        store is unavailable.
         """
         ...
 
     def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
         """Look keys up and take their costs from their buckets, each in one atomic call.
 
-        A lease for the stream that a lookup opens may be taken in the same call, where the key opens the route.
+        The same call may acquire a lease for the stream that a lookup opens, if the key is allowed on the route.
 
         Never waits and never raises: `taken` is called in later turns of the event loop, once or several times, with
-        the answer to each lookup once. `default` is the limit of keys that have none of their own.
+        the reply to each lookup once. `default` is the limit of keys that have none of their own.
         """
         ...
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless the store holds a newer revision of it; tell whether the store now agrees with it.
 
-        With an `epoch`, write only if the store is still in that life. Raises `StoreUnavailable`.
+        With an `epoch`, write only if the store is still in that epoch. Raises `StoreUnavailable`.
         """
         ...
 
 
 class KeyDirectory(Protocol):
-    """The truth about keys (Postgres)."""
+    """The authoritative records of keys (Postgres)."""
 
     def hold(self, digest: bytes) -> AbstractAsyncContextManager[KeyRecord]:
-        """Read a key's record and hold it still: no change of the key or its account commits before the block ends.
+        """Read a key's record and lock it: no change of the key or its account commits before the block ends.
 
         A key that does not exist gives a record in the state `UNKNOWN`. Raises `StoreUnavailable`.
         """
@@ -65,37 +65,37 @@ class KeyDirectory(Protocol):
 
 
 class LeaseStore(Protocol):
-    """Who has how many streams open (Redis). Every coroutine raises `StoreUnavailable`."""
+    """The leases of open streams (Redis). Every coroutine raises `StoreUnavailable`."""
 
     @property
     def reconnected_at_s(self) -> float | None:
-        """Tell, on the event loop's clock, since when the store is in reach again; None where it was never lost.
+        """The time when the store became available again, on the event loop's clock; None if it was never unavailable.
 
-        What it knew before may be gone.
+        Leases acquired earlier may be lost.
         """
         ...
 
     async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:
-        """Take a slot, which is free again after `pending_s` seconds unless the stream gives a sign of life.
+        """Acquire a slot, which expires after `pending_s` seconds unless a heartbeat of the stream arrives.
 
-        Atomic over all sidecars. A lease that is there already is claimed once more, and stays one.
+        Atomic over all sidecars. Acquiring an existing lease adds a claim to it and takes no second slot.
         """
         ...
 
     async def undo(self, lease: Lease) -> bool:
-        """Take one claim back; tell whether that freed the slot: not where there is another claim or a sign of life."""
+        """Remove one claim; tell whether that freed the slot: another claim or a heartbeat keeps it."""
         ...
 
     async def renew(self, lease: Lease, stream: StreamClass, opened_at_ms: int) -> Renewal:
-        """Note a sign of life: the lease lives another `ttl_s`, and is taken again where it had run out or was lost."""
+        """Renew a lease for another `ttl_s`; acquire it again if it had expired or was lost."""
         ...
 
     async def suspect(self, lease: Lease, within_s: float) -> bool:
-        """Let a lease run out within some seconds; tell whether that shortened its life."""
+        """Let a lease expire within `within_s` seconds; tell whether that shortened its life."""
         ...
 
     async def release(self, lease: Lease, *, guard_s: float) -> float | None:
-        """Give a slot back, which nothing takes again for `guard_s` seconds; return the lease's age in s, if any."""
+        """Release a slot; the lease cannot be acquired for `guard_s` seconds. Return its age in seconds, if any."""
         ...
 
     async def streams(self, account_id: str, stream: str) -> list[OpenStream]:
@@ -104,58 +104,58 @@ class LeaseStore(Protocol):
 
 
 class LeaseObserver(Protocol):
-    """Who is told what became of leases. Never waits, never raises; `stream` is a class of the policy."""
+    """Receives the events of leases. Never waits, never raises; `stream` is a class of the policy."""
 
     def acquired(self, stream: str, outcome: AcquireOutcome) -> None:
-        """Note what came of asking for a lease."""
+        """Record the outcome of acquiring a lease."""
         ...
 
     def retaken(self, stream: str, *, exceeds: bool) -> None:
-        """Note that a lease was taken again after it ran out or was lost, and whether that went over a cap."""
+        """Record that a lease was reacquired after it expired or was lost, and whether that exceeded a cap."""
         ...
 
     def released(self, stream: str, cause: ReleaseCause, age_s: float | None) -> None:
-        """Note the end of a lease, with its age where that is known."""
+        """Record the end of a lease, with its age if known."""
         ...
 
 
 class CheckObserver(Protocol):
-    """Who is told what happened, once it is answered: metrics and the decision log. Never waits, never raises."""
+    """Receives the events of answered checks: metrics and the decision log. Never waits, never raises."""
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
-        """Note decisions on requests that came together, with the time they took: each once, on every path out."""
+        """Record decisions on requests that arrived together, and their latency: every decision exactly once."""
         ...
 
     def store_answered(self, store: str, latency_s: float) -> None:
-        """Note how long a store took over one question of the checker's own: "postgres", loading a key."""
+        """Record the latency of one query of the checker: "postgres", loading a key."""
         ...
 
     def store_failed(self, store: str) -> None:
-        """Note that a check met a store out of reach."""
+        """Record that a check found a store unavailable."""
         ...
 
     def degraded(self, store: str) -> None:
-        """Note that a check was decided from memory while `store` was out of reach."""
+        """Record that a check was decided from memory while `store` was unavailable."""
         ...
 
 
 class UseLedger(Protocol):
-    """Where the last use of each key is kept (Postgres)."""
+    """The last use of each key (Postgres)."""
 
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
-        """Note when keys were used, by id; what is known already and later stays. Raises `StoreUnavailable`."""
+        """Store the times of use by key id, unless a later one is stored. Raises `StoreUnavailable`."""
         ...
 
 
 class KeyLedger(Protocol):
-    """Where accounts and keys are kept and changed (Postgres). Every method raises `StoreUnavailable`.
+    """Accounts and keys, and their changes (Postgres). Every method raises `StoreUnavailable`.
 
-    A change and its line in the audit log are one transaction. Keys whose change the projection must learn of are
-    pending until they are settled.
+    A change and its line in the audit log are one transaction. A key whose change is not yet in the projection is
+    pending until it is settled.
     """
 
     async def add_account(self, account: Account, actor: Actor) -> None:
-        """Keep a new account."""
+        """Store a new account."""
         ...
 
     async def accounts(self) -> list[Account]:
@@ -170,7 +170,7 @@ class KeyLedger(Protocol):
         actor: Actor,
         event: AuditEvent = AuditEvent.KEY_CREATED,
     ) -> None:
-        """Keep a new key, if its account may have another; raises `Refused`. `event` says how it came about."""
+        """Store a new key, if its account may have another; raises `Refused`. `event` says how it was created."""
         ...
 
     async def keys(self, account_id: str) -> list[ApiKey]:
@@ -194,24 +194,24 @@ class KeyLedger(Protocol):
     async def replace_key(
         self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
     ) -> tuple[ApiKey, ApiKey]:
-        """Put a key into another's place, which ends when the replacement says; returns the old one and the new.
+        """Replace a key, whose end the replacement defines; return the old key and the new one.
 
-        `replacement` is asked while nobody can change the key. Raises `Refused` as it does, and if there is no such
+        `replacement` is called while the key is locked. Raises `Refused` as it does, and if there is no such
         key, if it was replaced before, or if its account may not have another.
         """
         ...
 
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
-        """Suspend or reinstate an account; returns the ids of its keys. Raises `Refused` if there is no account."""
+        """Suspend or reinstate an account; return the ids of its keys. Raises `Refused` if there is no account."""
         ...
 
     async def pending(self, *, everything: bool = False) -> list[str]:
-        """Return the ids of the keys that are pending, or with `everything` of all."""
+        """Return the ids of the pending keys, or with `everything` of all keys."""
         ...
 
     async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
-        """Hand a key's digest and present record to `put`; where that returns true, the key is pending no more.
+        """Call `put` with a key's digest and current record; if it returns true, the key is no longer pending.
 
-        The key is held still meanwhile, as `KeyDirectory.hold` does. Returns what `put` returned.
+        The key is locked meanwhile, as in `KeyDirectory.hold`. Returns the result of `put`.
         """
         ...

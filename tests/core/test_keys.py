@@ -1,4 +1,4 @@
-"""A key is what its format says, told from noise without asking anyone."""
+"""The key format: minting, and the check of prefix, alphabet, length and checksum without I/O."""
 
 import re
 from hashlib import sha256
@@ -20,9 +20,9 @@ def test_a_minted_key_is_well_formed(entropy: bytes) -> None:
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 52), st.sampled_from(ALPHABET))
-def test_one_wrong_character_is_noticed(entropy: bytes, place: int, character: str) -> None:
+def test_one_wrong_character_is_noticed(entropy: bytes, index: int, character: str) -> None:
     key = FORMAT.mint(entropy)
-    changed = key[:place] + character + key[place + 1 :]
+    changed = key[:index] + character + key[index + 1 :]
     assert FORMAT.is_well_formed(changed.encode()) is (changed == key)
 
 

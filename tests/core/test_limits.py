@@ -21,11 +21,11 @@ def test_the_published_vectors_hold() -> None:
     st.floats(0.1, 10),
 )
 def test_no_window_admits_more_than_capacity_and_refill(
-    asked: list[tuple[float, int]], capacity: int, refill_per_s: float
+    requests: list[tuple[float, int]], capacity: int, refill_per_s: float
 ) -> None:
     bucket, now_s = TokenBucket(Limit(capacity, refill_per_s), capacity, 0), 0.0
     taken: list[tuple[float, int]] = []
-    for delay_s, cost in asked:
+    for delay_s, cost in requests:
         now_s += delay_s
         granted, bucket = bucket.take(cost, now_s)
         assert 0 <= bucket.remaining <= capacity

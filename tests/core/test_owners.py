@@ -1,4 +1,4 @@
-"""Passwords: length and not being guessed first is all that is asked; one spelling counts."""
+"""Passwords: a length, not among the first guesses, and one normal form."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""That every attempt has a throttle, and nobody is slowed down who waits as told."""
+"""Every attempt has a throttle, and a caller that waits as required is not throttled."""
 
 from authz.core.throttles import DEFAULT_THROTTLES, Attempt
 

@@ -4,7 +4,7 @@ from authz.core.check import Bucket, KeyRecord, KeyState, RequestAttributes, Tak
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
 from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
-from authz.core.policy.route import Access, AccountBinding, BindingPlace, ErrorFormat, Route
+from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat, Route
 from authz.core.policy.router import Router
 from authz.core.streams import StreamClass
 
@@ -22,14 +22,20 @@ ROUTES = (
         "/v1/servers",
         Access.SCOPE,
         "servers:read",
-        accounts=(AccountBinding(BindingPlace.QUERY, "account_id"), AccountBinding(BindingPlace.QUERY, "accountId")),
+        accounts=(
+            AccountBinding(BindingLocation.QUERY, "account_id"),
+            AccountBinding(BindingLocation.QUERY, "accountId"),
+        ),
     ),
     Route(
         "POST",
         "/v1/servers",
         Access.SCOPE,
         "servers:write",
-        accounts=(AccountBinding(BindingPlace.BODY, "accountId"), AccountBinding(BindingPlace.BODY, "account_id")),
+        accounts=(
+            AccountBinding(BindingLocation.BODY, "accountId"),
+            AccountBinding(BindingLocation.BODY, "account_id"),
+        ),
     ),
     Route("POST", "/v1/servers/{id}:start", Access.SCOPE, "servers:write"),
     Route("GET", "/v1/servers/{id}/logs/stream", Access.SCOPE, "servers:read", errors=ErrorFormat.TEXT, stream="logs"),
@@ -38,13 +44,13 @@ ROUTES = (
         "/v1/accounts/{account_id}/wallet",
         Access.SCOPE,
         "billing:read",
-        accounts=(AccountBinding(BindingPlace.PATH, "account_id"),),
+        accounts=(AccountBinding(BindingLocation.PATH, "account_id"),),
     ),
     Route(
         "GET",
         "/v1/reports",
         Access.ANY,
-        accounts=(AccountBinding(BindingPlace.QUERY, "account_id"),),
+        accounts=(AccountBinding(BindingLocation.QUERY, "account_id"),),
         account_required=True,
         cost=5,
     ),

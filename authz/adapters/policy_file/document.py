@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from authz.core.policy.policy import INVALID_KEYS
-from authz.core.policy.route import Access, AccountBinding, BindingPlace, ErrorFormat
+from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat
 from authz.core.throttles import DEFAULT_THROTTLES, Attempt, Throttle, Throttles
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -202,6 +202,6 @@ def field_names() -> set[str]:
 
 def _binding(text: str) -> AccountBinding:
     place, colon, name = text.partition(":")
-    if not colon or not name or place not in set(BindingPlace):
+    if not colon or not name or place not in set(BindingLocation):
         raise ValueError(f"{text!r} is not path:NAME, query:NAME or body:NAME")
-    return AccountBinding(BindingPlace(place), name)
+    return AccountBinding(BindingLocation(place), name)

@@ -15,7 +15,7 @@ from authz.core.errors import DENIALS, DenyReason, PolicyError, Problem
 from authz.core.policy.expectations import ALLOW, Expectation
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access
-from authz.core.policy.trial import Caller
+from authz.core.policy.simulation import Caller
 
 _NEEDS = frozenset({*Access, *DenyReason}) - {Access.SCOPE}
 _OUTCOMES = frozenset({ALLOW, *DenyReason, *(str(denial.http) for denial in DENIALS.values())})

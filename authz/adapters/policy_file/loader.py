@@ -14,7 +14,7 @@ from authz.core.limits import Limit
 from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
 from authz.core.policy.route import Route
 from authz.core.policy.router import Router
-from authz.core.policy.rules import Row, Surroundings, faults, method_and_template
+from authz.core.policy.rules import Declarations, Row, faults, method_and_template
 from authz.core.streams import StreamClass
 
 
@@ -40,7 +40,7 @@ def _policy(document: Document) -> Policy:
         name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
     }
     limit = Limit(document.limit.capacity, document.limit.refill_per_s)
-    problems += faults(rows, Surroundings(scopes, streams, set(document.methods), limit))
+    problems += faults(rows, Declarations(scopes, streams, set(document.methods), limit))
     if problems:
         raise PolicyError(problems)
     routes = tuple(row.route for row in rows)

@@ -24,7 +24,7 @@ class RedisThrottles:
         """Count an attempt; False where the window is full. Raises `StoreUnavailable`."""
         return await self._count(kind, whom, attempts_max, window_s * 1000, 1)
 
-    async def give_back(self, kind: str, whom: str) -> None:
+    async def refund(self, kind: str, whom: str) -> None:
         """Take an attempt back. Raises `StoreUnavailable`."""
         await self._count(kind, whom, 0, 0, -1)
 

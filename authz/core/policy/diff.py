@@ -1,6 +1,6 @@
-"""What a change of policy opens and closes: for every kind of request, who passed before and who passes now.
+"""The effect of a policy change: for every class of requests, who was allowed before and who is allowed now.
 
-Compared is what the tables decide, not how they are written. How it is printed is `cli_policy.py`.
+The comparison is of decisions, not of the text of the files. `cli/policy_text.py` prints it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,26 +9,32 @@ from typing import Any
 
 from authz.core.check import Allow
 from authz.core.policy.path import parse
-from authz.core.policy.path_kinds import PathKind, path_kinds
+from authz.core.policy.path_classes import PathClass, path_classes
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
+from authz.core.policy.simulation import NO_KEY, Caller, callers, decide, naming_account
 from authz.core.policy.template import Template
-from authz.core.policy.trial import NO_KEY, Caller, callers, decide, naming_account
 
 ABSENT = "absent"
-"""Stands among the places of accounts for none being named."""
+"""The entry among account locations for a request that names no account."""
 
 _TABLE = frozenset({"routes", "router"})
-_ATTRIBUTES = ("cost", "errors", "stream", "yields_credential", "shadow")  # what decides is compared by its outcome
+_ATTRIBUTES = (
+    "cost",
+    "errors",
+    "stream",
+    "yields_credential",
+    "shadow",
+)  # everything that decides is compared by its outcome
 
 
 @dataclass(slots=True)
 class Change:
-    """A difference between two policies: `old` and `new` are the rows that decide, None where none does.
+    """A difference between two policies: `old` and `new` are the rows that decide, or None.
 
-    `requests` maps kinds of paths, as shown, to methods. `opens` and `closes` name the callers who pass now and did
-    not, or did and do not; `frees` and `binds` the places where a foreign account may now be named, or no longer
-    (`absent`: none need be named). `alters` is what else differs between the rows.
+    `requests` maps path classes, as shown, to methods. `opens` names the callers who are newly allowed, `closes` those
+    who no longer are. `frees` lists the locations where a foreign account is newly accepted, `binds` those where it no
+    longer is (`absent`: no account needs to be named). `alters` lists the other differences between the rows.
     """
 
     old: Route | None
@@ -42,22 +48,22 @@ class Change:
 
     @property
     def is_opening(self) -> bool:
-        """Tell whether anything becomes reachable that was not."""
+        """Tell whether anything is newly allowed."""
         return bool(self.opens or self.frees)
 
     @property
     def is_grave(self) -> bool:
-        """Tell whether it opens what was barred, what needs no key now, a credential, or somebody else's account."""
+        """Tell whether it opens a barred path, a credential or a foreign account, or needs a key no longer."""
         if not self.is_opening:
             return False
         credential = self.new is not None and self.new.yields_credential
-        foreign = any(place != ABSENT for place in self.frees)
+        foreign = any(location != ABSENT for location in self.frees)
         return credential or foreign or NO_KEY in self.opens or _is_barred(self.old)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff:
-    """Every difference, of the tables, openings first, and of what stands around them. `callers` names them all."""
+    """Every difference: of the tables, openings first, and of the other sections. `callers` names all callers."""
 
     changes: list[Change]
     surroundings: list[str]
@@ -65,36 +71,36 @@ class PolicyDiff:
 
 
 def compare(old: Policy, new: Policy) -> PolicyDiff:
-    """Compare two policies for every request there can be, percent-encoded spellings aside."""
+    """Compare two policies for every possible request, except for percent-encoded spellings."""
     templates = {route.template for policy in (old, new) for route in policy.routes}
     methods = sorted(old.methods | new.methods)
     found: dict[tuple[Route | None, Route | None, bool, bool], Change | None] = {}
-    for kind in path_kinds(Template.parse(template) for template in sorted(templates)):
+    for paths in path_classes(Template.parse(template) for template in sorted(templates)):
         for method in methods:
-            before, after = _row(old, method, kind), _row(new, method, kind)
-            # Whether a method passes at all is not the row's to say.
+            before, after = _row(old, method, paths), _row(new, method, paths)
+            # The policy's list of methods applies besides the row.
             key = (before, after, method in old.methods, method in new.methods)
             if key not in found:
-                found[key] = _changed(old, new, method, kind, (before, after))
+                found[key] = _changed(old, new, method, paths, (before, after))
             if (change := found[key]) is not None:
-                change.requests.setdefault(kind.shown, []).append(method)
+                change.requests.setdefault(paths.shown, []).append(method)
     changes = [change for change in found.values() if change is not None]
     changes.sort(key=lambda change: (not change.is_grave, not change.is_opening, not (change.closes or change.binds)))
     return PolicyDiff(changes, list(_surroundings(old, new)), tuple(callers(old, new)))
 
 
-def _row(policy: Policy, method: str, kind: PathKind) -> Route | None:
-    target = parse(kind.sample)
+def _row(policy: Policy, method: str, paths: PathClass) -> Route | None:
+    target = parse(paths.sample)
     match = policy.router.match(method, target) if target else None
     return match.route if match else None
 
 
 def _changed(
-    old: Policy, new: Policy, method: str, kind: PathKind, rows: tuple[Route | None, Route | None]
+    old: Policy, new: Policy, method: str, paths: PathClass, rows: tuple[Route | None, Route | None]
 ) -> Change | None:
     everyone = callers(old, new)
-    before = _admitted(old, everyone, method, kind, rows[0])
-    after = _admitted(new, everyone, method, kind, rows[1])
+    before = _admitted(old, everyone, method, paths, rows[0])
+    after = _admitted(new, everyone, method, paths, rows[1])
     change = Change(
         *rows,
         opens=tuple(name for name in after if name not in before),
@@ -109,15 +115,15 @@ def _changed(
 
 
 def _admitted(
-    policy: Policy, everyone: Mapping[str, Caller | None], method: str, kind: PathKind, route: Route | None
+    policy: Policy, everyone: Mapping[str, Caller | None], method: str, paths: PathClass, route: Route | None
 ) -> list[str]:
-    target, body = naming_account(kind.sample, route)
+    target, body = naming_account(paths.sample, route)
     return [name for name, it in everyone.items() if isinstance(decide(policy, method, target, it, body), Allow)]
 
 
 def _bound(route: Route) -> set[str]:
-    places = {f"{binding.place}:{binding.name}" for binding in route.accounts}
-    return places | {ABSENT} if route.account_required else places
+    locations = {f"{binding.location}:{binding.name}" for binding in route.accounts}
+    return locations | {ABSENT} if route.account_required else locations
 
 
 def _altered(old: Route | None, new: Route | None) -> Iterator[str]:
@@ -135,7 +141,7 @@ def _is_barred(route: Route | None) -> bool:
 
 
 def _surroundings(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield what differs beside the tables, scopes and stream classes one by one."""
+    """Yield the differences outside the table; scopes and stream classes one by one."""
     for name in sorted(item.name for item in fields(Policy) if item.name not in _TABLE):
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, dict):

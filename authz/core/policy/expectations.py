@@ -1,6 +1,6 @@
-"""What somebody expects a policy to say to a request, and whether it does.
+"""Expected decisions of a policy on requests, and the comparison with its real decisions.
 
-Reading expectations from a file is `adapters/expectation_file.py`.
+`adapters/policy_file/expectations.py` reads them from a file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,16 @@ from authz.core.errors import DENIALS
 from authz.core.policy.path import parse
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Route
-from authz.core.policy.trial import Caller, decide, need
+from authz.core.policy.simulation import Caller, decide, need
 
 ALLOW = "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One request and either what it needs (`need` of `trial.py`), or what becomes of it when this caller sends it.
+    """One request, with either what it needs (`need` of `simulation.py`) or its outcome for a given caller.
 
-    `outcome` is `allow`, an HTTP status or a `DenyReason`. `where` is the place in the document that says so.
+    `outcome` is `allow`, an HTTP status or a `DenyReason`. `where` is its path in the document.
     """
 
     where: tuple[str | int, ...]
@@ -33,26 +33,26 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
-    """An expectation that a policy does not meet, and what it says instead."""
+class Mismatch:
+    """An expectation that a policy does not meet, and the real result."""
 
     expectation: Expectation
     expected: str
     found: str
 
 
-def surprises(policy: Policy, expectations: Iterable[Expectation]) -> list[Surprise]:
+def mismatches(policy: Policy, expectations: Iterable[Expectation]) -> list[Mismatch]:
     """Return every expectation that the policy does not meet."""
     found = []
     for it in expectations:
         if it.needs:
             needed = need(policy, it.method, it.target, it.body)
             if needed != it.needs:
-                found.append(Surprise(it, f"needs {it.needs}", f"needs {needed}"))
+                found.append(Mismatch(it, f"needs {it.needs}", f"needs {needed}"))
         else:
             names = outcomes(decide(policy, it.method, it.target, it.caller, it.body))
             if it.outcome not in names:
-                found.append(Surprise(it, it.outcome, " ".join(names)))
+                found.append(Mismatch(it, it.outcome, " ".join(names)))
     return found
 
 
@@ -63,14 +63,14 @@ def outcomes(decision: Decision) -> Sequence[str]:
     return str(DENIALS[decision.reason].http), decision.reason.value
 
 
-def untouched(policy: Policy, expectations: Iterable[Expectation]) -> list[Route]:
-    """Return the rows that no expectation's request reaches, in the policy's order."""
-    reached = {row(policy, it.method, it.target) for it in expectations}
-    return [route for route in policy.routes if route not in reached]
+def uncovered(policy: Policy, expectations: Iterable[Expectation]) -> list[Route]:
+    """Return the rows that decide on no expectation's request, in the policy's order."""
+    covered = {row(policy, it.method, it.target) for it in expectations}
+    return [route for route in policy.routes if route not in covered]
 
 
 def row(policy: Policy, method: str, target: str) -> Route | None:
-    """Find the row that decides on a request, if any."""
+    """Find the row that decides on a request, or None."""
     parsed = parse(target)
     match = policy.router.match(method, parsed) if parsed else None
     return match.route if match else None

@@ -1,7 +1,6 @@
-"""Request targets: the one spelling of a path that is accepted, and everything else refused.
+"""Request targets: one spelling of a path is accepted, every other one is refused.
 
-Nothing is repaired here: a path that a backend could read differently is not decided on at all. Which row a path
-belongs to is `router.py`.
+Nothing is repaired: a path that a backend could read differently is refused. `router.py` finds the row of a path.
 """
 
 import re
@@ -14,12 +13,12 @@ SEGMENTS_MAX = 64
 
 # What RFC 3986 allows in a path, without the ";" of path parameters, which backends treat in different ways.
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,=:@%/]*")
-# Of these, the ordinary ones, which have one reading: no escapes, no empty segments, and no dot begins one.
+# The common ones of these, which have one reading: no escapes, no empty segments, and no segment begins with a dot.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*+)++")
-# What may follow the "?": the same, and the characters that browsers leave alone in a query.
+# What may follow the "?": the same, and the characters that browsers do not encode in a query.
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|{}^`\"<>\\]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# What must not come out of decoding: another path, another encoding, a parameter, a query, a fragment, a control byte.
+# What decoding must not produce: another path, another encoding, a parameter, a query, a fragment, a control byte.
 _DECODED_DANGER = re.compile(r"[/\\;%?#\x00-\x1f\x7f]")
 DOTS = frozenset({".", ".."})
 
@@ -28,7 +27,7 @@ class Target(Value):
     """A canonical request target.
 
     `segments` are as sent, percent encodings included; a trailing slash gives an empty last one. `decoded` are the same
-    segments percent-decoded once: the very same tuple where nothing was encoded. `query` is raw, without its `?`.
+    segments percent-decoded once: the identical tuple if nothing was encoded. `query` is raw, without its `?`.
     """
 
     segments: tuple[str, ...]
@@ -37,10 +36,10 @@ class Target(Value):
 
 
 def parse(target: str) -> Target | None:
-    """Split a request target; None where its path or query has more than one reading.
+    """Split a request target; return None if its path or query has more than one reading.
 
-    Refused: no leading slash, empty segments (but for a trailing slash), dot segments, `;`, backslashes, control bytes,
-    fragments, bytes outside ASCII, broken escapes, and escapes that hide any of these or a further escape.
+    Refused are: no leading slash, empty segments (a trailing slash is allowed), dot segments, `;`, backslashes, control
+    bytes, fragments, bytes outside ASCII, broken escapes, and escapes that hide any of these or a further escape.
     """
     path, _, query = target.partition("?")
     if len(path) > PATH_CHARS_MAX or (query and not _QUERY.fullmatch(query)):
@@ -53,7 +52,7 @@ def parse(target: str) -> Target | None:
 
 
 def _decoded(path: str, segments: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Decode the segments of any path; None where it has more than one reading."""
+    """Decode the segments of any path; return None if it has more than one reading."""
     if not _PATH.fullmatch(path) or "//" in path or not DOTS.isdisjoint(segments):
         return None
     if "%" not in path:

@@ -1,6 +1,6 @@
-"""The policy as frozen values: what an API's routes are, what each needs, and what a key may spend.
+"""The policy as frozen values: the routes of an API, what each needs, and the limits.
 
-Reading files is `adapters/policy_file.py`; matching a path is `router.py`.
+`adapters/policy_file/` reads files; `router.py` matches paths.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from authz.core.streams import StreamClass
 from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 
 INVALID_KEYS = Limit(capacity=1000, refill_per_s=10)
-"""How many keys that open nothing may come from one address, unless a policy says otherwise."""
+"""The default limit of invalid keys from one address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A permission, `resource:action`. `write` scopes alone may gate routes that yield credentials."""
+    """A permission, `resource:action`. Only `write` scopes may gate routes that yield credentials."""
 
     name: str
     description: str
@@ -27,7 +27,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class KeyRules:
-    """How API keys look and travel: the header's lower-case name, the format, and how many an account may have."""
+    """The rules of API keys: the lower-case header name, the format, and the most active keys of an account."""
 
     header: str
     format: KeyFormat
@@ -46,8 +46,8 @@ class RateHeaders:
 class Policy:
     """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain.
 
-    `limit` is the bucket of a key without one of its own, `invalid_keys` that of a source address, from which keys that
-    open nothing take.
+    `limit` is the bucket of a key without one of its own. `invalid_keys` is the bucket of a source address;
+    invalid keys take from it.
     """
 
     api: str

@@ -1,6 +1,6 @@
 """One row of the policy table, as frozen values.
 
-How rows are found by path is `router.py`; how they are read from a file is `adapters/policy_file.py`.
+`router.py` finds rows by path; `adapters/policy_file/` reads them from a file.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Access(StrEnum):
-    """What a route asks of its caller."""
+    """What a route requires of its caller."""
 
     SCOPE = "scope"
     ANY = "any"
@@ -18,14 +18,14 @@ class Access(StrEnum):
 
 
 class ErrorFormat(StrEnum):
-    """How a route's refusals are written."""
+    """The body format of a route's refusals."""
 
     JSON = "json"
     TEXT = "text"
 
 
-class BindingPlace(StrEnum):
-    """Where in a request an account id travels."""
+class BindingLocation(StrEnum):
+    """The part of a request that contains an account id."""
 
     PATH = "path"
     QUERY = "query"
@@ -34,25 +34,25 @@ class BindingPlace(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountBinding:
-    """One place where a request may name an account, e.g. `query:account_id`."""
+    """One location where a request may name an account, e.g. `query:account_id`."""
 
-    place: BindingPlace
+    location: BindingLocation
     name: str
 
 
-class _Kept:
-    """What is kept with a row and says nothing about it: no field, so neither compared, nor shown, nor written down."""
+class _Cached:
+    """Data cached on a row that is not part of it: not a field, so it is not compared, displayed or serialised."""
 
-    __slots__ = ("piece",)
-    piece: bytes
+    __slots__ = ("fragment",)
+    fragment: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Route(_Kept):
-    """One row of the table: a method and a template, and what it needs. It is equal to itself alone.
+class Route(_Cached):
+    """One row of the table: a method, a template, and what it requires. A row is equal only to itself.
 
-    `method` is an HTTP method or "*". `scope` is set where `access` is `SCOPE`. `cost` is in tokens. `piece` is for
-    `edge/answers.py`, which keeps here what it once wrote of the row, as it does with callers (`core/check.py`).
+    `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. `cost` is in tokens. `fragment` belongs to
+    `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
     """
 
     method: str
@@ -63,13 +63,13 @@ class Route(_Kept):
     cost: int = 1
     stream: str = ""
     needs_key: bool = field(init=False)
-    # Up to here what every check reads, side by side in memory.
+    # The fields above are read by every check, so they are adjacent in memory.
     account_required: bool = False
     yields_credential: bool = False
     errors: ErrorFormat = ErrorFormat.JSON
     shadow: bool = False
 
     def __post_init__(self) -> None:
-        """Note whether a key is asked for, once for all checks."""
-        object.__setattr__(self, "piece", b"")
+        """Compute once whether a key is required."""
+        object.__setattr__(self, "fragment", b"")
         object.__setattr__(self, "needs_key", self.access not in {Access.PUBLIC, Access.SESSION})

@@ -1,7 +1,7 @@
-"""From a method and a path to its row, at a cost that does not depend on the number of rows.
+"""The index from a method and a path to its row, at a cost that does not depend on the number of rows.
 
-It depends on the path's length and on how many shapes the templates of that length have (`_Shapes`). What a
-row then asks of its caller is `decision.py`; whether templates make sense together is `policy_rules.py`.
+The cost depends on the length of the path and on the number of shapes of its length (`_Shapes`). `decision.py` applies
+the row; `rules.py` checks that templates fit together.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +19,10 @@ ANY_METHOD = "*"
 
 
 class Match(Value):
-    """What the table says about a method and a path.
+    """The result of matching a method and a path.
 
-    `route` is the row, None where none matched; then `methods` lists, sorted, what the path does accept (none: the
-    path is unknown). `variables` holds the template's variables, percent-decoded,
-    where the route reads accounts out of them.
+    `route` is the row, or None; then `methods` lists, sorted, what the path accepts (none: the path is unknown).
+    `variables` holds the template's variables, percent-decoded, if the route reads accounts from them.
     """
 
     route: Route | None
@@ -34,12 +33,12 @@ class Match(Value):
 _UNKNOWN = Match(None)
 
 
-class _Place(Match):
-    """The rows of one template, and the templates by which accounts are read out of its paths, by method.
+class _Entry(Match):
+    """An index entry: the rows of one template, and the templates that read accounts from its paths, by method.
 
-    Mostly there is one row: so a place is itself what the table says for `method`, the first one's, because every
-    object that a check has to reach for costs it where there are thousands of rows. `takes_colon` is False where a
-    colon at the end means another place.
+    Most entries have one row, so an entry is itself the match for `method`, the method of its first row: with thousands
+    of rows, every further object that a check loads costs a cache miss. `takes_colon` is False if a colon in the last
+    segment means another entry.
     """
 
     route: Route | None = None
@@ -49,7 +48,7 @@ class _Place(Match):
     templates: dict[str, Template] | None = None
 
     def add(self, route: Route, template: Template) -> None:
-        """Add a row, while the table is built."""
+        """Add a row; called only while the index is built."""
         if self.route is None:
             force_setattr(self, "route", route)
             force_setattr(self, "method", route.method)
@@ -70,8 +69,8 @@ class _Place(Match):
         return Match(None, tuple(sorted([self.method, *others])))
 
 
-class _Kind(IntEnum):
-    """What a template's part takes; the less that is, the sooner it is tried."""
+class _PartKind(IntEnum):
+    """What a part of a template matches, the most specific first."""
 
     LITERAL = 0
     ONE = 1
@@ -81,13 +80,13 @@ class _Kind(IntEnum):
 
 _Literals: TypeAlias = str | tuple[str, ...]
 _Read: TypeAlias = Callable[[tuple[str, ...]], _Literals]
-_Shape: TypeAlias = tuple[_Read, Mapping[_Literals, _Place]]
+_Shape: TypeAlias = tuple[_Read, Mapping[_Literals, _Entry]]
 
 
 class Router:
     """All rows, indexed. Built once, never changed.
 
-    Rows that bar a path are kept apart and asked first: no other row, however specific, unlocks them.
+    Barred rows are in an index of their own that is searched first: no other row, however specific, overrides them.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -98,42 +97,42 @@ class Router:
             barred = route.access is Access.BARRED
             if barred and not template.verb:
                 words.add(template.word)
-            (self._barred if barred else self._open).place(template).add(route, template)
+            (self._barred if barred else self._open).entry(template).add(route, template)
         self._barred.arrange()
         self._open.arrange()
-        # A path that is barred has one of these in it, unless it ends in a custom verb or is a gRPC method's.
+        # Every barred path contains one of these, unless it ends in a custom verb or is a gRPC method.
         self._barred_words = frozenset(words)
         self._has_wordless = "" in words
 
     def match(self, method: str, target: Target) -> Match | None:
-        """Find the row for a method and a path; None where another reading of the path leads to another row.
+        """Find the row for a method and a path; return None if another reading of the path matches another row.
 
         Servers differ in whether they decode before they route, whether a colon begins a custom verb, and whether a
-        slash at the end counts. One that reads the path in another way must arrive where we do, or nowhere.
+        trailing slash is significant. Every such reading must find the same row or none.
         """
         segments = target.segments
         last = segments[-1]
-        place = self._place(segments)
-        if target.decoded is not segments and self._leads_elsewhere(target.decoded, place):
+        entry = self._find(segments)
+        if target.decoded is not segments and self._differs(target.decoded, entry):
             return None
-        if place is None or (":" in last and not place.takes_colon):
+        if entry is None or (":" in last and not entry.takes_colon):
             return _UNKNOWN
-        if not last and self._leads_elsewhere(target.decoded[:-1], place):
+        if not last and self._differs(target.decoded[:-1], entry):
             return None
-        match = place if place.method == method else place.other(method)
+        match = entry if entry.method == method else entry.other(method)
         route = match.route
-        if route is None or not route.accounts or place.templates is None:
+        if route is None or not route.accounts or entry.templates is None:
             return match
-        return Match(route, (), place.templates[route.method].variables(target.decoded))
+        return Match(route, (), entry.templates[route.method].variables(target.decoded))
 
-    def _leads_elsewhere(self, segments: tuple[str, ...], place: _Place | None) -> bool:
-        other = self._place(segments)
-        return other is not None and other is not place
+    def _differs(self, segments: tuple[str, ...], entry: _Entry | None) -> bool:
+        other = self._find(segments)
+        return other is not None and other is not entry
 
-    def _place(self, segments: tuple[str, ...]) -> _Place | None:
+    def _find(self, segments: tuple[str, ...]) -> _Entry | None:
         last = segments[-1] if segments else ""
         if not last:
-            # What is barred stays barred with a slash behind it.
+            # A trailing slash does not lift a bar.
             return self._barred.find(segments[:-1]) or self._open.find(segments)
         may_be_barred = not self._barred_words.isdisjoint(segments) or self._has_wordless or "." in segments[0]
         if ":" in last:
@@ -143,96 +142,96 @@ class Router:
 
 
 class _Templates:
-    """The places of one kind of templates, by custom verb; `plain` are those without one."""
+    """The entries of the barred or of the other templates, by custom verb; `plain` has those without one."""
 
     def __init__(self) -> None:
         self.plain = _Shapes()
         self.by_verb: dict[str, _Shapes] = {}
 
-    def place(self, template: Template) -> _Place:
-        """Make the place of a template, unless it is there."""
+    def entry(self, template: Template) -> _Entry:
+        """Return the entry of a template; create it if needed."""
         shapes = self.by_verb.setdefault(template.verb, _Shapes()) if template.verb else self.plain
-        return shapes.place(template.parts)
+        return shapes.entry(template.parts)
 
     def arrange(self) -> None:
-        """Make ready for finding, once all places are made."""
+        """Prepare the search, after all entries were created."""
         for shapes in (self.plain, *self.by_verb.values()):
             shapes.arrange()
 
-    def find(self, segments: tuple[str, ...]) -> _Place | None:
-        """Find the place of a path: of the custom verb behind its last colon, or else of the path as it stands."""
+    def find(self, segments: tuple[str, ...]) -> _Entry | None:
+        """Find the entry of a path: with the custom verb after its last colon, or else of the whole path."""
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
-            spoken = self.by_verb[verb].find((*segments[:-1], last)) if verb in self.by_verb else None
-            if spoken is not None:
-                return spoken
+            with_verb = self.by_verb[verb].find((*segments[:-1], last)) if verb in self.by_verb else None
+            if with_verb is not None:
+                return with_verb
         return self.plain.find(segments)
 
 
 class _Shapes:
-    """The places of templates by their shape, which says what kind of part is where.
+    """The entries of templates by shape: the sequence of the kinds of their parts.
 
-    However many templates there are, their shapes are few. A path is looked up once in each that its length allows, by
-    those of its segments that are literals there, until it is found; the more specific shapes come first.
+    Thousands of templates have few shapes. A path is looked up in each shape of its length, by the segments that are
+    literals in that shape, until it is found. More specific shapes come first.
     """
 
     def __init__(self) -> None:
-        self._places: dict[tuple[_Kind, ...], dict[_Literals, _Place]] = {}
-        # By length of the path; the second where its last segment is empty, which no variable takes.
+        self._entries: dict[tuple[_PartKind, ...], dict[_Literals, _Entry]] = {}
+        # By length of the path; the second list is for an empty last segment, which no variable matches.
         self._fitting: list[list[_Shape]] = []
         self._fitting_empty: list[list[_Shape]] = []
 
-    def place(self, parts: tuple[str, ...]) -> _Place:
-        """Make the place of a template's parts, unless it is there."""
+    def entry(self, parts: tuple[str, ...]) -> _Entry:
+        """Return the entry of a template's parts; create it if needed."""
         kinds = tuple(map(_kind, parts))
-        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _Kind.PACKAGE else _reader(kinds)(parts)
-        return self._places.setdefault(kinds, {}).setdefault(literals, _Place())
+        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _PartKind.PACKAGE else _reader(kinds)(parts)
+        return self._entries.setdefault(kinds, {}).setdefault(literals, _Entry())
 
     def arrange(self) -> None:
-        """Put the shapes in their order, by length."""
-        ordered = [(kinds, _shape(kinds, places)) for kinds, places in sorted(self._places.items())]
+        """Sort the shapes by length and specificity."""
+        ordered = [(kinds, _shape(kinds, entries)) for kinds, entries in sorted(self._entries.items())]
         for length in range(SEGMENTS_MAX + 1):
             fitting = [(kinds, shape) for kinds, shape in ordered if _fits(kinds, length)]
             self._fitting.append([shape for _, shape in fitting])
             self._fitting_empty.append(
-                [shape for kinds, shape in fitting if kinds[length - 1 : length] != (_Kind.ONE,)]
+                [shape for kinds, shape in fitting if kinds[length - 1 : length] != (_PartKind.ONE,)]
             )
 
-    def find(self, segments: tuple[str, ...]) -> _Place | None:
-        """Find the place of a path, in the most specific shape that it fits."""
+    def find(self, segments: tuple[str, ...]) -> _Entry | None:
+        """Find the entry of a path in the most specific shape that has one."""
         fitting = self._fitting if segments and segments[-1] else self._fitting_empty
-        for read, places in fitting[len(segments)]:
-            place = places.get(read(segments))
-            if place is not None:
-                return place
+        for read, entries in fitting[len(segments)]:
+            entry = entries.get(read(segments))
+            if entry is not None:
+                return entry
         return None
 
 
-def _kind(part: str) -> _Kind:
+def _kind(part: str) -> _PartKind:
     if part == ONE:
-        return _Kind.ONE
+        return _PartKind.ONE
     if part == ANY_DEPTH:
-        return _Kind.REST
-    return _Kind.PACKAGE if part.endswith(f".{ANY_DEPTH}") else _Kind.LITERAL
+        return _PartKind.REST
+    return _PartKind.PACKAGE if part.endswith(f".{ANY_DEPTH}") else _PartKind.LITERAL
 
 
-def _fits(kinds: tuple[_Kind, ...], length: int) -> bool:
-    """Tell whether paths of so many segments can have a shape; the rest may be none, a package is a whole segment."""
-    if kinds[0] is _Kind.PACKAGE:
+def _fits(kinds: tuple[_PartKind, ...], length: int) -> bool:
+    """Tell whether a path of `length` segments can have a shape. `**` may match none; a package is one segment."""
+    if kinds[0] is _PartKind.PACKAGE:
         return length > 0
-    return length >= len(kinds) - 1 if kinds[-1] is _Kind.REST else length == len(kinds)
+    return length >= len(kinds) - 1 if kinds[-1] is _PartKind.REST else length == len(kinds)
 
 
-def _shape(kinds: tuple[_Kind, ...], places: Mapping[_Literals, _Place]) -> _Shape:
-    if kinds[0] is not _Kind.PACKAGE:
-        return _reader(kinds), places
-    names_max = max(str(package).count(".") for package in places) + 1
-    return partial(_package, places, names_max), places
+def _shape(kinds: tuple[_PartKind, ...], entries: Mapping[_Literals, _Entry]) -> _Shape:
+    if kinds[0] is not _PartKind.PACKAGE:
+        return _reader(kinds), entries
+    names_max = max(str(package).count(".") for package in entries) + 1
+    return partial(_package, entries, names_max), entries
 
 
-def _reader(kinds: tuple[_Kind, ...]) -> _Read:
-    """Make what reads out of a path's segments the literals of a shape."""
-    literals = [position for position, kind in enumerate(kinds) if kind is _Kind.LITERAL]
+def _reader(kinds: tuple[_PartKind, ...]) -> _Read:
+    """Return a function that reads the literals of a shape from the segments of a path."""
+    literals = [position for position, kind in enumerate(kinds) if kind is _PartKind.LITERAL]
     return itemgetter(*literals) if literals else _nothing
 
 
@@ -240,8 +239,8 @@ def _nothing(_segments: tuple[str, ...]) -> _Literals:
     return ""
 
 
-def _package(packages: Mapping[_Literals, _Place], names_max: int, segments: tuple[str, ...]) -> _Literals:
-    """Find the longest of the gRPC packages, of `names_max` names at most, that a service is in; empty if in none."""
+def _package(packages: Mapping[_Literals, _Entry], names_max: int, segments: tuple[str, ...]) -> _Literals:
+    """Find the longest indexed gRPC package of a service, of at most `names_max` names; return "" if there is none."""
     names = segments[0].split(".", names_max)
     parents = (".".join(names[:count]) for count in range(len(names) - 1, 0, -1))
     return next((parent for parent in parents if parent in packages), "")

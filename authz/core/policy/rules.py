@@ -1,6 +1,6 @@
-"""What a policy must not say: rules about rows, alone and together, that a file's shape cannot express.
+"""Rules about rows, alone and together, that the schema of a file cannot express.
 
-Every fault is found in one go. Where a fault stands in the file is known by its path in the document alone.
+All faults are reported at once. A fault is located by its path in the document.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from authz.core.errors import Problem
 from authz.core.limits import Limit
 from authz.core.policy.path import Target
 from authz.core.policy.policy import Scope
-from authz.core.policy.route import Access, BindingPlace, Route
+from authz.core.policy.route import Access, BindingLocation, Route
 from authz.core.policy.router import ANY_METHOD, Router
 from authz.core.policy.template import ANY_DEPTH, ONE, Template, TemplateError, is_grpc
 from authz.core.streams import StreamClass
@@ -23,15 +23,15 @@ _SAMPLE = "\x00"  # a segment that no literal can be
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A route and the place in the document that it came from."""
+    """A route and its path in the document."""
 
     where: tuple[str | int, ...]
     route: Route
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What rows may refer to."""
+class Declarations:
+    """The declarations that rows refer to."""
 
     scopes: Mapping[str, Scope]
     streams: Mapping[str, StreamClass]
@@ -54,34 +54,34 @@ def method_and_template(match: str, access: Access) -> tuple[str, str]:
     return method, template
 
 
-def faults(rows: Sequence[Row], around: Surroundings) -> list[Problem]:
+def faults(rows: Sequence[Row], declared: Declarations) -> list[Problem]:
     """Return every fault of the rows, in their order."""
-    found = [Problem(row.where, message) for row in rows for message in _row_faults(row.route, around)]
+    found = [Problem(row.where, message) for row in rows for message in _row_faults(row.route, declared)]
     return found + list(_repeated(rows)) + list(_hidden(rows))
 
 
-def _row_faults(route: Route, around: Surroundings) -> Iterator[str]:
+def _row_faults(route: Route, declared: Declarations) -> Iterator[str]:
     if route.method == ANY_METHOD:
         if route.access not in _FREE_METHOD:
             yield "the method * is for barred and session routes only"
     elif route.access is Access.BARRED:
         yield "a barred row bars every method: its method must be *"
-    elif route.method not in around.methods:
+    elif route.method not in declared.methods:
         yield f"the method {route.method} is not among the policy's methods"
-    if route.access is Access.SCOPE and route.scope not in around.scopes:
+    if route.access is Access.SCOPE and route.scope not in declared.scopes:
         yield f"the scope {route.scope} is not declared"
-    elif route.yields_credential and not (route.access is Access.SCOPE and around.scopes[route.scope].write):
+    elif route.yields_credential and not (route.access is Access.SCOPE and declared.scopes[route.scope].write):
         yield "a route that yields a credential needs a scope declared write: true"
     if route.yields_credential and route.shadow:
         yield "a route that yields a credential cannot be a shadow"
-    yield from _extra_faults(route, around)
+    yield from _extra_faults(route, declared)
 
 
-def _extra_faults(route: Route, around: Surroundings) -> Iterator[str]:
-    if route.stream and route.stream not in around.streams:
+def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:
+    if route.stream and route.stream not in declared.streams:
         yield f"the stream class {route.stream} is not declared"
-    if route.cost > around.limit.capacity:
-        yield f"the cost {route.cost} is more than a bucket holds ({around.limit.capacity})"
+    if route.cost > declared.limit.capacity:
+        yield f"the cost {route.cost} is more than a bucket holds ({declared.limit.capacity})"
     if route.access not in _KEYED and (route.accounts or route.stream or route.shadow or route.cost != 1):
         yield f"account, cost, stream and shadow mean nothing on a {route.access} route"
     yield from _binding_faults(route)
@@ -90,7 +90,7 @@ def _extra_faults(route: Route, around: Surroundings) -> Iterator[str]:
 def _binding_faults(route: Route) -> Iterator[str]:
     variables = Template.parse(route.template).names
     for binding in route.accounts:
-        if binding.place is BindingPlace.PATH and binding.name not in variables:
+        if binding.location is BindingLocation.PATH and binding.name not in variables:
             yield f"the template has no variable {{{binding.name}}}"
     if route.account_required and not route.accounts:
         yield "account_required needs an account"
@@ -102,10 +102,10 @@ def _shape(route: Route) -> tuple[tuple[str, ...], str]:
 
 
 def _repeated(rows: Sequence[Row]) -> Iterator[Problem]:
-    seen: dict[object, Row] = {}
+    rows_by_key: dict[object, Row] = {}
     for row in rows:
         key = (row.route.method, _shape(row.route))
-        first = seen.setdefault(key, row)
+        first = rows_by_key.setdefault(key, row)
         if first is not row:
             route = first.route
             yield Problem(row.where, f"the same requests as {route.method} {route.template}")
@@ -125,7 +125,7 @@ def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:
 
 
 def _samples(route: Route, depth: int) -> Iterator[Target]:
-    """Make a path of each length that a row takes and that rows of `depth` parts can tell apart."""
+    """Make a path of each length that the row matches and that rows of `depth` parts distinguish."""
     parts, verb = _shape(route)
     fixed = tuple(_SAMPLE if part == ONE else part for part in parts if part != ANY_DEPTH)
     for count in range(depth + 1 if ANY_DEPTH in parts else 1):

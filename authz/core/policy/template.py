@@ -1,6 +1,6 @@
 """Path templates: the google.api.http syntax with custom verbs, and whole gRPC packages.
 
-Source: https://github.com/googleapis/googleapis/blob/master/google/api/http.proto. Where templates lead is `router.py`.
+Source: https://github.com/googleapis/googleapis/blob/master/google/api/http.proto. `router.py` matches paths with them.
 """
 
 import re
@@ -21,7 +21,7 @@ _METHOD = re.compile(r"/[A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)+/[A-Za-z_][\w]*", re.
 
 
 class TemplateError(ValueError):
-    """A template that cannot be understood; the message says what and where in it."""
+    """An invalid template; the message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +92,5 @@ def _parsed(segment: str) -> tuple[str, list[str]]:
 
 def _part(text: str) -> str:
     if text in {ONE, ANY_DEPTH} or (_LITERAL.fullmatch(text) and text not in DOTS):
-        return intern(text)  # thousands of templates have few words between them
+        return intern(text)  # thousands of templates share few words
     raise TemplateError("empty segment" if not text else f"bad segment {text!r}")

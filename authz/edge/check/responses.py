@@ -74,7 +74,7 @@ class Answers:
         if not isinstance(decision, Allow):
             return self._denial(attributes, decision)
         principal, bucket, route = decision.principal, decision.bucket, decision.route
-        caller: Any = self._nobody if principal is None else principal.pieces
+        caller: Any = self._nobody if principal is None else principal.fragments
         if caller is None or caller.policy is not self.policy:
             caller = self._caller(principal)
         ok = caller.headers + caller.scopes
@@ -85,7 +85,7 @@ class Answers:
         metadata = caller.allowed
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
-        metadata += route.piece or _route_piece(route)
+        metadata += route.fragment or _route_piece(route)
         return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
@@ -120,7 +120,7 @@ class Answers:
     def _caller(self, principal: Principal | None) -> _Caller:
         if principal is None:
             return self._nobody
-        found = principal.pieces
+        found = principal.fragments
         if isinstance(found, _Caller) and found.policy is self.policy:
             return found
         scopes = self._scopes.get(principal.scopes)
@@ -135,7 +135,7 @@ class Answers:
             account + _ALLOW + key,
             account + _DENY + key,
         )
-        force_setattr(principal, "pieces", caller)
+        force_setattr(principal, "fragments", caller)
         return caller
 
     def _refusal(self, attributes: RequestAttributes, deny: Deny) -> _Refusal:
@@ -199,8 +199,8 @@ class _Rates:
 
 
 def _route_piece(route: Route) -> bytes:
-    object.__setattr__(route, "piece", _ENTRIES["route"](route.template))
-    return route.piece
+    object.__setattr__(route, "fragment", _ENTRIES["route"](route.template))
+    return route.fragment
 
 
 def _wait(seconds: int) -> bytes:

@@ -1,1 +1,1 @@
-"""What happens around one check: lookups, loads of missing keys, leases, limits on bad keys, failure modes."""
+"""The steps around one check: lookups, loads of missing keys, leases, limits on invalid keys, failure modes."""

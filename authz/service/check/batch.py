@@ -1,6 +1,6 @@
-"""The values that one turn of checks is carried in, from the plans to the responses.
+"""The state of checks that arrived together, from their plans to their responses.
 
-What is done with them is `checker.py`; what one request is and what is decided about it are `core/check.py`.
+`checker.py` processes batches; requests and decisions are defined in `core/check.py`.
 """
 
 import logging
@@ -20,25 +20,25 @@ _RETRY_AFTER_S = 1
 _log = logging.getLogger("authz.check")
 
 Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
-"""Sends the decisions on some requests of a batch; returns False where the only caller no longer waits."""
+"""Sends the decisions on some requests of a batch; returns False if the only caller no longer waits."""
 
 
 class Batch(Struct):
-    """Checks that arrived together. `asked` and `lookups` list those that ask the projection, in the same order.
+    """Checks that arrived together. `requests` and `lookups` list those that need the projection, in the same order.
 
-    All of them use the policy that was in force when they arrived. `loaded` is set once their key was loaded.
+    All of them use the policy that was in force when they arrived. `loaded` is set after their key was loaded.
     """
 
     policy: Policy
     answer: Answer
     started_s: float
-    asked: list[tuple[int, RequestAttributes]]
+    requests: list[tuple[int, RequestAttributes]]
     lookups: list[Lookup]
     loaded: bool = False
 
 
 class PendingCheck(Struct):
-    """One check of a batch that has to wait longer than the others."""
+    """One check of a batch that waits longer than the others."""
 
     batch: Batch
     number: int
@@ -47,16 +47,16 @@ class PendingCheck(Struct):
 
     def alone(self, *, loaded: bool = False) -> Batch:
         """Return a batch of this check only."""
-        asked = [(self.number, self.attributes)]
-        return Batch(self.batch.policy, self.batch.answer, self.batch.started_s, asked, [self.lookup], loaded)
+        requests = [(self.number, self.attributes)]
+        return Batch(self.batch.policy, self.batch.answer, self.batch.started_s, requests, [self.lookup], loaded)
 
 
 def broken(attributes: RequestAttributes) -> Deny:
-    """Log the exception being handled, and refuse."""
+    """Log the current exception, and return the refusal."""
     _log.exception("a check failed", extra={"request_id": attributes.request_id})
     return Deny(DenyReason.INTERNAL, retry_after_s=_RETRY_AFTER_S)
 
 
 def unavailable(route: Route | None, failure: StoreUnavailable) -> Deny:
-    """Refuse because a store did not respond."""
+    """Return the refusal for a store that did not respond."""
     return Deny(DenyReason.STORE_UNAVAILABLE, route, retry_after_s=_RETRY_AFTER_S, detail=str(failure))

@@ -1,7 +1,7 @@
-"""One check from attributes to decision: a batch at a time, and the failure mode where a store does not respond.
+"""Checks from attributes to decision, a batch at a time, with the failure mode for a store that does not respond.
 
-The rules are `core/decision.py`; loads of missing keys are `loads.py`, streams `streams.py`. No task and no future is
-made for a check whose key is in the projection: replies arrive by callback.
+The rules are `core/decision.py`; loads of missing keys are `loads.py`, streams `streams.py`. A check whose
+key is in the projection creates no task and no future: replies arrive by callback.
 """
 
 import logging
@@ -50,31 +50,32 @@ class Checker:
         self._loads = KeyLoads(projection, directory, observer, self._invalid_keys, self._loaded)
         self._streams = StreamOpenings(leases, observer, self._finish_one)
 
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:
-        """Decide requests that came together, given with their numbers; tell whether a store had to be asked.
+    def check(self, requests: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:
+        """Decide numbered requests that arrived together; tell whether a store was queried.
 
-        `answer` is called with each of them exactly once, before or after this returns; also once the projection has
-        responded, with whatever could be decided then, if anything. All plans are made before the first question is
-        asked: a processor that repeats one step finds its code and data in its caches, which saves a tenth of a check.
+        `answer` is called with each of them exactly once, before or after this returns. It is also called after every
+        reply of the projection, with the decisions that are then ready, possibly none. All plans are made before the
+        first query: repeating one step keeps its code and data in the processor's caches, which saves a tenth of a
+        check.
         """
         policy = self.policy
         batch = Batch(policy, answer, perf_counter(), [], [])
         decided: list[Decided] = []
-        for one in asked:
-            attributes = one[1]
+        for request in requests:
+            attributes = request[1]
             try:
                 planned = plan(policy, attributes)
                 if isinstance(planned, Lookup):
                     route = planned.route
                     if route is not None and route.stream:
                         planned = self._streams.with_opening(policy, attributes, planned, route.stream)
-                    batch.asked.append(one)
+                    batch.requests.append(request)
                     batch.lookups.append(planned)
                     continue
                 decision = self._judge(batch, attributes, planned) if isinstance(planned, Deny) else planned
-            except Exception:  # noqa: BLE001 -- what one request breaks must not cost the others their answers
+            except Exception:  # noqa: BLE001 -- a fault in one request must not affect the others
                 decision = broken(attributes)
-            decided.append((*one, decision))
+            decided.append((*request, decision))
         if batch.lookups:
             self._take(batch.lookups, batch.policy.limit, partial(self._taken, batch))
         if decided:
@@ -82,14 +83,14 @@ class Checker:
         return bool(batch.lookups)
 
     async def close(self) -> None:
-        """Wait for the loads and leases under way; every check gets its answer."""
+        """Wait for the pending loads and leases; every check is answered."""
         await self._loads.close()
         await self._streams.close()
 
-    def _taken(self, batch: Batch, places: Sequence[int], replies: Sequence[TakeReply]) -> None:
+    def _taken(self, batch: Batch, indices: Sequence[int], replies: Sequence[TakeReply]) -> None:
         decided: list[Decided] = []
-        for place, reply in zip(places, replies, strict=True):
-            (number, attributes), lookup = batch.asked[place], batch.lookups[place]
+        for index, reply in zip(indices, replies, strict=True):
+            (number, attributes), lookup = batch.requests[index], batch.lookups[index]
             try:
                 if isinstance(reply, Take):
                     if self._remembers:
@@ -120,7 +121,7 @@ class Checker:
             self._store_failed(check, refusal)
 
     def _loaded(self, checks: Sequence[PendingCheck], result: StoreUnavailable | Take | None) -> None:
-        """Go on with the checks that waited for a load."""
+        """Continue the checks that waited for a load."""
         for check in checks:
             if isinstance(result, StoreUnavailable):
                 self._store_failed(check, result)
@@ -138,7 +139,7 @@ class Checker:
             if take is not None:
                 self._observer.degraded(failure.store)
                 decision = conclude(lookup, take)
-                # Caps are over all sidecars: no memory of one's own keeps them.
+                # Caps hold over all sidecars, so local memory cannot enforce them.
                 is_stream = lookup.route is not None and lookup.route.stream
                 finish = self._streams.conclude if is_stream else self._finish_one
                 finish(check, decision)
@@ -151,13 +152,13 @@ class Checker:
         return self._finish(check.batch, [(check.number, check.attributes, decision)])
 
     def _finish(self, batch: Batch, decided: Sequence[Decided]) -> bool | None:
-        """Answer, then count and log: the caller need not wait for that."""
+        """Answer, then count and log, so that the caller does not wait for that."""
         took_s = perf_counter() - batch.started_s
         is_wanted = batch.answer(decided)
         try:
             self._observer.decided(decided, took_s)
-        except Exception:  # noqa: BLE001 -- whatever broke, the answers are out and stand
-            _log.exception("checks were answered and could not be counted")
+        except Exception:  # noqa: BLE001 -- the answers have been sent
+            _log.exception("checks were answered but could not be counted")
         return is_wanted
 
     def _judge(self, batch: Batch, attributes: RequestAttributes, deny: Deny) -> Decision:

@@ -1,6 +1,6 @@
-"""What a check does while a store is out of reach, by the operator's choice: refuse, or go on with keys seen lately.
+"""The operator's choice while a store is unavailable: deny, or continue with recently used valid keys.
 
-The keys seen lately have a local bucket each, and know nothing of revocations made meanwhile.
+Each of these keys has a local bucket. Revocations made during the outage are not known.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ _VALID = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
 
 
 class FailureMode(StrEnum):
-    """What a store out of reach means for a check."""
+    """The reaction of a check to an unavailable store."""
 
     DENY = "deny"
     DEGRADE = "degrade"
@@ -29,50 +29,50 @@ class FailureModes:
     postgres: FailureMode = FailureMode.DENY
 
     def degrades(self, store: str) -> bool:
-        """Tell whether recently seen keys keep working while `store` is out of reach."""
+        """Tell whether recently used keys keep working while `store` is unavailable."""
         return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Recent:
     record: KeyRecord
     tokens: TokenBucket
-    seen_at_s: float
+    confirmed_at_s: float
 
 
 class RecentKeys:
-    """The last `size` valid keys, each usable for `window_s` seconds after the store last vouched for it.
+    """The last `size` valid keys, each usable for `window_s` seconds after the store last confirmed it.
 
-    `now_s` is Unix time in seconds, because keys expire by the calendar.
+    `now_s` is Unix time in seconds, because expiry times are calendar times.
     """
 
     def __init__(self, *, size: int, window_s: float, now_s: Callable[[], float]) -> None:
         self._size = size
         self._window_s = window_s
         self._now_s = now_s
-        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._recent: OrderedDict[bytes, _Recent] = OrderedDict()
 
     def remember(self, digest: bytes, take: Take) -> None:
-        """Note what the store said; a key that it refused is forgotten."""
+        """Record the store's reply; forget a key that it refused."""
         if take.outcome not in _VALID or take.bucket is None:
-            self._seen.pop(digest, None)
+            self._recent.pop(digest, None)
             return
         now_s = self._now_s()
         tokens = TokenBucket(take.bucket.limit, take.bucket.remaining, now_s)
-        self._seen[digest] = _Seen(take.record, tokens, now_s)
-        self._seen.move_to_end(digest)
-        if len(self._seen) > self._size:
-            self._seen.popitem(last=False)
+        self._recent[digest] = _Recent(take.record, tokens, now_s)
+        self._recent.move_to_end(digest)
+        if len(self._recent) > self._size:
+            self._recent.popitem(last=False)
 
     def take(self, lookup: Lookup, default: Limit) -> Take | None:
-        """Answer in the store's place; None for a key not seen lately."""
-        seen, now_s = self._seen.get(lookup.digest), self._now_s()
-        if seen is None or now_s - seen.seen_at_s > self._window_s:
+        """Reply instead of the store; return None for a key that was not used recently."""
+        recent, now_s = self._recent.get(lookup.digest), self._now_s()
+        if recent is None or now_s - recent.confirmed_at_s > self._window_s:
             return None
-        if 0 < seen.record.expires_at_ms <= now_s * 1000:
-            return Take(TakeOutcome.EXPIRED, seen.record)
-        limit = seen.record.limit or default
-        seen.tokens = seen.tokens.under(limit)
-        granted, seen.tokens = seen.tokens.take(lookup.cost, now_s)
+        if 0 < recent.record.expires_at_ms <= now_s * 1000:
+            return Take(TakeOutcome.EXPIRED, recent.record)
+        limit = recent.record.limit or default
+        recent.tokens = recent.tokens.under(limit)
+        granted, recent.tokens = recent.tokens.take(lookup.cost, now_s)
         outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
-        return Take(outcome, seen.record, Bucket(limit, seen.tokens.remaining))
+        return Take(outcome, recent.record, Bucket(limit, recent.tokens.remaining))

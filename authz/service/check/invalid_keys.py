@@ -1,7 +1,7 @@
-"""Where keys that open nothing come from: a bucket for every source address, and what is refused while it is empty.
+"""Throttles of source addresses that send invalid keys: a bucket for each address.
 
-A key that works takes nothing from it and is never refused by it, because only what has proven invalid is judged here,
-and loads of keys that the projection does not hold: those are what a flood of guesses would cost the directory.
+A valid key takes no token and is never refused here. Only two things are: keys that proved invalid, and loads of keys
+that the projection does not hold, because a flood of guesses would otherwise overload the directory.
 """
 
 import time
@@ -15,13 +15,13 @@ from authz.core.limits import Limit, TokenBucket, retry_after_s
 from authz.core.policy.route import Route
 
 ADDRESSES_MAX = 10_000
-"""Addresses that are remembered; beyond it, those forget first that were quiet the longest."""
+"""The most addresses that are remembered; the one that was idle the longest is evicted first."""
 
-ASKED_MAX = 20_000
-"""Keys from throttled addresses that were not loaded, and are remembered in case they are asked for again."""
+REQUESTED_MAX = 20_000
+"""The most keys from throttled addresses that are remembered because they were not loaded."""
 
 SUSPECT_LOADS_MAX = 4
-"""Loads for throttled addresses that may be under way at once, so that they leave the directory to others."""
+"""The most concurrent loads for throttled addresses, so that they do not occupy the directory."""
 
 _INVALID = frozenset(
     {
@@ -37,16 +37,16 @@ _INVALID = frozenset(
 
 
 class InvalidKeys:
-    """The buckets of source addresses. `now_s` is seconds on any clock that does not go back."""
+    """The buckets of source addresses. `now_s` is seconds on a monotonic clock."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._asked: OrderedDict[bytes, None] = OrderedDict()
+        self._requested: OrderedDict[bytes, None] = OrderedDict()
         self._suspect_loads: set[bytes] = set()
 
     def judge(self, limit: Limit, attributes: RequestAttributes, deny: Deny) -> Deny:
-        """Charge the address for a key that opens nothing; past its limit, that is what it is refused for."""
+        """Charge the address for an invalid key; beyond its limit, refuse for that reason instead."""
         if deny.bucket is not None or deny.reason not in _INVALID:
             return deny
         address = network(attributes.source_address())
@@ -54,36 +54,36 @@ class InvalidKeys:
         self._keep(address, bucket)
         if granted:
             return deny
-        # The same for every kind of bad key, as without the throttle: it must not tell them apart.
+        # The same reply for every invalid key: the throttle must not reveal why a key is invalid.
         return _throttled(deny.route, deny.principal, retry_after_s(limit, bucket.remaining, 1), deny.reason.value)
 
     def refuse_load(self, limit: Limit, attributes: RequestAttributes, lookup: Lookup) -> Deny | None:
-        """Refuse to load a key for an address that is past its limit; None where it may be loaded.
+        """Refuse to load a key for an address beyond its limit; return None if it may be loaded.
 
-        The key may be a good one that the projection has lost. Guesses do not come twice, so a key that is asked for
-        again is loaded, a few at a time. A load that is permitted must be followed by `loaded`.
+        The key may be a valid one that the projection has lost. Guesses are not repeated, so a key that is requested
+        again is loaded, a few at a time. After a permitted load, `loaded` must be called.
         """
         address = network(attributes.source_address())
         _, bucket = self._bucket(limit, address).take(0, self._now_s())
         if bucket.remaining >= 1:
             return None
         digest = lookup.digest
-        if digest in self._asked and len(self._suspect_loads) < SUSPECT_LOADS_MAX:
+        if digest in self._requested and len(self._suspect_loads) < SUSPECT_LOADS_MAX:
             self._suspect_loads.add(digest)
             return None
-        self._asked[digest] = None
-        if len(self._asked) > ASKED_MAX:
-            self._asked.popitem(last=False)
+        self._requested[digest] = None
+        if len(self._requested) > REQUESTED_MAX:
+            self._requested.popitem(last=False)
         return _throttled(lookup.route, None, retry_after_s(limit, bucket.remaining, 1), "not loaded")
 
     def loaded(self, digest: bytes) -> None:
-        """Note that a load has ended."""
+        """Record the end of a load."""
         self._suspect_loads.discard(digest)
 
     def throttled(self) -> int:
-        """Count the addresses that are past their limit."""
+        """Count the addresses beyond their limit."""
         now_s = self._now_s()
-        # Without making thousands of buckets anew: whoever counts them shares the event loop with the checks.
+        # Computed without new bucket objects, because this shares the event loop with the checks.
         empty = (bucket for bucket in self._buckets.values() if bucket.remaining < 1)
         return sum(bucket.remaining + (now_s - bucket.at_s) * bucket.limit.refill_per_s < 1 for bucket in empty)
 

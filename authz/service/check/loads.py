@@ -1,6 +1,6 @@
-"""Loads of keys that the projection does not hold, from the directory: one at a time for each key.
+"""Loads of missing keys from the directory into the projection: one at a time for each key.
 
-A load answers nothing by itself: the checker asks the projection again once the record is written.
+A load does not decide: the checker queries the projection again after the record is written.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ from authz.service.check.tasks import Tasks
 from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection
 
 LOADS_MAX = 1000
-"""Keys being loaded at once; beyond it, checks of keys that the projection does not hold are refused."""
+"""The most concurrent loads; beyond it, checks of keys that the projection does not hold are refused."""
 
 Loaded: TypeAlias = Callable[[Sequence[PendingCheck], StoreUnavailable | Take | None], None]
-"""Called with the checks that waited: a failure, a take that ends them, or None to ask the projection again."""
+"""Called with the checks that waited: a failure, a take that ends them, or None to query the projection again."""
 
 
 class KeyLoads:
@@ -41,7 +41,7 @@ class KeyLoads:
         self._tasks = Tasks()
 
     def begin(self, check: PendingCheck) -> Deny | StoreUnavailable | None:
-        """Load the key of a check, or wait for the load under way; returns why neither is done, None where one is."""
+        """Load the key of a check, or join the load in progress; return the refusal if neither is done."""
         digest = check.lookup.digest
         if check.batch.loaded:
             return StoreUnavailable("redis", "lost a record that was just written")
@@ -58,20 +58,20 @@ class KeyLoads:
         return refusal
 
     async def close(self) -> None:
-        """Wait for the loads under way."""
+        """Wait for the loads in progress."""
         await self._tasks.finish()
 
     async def _load(self, digest: bytes) -> None:
-        result: StoreUnavailable | None = StoreUnavailable("postgres", "the load was cut short")
+        result: StoreUnavailable | None = StoreUnavailable("postgres", "the load was interrupted")
         started_s = perf_counter()
         try:
-            # The epoch is noted before the row is read: a store that restarts in between must not be given what may
-            # have changed meanwhile.
+            # The epoch is read before the row: a store that restarts in between must not receive a row that may have
+            # changed meanwhile.
             epoch = self._projection.epoch_of(digest)
             async with self._directory.hold(digest) as record:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
                 if record.state is KeyState.UNKNOWN:
-                    # These need not wait until the projection knows that the key does not exist.
+                    # These checks need not wait until the projection has the record.
                     checks, self._waiting[digest] = self._waiting[digest], []
                     self._loaded(checks, Take(TakeOutcome.UNKNOWN, record))
                 await self._projection.put(digest, record, epoch=epoch)

@@ -1,6 +1,6 @@
 """Streams that are about to open: each holds a lease before its check is allowed.
 
-How a lease lives on after that is `leases.py`.
+`leases.py` renews and releases the leases of open streams.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from authz.service.check.tasks import Tasks
 from authz.service.ports import CheckObserver
 
 Finish: TypeAlias = Callable[[PendingCheck, Decision], bool | None]
-"""Answers one check; returns False where nobody waited for it."""
+"""Answers one check; returns False if its caller no longer waits."""
 
 
 class StreamOpenings:
-    """Acquires leases for checks that open a stream, and undoes those that no caller waited for."""
+    """Acquires leases for checks that open a stream, and undoes those whose caller has gone."""
 
     def __init__(self, leases: Leases, observer: CheckObserver, finish: Finish) -> None:
         self._leases = leases
@@ -32,8 +32,8 @@ class StreamOpenings:
         self._tasks = Tasks()
 
     def with_opening(self, policy: Policy, attributes: RequestAttributes, lookup: Lookup, stream: str) -> Lookup:
-        """Ask for the lease in the same call as for the token, where that is possible."""
-        if not attributes.request_id:  # Envoy's, without which streams could not be told apart
+        """Let the call that takes the token also acquire the lease, if possible."""
+        if not attributes.request_id:  # without Envoy's id, streams cannot be distinguished
             return lookup
         return replace(lookup, opening=self._leases.opening(attributes.request_id, policy.streams[stream]))
 
@@ -59,7 +59,7 @@ class StreamOpenings:
             return
         stream = check.batch.policy.streams[route.stream]
         lease = Lease(request_id, principal.account_id, principal.key_id, stream.name)
-        decision: Decision = unavailable(route, StoreUnavailable("redis", "the lease was cut short"))
+        decision: Decision = unavailable(route, StoreUnavailable("redis", "acquiring the lease was interrupted"))
         try:
             decision = admit(allow, stream, request_id, await self._leases.acquire(lease, stream))
         except StoreUnavailable as failure:

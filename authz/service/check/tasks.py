@@ -1,6 +1,6 @@
-"""Tasks that nobody awaits while they run: kept until they end, and awaited when their owner closes.
+"""Background tasks: referenced until they end, and awaited when their owner closes.
 
-The event loop itself holds tasks weakly, so an unreferenced one may vanish.
+The event loop holds only weak references, so a task without another one may disappear.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from typing import Any
 
 
 class Tasks:
-    """The tasks of one owner, `most` at once."""
+    """The tasks of one owner, at most `most` at once."""
 
     def __init__(self, most: int = sys.maxsize) -> None:
         self.running: set[asyncio.Task[None]] = set()
         self._most = most
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run some work as a task; drop it where as many run as may."""
+        """Run a coroutine as a task; drop it if the maximum is running."""
         if len(self.running) >= self._most:
             work.close()
             return

@@ -1,1 +1,1 @@
-"""What operators and owners do to accounts, keys and open streams."""
+"""The use cases of operators and owners on accounts, keys and open streams."""

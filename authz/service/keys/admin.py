@@ -1,6 +1,6 @@
-"""What operators and account owners can do to accounts and keys: checked against the policy, durable, then effective.
+"""Changes of accounts and keys by operators and owners: checked against the policy, made durable, then effective.
 
-Where things are kept is behind `ports.KeyLedger`; what a sidecar decides from them is `checker.py`.
+A `ports.KeyLedger` stores them; how a sidecar decides is `service/check/`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from authz.core.policy.policy import Policy
 from authz.service.ports import KeyLedger, KeyProjection
 
 OVERLAP_MAX_S = 30 * 86_400
-"""How long a key may go on working beside the one that replaces it."""
+"""The longest time that a key may stay valid beside its replacement."""
 
 _ID_BYTES = 10  # sixteen characters of base32
 _NAME_CHARS_MAX = 100
@@ -28,7 +28,7 @@ _LIFE_MAX = timedelta(days=36_525)
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """What a new key is to be."""
+    """The properties of a new key."""
 
     account_id: str
     name: str
@@ -38,7 +38,7 @@ class KeyRequest:
 
 
 class KeyAdmin:
-    """The use cases around accounts and keys. `entropy(n)` gives n random bytes, `now` the time with its zone."""
+    """The use cases around accounts and keys. `entropy(n)` returns n random bytes, `now` the time with its zone."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class KeyAdmin:
         self._now = now
 
     async def create_account(self, name: str, email: str | None, actor: Actor) -> Account:
-        """Open an account; raises `Refused` for a name that is none."""
+        """Create an account; raises `Refused` for an invalid name."""
         account = Account(self._id("acct"), _checked_name(name), self._now(), email)
         await self._ledger.add_account(account, actor)
         return account
@@ -68,7 +68,7 @@ class KeyAdmin:
     async def create_key(
         self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
     ) -> NewApiKey:
-        """Make a key; raises `Refused`. The secret is in what is returned and nowhere else."""
+        """Create a key; raises `Refused`. The secret exists only in the returned value."""
         name = _checked_name(request.name)
         self._check_request(request)
         secret = self._secret()
@@ -84,7 +84,7 @@ class KeyAdmin:
         )
         active_max = self._policy.keys.active_max
         await self._ledger.add_key(key, digest(secret.encode()), active_max, actor, event)
-        # So that its first check need not wait for a load; out of reach, Redis will ask for it then.
+        # So that its first check need not wait for a load. If Redis is unavailable, the first check loads it.
         with suppress(StoreUnavailable):
             await self._ledger.settle(key.id, self._projection.put)
         return NewApiKey(key, secret)
@@ -100,10 +100,10 @@ class KeyAdmin:
     async def change_key(
         self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
     ) -> None:
-        """Revoke, disable, enable or limit a key; returns once every sidecar decides by it.
+        """Revoke, disable, enable or limit a key; return when every sidecar applies the change.
 
-        With `own_only` a key that somebody other than the actor has disabled is left as it is.
-        Raises `Refused`, and `NotEffectiveYet` when Redis could not be told: the change is then durable and retried.
+        With `own_only` a key that somebody other than the actor has disabled is not changed.
+        Raises `Refused`, and `NotEffectiveYet` if Redis could not be written: the change is then durable and retried.
         """
         if limit is not None:
             _check_limit(limit)
@@ -111,10 +111,10 @@ class KeyAdmin:
         await self._effect([key_id])
 
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
-        """Replace a key by one of the same name, scopes, limit and lifetime; the old one works for `overlap_s` more.
+        """Replace a key by one of the same name, scopes, limit and lifetime; the old one stays valid for `overlap_s`.
 
-        Without an overlap it is revoked, and leaves its place to the new one; with one, both count. Raises `Refused`.
-        Redis out of reach is no exception here but `Rotation.pending`: the new secret must reach its owner.
+        Without an overlap it is revoked and no longer counts; with one, both keys count. Raises `Refused`.
+        An unavailable Redis is reported in `Rotation.pending`, because the owner must receive the new secret.
         """
         if not 0 <= overlap_s <= OVERLAP_MAX_S:
             raise Refused(f"an overlap is at most {OVERLAP_MAX_S // 86_400} days")
@@ -132,27 +132,27 @@ class KeyAdmin:
         await self._effect(await self._ledger.change_account(account_id, event, actor))
 
     async def reconcile(self, *, everything: bool = False) -> int:
-        """Make pending changes effective, or with `everything` write every key anew; returns how many were written."""
+        """Make pending changes effective, or with `everything` write every key again; return how many were written."""
         key_ids = await self._ledger.pending(everything=everything)
         await self._effect(key_ids)
         return len(key_ids)
 
     async def _effect(self, key_ids: list[str]) -> None:
-        """Write each key's present record while the ledger holds the key still.
+        """Write each key's current record while the ledger locks the key.
 
-        A record read earlier would not do: should Redis lose what it holds, by a flush or an eviction, an older record
-        on its way there could pass for the newest and undo a revocation.
+        A record that was read earlier is not safe: if Redis loses its data by a flush or an eviction, an older record
+        in transit could be taken for the newest and undo a revocation.
         """
         failure: StoreUnavailable | None = None
         for key_id in key_ids:
             try:
                 if not await self._ledger.settle(key_id, self._projection.put):
-                    # Only a Postgres put back to an older state has seen fewer revisions than Redis.
+                    # Only a Postgres that was restored to an older state has a lower revision than Redis.
                     failure = StoreUnavailable("postgres", f"older than what Redis holds of {key_id}")
             except StoreUnavailable as error:
                 failure = error
                 if error.store == "redis":
-                    break  # that concerns every key; in Postgres one row may be locked
+                    break  # this affects every key; in Postgres a single row may be locked
         if failure is not None:
             raise NotEffectiveYet(f"durable, but not effective yet: {failure}; it is retried until it is") from failure
 
@@ -163,7 +163,7 @@ class KeyAdmin:
         if old.expires_at is not None and old.expires_at <= now:
             raise Refused(f"the key {old.id} has expired; make a new one")
         if old.disabled_at is not None:
-            # The new one would work, for whoever may rotate it and may not enable it.
+            # A caller who may rotate it but not enable it would get a working key.
             raise Refused(f"the key {old.id} is disabled; enable it first")
         key = replace(
             old,
@@ -200,7 +200,7 @@ class KeyAdmin:
 
 
 async def keep_reconciling(admin: KeyAdmin, interval_s: float, report: Callable[[int | Exception], None]) -> None:
-    """Make pending changes effective every `interval_s` seconds, for ever; report each round that did or failed."""
+    """Make pending changes effective every `interval_s` seconds, forever; report rounds with changes or failures."""
     while True:
         await asyncio.sleep(interval_s)
         try:

@@ -1,6 +1,6 @@
-"""What an operator can do about streams that are open: see an account's, and free a slot by hand.
+"""Operations on open streams: list those of an account, and free a slot manually.
 
-Where leases are counted is behind `ports.LeaseStore`; what frees slots otherwise is `leases.py`.
+A `ports.LeaseStore` counts leases; `service/check/leases.py` releases them normally.
 """
 
 from authz.core.errors import Refused
@@ -10,7 +10,7 @@ from authz.service.ports import LeaseStore
 
 
 class StreamAdmin:
-    """The use cases around open streams, for the classes of one policy. Both raise `StoreUnavailable`."""
+    """The use cases of open streams, for the classes of one policy. Both raise `StoreUnavailable`."""
 
     def __init__(self, store: LeaseStore, policy: Policy) -> None:
         self._store = store
@@ -22,7 +22,7 @@ class StreamAdmin:
         return sorted((stream for listed in classes for stream in listed), key=lambda stream: stream.opened_at_ms)
 
     async def release(self, account_id: str, lease_id: str) -> OpenStream:
-        """Free a slot; a stream that still lives takes it again with its next sign of life. Raises `Refused`."""
+        """Free a slot; a stream that is still open acquires it again with its next heartbeat. Raises `Refused`."""
         for stream in await self.streams(account_id):
             if stream.lease.lease_id == lease_id:
                 await self._store.release(stream.lease, guard_s=0)

@@ -1,1 +1,1 @@
-"""What account owners do at the portal: sign up, log in, approve devices, look after keys."""
+"""The use cases of account owners at the portal: sign up, log in, approve devices, manage keys."""

@@ -1,6 +1,6 @@
-"""What owners do with their own account: sign up, change the password, read the audit trail.
+"""The use cases of an owner's account: sign up, change the password, read the audit trail.
 
-Who someone is has been found out before, in `login.py` or `sessions.py`; keys are `key_admin.py`.
+`login.py` and `sessions.py` authenticate the owner; keys are `service/keys/admin.py`.
 """
 
 from base64 import b32encode
@@ -17,9 +17,9 @@ from authz.service.portal.ports import OwnerLedger, Passwords, PortalObserver
 from authz.service.portal.throttling import Gate
 
 TRAIL_LINES_MAX = 100
-"""How many lines of an audit trail are returned at once."""
+"""The most lines of an audit trail that one call returns."""
 TRAIL_END = 2**63 - 1
-"""Above the number of every line."""
+"""A number above every line's."""
 
 _ID_BYTES = 10
 _SIGNUP_REFUSALS: dict[type[Refused], SignupOutcome] = {
@@ -30,14 +30,14 @@ _SIGNUP_REFUSALS: dict[type[Refused], SignupOutcome] = {
 
 @dataclass(frozen=True, slots=True)
 class PasswordRules:
-    """What a new password must be; `breached` holds known ones in case-folded spelling."""
+    """The rules for a new password; `breached` holds known passwords, case-folded."""
 
     chars_min: int
     breached: frozenset[str] = frozenset()
 
 
 class Accounts:
-    """The use cases of owners. `entropy(n)` gives n random bytes."""
+    """The use cases of owners. `entropy(n)` returns n random bytes."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Accounts:
         self._now = now
 
     async def sign_up(self, email: str, password: str, address: str) -> Owner:
-        """Open an account; raises `Refused` and its kinds. `email` is in its one spelling."""
+        """Create an account; raises `Refused` and its subclasses. `email` is normalised."""
         try:
             owner = await self._sign_up(email, password, address)
         except Refused as error:
@@ -69,7 +69,7 @@ class Accounts:
         return owner
 
     async def change_password(self, owner: Owner, current: str, new: str, address: str) -> Owner:
-        """Change the password, which ends every session of before; raises `Refused` and its kinds."""
+        """Change the password, which ends all earlier sessions; raises `Refused` and its subclasses."""
         await self._gate.admit(Attempt.LOGIN, address=address, subject=owner.email)
         if not await self._passwords.verify(owner.password_hash, normalised_password(current)):
             raise WrongCredentials("the current password is wrong")
@@ -83,15 +83,15 @@ class Accounts:
         return changed
 
     async def note(self, account_id: str, event: AuditEvent, address: str) -> None:
-        """Write what an owner did into the audit trail."""
+        """Write an owner's action into the audit trail."""
         await self._ledger.note(account_id, event, Actor(f"owner:{account_id}", address))
 
     async def audit_trail(self, account_id: str, before: int = TRAIL_END) -> list[AuditLine]:
-        """Return what happened to an account, newest first: the latest `TRAIL_LINES_MAX` lines, or those before one."""
+        """Return at most `TRAIL_LINES_MAX` audit lines of an account before line `before`, newest first."""
         return await self._ledger.audit_trail(account_id, before, TRAIL_LINES_MAX)
 
     async def contact(self, account_id: str) -> Contact:
-        """Return how an account's people can be reached; raises `Refused` where there is no such account."""
+        """Return the contact of an account; raises `Refused` if there is no such account."""
         contact = await self._ledger.contact(account_id)
         if contact is None:
             raise Refused(f"there is no account {account_id}")

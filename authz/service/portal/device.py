@@ -1,6 +1,6 @@
-"""The device flow (RFC 8628): a command asks, its owner approves in the dashboard, and one poll gets the key.
+"""The device flow (RFC 8628): a command requests a grant, its owner approves it, and one poll receives the key.
 
-Who the owner is has been found out before, in `sessions.py`; how a key is made is `minting.py`.
+`sessions.py` authenticates the owner; `minting.py` creates the key.
 """
 
 from base64 import urlsafe_b64encode
@@ -36,7 +36,7 @@ _UNKNOWN = "this code is not known; it may have been used or have expired"
 
 
 class DeviceFlow:
-    """The use cases of both sides. A device code is the user code, by which the grant is found, and a secret."""
+    """The use cases of both sides. A device code is the user code, which identifies the grant, and a secret."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class DeviceFlow:
         self._entropy = entropy
 
     async def start(self, address: str, client: str) -> StartedGrant:
-        """Begin a grant for whoever asks; raises `Throttled`. `client` is what it calls itself."""
+        """Start a grant; raises `Throttled`. `client` is the name that the device sends."""
         await self._gate.admit(Attempt.DEVICE_START, address=address)
         client = "".join(char for char in client if char.isprintable())[:_CLIENT_CHARS_MAX]
         secret = urlsafe_b64encode(self._entropy(_SECRET_BYTES)).decode().rstrip("=")
@@ -67,7 +67,7 @@ class DeviceFlow:
                 return StartedGrant(code + secret, code)
 
     async def poll(self, device_code: str, address: str) -> Polled:
-        """Tell a device how its grant stands, and once, the key; raises `Throttled` and `KeyLimitReached`."""
+        """Return the state of a grant and, once, its key; raises `Throttled` and `KeyLimitReached`."""
         digest, code = _digest(device_code), typed(device_code[:USER_CODE_CHARS])
         await self._gate.admit(Attempt.DEVICE_POLL, address=address, subject=digest.hex())
         if not code:
@@ -78,7 +78,7 @@ class DeviceFlow:
         return await self._hand_out(code, approval, address)
 
     async def look(self, text: str, account_id: str, address: str) -> Grant:
-        """Return the grant whose code an owner typed; raises `Throttled`, and `Refused` where there is none."""
+        """Return the grant whose code an owner typed; raises `Throttled`, and `Refused` if there is none."""
         await self._gate.admit(Attempt.CODE_ENTRY, address=address, subject=account_id)
         code = typed(text)
         grant = await self._grants.look(code) if code else None
@@ -88,7 +88,7 @@ class DeviceFlow:
         return grant
 
     async def approve(self, text: str, approval: Approval, address: str) -> None:
-        """Let a device have a key of the approver's account; raises `Throttled` and `Refused`."""
+        """Grant a device a key of the approver's account; raises `Throttled` and `Refused`."""
         if not approval.scopes:
             raise Refused("a key needs at least one scope")
         for scope in sorted(approval.scopes - self._minting.every_scope):
@@ -99,7 +99,7 @@ class DeviceFlow:
         await self._decide(text, approval, approval.account_id, address)
 
     async def refuse(self, text: str, account_id: str, address: str) -> None:
-        """Let a device have none; raises `Throttled` and `Refused`."""
+        """Refuse a device; raises `Throttled` and `Refused`."""
         await self._decide(text, None, account_id, address)
 
     async def _decide(self, text: str, approval: Approval | None, account_id: str, address: str) -> None:
@@ -119,16 +119,16 @@ class DeviceFlow:
                 approval.account_id, _KEY_NAME, actor, AuditEvent.KEY_MINTED_BY_DEVICE, approval.scopes
             )
         except (KeyLimitReached, StoreUnavailable):
-            # The owner can make room, a store can come back: the device goes on polling.
+            # The owner can revoke a key, a store can recover: the device continues polling.
             await self._grants.settle(code, is_over=False)
             raise
         except Refused:
-            # The account has been suspended since, or a scope is gone: waiting would not help the device.
+            # The account was suspended or a scope removed since: waiting does not help the device.
             polled = Polled(GrantStatus.EXPIRED)
         else:
             polled = Polled(GrantStatus.APPROVED, made.secret)
             self._observer.grant_went_on(GrantEvent.HANDED_OUT)
-        # A grant that stays claimed gives no other key: this one must reach its device, whatever the store does now.
+        # A claimed grant yields no second key, so this key must be returned even if the store fails now.
         with suppress(StoreUnavailable):
             await self._grants.settle(code, is_over=True)
         return polled

@@ -1,6 +1,6 @@
-"""Logging in with a password: the same answer and the same time for an unknown address and a wrong password.
+"""Login with a password: the same answer and the same time for an unknown address and a wrong password.
 
-What a login opens, a session or a key, is `sessions.py` and `minting.py`.
+`sessions.py` and `minting.py` create the session or the key that follows.
 """
 
 from authz.core.errors import Refused, Throttled, WrongCredentials
@@ -12,7 +12,7 @@ from authz.service.portal.throttling import Gate
 
 
 class Login:
-    """Tells who someone is by address and password."""
+    """Authenticates an owner by address and password."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Login:
         self._observer = observer
 
     async def authenticate(self, email: str, password: str, address: str) -> Owner:
-        """Return the owner; raises `WrongCredentials` or `Throttled`. What is no e-mail address is an unknown one."""
+        """Return the owner; raises `WrongCredentials` or `Throttled`. An invalid e-mail address counts as unknown."""
         try:
             owner = await self._authenticate(email, password, address)
         except Throttled:
@@ -51,7 +51,7 @@ class Login:
             raise WrongCredentials("invalid email or password")
         owner = await self._ledger.owner_of_email(email)
         password = normalised_password(password)
-        # A hash is computed for an unknown address too: the time must not tell who has an account.
+        # A hash is computed for an unknown address too: the time must not reveal who has an account.
         password_hash = self._passwords.decoy if owner is None else owner.password_hash
         is_right = await self._passwords.verify(password_hash, password)
         if owner is None or not is_right:

@@ -1,6 +1,6 @@
-"""Keys that people get without asking for one: with a signup, a login, or the approval of a device.
+"""Keys that a signup, a login or an approved device receives automatically.
 
-Keys that owners make in the dashboard and operators in a shell are `key_admin.py`.
+Keys that owners and operators create explicitly are `service/keys/admin.py`.
 """
 
 from authz.core.accounts import Actor, AuditEvent, NewApiKey
@@ -10,7 +10,7 @@ from authz.service.keys.admin import KeyAdmin, KeyRequest
 
 
 class Minting:
-    """Makes keys that hold every scope there is, unless told otherwise."""
+    """Creates keys, by default with every scope of the policy."""
 
     def __init__(self, admin: KeyAdmin, policy: Policy) -> None:
         self._admin = admin
@@ -24,7 +24,7 @@ class Minting:
         event: AuditEvent = AuditEvent.KEY_MINTED_BY_LOGIN,
         scopes: frozenset[str] = frozenset(),
     ) -> NewApiKey:
-        """Make a key; raises `Refused`, with advice where the account has no room for another."""
+        """Create a key; raises `Refused`, with advice if the account has the maximum number of keys."""
         request = KeyRequest(account_id, name, scopes or self.every_scope)
         try:
             return await self._admin.create_key(request, actor, event)

@@ -1,6 +1,6 @@
-"""What owners do with the keys of their own account, and of no other.
+"""The use cases of owners on the keys of their own account only.
 
-The rules for keys are `key_admin.py`'s; who the owner is has been found out before, in `sessions.py`.
+`service/keys/admin.py` has the rules for keys; `sessions.py` authenticates the owner.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from authz.service.keys.admin import KeyAdmin, KeyRequest
 
 
 class OwnerKeys:
-    """Keys, each looked up with the account that it must belong to: a key belongs to one account for ever."""
+    """Keys, each looked up with its account: a key belongs to one account forever."""
 
     def __init__(self, admin: KeyAdmin) -> None:
         self._admin = admin
@@ -21,7 +21,7 @@ class OwnerKeys:
         return (await self._admin.keys(account_id))[::-1]
 
     async def key(self, account_id: str, key_id: str) -> ApiKey:
-        """Return one key; raises `KeyUnknown` where the account has none such."""
+        """Return one key; raises `KeyUnknown` if the account has no such key."""
         for key in await self._admin.keys(account_id):
             if key.id == key_id:
                 return key
@@ -30,12 +30,12 @@ class OwnerKeys:
     async def create(
         self, account_id: str, name: str, scopes: frozenset[str], expires_at: datetime | None, address: str
     ) -> NewApiKey:
-        """Make a key; raises `Refused` and its kinds."""
+        """Create a key; raises `Refused` and its subclasses."""
         request = KeyRequest(account_id, name, scopes, expires_at=expires_at)
         return await self._admin.create_key(request, _actor(account_id, address))
 
     async def rotate(self, account_id: str, key_id: str, overlap_s: float, address: str) -> Rotation:
-        """Put a new key beside one that goes on working for `overlap_s`; raises `KeyUnknown` and `Refused`."""
+        """Replace a key, which stays valid for `overlap_s`; raises `KeyUnknown` and `Refused`."""
         key = await self.key(account_id, key_id)
         return await self._admin.rotate(key.id, overlap_s, _actor(account_id, address))
 
@@ -45,12 +45,12 @@ class OwnerKeys:
         await self._admin.change_key(key.id, AuditEvent.KEY_DISABLED, _actor(account_id, address))
 
     async def enable(self, account_id: str, key_id: str, address: str) -> None:
-        """Let a key work again that its owner has disabled; raises as `disable` does."""
+        """Enable a key that its owner has disabled; raises as `disable` does."""
         key = await self.key(account_id, key_id)
         await self._admin.change_key(key.id, AuditEvent.KEY_ENABLED, _actor(account_id, address), own_only=True)
 
     async def revoke(self, account_id: str, key_id: str, address: str) -> None:
-        """End a key for good; raises `KeyUnknown` and `NotEffectiveYet`."""
+        """Revoke a key permanently; raises `KeyUnknown` and `NotEffectiveYet`."""
         key = await self.key(account_id, key_id)
         await self._admin.change_key(key.id, AuditEvent.KEY_REVOKED, _actor(account_id, address))
 

@@ -1,4 +1,4 @@
-"""What the portal's use cases need from outside, as narrow protocols; those of checks and keys are `ports.py`."""
+"""The ports of the portal's use cases, as narrow protocols; those of checks and keys are `service/ports.py`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,46 +11,46 @@ from authz.core.owners import AuditLine, Contact, Owner
 from authz.core.throttles import Attempt
 
 NormaliseEmail: TypeAlias = Callable[[str], str]
-"""Returns the one spelling of an e-mail address; raises `Refused` for what is none."""
+"""Returns the normal form of an e-mail address; raises `Refused` for an invalid one."""
 
 
 class OwnerLedger(Protocol):
-    """Where owners are kept and changed (Postgres). Every method raises `StoreUnavailable`."""
+    """Account owners and their changes (Postgres). Every method raises `StoreUnavailable`."""
 
     async def add_owner(self, account: Account, owner: Owner, actor: Actor) -> None:
-        """Keep a new account with its owner; raises `EmailTaken`."""
+        """Store a new account with its owner; raises `EmailTaken`."""
         ...
 
     async def owner_of_email(self, email: str) -> Owner | None:
-        """Return whose address it is."""
+        """Return the owner of an address."""
         ...
 
     async def owner(self, account_id: str) -> Owner | None:
-        """Return an account's owner; None for an account that an operator opened."""
+        """Return an account's owner; None for an account that an operator created."""
         ...
 
     async def contact(self, account_id: str) -> Contact | None:
-        """Return how any account's people can be reached, also one that an operator opened."""
+        """Return the contact of any account, also of one that an operator created."""
         ...
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
-        """Replace the hash of a password that stays the same, unless it has been changed meanwhile."""
+        """Replace the hash of an unchanged password, unless the password was changed meanwhile."""
         ...
 
     async def change_password(self, owner: Owner, password_hash: str, actor: Actor) -> Owner | None:
-        """Begin a new generation with a new password; None where another change came first."""
+        """Store a new password and start a new generation; return None if another change came first."""
         ...
 
     async def await_verification(self, account_id: str, digest: bytes, ends_at: datetime) -> None:
-        """Remember by which code an address will be verified; an earlier one is void."""
+        """Store the code that verifies an address; an earlier code becomes invalid."""
         ...
 
     async def verify_email(self, digest: bytes, now: datetime, source_address: str) -> Owner | None:
-        """Take a code, once, for proof of an address; None where no such code is awaited."""
+        """Accept a code once and mark its address verified; return None for an unknown code."""
         ...
 
     async def note(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
-        """Write a line into an account's audit trail about what changed no row."""
+        """Write a line into an account's audit trail for an event without another change."""
         ...
 
     async def audit_trail(self, account_id: str, before: int, lines_max: int) -> list[AuditLine]:
@@ -63,7 +63,7 @@ class Passwords(Protocol):
 
     @property
     def decoy(self) -> str:
-        """Return a hash that costs what a new one costs, and is no password's."""
+        """Return a hash that costs as much as a new one and matches no password."""
         ...
 
     async def hash(self, password: str) -> str:
@@ -71,11 +71,11 @@ class Passwords(Protocol):
         ...
 
     async def verify(self, password_hash: str, password: str) -> bool:
-        """Tell whether a hash is that of a password."""
+        """Tell whether a hash matches a password."""
         ...
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether a hash should be made anew while the password is at hand."""
+        """Tell whether a hash should be replaced now that the password is known."""
         ...
 
 
@@ -83,20 +83,20 @@ class Counters(Protocol):
     """Counts attempts in windows of time (Redis). Every method raises `StoreUnavailable`."""
 
     async def take(self, kind: str, whom: str, attempts_max: int, window_s: int) -> bool:
-        """Count an attempt; False where the window is full."""
+        """Count an attempt; return False if the window is full."""
         ...
 
-    async def give_back(self, kind: str, whom: str) -> None:
-        """Take an attempt back that has proven harmless."""
+    async def refund(self, kind: str, whom: str) -> None:
+        """Remove one counted attempt that proved harmless."""
         ...
 
 
 class Mail(Protocol):
-    """Sends mail to owners, where that is set up."""
+    """Sends mail to owners, if that is configured."""
 
     @property
     def is_set_up(self) -> bool:
-        """Tell whether a mail goes anywhere."""
+        """Tell whether mail is configured."""
         ...
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
@@ -108,23 +108,23 @@ class Grants(Protocol):
     """Keeps device grants for as long as they live (Redis). Every method raises `StoreUnavailable`."""
 
     async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:
-        """Begin a grant; False where its code is taken."""
+        """Start a grant; return False if its code is in use."""
         ...
 
     async def poll(self, user_code: str, digest: bytes) -> tuple[GrantStatus, Approval | None]:
-        """Tell how a grant stands; its approval goes to the first who asks, and to nobody else until `settle`."""
+        """Return the state of a grant; only the first caller receives its approval, until `settle`."""
         ...
 
     async def settle(self, user_code: str, *, is_over: bool) -> None:
-        """End the grant whose key was handed out or will never be, or let the next poll try."""
+        """End a grant whose key was handed out or never will be; otherwise let the next poll try again."""
         ...
 
     async def look(self, user_code: str) -> Grant | None:
-        """Return a grant that waits for a decision."""
+        """Return a grant that is not decided yet."""
         ...
 
     async def decide(self, user_code: str, approval: Approval | None) -> bool:
-        """Approve a grant, or refuse it with None; False where there is nothing to decide."""
+        """Approve a grant, or refuse it with None; return False if no grant is undecided."""
         ...
 
 
@@ -132,11 +132,11 @@ class SessionStore(Protocol):
     """Keeps dashboard sessions for as long as they live (Redis). Every method raises `StoreUnavailable`."""
 
     async def open(self, digest: bytes, account_id: str, generation: int) -> None:
-        """Begin a session, known by the digest of its secret."""
+        """Start a session, identified by the digest of its secret."""
         ...
 
     async def use(self, digest: bytes) -> tuple[str, int] | None:
-        """Return a session's account and password generation, and let it live on; None where it has ended."""
+        """Return a session's account and password generation, and extend it; return None if it has ended."""
         ...
 
     async def end(self, digest: bytes) -> None:
@@ -145,28 +145,28 @@ class SessionStore(Protocol):
 
 
 class PortalObserver(Protocol):
-    """Who is told what happens at the portal: its metrics. Never waits, never raises."""
+    """Receives the events of the portal: its metrics. Never waits, never raises."""
 
     def logged_in(self, outcome: LoginOutcome) -> None:
-        """Note what came of a password."""
+        """Record the outcome of a login with a password."""
         ...
 
     def signed_up(self, outcome: SignupOutcome) -> None:
-        """Note what came of a wish for an account."""
+        """Record the outcome of a signup."""
         ...
 
     def grant_went_on(self, event: GrantEvent) -> None:
-        """Note a step of a device grant."""
+        """Record a step of a device grant."""
         ...
 
     def throttled(self, attempt: Attempt, by: str) -> None:
-        """Note an attempt too many: `by` is "address" or "subject", for which it was counted."""
+        """Record an attempt beyond a limit; `by` is "address" or "subject"."""
         ...
 
     def store_failed(self, store: str) -> None:
-        """Note that a request met a store out of reach."""
+        """Record that a request found a store unavailable."""
         ...
 
     def answered(self, method: str, template: str, status: int, latency_s: float) -> None:
-        """Note an answer, by its route's template and its HTTP status."""
+        """Record a response by its route template and HTTP status."""
         ...

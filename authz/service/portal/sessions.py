@@ -1,6 +1,6 @@
-"""Dashboard sessions: opened by a login, known by a secret that only the browser has, over with a new password.
+"""Dashboard sessions: opened by a login, identified by the browser's secret, ended by a new password.
 
-How the secret travels is `portal/visits.py`; how someone logs in is `login.py`.
+`portal/visits.py` transports the secret; `login.py` authenticates.
 """
 
 from base64 import urlsafe_b64encode
@@ -14,7 +14,7 @@ _SECRET_BYTES = 32
 
 
 class Sessions:
-    """Opens, recognises and ends sessions. Every method raises `StoreUnavailable`."""
+    """Opens, finds and ends sessions. Every method raises `StoreUnavailable`."""
 
     def __init__(self, store: SessionStore, ledger: OwnerLedger, *, entropy: Callable[[int], bytes]) -> None:
         self._store = store
@@ -22,17 +22,17 @@ class Sessions:
         self._entropy = entropy
 
     def new_secret(self) -> str:
-        """Make a secret that opens nothing yet."""
+        """Create a secret that belongs to no session yet."""
         return urlsafe_b64encode(self._entropy(_SECRET_BYTES)).decode().rstrip("=")
 
     async def open(self, owner: Owner) -> str:
-        """Begin a session and return its secret: always a new one, whatever the browser came with."""
+        """Start a session and return its secret, which is always new, whatever the browser sent."""
         secret = self.new_secret()
         await self._store.open(_digest(secret), owner.account_id, owner.generation)
         return secret
 
     async def owner(self, secret: str) -> Owner | None:
-        """Return whose session it is; None where there is none, or its password was changed since."""
+        """Return the owner of a session; None if there is none, or if the password was changed since."""
         if not secret:
             return None
         known = await self._store.use(_digest(secret))

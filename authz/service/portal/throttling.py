@@ -1,6 +1,6 @@
-"""Admits attempts at the open doors, by address and by subject, or says how long to wait.
+"""Throttling of public endpoints by address and by subject.
 
-How many are allowed, and what too many are told, is policy; where they are counted is behind `portal_ports.Counters`.
+The policy has the limits and messages; a `ports.Counters` counts.
 """
 
 from authz.core.addresses import network
@@ -10,7 +10,7 @@ from authz.service.portal.ports import Counters, PortalObserver
 
 
 class Gate:
-    """Counts before the attempt is made: guesses that come together are all counted."""
+    """Counts every attempt before it is made, so that concurrent guesses are all counted."""
 
     def __init__(self, counters: Counters, throttles: Throttles, observer: PortalObserver) -> None:
         self._counters = counters
@@ -18,7 +18,7 @@ class Gate:
         self._observer = observer
 
     async def admit(self, attempt: Attempt, *, address: str, subject: str = "") -> None:
-        """Count an attempt; raises `Throttled`, and `StoreUnavailable` where nobody can count."""
+        """Count an attempt; raises `Throttled`, and `StoreUnavailable` if it cannot be counted."""
         throttle = self._throttles[attempt]
         counted = [("address", network(address), throttle.per_address)]
         if subject and throttle.per_subject:
@@ -29,5 +29,5 @@ class Gate:
                 raise Throttled(throttle.message, throttle.wait_s)
 
     async def forgive(self, attempt: Attempt, *, subject: str) -> None:
-        """Take back what was counted for a subject whose attempt succeeded; its address has still made one."""
-        await self._counters.give_back(f"{attempt}.subject", subject)
+        """Uncount a successful attempt of a subject; it still counts for its address."""
+        await self._counters.refund(f"{attempt}.subject", subject)

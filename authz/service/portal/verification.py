@@ -1,6 +1,6 @@
-"""Proof that an e-mail address is its owner's: a link with a code that works once, for a day.
+"""Verification of e-mail addresses: a link with a code that works once, for a day.
 
-What an unproven address is still good for is the backend's business: `whoami` tells it.
+The backend decides what an unverified address may do; `whoami` reports the state.
 """
 
 from base64 import urlsafe_b64encode
@@ -25,7 +25,7 @@ within a day. If it was not you, do nothing.
 
 
 class EmailVerification:
-    """Sends links and takes their codes. `url` is where a link points; only a digest of its code is kept."""
+    """Sends links and accepts their codes. `url` is the target of a link; only the digest of its code is stored."""
 
     def __init__(
         self,
@@ -44,18 +44,18 @@ class EmailVerification:
 
     @property
     def is_possible(self) -> bool:
-        """Tell whether links reach anybody."""
+        """Tell whether links can be sent."""
         return self._mail.is_set_up
 
     async def send(self, owner: Owner) -> None:
-        """Mail a link; one sent earlier is void. Raises `StoreUnavailable`."""
+        """Mail a link; earlier links become invalid. Raises `StoreUnavailable`."""
         code = urlsafe_b64encode(self._entropy(_CODE_BYTES)).decode().rstrip("=")
         await self._ledger.await_verification(owner.account_id, _digest(code), self._now() + _LIFE)
         text = _TEXT.format(url=self._url, code=code)
         await self._mail.send(owner.email, "Confirm your e-mail address", text)
 
     async def take(self, code: str, address: str) -> Owner:
-        """Take a link's code for proof of the address it was mailed to; raises `Refused`."""
+        """Accept a link's code and mark its address verified; raises `Refused`."""
         owner = await self._ledger.verify_email(_digest(code), self._now(), address)
         if owner is None:
             raise Refused("this link has been used, replaced or has expired")

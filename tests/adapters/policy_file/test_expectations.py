@@ -9,8 +9,8 @@ from authz.adapters.policy_file.expectations import load_expectations
 from authz.adapters.policy_file.loader import load_policy, row_lines
 from authz.adapters.policy_file.yaml import rendered
 from authz.core.errors import PolicyError
-from authz.core.policy.expectations import surprises, untouched
-from authz.core.policy.trial import Caller
+from authz.core.policy.expectations import mismatches, uncovered
+from authz.core.policy.simulation import Caller
 from authz.demo.servers import shipped
 
 POLICY_FILE = shipped("policies/truetick.yaml")
@@ -19,8 +19,8 @@ SHIPPED = load_expectations(shipped("policies/truetick.expectations.yaml"), POLI
 
 
 def test_the_shipped_policy_meets_what_is_expected_of_it_row_by_row() -> None:
-    assert surprises(POLICY, SHIPPED) == []
-    assert untouched(POLICY, SHIPPED) == []
+    assert mismatches(POLICY, SHIPPED) == []
+    assert uncovered(POLICY, SHIPPED) == []
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ async def work_as_the_portal(link: Caller) -> None:
     assert await grants.poll(code, digest) == (GrantStatus.APPROVED, APPROVAL)
     await grants.settle(code, is_over=True)
     assert await throttles.take("kind", code, 1, 60)
-    await throttles.give_back("kind", code)
+    await throttles.refund("kind", code)
 
 
 async def test_the_users_for_a_server_are_enough_and_no_more(server: RedisServer) -> None:

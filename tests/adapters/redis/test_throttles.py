@@ -18,13 +18,13 @@ async def test_of_attempts_that_come_together_only_so_many_go_on(link: RedisLink
     throttles, whom = RedisThrottles(link), whoever()
     admitted = await asyncio.gather(*(throttles.take("kind", whom, 7, 60) for _ in range(100)))
     assert admitted.count(True) == 7
-    await throttles.give_back("kind", whom)
+    await throttles.refund("kind", whom)
     assert [await throttles.take("kind", whom, 7, 60) for _ in range(2)] == [True, False]
 
 
 async def test_taking_back_what_was_never_counted_gives_no_credit(link: RedisLink) -> None:
     throttles, whom = RedisThrottles(link), whoever()
-    await throttles.give_back("kind", whom)
+    await throttles.refund("kind", whom)
     assert [await throttles.take("kind", whom, 1, 60) for _ in range(2)] == [True, False]
 
 

@@ -15,7 +15,7 @@ from bench.load.callers import EMPTY, SCOPES, TIRELESS, Caller
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.keys import ENTROPY_BYTES
 from authz.core.policy.policy import Policy
-from authz.core.policy.route import Access, BindingPlace, Route
+from authz.core.policy.route import Access, BindingLocation, Route
 
 ALLOWED = 0
 STATUSES = {ALLOWED: 200} | {int(denial.code): denial.http for denial in DENIALS.values()}
@@ -142,7 +142,7 @@ class Traffic:
         account_id = "" if caller is None else caller.account_id
         template = route.template.replace(".**", ".Service/Method")
         path = _SEGMENT.sub(lambda found: account_id if found[1] == "account_id" else self._id(), template)
-        names = [binding.name for binding in route.accounts if binding.place is BindingPlace.QUERY]
+        names = [binding.name for binding in route.accounts if binding.location is BindingLocation.QUERY]
         query = [f"{names[0]}={account_id}"] if names else []
         if route.method == "GET" and self._chance.random() < 0.3:
             query.append(self._chance.choice(("limit=50", "tail=200", f"cursor={self._id()}")))
@@ -151,7 +151,7 @@ class Traffic:
     def _body(self, route: Route, caller: Caller | None) -> bytes:
         if route.method != "POST":
             return b""
-        names = [binding.name for binding in route.accounts if binding.place is BindingPlace.BODY]
+        names = [binding.name for binding in route.accounts if binding.location is BindingLocation.BODY]
         return json.dumps({"name": self._id()} | ({names[0]: caller.account_id} if names and caller else {})).encode()
 
     def _id(self) -> str:

@@ -1,4 +1,4 @@
-"""What a change of policy opens is told, whichever row it comes from and however it is written."""
+"""A diff reports everything that a policy change opens, whichever row causes it."""
 
 from dataclasses import replace
 
@@ -7,13 +7,15 @@ from support.builders import LIMIT, policy
 
 from authz.core.limits import Limit
 from authz.core.policy.diff import Change, compare
-from authz.core.policy.route import Access, AccountBinding, BindingPlace, ErrorFormat, Route
+from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat, Route
 
 READ = Route("GET", "/v1/servers/{id}", Access.SCOPE, "servers:read")
 WRITE = Route("POST", "/v1/servers/{id}", Access.SCOPE, "servers:write")
-WALLET = Route("GET", "/v1/wallets/{id}", Access.SCOPE, "billing", accounts=(AccountBinding(BindingPlace.PATH, "id"),))
-QUERY = AccountBinding(BindingPlace.QUERY, "account")
-BODY = AccountBinding(BindingPlace.BODY, "account")
+WALLET = Route(
+    "GET", "/v1/wallets/{id}", Access.SCOPE, "billing", accounts=(AccountBinding(BindingLocation.PATH, "id"),)
+)
+QUERY = AccountBinding(BindingLocation.QUERY, "account")
+BODY = AccountBinding(BindingLocation.BODY, "account")
 TABLE = (READ, WRITE, WALLET, Route("*", "/v1/admin/**", Access.BARRED), Route("*", "/web/**", Access.SESSION))
 EVERY_KEY = ("any key", "billing", "servers:read", "servers:write")
 

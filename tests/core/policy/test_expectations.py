@@ -1,11 +1,11 @@
-"""An expectation that a policy does not meet is told, with what the policy says instead."""
+"""An expectation that a policy does not meet is reported with the real decision."""
 
 import pytest
 from support.builders import policy
 
-from authz.core.policy.expectations import Expectation, surprises, untouched
+from authz.core.policy.expectations import Expectation, mismatches, uncovered
 from authz.core.policy.route import Access, Route
-from authz.core.policy.trial import Caller
+from authz.core.policy.simulation import Caller
 
 WHERE = ("expectations", 0)
 READER = Caller(frozenset({"servers:read"}))
@@ -30,7 +30,7 @@ def expecting(
     ],
 )
 def test_what_is_met_is_no_surprise(expectation: Expectation) -> None:
-    assert surprises(policy(), [expectation]) == []
+    assert mismatches(policy(), [expectation]) == []
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_what_is_met_is_no_surprise(expectation: Expectation) -> None:
     ],
 )
 def test_what_is_not_met_is(expectation: Expectation, found: str) -> None:
-    (surprise,) = surprises(policy(), [expectation])
-    assert (surprise.expectation, surprise.found) == (expectation, found)
+    (mismatch,) = mismatches(policy(), [expectation])
+    assert (mismatch.expectation, mismatch.found) == (expectation, found)
 
 
 def test_rows_that_no_expectation_reaches_are_named() -> None:
     rows = (Route("GET", "/a", Access.ANY), Route("GET", "/{x}", Access.ANY), Route("POST", "/a", Access.ANY))
-    reached = [expecting("GET", "/a", needs="any"), expecting("GET", "/a//b", needs="path_not_canonical")]
-    assert untouched(policy(*rows), reached) == [rows[1], rows[2]]
+    covered = [expecting("GET", "/a", needs="any"), expecting("GET", "/a//b", needs="path_not_canonical")]
+    assert uncovered(policy(*rows), covered) == [rows[1], rows[2]]

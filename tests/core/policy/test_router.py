@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz.core.policy.path import Target, parse
-from authz.core.policy.route import Access, AccountBinding, BindingPlace, Route
+from authz.core.policy.route import Access, AccountBinding, BindingLocation, Route
 from authz.core.policy.router import Match, Router
 
 
@@ -143,7 +143,7 @@ def test_a_known_path_lists_its_methods() -> None:
     ],
 )
 def test_variables_are_read_where_a_route_needs_them(template: str, path: str, expected: dict[str, str]) -> None:
-    bound = Route("GET", template, Access.ANY, accounts=(AccountBinding(BindingPlace.PATH, "x"),))
+    bound = Route("GET", template, Access.ANY, accounts=(AccountBinding(BindingLocation.PATH, "x"),))
     target = parse(path)
     assert target is not None
     match = Router([bound]).match("GET", target)
@@ -175,7 +175,7 @@ PATHS = st.builds(
 
 
 def fits(template: str, path: str) -> bool:
-    """Match by the definition, part by part: a template without a verb takes the path as it stands."""
+    """Match by the definition, part by part: a template without a verb matches the whole path."""
     template, _, verb = template.partition(":")
     if verb:
         if not path.endswith(f":{verb}"):

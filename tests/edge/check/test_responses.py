@@ -58,7 +58,7 @@ def test_what_is_kept_of_a_caller_is_that_of_the_policy_and_no_part_of_who_calls
         decision, attributes = Allow(ROUTES[0], principal), request()
         expected = encode(each, attributes, decision).SerializeToString(deterministic=True)
         assert Answers(each).write(attributes, decision) == expected
-    assert principal.pieces is not None
+    assert principal.fragments is not None
     untouched = Principal("acct_1", "key_1", frozenset({"servers:read"}))
     assert principal == untouched
     assert hash(principal) == hash(untouched)

@@ -1,4 +1,4 @@
-"""What happens between plan and conclude: misses, loads, stores out of reach, and that every check gets one answer."""
+"""The checker between plan and conclude: misses, loads, unavailable stores, and exactly one answer for every check."""
 
 import asyncio
 from collections.abc import Sequence

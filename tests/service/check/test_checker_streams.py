@@ -27,8 +27,8 @@ async def test_a_stream_passes_with_a_lease_in_envoys_own_id_of_the_request() ->
 
 async def test_the_stream_beyond_the_cap_is_refused() -> None:
     stack = Stack(*[take("servers:read")] * 5)
-    asked = [replace(STREAM, request_id=str(number)) for number in (1, 2, 3, 3, 4)]
-    decisions = await stack.decide_all(*asked)
+    requests = [replace(STREAM, request_id=str(number)) for number in (1, 2, 3, 3, 4)]
+    decisions = await stack.decide_all(*requests)
     assert [isinstance(decision, Allow) for decision in decisions] == [True, True, True, True, False]
     refused(decisions[4], DenyReason.STREAMS_OF_KEY)
     assert stack.observed.decisions == decisions
@@ -100,15 +100,15 @@ async def test_a_stream_without_envoys_id_is_no_stream() -> None:
 
 
 async def test_a_lease_that_is_cut_short_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack, asked = Stack(take("servers:read")), asyncio.Event()
+    stack, requested = Stack(take("servers:read")), asyncio.Event()
 
     async def acquire(*_arguments: object) -> None:
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(stack.streams, "acquire", acquire)
     deciding = asyncio.create_task(stack.decide(STREAM))
-    await asked.wait()
+    await requested.wait()
     for task in stack.checker._streams._tasks.running:  # noqa: SLF001 -- what a closing event loop does
         task.cancel()
     refused(await deciding, DenyReason.STORE_UNAVAILABLE)

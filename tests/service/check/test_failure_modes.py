@@ -1,4 +1,4 @@
-"""Keys that were seen lately go on working while a store is out of reach, where the operator chose so."""
+"""Recently used keys keep working while a store is unavailable, if the operator chose that."""
 
 from support.builders import record, take
 from support.fakes.checker import Clock, Stack, refused

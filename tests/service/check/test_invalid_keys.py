@@ -37,7 +37,7 @@ BAD = [
 
 
 class Directory:
-    """Knows one key, and counts what it is asked for; loads wait for `gate`."""
+    """Knows one key, and counts its queries; loads wait for `gate`."""
 
     def __init__(self) -> None:
         self.loads = 0
@@ -80,8 +80,8 @@ class Stack:
 
     async def decide(self, key: str, address: str = "203.0.113.9", target: str = "/v1/servers/s1") -> Decision:
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        asked = changed(request("GET", target, key), source_address=lambda: address)
-        self.checker.check([(1, asked)], lambda decided: answer.set_result(decided[0][2]))
+        attributes = changed(request("GET", target, key), source_address=lambda: address)
+        self.checker.check([(1, attributes)], lambda decided: answer.set_result(decided[0][2]))
         return await answer
 
     async def reasons(self, keys: list[str], address: str = "203.0.113.9") -> list[DenyReason | None]:
@@ -147,7 +147,7 @@ def test_a_changed_limit_applies_to_the_next_bad_key() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(invalid_keys, "ADDRESSES_MAX", 10)
-    monkeypatch.setattr(invalid_keys, "ASKED_MAX", 10)
+    monkeypatch.setattr(invalid_keys, "REQUESTED_MAX", 10)
     throttle = InvalidKeys(Clock())
     empty = Limit(1, 0.001)
     for number in range(100):
@@ -155,7 +155,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         throttle.judge(empty, attributes, Deny(DenyReason.KEY_UNKNOWN))
         throttle.refuse_load(empty, attributes, Lookup(os.urandom(32), 1, None))
     assert throttle.throttled() == 10
-    assert len(throttle._asked) == 10  # noqa: SLF001 -- a bound nothing else shows
+    assert len(throttle._requested) == 10  # noqa: SLF001 -- a bound nothing else shows
     deny = Deny(DenyReason.KEY_UNKNOWN)
     assert throttle.judge(empty, from_("203.0.113.0"), deny) is deny
     assert throttle.judge(empty, from_("203.0.113.99"), deny) is not deny

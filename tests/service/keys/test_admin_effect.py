@@ -159,7 +159,7 @@ async def test_a_frozen_process_that_holds_a_key_still_does_not_keep_it_from_bei
 
     async def hold_and_freeze() -> None:
         async with PostgresKeys(frozen).hold(hashed(made)):
-            # Runs in a thread while this thread, and with it this event loop, stands still.
+            # Runs in a thread while this thread, and with it this event loop, is blocked.
             with ThreadPoolExecutor() as elsewhere:
                 elsewhere.submit(asyncio.run, revoke_elsewhere()).result(timeout=15)
 

@@ -1,10 +1,10 @@
-"""The kinds of paths are all there are: no path is told apart by a table that its kind's example is not."""
+"""The path classes are complete: a table decides on every path as on the sample of its class."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz.core.policy.path import Target, parse
-from authz.core.policy.path_kinds import path_kinds
+from authz.core.policy.path_classes import path_classes
 from authz.core.policy.route import Access, Route
 from authz.core.policy.router import Router
 from authz.core.policy.template import Template
@@ -48,7 +48,7 @@ def found(router: Router, target: Target) -> str:
 @example([Route("GET", "/p.**", Access.BARRED)], [Route("GET", "/p.q.**", Access.ANY)], Target(("p.q.S",), ("p.q.S",)))
 def test_every_path_is_of_a_kind_that_has_an_example(old: list[Route], new: list[Route], target: Target) -> None:
     tables = Router(old), Router(new)
-    kinds = path_kinds(Template.parse(route.template) for route in old + new)
+    kinds = path_classes(Template.parse(route.template) for route in old + new)
     samples = [parse(kind.sample) for kind in kinds]
     seen = {tuple(found(table, sample) for table in tables) for sample in samples if sample}
     assert None not in samples
@@ -56,10 +56,10 @@ def test_every_path_is_of_a_kind_that_has_an_example(old: list[Route], new: list
 
 
 def test_kinds_are_shown_as_people_write_templates() -> None:
-    shown = {kind.shown for kind in path_kinds([Template.parse("/v1/servers/{id}:start"), Template.parse("/p.**")])}
+    shown = {kind.shown for kind in path_classes([Template.parse("/v1/servers/{id}:start"), Template.parse("/p.**")])}
     assert {"/v1/servers/*:start", "/v1/servers/*:*", "/v1/servers/*/", "/p.*", "/*"} <= shown
 
 
 def test_there_are_not_many_more_kinds_than_templates() -> None:
     templates = [Template.parse(f"/v1/{name}{number}/{{id}}/x") for name in "abcdefgh" for number in range(100)]
-    assert len(list(path_kinds(templates))) < 20 * len(templates)
+    assert len(list(path_classes(templates))) < 20 * len(templates)

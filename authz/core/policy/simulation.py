@@ -1,6 +1,6 @@
-"""Decisions without a store: what a policy would say to a request if the key were valid and its bucket full.
+"""Simulated decisions: the policy's decision on a request whose key is valid and whose bucket is full.
 
-The decision itself is `decision.py`, unchanged; this only stands in for the store's answer.
+`decision.py` decides, unchanged; this module replaces only the store's reply.
 """
 
 import json
@@ -11,10 +11,10 @@ from authz.core.decision import conclude, enforce, plan
 from authz.core.errors import DenyReason
 from authz.core.keys import ENTROPY_BYTES
 from authz.core.policy.policy import Policy
-from authz.core.policy.route import Access, BindingPlace, Route
+from authz.core.policy.route import Access, BindingLocation, Route
 
 NO_KEY, ANY_KEY = "no key", "any key"
-"""Names of callers; the others go by their scope."""
+"""Names of callers; the other callers have the name of their scope."""
 
 _OWN = "acct_own"
 _REFUSED_NEEDS = {DenyReason.BARRED: Access.BARRED.value}
@@ -22,16 +22,16 @@ _REFUSED_NEEDS = {DenyReason.BARRED: Access.BARRED.value}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A valid key with these scopes; of this account, or, when None, of whichever account the request names."""
+    """A valid key with these scopes, of this account; None stands for the account that the request names."""
 
     scopes: frozenset[str] = frozenset()
     account_id: str | None = None
 
 
 def decide(policy: Policy, method: str, target: str, caller: Caller | None, body: bytes = b"") -> Decision:
-    """Decide on a request; without a caller, on one that carries no key."""
+    """Decide on a request; without a caller, the request carries no key."""
     presented = () if caller is None else (policy.keys.format.mint(bytes(ENTROPY_BYTES)).encode(),)
-    attributes = RequestAttributes("trial", method, target, presented, has_body=bool(body), body=body)
+    attributes = RequestAttributes("simulation", method, target, presented, has_body=bool(body), body=body)
     planned = plan(policy, attributes)
     if isinstance(planned, Lookup):
         planned = conclude(planned, _granted(policy, planned, caller or Caller()))
@@ -40,30 +40,30 @@ def decide(policy: Policy, method: str, target: str, caller: Caller | None, body
 
 def _granted(policy: Policy, lookup: Lookup, caller: Caller) -> Take:
     account_id = caller.account_id or next(iter(lookup.accounts), _OWN)
-    record = KeyRecord(KeyState.ACTIVE, 1, "key_trial", account_id, caller.scopes)
+    record = KeyRecord(KeyState.ACTIVE, 1, "key_simulation", account_id, caller.scopes)
     return Take(TakeOutcome.GRANTED, record, Bucket(policy.limit, policy.limit.capacity))
 
 
 def naming_account(path: str, route: Route | None) -> tuple[str, bytes]:
-    """Return the target and the body of a request to a row's path, which name an account where the row asks for one."""
-    if route is None or not route.account_required or any(it.place is BindingPlace.PATH for it in route.accounts):
+    """Return the target and the body of a request to a row's path; they name an account if the row requires one."""
+    if route is None or not route.account_required or any(it.location is BindingLocation.PATH for it in route.accounts):
         return path, b""
     binding = route.accounts[0]
-    if binding.place is BindingPlace.QUERY:
+    if binding.location is BindingLocation.QUERY:
         return f"{path}?{binding.name}={_OWN}", b""
     return path, json.dumps({binding.name: _OWN}).encode()
 
 
 def callers(*policies: Policy) -> dict[str, Caller | None]:
-    """Name every kind of caller that a policy can tell apart: no key, a key without scopes, one for each scope."""
+    """Name every caller that a policy distinguishes: no key, a key without scopes, one key for each scope."""
     scopes = sorted({name for policy in policies for name in policy.scopes})
     return {NO_KEY: None, ANY_KEY: Caller(), **{name: Caller(frozenset({name})) for name in scopes}}
 
 
 def need(policy: Policy, method: str, target: str, body: bytes = b"") -> str:
-    """Say what a request takes to pass: a scope, `any`, `public` or `session`; or, where nothing does, why not.
+    """Return what a request needs: a scope, `any`, `public` or `session`; or the reason why nothing suffices.
 
-    The reasons are `barred` and those of `DenyReason`. Said of what is enforced: a shadow row is `public`.
+    The reasons are `barred` and those of `DenyReason`. Only what is enforced counts: a shadow row is `public`.
     """
 
     def passes(caller: Caller | None) -> bool:

@@ -1,7 +1,7 @@
-"""Every kind of path that a set of templates can tell apart, with one example of each.
+"""The equivalence classes of paths under a set of templates, with one sample of each.
 
-Two paths are of a kind when each template matches both or neither, whichever way the router reads them. So whatever is
-true of the examples is true of all paths, percent-encoded spellings aside. What rows say to a path is `router.py`.
+Two paths are in one class if each template matches both or neither, in every way that the router reads them. So what is
+true of the samples is true of all paths, except for percent-encoded spellings. `router.py` finds the row of a path.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,8 +11,8 @@ from authz.core.policy.template import ANY_DEPTH, ONE, Template
 
 
 @dataclass(frozen=True, slots=True)
-class PathKind:
-    """A path of this kind, and the same as people read it: `*` for what no template names."""
+class PathClass:
+    """A sample path of the class, and its form for people: `*` for a segment that no template names."""
 
     sample: str
     shown: str
@@ -20,7 +20,7 @@ class PathKind:
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """A step in the templates; one that `stays` takes every further segment."""
+    """A trie node; one that `stays` accepts every further segment."""
 
     literals: "dict[str, _Node]" = field(default_factory=dict)
     one: "_Node | None" = None
@@ -31,15 +31,15 @@ class _Node:
 
 
 _State = frozenset[_Node]
-"""Where a path may stand in the templates, all at once."""
+"""All nodes that a path may be at."""
 
 
-def path_kinds(templates: Iterable[Template]) -> Iterator[PathKind]:
-    """Find every kind, shorter paths first. Their number grows with the templates' and not with their products."""
-    return _Kinds(templates).all()
+def path_classes(templates: Iterable[Template]) -> Iterator[PathClass]:
+    """Find every class, shorter paths first. Their number grows with the number of templates, not with its products."""
+    return _Classes(templates).all()
 
 
-class _Kinds:
+class _Classes:
     def __init__(self, templates: Iterable[Template]) -> None:
         self._root = _Node()
         words: set[str] = set()
@@ -61,23 +61,23 @@ class _Kinds:
                 node = node.literals.setdefault(part, _Node())
         node.verbs.add(template.verb)
 
-    def all(self) -> Iterator[PathKind]:
+    def all(self) -> Iterator[PathClass]:
         start = _closed({self._root})
-        met, ahead = {start}, [(start, PathKind("", ""))]
-        for state, so_far in ahead:  # grows while it is walked through
-            yield from self._ends(_stepped(state, ""), PathKind(f"{so_far.sample}/", f"{so_far.shown}/"))
+        visited, ahead = {start}, [(start, PathClass("", ""))]
+        for state, so_far in ahead:  # grows during the iteration
+            yield from self._ends(_stepped(state, ""), PathClass(f"{so_far.sample}/", f"{so_far.shown}/"))
             for segment, shown in self._segments(state):
                 following = _stepped(state, segment)
-                path = PathKind(f"{so_far.sample}/{segment}", f"{so_far.shown}/{shown}")
-                # A colon that begins no verb makes another segment of the last one, which hangs on where it came from:
-                # ends are told apart by step, not by where it leads.
+                path = PathClass(f"{so_far.sample}/{segment}", f"{so_far.shown}/{shown}")
+                # A colon that begins no verb changes the last segment, and its effect depends on the state before it.
+                # So ends are computed for each step, not for each state.
                 yield from self._ends(following, path)
-                if following not in met:
-                    met.add(following)
+                if following not in visited:
+                    visited.add(following)
                     ahead.append((following, path))
 
     def _segments(self, state: _State) -> Iterator[tuple[str, str]]:
-        """Yield each segment that leads elsewhere than others, as it is and as it is shown."""
+        """Yield each segment that leads to a state of its own, in its real and its displayed form."""
         for literal in sorted({literal for node in state for literal in node.literals}):
             yield literal, literal
         for package in sorted({package for node in state for package in node.packages}):
@@ -85,11 +85,11 @@ class _Kinds:
         if state:
             yield self._other, "*"
 
-    def _ends(self, state: _State, path: PathKind) -> Iterator[PathKind]:
+    def _ends(self, state: _State, path: PathClass) -> Iterator[PathClass]:
         yield path
         for verb in sorted({verb for node in state for verb in node.verbs if verb}):
-            yield PathKind(f"{path.sample}:{verb}", f"{path.shown}:{verb}")
-        yield PathKind(f"{path.sample}:{self._other}", f"{path.shown}:*")
+            yield PathClass(f"{path.sample}:{verb}", f"{path.shown}:{verb}")
+        yield PathClass(f"{path.sample}:{self._other}", f"{path.shown}:*")
 
 
 def _stepped(state: _State, segment: str) -> _State:
@@ -106,7 +106,7 @@ def _stepped(state: _State, segment: str) -> _State:
 
 
 def _closed(nodes: set[_Node]) -> _State:
-    """Add what a path stands at without a further segment: `**` takes none, too."""
+    """Add the nodes that need no further segment, because `**` matches none, too."""
     return frozenset(nodes | {node.rest for node in nodes if node.rest is not None})
 
 

@@ -5,7 +5,7 @@ from support.builders import policy
 
 from authz.core.check import Allow, Deny
 from authz.core.errors import DenyReason
-from authz.core.policy.trial import Caller, decide, naming_account, need
+from authz.core.policy.simulation import Caller, decide, naming_account, need
 
 POLICY = policy()
 
