@@ -1,6 +1,6 @@
-"""The sidecar put together: what it is built of, in which order it starts, and how it drains.
+"""The composition root of the sidecar: its parts, the order of start-up, and the drain.
 
-It starts without its stores and says so in its health, because a sidecar that does not start helps nobody.
+The sidecar starts without its stores and reports that in its health checks. Use cases are in `service/`.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ _log = logging.getLogger("authz")
 
 
 class _Telemetry:
-    """Metrics and the decision log as one observer of checks (`service.ports.CheckObserver`)."""
+    """The metrics and the decision log as one observer of checks (`service.ports.CheckObserver`)."""
 
     def __init__(self, metrics: Metrics, log: DecisionLog) -> None:
         self.store_answered = metrics.store_answered
@@ -63,13 +63,13 @@ class _Telemetry:
         self._log = log.decided
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
-        """Count decisions and write down those that are worth a line."""
+        """Count decisions and log some of them."""
         self._count(decided, latency_s)
         self._log(decided, latency_s)
 
 
 class Sidecar:
-    """Everything that runs in the sidecar's process. Raises `PolicyError` for a policy that must not be loaded."""
+    """All parts of the sidecar process. Raises `PolicyError` for an invalid policy."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -116,7 +116,7 @@ class Sidecar:
             invalid_keys=invalid_keys,
         )
         self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=_now)
-        # The longest way: asked, missing, loaded, written, asked again. A lease comes on top, which few wait for.
+        # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
         check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
         self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
@@ -125,20 +125,20 @@ class Sidecar:
         self._tasks: list[asyncio.Task[None]] = []
 
     def stores_up(self) -> dict[str, bool]:
-        """Tell for each store whether it is in reach."""
+        """Return for each store whether it is available."""
         return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
 
     def streams_alive(self) -> dict[str, int]:
-        """Count the open streams that are reported here, by class."""
+        """Return the number of open streams that are reported here, by class."""
         return self._leases.alive()
 
     def readiness(self) -> dict[str, bool]:
-        """Name what has to be true before checks are sent here: the stores reached once, and no drain under way."""
+        """Return the conditions of readiness: each store was reachable once, and no drain is in progress."""
         reached = {"redis": self._link.reached.is_set(), "postgres": self._postgres.reached.is_set()}
         return {**reached, "serving": not self._is_draining}
 
     async def start(self) -> None:
-        """Open the listeners and reach for the stores; health says SERVING once both were reached."""
+        """Open the listeners and connect to the stores; health is SERVING after both were reachable once."""
         await self._postgres.start()
         self._link.start()
         await self._hot.start()
@@ -156,7 +156,7 @@ class Sidecar:
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
 
     async def drain(self) -> None:
-        """Leave without a failed check: say so, go on until Envoy has noticed, finish what is under way, close."""
+        """Stop without a failed check: report NOT_SERVING, wait for Envoy, finish checks in flight, close."""
         self._is_draining = True
         await self._serve_health(serving=False)
         await asyncio.sleep(self._settings.drain_delay_s)
@@ -184,12 +184,12 @@ class Sidecar:
             await self._grpc.serve_health(serving=serving)
 
     async def _watch_postgres(self) -> None:
-        """Keep a connection warm and know whether Postgres is there: checks ask it too seldom to tell."""
+        """Probe Postgres regularly: checks use it too seldom to detect an outage."""
         while True:
             try:
                 await self._directory.probe()
             except StoreUnavailable as error:
-                _log.warning("postgres is out of reach", extra={"error": str(error)})
+                _log.warning("postgres is unavailable", extra={"error": str(error)})
             await asyncio.sleep(_PING_INTERVAL_S)
 
     async def _serve_when_reached(self) -> None:
@@ -200,7 +200,7 @@ class Sidecar:
 
 
 def main() -> None:
-    """Run the sidecar; what an operator can mend is one line on standard error, not a traceback."""
+    """Run the sidecar; print one line, not a traceback, for errors that an operator can correct."""
     try:
         uvloop.run(serve(load()))
     except PolicyError as error:
@@ -216,8 +216,8 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await sidecar.start()
-    # What lives now lives for good. A check makes no cycles, and with Python's threshold of 700 objects every batch in
-    # flight would be searched for some: a tenth of the time.
+    # Objects that exist now stay. A check creates no reference cycles, and with Python's threshold of 700 objects the
+    # collector would scan every batch in flight: a tenth of the time.
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS)
     await stopping.wait()
@@ -227,14 +227,14 @@ async def serve(settings: Settings) -> None:
 def _check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
     for stream in policy.streams.values():
         if stream.ttl_s < heartbeat_s * PENDING_HEARTBEATS:
-            text = f"AUTHZ_STREAM_HEARTBEAT_S: stream class {stream.name} lives {stream.ttl_s} s without a sign of life"
+            text = f"AUTHZ_STREAM_HEARTBEAT_S: the ttl_s of stream class {stream.name} is {stream.ttl_s} s"
             raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
 
 
 def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
     if not listen:
         return None
-    # A quarter of the process' memory is grpcio's, and few need it.
+    # grpcio takes a quarter of the process' memory, and few deployments need it.
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
     return GrpcServer(checker, listen)
@@ -245,7 +245,7 @@ def _now() -> datetime:
 
 
 def _report_unwritten(error: Exception) -> None:
-    _log.warning("last uses are not written yet", extra={"error": str(error)})
+    _log.warning("last uses of keys are not written yet", extra={"error": str(error)})
 
 
 def _report(outcome: int | Exception) -> None:

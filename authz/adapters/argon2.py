@@ -1,6 +1,6 @@
-"""Password hashes by argon2id, in threads of their own: one takes tens of milliseconds and many megabytes.
+"""Password hashes with argon2id, in separate threads: one takes tens of milliseconds and many megabytes.
 
-When a password is checked, and what is done about a wrong one, is `service/login.py`.
+The login rules are in `service/portal/login.py`.
 """
 
 import asyncio
@@ -17,8 +17,7 @@ from authz.core.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-# OWASP's password storage cheat sheet, of its equivalent settings the one that asks for least memory at once with more
-# than one pass.
+# From OWASP's password storage cheat sheet: the setting with the least memory and more than one pass.
 _MEMORY_KIB = 19_456
 _PASSES = 2
 _LANES = 1
@@ -27,36 +26,36 @@ _DECOY_BYTES = 32
 
 
 class Argon2Passwords:
-    """Makes and checks hashes (`service.portal_ports.Passwords`), at most `threads` at a time; `waiting_max` may wait.
+    """Creates and verifies hashes (`service.portal.ports.Passwords`): `threads` in parallel, `waiting_max` in total.
 
-    Hashes carry their parameters, so that older ones are still understood after these have been raised. `decoy` is a
-    hash of today's whose password nobody knows.
+    A hash contains its parameters, so older hashes stay valid when the parameters are raised. `decoy` is a hash with
+    the current parameters and an unknown password.
     """
 
     def __init__(
         self, *, threads: int = 2, memory_kib: int = _MEMORY_KIB, passes: int = _PASSES, waiting_max: int = _WAITING_MAX
     ) -> None:
         self._hasher = PasswordHasher(passes, memory_kib, _LANES, type=Type.ID)
-        # Made at once: a first stranger who waited for it would learn that nobody is known by the name.
+        # Created at start: a slow first login would reveal that the name is unknown.
         self.decoy = self._hasher.hash(os.urandom(_DECOY_BYTES))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._waiting = 0
         self._waiting_max = waiting_max
 
     async def hash(self, password: str) -> str:
-        """Make the hash of a password, with salt and parameters in it; raises `StoreUnavailable` when too many wait."""
+        """Hash a password, with salt and parameters; raises `StoreUnavailable` when too many calls wait."""
         return await self._run(partial(self._hasher.hash, password))
 
     async def verify(self, password_hash: str, password: str) -> bool:
-        """Tell whether a hash is that of a password; raises `StoreUnavailable` when too many wait."""
+        """Return whether a hash matches a password; raises `StoreUnavailable` when too many calls wait."""
         return await self._run(partial(self._verify, password_hash, password))
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether a hash was made with other parameters than today's."""
+        """Return whether a hash has other parameters than the current ones."""
         return self._hasher.check_needs_rehash(password_hash)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, password_hash: str, password: str) -> bool:
@@ -66,9 +65,9 @@ class Argon2Passwords:
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
-        # A crowd at the door is told to come back; it must not make those wait for minutes who came first.
+        # Under overload new calls fail at once, so that earlier calls do not wait for minutes.
         if self._waiting >= self._waiting_max:
-            raise StoreUnavailable("passwords", "too many wait")
+            raise StoreUnavailable("passwords", "too many waiting calls")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -1,7 +1,7 @@
-"""The decision log: one JSON line for every refusal and for a sample of what was allowed.
+"""The decision log: one JSON line for each denial and for a sample of allowed checks.
 
-What goes into it is chosen field by field, so that no key, header or query can slip in; the raw path stays out because
-callers put secrets where they should not.
+Each field is listed explicitly, so that no key, header or query is logged. The raw path is never logged, because
+callers put secrets into paths.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ Write: TypeAlias = Callable[[dict[str, Any]], None]
 
 
 class DecisionLog:
-    """Writes checks down.
+    """Logs decisions.
 
-    `write` takes a line's fields; None writes nothing. `sample` is the share of allowed checks that is written, from 0
-    to 1; `chance` gives numbers in [0, 1).
+    `write` accepts the fields of a line; None disables the log. `sample` is the share of allowed checks that is logged,
+    from 0 to 1. `chance` returns numbers in [0, 1).
     """
 
     def __init__(self, write: Write | None, *, sample: float, chance: Callable[[], float]) -> None:
@@ -26,7 +26,7 @@ class DecisionLog:
         self._chance = chance
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
-        """Write decisions that were made together, but for ordinary allows outside the sample."""
+        """Log decisions that were made together, except ordinary allows outside the sample."""
         for _, attributes, decision in decided:
             if isinstance(decision, Allow) and decision.would_deny is None and self._chance() >= self._sample:
                 continue

@@ -1,4 +1,4 @@
-"""E-mail addresses in one spelling, by the rules of RFC 5321 and IDNA; whether one can be reached, mail will tell."""
+"""E-mail addresses in one canonical form, by RFC 5321 and IDNA. Delivery is not checked here."""
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -6,10 +6,10 @@ from authz.core.errors import Refused
 
 
 def normalised_email(address: str) -> str:
-    """Return the one spelling of an address, all in lower case; raises `Refused` for what is none.
+    """Return the canonical form of an address in lower case; raises `Refused` for an invalid one.
 
-    RFC 5321 leaves the part before the @ to its host, but two people whose addresses differ in case only are rarer
-    than one person who types it in two ways.
+    In RFC 5321 the part before the @ is case-sensitive. But one person who types an address in two ways is more
+    frequent than two people whose addresses differ only in case.
     """
     try:
         parts = validate_email(address.strip(), check_deliverability=False, allow_smtputf8=True)

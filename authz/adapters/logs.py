@@ -1,6 +1,6 @@
-"""How the process logs: one JSON object a line on standard output, with API keys masked wherever they turn up.
+"""Logging of the process: one JSON object a line on standard output, with API keys masked everywhere.
 
-What is worth a line is decided where it happens; a line's fields are the `extra` of the standard library's loggers.
+The callers decide what is logged. The fields of a line are the `extra` of the standard library's loggers.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ def configure(level: str, key_pattern: str) -> None:
 
 
 class _Lines(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def __init__(self, key_pattern: str) -> None:
         super().__init__()
-        # The last line of defence: nothing is meant to log a key in the first place.
+        # Defence in depth: no code logs a key on purpose.
         self._key = re.compile(key_pattern.encode())
 
     def format(self, record: logging.LogRecord) -> str:
@@ -51,9 +51,9 @@ class _Lines(logging.Formatter):
 
 
 class LineWriter:
-    """A short cut for lines of level info that come by the thousand: the same JSON, for a tenth of the cost.
+    """A faster logger for frequent lines of level info: the same JSON at a tenth of the cost.
 
-    Called with a line's fields, to which it adds. The lines of one turn of the event loop leave in one write.
+    Call it with the fields of a line, to which it adds. The lines of one turn of the event loop are one write.
     """
 
     def __init__(self, name: str, key_pattern: str) -> None:
@@ -77,12 +77,12 @@ class LineWriter:
 
 
 def line_writer(name: str, level: str, key_pattern: str) -> LineWriter | None:
-    """Make a writer of lines; None where `level` leaves lines of level info out."""
+    """Create a line writer; None where `level` excludes lines of level info."""
     if logging.getLevelNamesMapping()[level.upper()] > logging.INFO:
         return None
     return LineWriter(name, key_pattern)
 
 
 def silence() -> None:
-    """Log nothing: a command's output is what it prints, and its failures are exit codes."""
+    """Disable logging: a command reports by its output and its exit code."""
     configure("critical", _NOTHING)

@@ -1,6 +1,6 @@
-"""Mail to account owners over SMTP, or to the log where a demo has no mail server (`service.portal_ports.Mail`).
+"""Mail to account owners over SMTP, or to the log for a demo without a mail server (`service.portal.ports.Mail`).
 
-What the mails say is `service/accounts.py`.
+The texts of the mails are in `service/portal/accounts.py`.
 """
 
 import logging
@@ -19,9 +19,9 @@ _log = logging.getLogger("authz.mail")
 
 
 class SmtpMail:
-    """Sends over `smtp://[user:password@]host[:port]` with STARTTLS, or `smtps://` with TLS from the start.
+    """Mail over `smtp://[user:password@]host[:port]` with STARTTLS, or `smtps://` with TLS from the start.
 
-    STARTTLS may be missing on loopback only: a password or a link must not travel in the clear.
+    Without STARTTLS only loopback is permitted: a password or a link must not be sent unencrypted.
     """
 
     is_set_up = True
@@ -44,29 +44,29 @@ class SmtpMail:
         """Send one mail; raises `StoreUnavailable`."""
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = self._sender, recipient, subject
-        message.set_content(text, cte="7bit")  # our texts are ASCII, and a link must not be broken up
+        message.set_content(text, cte="7bit")  # the texts are ASCII, and a link must not be wrapped
         try:
             await aiosmtplib.send(message, **self._options)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            # What a mail server says may quote the mail.
+            # The text of a mail server's error may quote the mail.
             raise StoreUnavailable("mail", type(error).__name__) from error
 
 
 class LoggedMail:
-    """Writes mails into the log, for the demo: whoever reads the log can follow the links."""
+    """Mail to the log, for the demo: everybody who reads the log can use the links."""
 
     is_set_up = True
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
-        """Write one mail."""
+        """Log one mail."""
         _log.info("mail", extra={"recipient": recipient, "subject": subject, "text": text})
 
 
 class NoMail:
-    """Sends nothing: addresses stay unverified."""
+    """No mail: addresses stay unverified."""
 
     is_set_up = False
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
-        """Leave one mail unsent."""
-        _log.debug("mail is not set up", extra={"recipient": recipient, "subject": subject, "chars": len(text)})
+        """Discard one mail."""
+        _log.debug("mail is not configured", extra={"recipient": recipient, "subject": subject, "chars": len(text)})

@@ -1,8 +1,7 @@
-"""Envoy's access log over gRPC as signs of life: which stream lives, and which has ended.
+"""Envoy's gRPC access log as stream reports: which stream is open, and which has ended.
 
-Envoy reports only streams that hold a lease, by a filter on the metadata that their checks were answered with
-(`codec.lease_fields`); of each entry only that is read. What follows from a sign is `service/leases.py`; the listeners
-carry the messages.
+Envoy reports only streams with a lease, by a filter on the metadata of the check response (`codec.lease_fields`). Only
+that metadata is read. The effect of a report is in `service/check/leases.py`. The listeners transport the messages.
 """
 
 import logging
@@ -22,48 +21,48 @@ METHOD = "StreamAccessLogs"
 ANSWER = StreamAccessLogsResponse().SerializeToString()
 
 _NAMESPACE = "envoy.filters.http.ext_authz"
-_WORD = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
-Sign: TypeAlias = tuple[Lease | None, int, bool]
-"""A lease, None where there is none; when its stream was opened (Unix time in milliseconds); whether it has ended."""
+Report: TypeAlias = tuple[Lease | None, int, bool]
+"""A lease or None; when its stream was opened (Unix time in milliseconds); whether the stream has ended."""
 
 _log = logging.getLogger("authz.streams")
 
 
 class Reporter:
-    """One call of one Envoy, which reports streams until it ends or breaks off."""
+    """One access log call of one Envoy, until it ends or is aborted."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
-        self._has_complained = False
+        self._has_warned = False
 
     def receive(self, message: bytes) -> bool:
-        """Pass on the signs in one message; returns False where it cannot be read."""
+        """Apply the reports of one message; return False where it cannot be parsed."""
         try:
-            found = list(signs(message))
+            parsed = list(reports(message))
         except DecodeError:
             return False
-        for lease, opened_at_ms, has_ended in found:
+        for lease, opened_at_ms, has_ended in parsed:
             if lease is None:
-                self._complain()
+                self._warn()
             elif has_ended:
                 self._leases.end(lease)
             else:
                 self._leases.renew(lease, opened_at_ms, self)
         return True
 
-    def break_off(self) -> None:
-        """Note that the call ended without being asked to: its Envoy may be gone."""
+    def abort(self) -> None:
+        """Report that the call was aborted: its Envoy may have stopped."""
         self._leases.lose(self)
 
-    def _complain(self) -> None:
-        if not self._has_complained:
-            self._has_complained = True
-            _log.warning("an access log entry without a lease: check the filter in Envoy's configuration")
+    def _warn(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("access log entry without a lease: check the access log filter in Envoy's configuration")
 
 
-def signs(message: bytes) -> Iterator[Sign]:
-    """Read the signs of life in a StreamAccessLogsMessage; raises `DecodeError`."""
+def reports(message: bytes) -> Iterator[Report]:
+    """Parse the reports in a StreamAccessLogsMessage; raises `DecodeError`."""
     for entry in StreamAccessLogsMessage.FromString(message).http_logs.log_entry:
         common = entry.common_properties
         opened_at_ms = common.start_time.seconds * 1000 + common.start_time.nanos // 1_000_000
@@ -72,6 +71,6 @@ def signs(message: bytes) -> Iterator[Sign]:
 
 def _lease(common: AccessLogCommon) -> Lease | None:
     fields = common.metadata.filter_metadata[_NAMESPACE].fields
-    words = [fields[name].string_value for name in ("lease_id", "account_id", "key_id", "stream")]
-    # They become parts of names in the store, where a brace or a blank would mean something.
-    return Lease(*words) if all(_WORD.fullmatch(word) for word in words) else None
+    names = [fields[name].string_value for name in ("lease_id", "account_id", "key_id", "stream")]
+    # They become parts of keys in Redis, where a brace or a blank has a meaning.
+    return Lease(*names) if all(_NAME.fullmatch(word) for word in names) else None

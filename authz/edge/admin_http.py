@@ -1,6 +1,6 @@
 """The admin endpoints over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
 
-They say how the process is, and let nobody change anything.
+They are read-only.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ Readiness = Callable[[], dict[str, bool]]
 
 
 class QuietServer(uvicorn.Server):
-    """A server that leaves the process' signals alone."""
+    """A uvicorn server without signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none (uvicorn.Server)."""
+        """Install no signal handlers (uvicorn.Server)."""
         yield
 
 
 class AdminServer:
-    """Serves one registry and one readiness on `HOST:PORT` or `unix:/PATH` until told to stop.
+    """The admin server of one metrics registry on `HOST:PORT` or `unix:/PATH`, until `stop`.
 
-    `readiness` names each thing that must be true for the process to be ready.
+    `readiness` returns the conditions of readiness by name.
     """
 
     def __init__(self, registry: CollectorRegistry, readiness: Readiness, listen: str) -> None:
@@ -49,16 +49,16 @@ class AdminServer:
 
     @property
     def port(self) -> int:
-        """Return the TCP port; 0 on a unix socket."""
+        """The TCP port; 0 on a unix socket."""
         name = self._socket.getsockname()
         return name[1] if isinstance(name, tuple) else 0
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start to serve."""
         self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
 
     async def stop(self) -> None:
-        """Finish answering and close."""
+        """Finish the requests in flight and close."""
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving

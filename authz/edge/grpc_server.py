@@ -1,6 +1,6 @@
-"""The grpc.aio server: `Authorization/Check`, Envoy's access log and `grpc.health.v1`, complete and plain.
+"""The grpc.aio server: `Authorization/Check`, Envoy's access log and `grpc.health.v1`, complete and simple.
 
-The reference for the hot path's listener (`check_listener.py`), and what serves whoever does not get on with that.
+The reference for the hot path's listener (`check/listener.py`), and the fallback for clients that need all of gRPC.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from authz._pb.check_pb2 import CheckRequest
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
 from authz.edge.check.messages import SERVICE, Checks, write
-from authz.edge.check.responses import Answers
+from authz.edge.check.responses import ResponseWriter
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
 _OPTIONS = [
-    ("grpc.http2.max_ping_strikes", 0),  # Envoy's keepalive pings would count as abuse on a quiet connection
+    ("grpc.http2.max_ping_strikes", 0),  # otherwise Envoy's keepalive pings on an idle connection are an error
     ("grpc.max_receive_message_length", 1 << 20),
 ]
 
-_BROKEN_OFF_S = 0.2
+_ABORT_DELAY_S = 0.2
 
 
 class GrpcServer:
-    """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`."""
+    """The gRPC server of one checker on `HOST:PORT` (port 0: any free port) or `unix:/PATH`."""
 
     def __init__(self, checker: Checker, listen: str) -> None:
         self._checks = Checks(checker)
@@ -52,27 +52,27 @@ class GrpcServer:
         self.port: int = self._server.add_insecure_port(listen)
 
     async def start(self) -> None:
-        """Accept calls; the health service says NOT_SERVING until `serve_health`."""
+        """Accept calls; the health service returns NOT_SERVING until `serve_health`."""
         await self.serve_health(serving=False)
         await self._server.start()
 
     async def serve_health(self, *, serving: bool) -> None:
-        """Tell Envoy's health checks whether to send checks here."""
+        """Set the result of Envoy's health checks."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICE):
             await self._health.set(service, status)
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls (GOAWAY) and let those under way finish; answered, Envoy reports to another sidecar."""
+        """Refuse new calls (GOAWAY) and finish those in flight; Envoy's access log moves to another sidecar."""
         self._stopping.set()
         await self._server.stop(grace_s)
 
     async def _check(self, request: CheckRequest, _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def answer(answers: Answers, decided: Sequence[Decided]) -> bool:
+        def answer(answers: ResponseWriter, decided: Sequence[Decided]) -> bool:
             for _, attributes, decision in decided:
-                if answered.done():  # Envoy has hung up meanwhile
+                if answered.done():  # the call is closed
                     return False
                 answered.set_result(write(answers, attributes, decision))
             return True
@@ -89,10 +89,10 @@ class GrpcServer:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
-                # grpcio may tell that there are no more messages before it tells that the call was broken off.
-                await asyncio.sleep(_BROKEN_OFF_S)
+                # grpcio may report the end of the messages before it reports that the call was aborted.
+                await asyncio.sleep(_ABORT_DELAY_S)
         except BaseException:
-            reporter.break_off()
+            reporter.abort()
             raise
         finally:
             reading.cancel()

@@ -16,7 +16,7 @@ from support.access_log_entries import ALIVE, END, OPENED_MS, Told, entry, field
 from support.builders import policy
 from support.clients.h2_peers import SETTLED, block, data, framed, headers
 
-from authz.edge.access_log import METHOD, SERVICE, Reporter, signs
+from authz.edge.access_log import METHOD, SERVICE, Reporter, reports
 from authz.edge.check.listener import CheckListener
 from authz.edge.grpc_server import GrpcServer
 
@@ -39,14 +39,14 @@ class Checker:
 
 def test_a_sign_names_the_lease_and_whether_it_is_the_last() -> None:
     sent = message(entry(fields(lease(1)), ALIVE), entry(fields(lease(2)), END))
-    assert list(signs(sent)) == [(lease(1), OPENED_MS, False), (lease(2), OPENED_MS, True)]
+    assert list(reports(sent)) == [(lease(1), OPENED_MS, False), (lease(2), OPENED_MS, True)]
 
 
 @pytest.mark.parametrize("name", ["lease_id", "account_id", "key_id", "stream"])
 @pytest.mark.parametrize("text", ["", "a b", "a}b", "a\nb", "a:b", "x" * 129, "\N{SNOWMAN}"])
 def test_an_entry_that_names_no_lease_or_an_impossible_one_is_passed_over(name: str, text: str) -> None:
     sent = message(entry(fields(lease(1)) | {name: text}, ALIVE), entry(fields(lease(2)), ALIVE))
-    assert [sign[0] for sign in signs(sent)] == [None, lease(2)]
+    assert [sign[0] for sign in reports(sent)] == [None, lease(2)]
 
 
 def test_entries_without_a_lease_are_complained_of_once_a_call(caplog: pytest.LogCaptureFixture) -> None:
@@ -59,9 +59,9 @@ def test_entries_without_a_lease_are_complained_of_once_a_call(caplog: pytest.Lo
 
 
 def test_a_message_of_another_kind_has_no_signs() -> None:
-    assert list(signs(b"")) == []
+    assert list(reports(b"")) == []
     with pytest.raises(DecodeError):
-        list(signs(b"\xff\xff"))
+        list(reports(b"\xff\xff"))
 
 
 @pytest.fixture

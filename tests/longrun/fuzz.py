@@ -128,7 +128,7 @@ async def attack(listener: CheckListener, chance: random.Random, session: bytes)
             await asyncio.sleep(0)
         start = stop
     await asyncio.sleep(0)
-    assert len(peer._connection._rest) <= REST_BYTES_MAX, "held back more than a frame"  # noqa: SLF001
+    assert len(peer._connection._unparsed) <= REST_BYTES_MAX, "held back more than a frame"  # noqa: SLF001
     assert len(transport.written) <= ANSWER_BYTES_MAX * (2 + len(session) // wire.FRAME_HEAD_BYTES), "wrote too much"
     peer.connection_lost(None)
     answered = 0

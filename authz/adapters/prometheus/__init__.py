@@ -1,1 +1,1 @@
-"""Metrics in Prometheus' format: of checks, of streams, of the portal."""
+"""Prometheus metrics of checks, streams and the portal."""

@@ -1,7 +1,7 @@
-"""The sidecar's metrics, as Prometheus reads them.
+"""The sidecar's metrics for Prometheus.
 
-Counting is plain integers in dictionaries and lists, because it happens in every check; the client library's types are
-made at a scrape. Label values come from closed lists: outcomes, reasons, stores and the policy's own templates.
+Counters are plain integers in dictionaries and lists, because every check updates them. The client library's types are
+created at a scrape. Label values are from closed lists: outcomes, reasons, stores and the policy's route templates.
 """
 
 from bisect import bisect_left
@@ -26,15 +26,14 @@ BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 BOUNDS_COMMANDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 _UNMATCHED = "unmatched"
-# Allowed checks are counted many at once: a processor that counts one of thousands of routes waits for its memory, and
-# waits for that of several at the same time where it counts nothing but routes. These it still has at hand, unlike the
-# templates that they are shown by.
+# Allowed checks are counted in groups: with thousands of routes each counter is a cache miss of the processor, and a
+# loop over many counters overlaps these misses. The route objects are in the cache then, unlike their templates.
 _UNCOUNTED_MAX = 256
 _ERROR_HTTP = 500
 
 
 class Histogram:
-    """Counts of observations, per upper bound."""
+    """A histogram: counts of observations by upper bound."""
 
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
         self._bounds = bounds
@@ -42,20 +41,20 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, amount: float, times: int = 1) -> None:
-        """Count an observation that was made so many times."""
+        """Count an observation `times` times."""
         self._counts[bisect_left(self._bounds, amount)] += times
         self.sum += amount * times
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return the running totals by upper bound, as Prometheus wants them."""
+        """Return the cumulative counts by upper bound, in Prometheus' form."""
         bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
 
 
 class Metrics(Collector):
-    """Counts what happens to checks, and shows the totals.
+    """The metrics of checks.
 
-    `stores_up` tells for each store whether it is in reach right now, `throttled` how many source addresses are past
+    `stores_up` returns for each store whether it is available now; `throttled` the number of source addresses over
     their limit of invalid keys.
     """
 
@@ -88,51 +87,58 @@ class Metrics(Collector):
             self._count_allowed()
 
     def store_answered(self, store: str, latency_s: float) -> None:
-        """Count one answer of a store, with its time."""
+        """Observe the duration of one response of a store."""
         self._answers[store].observe(latency_s)
 
     def redis_answered(self, seconds: float, commands: int) -> None:
-        """Count one write to Redis, once it is answered, with the commands it held (`redis_pipe.OnAnswered`)."""
+        """Observe one write to Redis after its response, with its number of commands (`pipe.OnAnswered`)."""
         self._answers["redis"].observe(seconds)
         self._batches.observe(commands)
 
     def store_failed(self, store: str) -> None:
-        """Count one check that met a store out of reach."""
+        """Count one check that failed because a store was unavailable."""
         self._failures[store] += 1
 
     def degraded(self, store: str) -> None:
-        """Count one check decided from memory."""
+        """Count one check decided from local memory."""
         self._degraded[store] += 1
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
         yield self._checks_family()
         yield counts(
-            "authz_would_deny", "Checks that a shadow route let pass.", ("reason", "route"), self._would_deny.items()
+            "authz_would_deny",
+            "Checks that a shadow route allowed and its rules would deny.",
+            ("reason", "route"),
+            self._would_deny.items(),
         )
-        latency = HistogramMetricFamily("authz_check_duration_seconds", "Time from a check's start to its decision.")
+        latency = HistogramMetricFamily(
+            "authz_check_duration_seconds", "Duration of a check from its start to its decision."
+        )
         latency.add_metric([], self._checks.buckets(), self._checks.sum)
         yield latency
-        stores = HistogramMetricFamily("authz_store_duration_seconds", "Time a store took to answer.", labels=["store"])
+        stores = HistogramMetricFamily(
+            "authz_store_duration_seconds", "Duration of a store's response.", labels=["store"]
+        )
         for store, answers in self._answers.items():
             stores.add_metric([store], answers.buckets(), answers.sum)
         yield stores
-        batches = HistogramMetricFamily("authz_redis_batch_commands", "Commands that left for Redis in one write.")
+        batches = HistogramMetricFamily("authz_redis_batch_commands", "Commands per write to Redis.")
         batches.add_metric([], self._batches.buckets(), self._batches.sum)
         yield batches
         yield counts(
             "authz_store_failures",
-            "Checks that met a store out of reach.",
+            "Checks that failed because a store was unavailable.",
             ("store",),
             (((store,), count) for store, count in self._failures.items()),
         )
         yield counts(
             "authz_degraded_checks",
-            "Checks decided from memory while a store was out of reach.",
+            "Checks decided from local memory while a store was unavailable.",
             ("store",),
             (((store,), count) for store, count in self._degraded.items()),
         )
-        throttled = GaugeMetricFamily("authz_throttled_addresses", "Addresses past their limit of invalid keys.")
+        throttled = GaugeMetricFamily("authz_throttled_addresses", "Source addresses over their limit of invalid keys.")
         throttled.add_metric([], self._throttled())
         yield throttled
         yield from process_families(self._stores_up())
@@ -145,7 +151,7 @@ class Metrics(Collector):
         self._count_allowed()
         for route, count in self._passed.items():
             self._allowed[route.template] += count
-        self._passed.clear()  # the rows of a policy that was replaced are let go
+        self._passed.clear()  # releases the routes of a replaced policy
         allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
         denied = (((_outcome(reason), reason, route), count) for (reason, route), count in self._denied.items())
         rows = chain(allowed, denied)
@@ -153,7 +159,7 @@ class Metrics(Collector):
 
 
 def registry(*collectors: Collector) -> CollectorRegistry:
-    """Make a registry of some metrics and what the process itself has to tell."""
+    """Create a registry of collectors and the standard metrics of the process."""
     collected = CollectorRegistry()
     for collector in collectors:
         collected.register(collector)
@@ -168,8 +174,8 @@ def _outcome(reason: DenyReason) -> str:
 
 
 def process_families(stores_up: Mapping[str, bool]) -> Iterator[Metric]:
-    """Yield what each of our processes tells: which stores it reaches, and what it is."""
-    up = GaugeMetricFamily("authz_store_up", "Whether a store is in reach.", labels=["store"])
+    """Yield the metrics of every authz process: the availability of stores, and the version."""
+    up = GaugeMetricFamily("authz_store_up", "Whether a store is available.", labels=["store"])
     for store, is_up in stores_up.items():
         up.add_metric([store], float(is_up))
     yield up
@@ -179,7 +185,7 @@ def process_families(stores_up: Mapping[str, bool]) -> Iterator[Metric]:
 
 
 def counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
-    """Make a family of counters, one for each row of label values and a count."""
+    """Create a family of counters, one for each row of label values and count."""
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in rows:
         family.add_metric(values, count)

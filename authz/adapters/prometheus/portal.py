@@ -1,6 +1,6 @@
-"""The portal's metrics, as Prometheus reads them: what people came for, what came of it, and how long it took.
+"""The portal's metrics for Prometheus: use cases, their outcomes and their durations.
 
-Label values are closed lists and the templates of the portal's own routes. Checks are `prometheus.py`.
+Label values are closed lists and the templates of the portal's routes. Metrics of checks are in `checks.py`.
 """
 
 from collections import Counter
@@ -23,9 +23,9 @@ _ANSWER_LABELS = ("method", "route", "status")
 
 
 class PortalMetrics(Collector):
-    """Counts what happens at the portal (`service.portal_ports.PortalObserver`).
+    """The metrics of the portal (`service.portal.ports.PortalObserver`).
 
-    `stores_up` tells for each store whether it is in reach right now.
+    `stores_up` returns for each store whether it is available now.
     """
 
     def __init__(self, stores_up: Callable[[], dict[str, bool]]) -> None:
@@ -38,11 +38,11 @@ class PortalMetrics(Collector):
         self._answers: dict[tuple[str, str, str], Histogram] = {}
 
     def logged_in(self, outcome: LoginOutcome) -> None:
-        """Count one password, by what came of it."""
+        """Count one login attempt by outcome."""
         self._logins[outcome] += 1
 
     def signed_up(self, outcome: SignupOutcome) -> None:
-        """Count one wish for an account, by what came of it."""
+        """Count one signup by outcome."""
         self._signups[outcome] += 1
 
     def grant_went_on(self, event: GrantEvent) -> None:
@@ -50,15 +50,15 @@ class PortalMetrics(Collector):
         self._grants[event] += 1
 
     def throttled(self, attempt: Attempt, by: str) -> None:
-        """Count one attempt too many, by what it was counted for."""
+        """Count one throttled attempt, by the kind of counter."""
         self._throttled[attempt, by] += 1
 
     def store_failed(self, store: str) -> None:
-        """Count one request that met a store out of reach."""
+        """Count one request that failed because a store was unavailable."""
         self._failures[store if store in STORES else _OTHER] += 1
 
     def answered(self, method: str, template: str, status: int, latency_s: float) -> None:
-        """Count one answer, with its time."""
+        """Observe the duration of one request."""
         labels = (method if method in METHODS else _OTHER, template, str(status))
         if labels not in self._answers:
             self._answers[labels] = Histogram(BOUNDS_S)
@@ -67,15 +67,20 @@ class PortalMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
         for name, text, label, counter in (
-            ("authz_portal_logins", "Passwords tried, by what came of it.", "outcome", self._logins),
-            ("authz_portal_signups", "Accounts asked for, by what came of it.", "outcome", self._signups),
-            ("authz_portal_device_grants", "Steps of device grants.", "event", self._grants),
-            ("authz_portal_store_failures", "Requests that met a store out of reach.", "store", self._failures),
+            ("authz_portal_logins", "Login attempts by outcome.", "outcome", self._logins),
+            ("authz_portal_signups", "Signups by outcome.", "outcome", self._signups),
+            ("authz_portal_device_grants", "Steps of device grants by event.", "event", self._grants),
+            (
+                "authz_portal_store_failures",
+                "Requests that failed because a store was unavailable.",
+                "store",
+                self._failures,
+            ),
         ):
             yield counts(name, text, (label,), (((str(value),), count) for value, count in counter.items()))
-        text = "Attempts refused for being too many, by what they were counted for."
+        text = "Throttled attempts by attempt and kind of counter."
         yield counts("authz_portal_throttled", text, ("attempt", "by"), self._throttled.items())
-        text = "Time from a request to its answer."
+        text = "Duration of a request."
         answers = HistogramMetricFamily("authz_portal_request_duration_seconds", text, labels=_ANSWER_LABELS)
         for labels, observed in self._answers.items():
             answers.add_metric(labels, observed.buckets(), observed.sum)

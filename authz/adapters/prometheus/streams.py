@@ -1,6 +1,6 @@
-"""The metrics of streams that stay open, as Prometheus reads them: what became of leases, and how many streams live.
+"""The metrics of long streams for Prometheus: lease outcomes and open streams.
 
-Label values are the policy's stream classes and closed lists. Checks are `prometheus.py`.
+Label values are the policy's stream classes and closed lists. Metrics of checks are in `checks.py`.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ BOUNDS_S = (1, 5, 15, 60, 300, 900, 1800, 3600)
 
 
 class StreamMetrics(Collector):
-    """Counts what becomes of leases (`service.ports.LeaseObserver`), for the classes of the policy.
+    """The metrics of leases (`service.ports.LeaseObserver`), for the stream classes of the policy.
 
-    `alive` counts the streams that gave a sign of life to this sidecar lately, by class.
+    `alive` returns the number of open streams that Envoy reports to this sidecar, by class.
     """
 
     def __init__(self, classes: Mapping[str, object], alive: Callable[[], Mapping[str, int]]) -> None:
@@ -31,15 +31,15 @@ class StreamMetrics(Collector):
         self._ages = {name: Histogram(BOUNDS_S) for name in classes}
 
     def acquired(self, stream: str, outcome: AcquireOutcome) -> None:
-        """Count one answer to a stream that was about to open."""
+        """Count one attempt to acquire a lease."""
         self._acquired[stream, outcome.name.lower()] += 1
 
     def retaken(self, stream: str, *, exceeds: bool) -> None:
-        """Count one lease that was taken again."""
+        """Count one lease that was acquired again."""
         self._retaken[stream, str(exceeds).lower()] += 1
 
     def released(self, stream: str, cause: ReleaseCause, age_s: float | None) -> None:
-        """Count one lease's end."""
+        """Count one released lease."""
         self._released[stream, cause.value] += 1
         if age_s is not None and stream in self._ages:
             self._ages[stream].observe(age_s)
@@ -47,18 +47,18 @@ class StreamMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
         alive = self._alive()
-        text = "Open streams whose signs of life arrive at this sidecar."
+        text = "Open streams that Envoy reports to this sidecar."
         gauge = GaugeMetricFamily("authz_streams_open", text, labels=["stream"])
         for name in self._classes:
             gauge.add_metric([name], alive.get(name, 0))
         yield gauge
-        text = "Leases asked for, by what came of it."
+        text = "Attempts to acquire a lease by outcome."
         yield counts("authz_stream_acquisitions", text, ("stream", "outcome"), self._acquired.items())
-        text = "Leases that came to their end, by cause."
+        text = "Released leases by cause."
         yield counts("authz_stream_releases", text, ("stream", "cause"), self._released.items())
-        text = "Leases taken again for streams that outlived them, by whether that went over a cap."
+        text = "Leases acquired again for streams that outlived them, by whether that exceeds a cap."
         yield counts("authz_stream_retakes", text, ("stream", "exceeds"), self._retaken.items())
-        text = "How long streams had been open when they ended."
+        text = "Age of streams at their end."
         ages = HistogramMetricFamily("authz_stream_age_seconds", text, labels=["stream"])
         for name, observed in self._ages.items():
             ages.add_metric([name], observed.buckets(), observed.sum)

@@ -1,7 +1,7 @@
-"""From Envoy's CheckRequest to the core's attributes.
+"""Envoy's CheckRequest to the core's request attributes.
 
-From one request to the next it is mostly the key that differs among the headers. So a header map is cut at the key, and
-what stands around it is read once and kept: protobuf would make a handful of objects each time to say the same.
+Between requests mostly the API key differs among the headers. So the serialised header map is split at the key, and the
+bytes around the key are parsed once and cached. Otherwise protobuf creates several objects for each request.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,22 @@ from authz.core.value import Value
 
 METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
 
-# What is kept has no other headers: nothing that a caller keeps secret, and little that differs between all requests.
-_KEPT = METHOD_OVERRIDES | {"content-type", "content-length", "transfer-encoding", "x-envoy-auth-partial-body"}
-_KEPT_BYTES_MAX, _KEPT_MAX = 256, 4_096
-# Set by Envoy, which takes off what a client sends under this name; only sent here where it is told to.
+# Cached bytes contain no other headers: nothing secret, and few values that differ between requests.
+_CACHED_HEADERS = METHOD_OVERRIDES | {
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "x-envoy-auth-partial-body",
+}
+_CACHED_BYTES_MAX, _CACHE_MAX = 256, 4_096
+# Set by Envoy, which removes a client's header of this name. Present only where Envoy's configuration sends it.
 _EXTERNAL_ADDRESS = "x-envoy-external-address"
-_ADDRESS_CHARS_MAX = 45  # an IPv6 address that ends in an IPv4 one
+_ADDRESS_CHARS_MAX = 45  # an IPv6 address with an embedded IPv4 address
 _GRPC, _GRPC_WEB = b"application/grpc", b"application/grpc-web"
 
 
-class _Traits(Value):
-    """What the headers beside the key say (`RequestAttributes`)."""
+class _HeaderFlags(Value):
+    """The attributes from the headers beside the key (`RequestAttributes`)."""
 
     is_grpc: bool
     overrides_method: bool
@@ -34,9 +39,9 @@ class _Traits(Value):
 
 
 class _Source(Value):
-    """Whom Envoy takes for the client: by its trusted hops where it tells, else whoever is connected to it.
+    """The client address: from Envoy's trusted hops where it sends them, otherwise the downstream peer.
 
-    Not the whole request, whose memory is free for the next one as soon as it is read.
+    Holds no reference to the request, so that its memory is free for the next one.
     """
 
     peer: bytes
@@ -49,16 +54,16 @@ class _Source(Value):
 
 
 class AttributesReader:
-    """Reads the requests of one API, whose keys travel in the header `keys.header`."""
+    """The reader for one API, whose keys are in the header `keys.header`."""
 
     def __init__(self, keys: KeyRules) -> None:
         self._key_header = keys.header
         self._key_bytes = keys.format.chars
         self._of_key, self._behind_key = slice(self._key_bytes), slice(self._key_bytes, None)
-        # What stands before a key of the right length. It holds the lengths, so a whole header begins and ends there.
+        # The bytes before a key of the correct length. They contain the lengths, so they start a complete header.
         key = bytes(self._key_bytes)
         self._head = HeaderMap(headers=[HeaderValue(key=keys.header, raw_value=key)]).SerializeToString()[: -len(key)]
-        self._around: dict[tuple[bytes, bytes], _Traits] = {}
+        self._around: dict[tuple[bytes, bytes], _HeaderFlags] = {}
 
     def read(self, request: CheckRequest) -> RequestAttributes:
         """Read the attributes of one request; raises `DecodeError` where its headers cannot be read."""
@@ -66,53 +71,53 @@ class AttributesReader:
         http = attributes.request.http
         before, _, rest = http.header_map.partition(self._head)
         key, after = rest[self._of_key], rest[self._behind_key]
-        traits = self._around.get((before, after))
+        flags = self._around.get((before, after))
         external = b""
-        if traits is not None and len(key) == self._key_bytes:
+        if flags is not None and len(key) == self._key_bytes:
             api_keys: tuple[bytes, ...] = (key,)
         else:
             headers = _headers(http)
             api_keys = tuple(_value(header) for header in headers if header.key == self._key_header)
             external = next((_value(header) for header in headers if header.key == _EXTERNAL_ADDRESS), b"")
-            traits = _traits(headers)
+            flags = _header_flags(headers)
             if len(key) == self._key_bytes:
-                self._keep(before, after, traits)
+                self._cache(before, after, flags)
         return RequestAttributes(
             http.id,
             http.method,
             http.path,
             api_keys,
-            traits.is_grpc,
-            traits.overrides_method,
-            traits.has_body,
+            flags.is_grpc,
+            flags.overrides_method,
+            flags.has_body,
             http.raw_body or http.body.encode(),
             _Source(attributes.source, external),
         )
 
-    def _keep(self, before: bytes, after: bytes, traits: _Traits) -> None:
-        """Keep what stands around a key, if that is whole headers: then any other key stands there as well as this one.
+    def _cache(self, before: bytes, after: bytes, flags: _HeaderFlags) -> None:
+        """Cache the bytes around a key if they are complete headers: then any other key can stand between them.
 
-        Messages are concatenated by concatenating their bytes
+        Messages are merged by concatenating their bytes
         (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
         """
-        if len(before) + len(after) > _KEPT_BYTES_MAX:
+        if len(before) + len(after) > _CACHED_BYTES_MAX:
             return
         try:
             headers = [header for part in (before, after) for header in HeaderMap.FromString(part).headers[:]]
         except DecodeError:
             return
-        if all(header.key in _KEPT and header.key != self._key_header for header in headers):
-            if len(self._around) >= _KEPT_MAX:
+        if all(header.key in _CACHED_HEADERS and header.key != self._key_header for header in headers):
+            if len(self._around) >= _CACHE_MAX:
                 self._around.clear()
-            self._around[before, after] = traits
+            self._around[before, after] = flags
 
 
-def _traits(headers: Sequence[HeaderValue]) -> _Traits:
+def _header_flags(headers: Sequence[HeaderValue]) -> _HeaderFlags:
     is_grpc = overrides_method = has_body = False
     for header in headers:
         name = header.key
         if name == "content-type":
-            # gRPC-Web callers get an HTTP answer; only native gRPC has trailers to carry a status.
+            # gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
             is_grpc = _value(header).startswith(_GRPC) and not _value(header).startswith(_GRPC_WEB)
         elif name == "content-length":
             has_body = has_body or _value(header) != b"0"
@@ -120,14 +125,14 @@ def _traits(headers: Sequence[HeaderValue]) -> _Traits:
             has_body = True
         elif name in METHOD_OVERRIDES:
             overrides_method = True
-    return _Traits(is_grpc, overrides_method, has_body)
+    return _HeaderFlags(is_grpc, overrides_method, has_body)
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:
-    """List the headers in whichever of the two forms Envoy sent them."""
+    """Return the headers from either of the two forms that Envoy sends."""
     if http.header_map:
-        return HeaderMap.FromString(http.header_map).headers[:]  # a list, because it is quicker to go through
-    # Without encode_raw_headers, repeated values arrive joined by a comma, which no key contains.
+        return HeaderMap.FromString(http.header_map).headers[:]  # a list, which is faster to iterate
+    # Without encode_raw_headers, repeated values are joined by a comma, which no key contains.
     return [HeaderValue(key=name, value=value) for name, value in http.headers.items()]
 
 

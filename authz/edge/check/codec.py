@@ -1,6 +1,6 @@
-"""From the core's decisions to Envoy's CheckResponse.
+"""The core's decisions to Envoy's CheckResponse.
 
-The words and numbers of a refusal are `core/errors.py`; how they are laid out for each kind of caller is here.
+The texts and codes of a refusal are in `core/errors.py`. Their format for each kind of client is here.
 """
 
 import json
@@ -31,7 +31,7 @@ Headers = list[tuple[str, str]]
 
 
 def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) -> CheckResponse:
-    """Write the answer to one request."""
+    """Build the response to one request."""
     match decision:
         case Deny():
             return _refusal(policy, attributes, decision)
@@ -58,35 +58,35 @@ def _refusal(policy: Policy, attributes: RequestAttributes, deny: Deny) -> Check
     headers, body = refusal_text(policy, attributes, deny)
     headers += wait_headers(deny.retry_after_s) + rate_headers(policy.rate_headers, deny.bucket, deny.streams)
     http = DeniedHttpResponse(status=http_status(deny), headers=options(headers), body=body)
-    # An error, unlike a denial, leaves the last word to Envoy's own failure_mode_allow.
+    # For an error, unlike a denial, Envoy's own failure_mode_allow applies.
     if is_error(deny):
         return CheckResponse(status=status(deny), error_response=http, dynamic_metadata=_metadata(deny))
     return CheckResponse(status=status(deny), denied_response=http, dynamic_metadata=_metadata(deny))
 
 
 def status(deny: Deny) -> Status:
-    """Make the status that keeps Envoy from admitting the request."""
+    """Build the status with which Envoy does not admit the request."""
     denial = DENIALS[deny.reason]
     return Status(code=denial.code, message=denial.line.format(**_words(deny)))
 
 
 def http_status(deny: Deny) -> HttpStatus:
-    """Make the status that the caller sees."""
+    """Build the HTTP status for the client."""
     return HttpStatus(code=StatusCode.Name(DENIALS[deny.reason].http))
 
 
 def is_error(deny: Deny) -> bool:
-    """Tell whether nothing was decided: an error_response, not a denied_response."""
+    """Return whether there is no decision: an error_response, not a denied_response."""
     return deny.reason in _UNANSWERED
 
 
 def refusal_text(policy: Policy, attributes: RequestAttributes, deny: Deny) -> tuple[Headers, str]:
-    """Write the headers and the body that follow from the reason, the route and the kind of caller alone."""
+    """Build the headers and the body that depend only on the reason, the route and the kind of client."""
     denial = DENIALS[deny.reason]
     content_type, body = _body(policy, attributes, deny, denial)
     headers: Headers = [("content-type", content_type), ("cache-control", "no-store")]
     if attributes.is_grpc:
-        # Envoy would turn a 429 into UNAVAILABLE, which clients retry at once.
+        # Envoy maps 429 to UNAVAILABLE, which clients retry at once.
         headers.append(("grpc-status", str(int(denial.code))))
     if deny.methods:
         headers.append(("allow", ", ".join(deny.methods)))
@@ -96,7 +96,7 @@ def refusal_text(policy: Policy, attributes: RequestAttributes, deny: Deny) -> t
 
 
 def wait_headers(retry_after_s: int | None) -> Headers:
-    """Write how long to wait, in whole seconds; nothing where waiting does not help."""
+    """Build Retry-After in seconds; nothing where a retry does not help."""
     return [] if retry_after_s is None else [("retry-after", str(retry_after_s))]
 
 
@@ -104,7 +104,7 @@ def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Den
     words = _words(deny)
     message = denial.message.format(**words)
     if attributes.is_grpc:
-        return "text/plain", message  # Envoy puts the body into grpc-message
+        return "text/plain", message  # Envoy copies the body to grpc-message
     if deny.route is not None and deny.route.errors is ErrorFormat.TEXT:
         return "text/plain; charset=utf-8", denial.line.format(**words) + "\n"
     info = {
@@ -129,7 +129,7 @@ def _details(deny: Deny) -> dict[str, str]:
 
 
 def identity_headers(principal: Principal) -> Headers:
-    """Write who calls, for the backend."""
+    """Build the identity headers for the backend."""
     return [
         (ACCOUNT_HEADER, principal.account_id),
         (KEY_HEADER, principal.key_id),
@@ -138,12 +138,12 @@ def identity_headers(principal: Principal) -> Headers:
 
 
 def scopes_text(scopes: Iterable[str]) -> str:
-    """Write what a key may do into one header."""
+    """Build the value of the scopes header."""
     return " ".join(sorted(scopes))
 
 
 def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUse | None = None) -> Headers:
-    """Write what is left: draft-ietf-httpapi-ratelimit-headers-10, and the older X-RateLimit family for the bucket."""
+    """Build the rate limit headers of draft-ietf-httpapi-ratelimit-headers-10 and the older X-RateLimit family."""
     if bucket is None:
         return []
     quotas, left = ("", "") if streams is None else _stream_quotas(streams)
@@ -151,7 +151,7 @@ def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUs
 
 
 def limit_headers(families: RateHeaders, limit: Limit, quotas: str = "") -> Headers:
-    """Write those of the rate headers that say how much there is at most; `quotas` are further ones."""
+    """Build the rate limit headers with the limits; `quotas` are further ones."""
     headers: Headers = []
     if families.ietf:
         window_s = ceil(limit.capacity / limit.refill_per_s)
@@ -162,14 +162,14 @@ def limit_headers(families: RateHeaders, limit: Limit, quotas: str = "") -> Head
 
 
 def left_headers(families: RateHeaders, bucket: Bucket, further: str = "") -> Headers:
-    """Write those of the rate headers that change with every request; `further` is what is left of other quotas."""
+    """Build the rate limit headers that change with every request; `further` is the rest of other quotas."""
     left, full_s = int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining)
     headers = [(name, form.format(left=left, full_s=full_s)) for name, form in left_forms(families)]
     return [(name, value + further if name == _RATELIMIT else value) for name, value in headers]
 
 
 def left_forms(families: RateHeaders) -> Headers:
-    """Return the names and forms of those headers, each family's with `{left}` once and then `{full_s}` once."""
+    """Return names and format texts of these headers, each family with `{left}` once and then `{full_s}` once."""
     forms: Headers = []
     if families.ietf:
         forms.append((_RATELIMIT, '"default";r={left};t={full_s}'))
@@ -180,7 +180,7 @@ def left_forms(families: RateHeaders) -> Headers:
 
 
 def _stream_quotas(use: StreamUse) -> tuple[str, str]:
-    # No t: time does not give back what is open.
+    # No t: time alone does not release an open stream.
     stream, quotas, left = use.stream, "", ""
     caps = (("key", stream.per_key, use.of_key), ("account", stream.per_account, use.of_account))
     for whose, quota, count in caps:
@@ -190,14 +190,14 @@ def _stream_quotas(use: StreamUse) -> tuple[str, str]:
 
 
 def options(headers: Headers) -> list[HeaderValueOption]:
-    """Make header options that replace whatever is there."""
+    """Build header options that overwrite existing headers."""
     return [
         HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=OVERWRITE) for name, value in headers
     ]
 
 
 def lease_fields(use: StreamUse) -> dict[str, str]:
-    """Write what Envoy's access log is to say of a stream that holds a lease, beside whose it is."""
+    """Build the metadata of a stream's lease for Envoy's access log, without the owner."""
     return {"lease_id": use.lease_id, "stream": use.stream.name}
 
 

@@ -1,24 +1,24 @@
-"""Pieces of messages as bytes, as protobuf writes them: lengths, headers, and entries of the metadata.
+"""Fragments of serialised messages, equal to protobuf's output: lengths, headers, and entries of the metadata.
 
-Only what differs from caller to caller or from answer to answer is written here, where protobuf would take most of a
-check's time; everything else is written by protobuf once and kept (`answers.py`). A test holds all of it to protobuf.
+Only values that differ between callers or responses are serialised here, because protobuf would take most of the time
+of a check. Everything else is serialised by protobuf once and cached (`responses.py`). A test compares both.
 """
 
 from authz.edge.check.codec import OVERWRITE
 
-_STRING, _SECOND = b"\x0a", b"\x12"  # the heads of fields 1 and 2, of a length
+_STRING, _SECOND = b"\x0a", b"\x12"  # the tags of fields 1 and 2, length-delimited
 HEADERS, TO_ADD = b"\x12", b"\x32"
-"""The heads of OkHttpResponse.headers, which is DeniedHttpResponse.headers too, and of its response_headers_to_add."""
+"""The tags of OkHttpResponse.headers (and DeniedHttpResponse.headers), and of response_headers_to_add."""
 
 _TEXT = b"\x1a"  # google.protobuf.Value.string_value
 ACTION = bytes((0x18, OVERWRITE))  # HeaderValueOption.append_action
 
 
 class _Lengths(dict[int, bytes]):
-    """Lengths in base 128, the low digits first, each made once."""
+    """Lengths as base-128 varints, each serialised once."""
 
     def __missing__(self, size: int) -> bytes:
-        """Make the length of a piece of `size` bytes."""
+        """Serialise the length of a fragment of `size` bytes."""
         rest, digit = divmod(size, 128)
         self[size] = length = bytes([digit | 0x80]) + self[rest] if rest else bytes([digit])
         return length
@@ -27,40 +27,40 @@ class _Lengths(dict[int, bytes]):
 LENGTH = _Lengths()
 
 
-class HeaderPiece:
-    """Writes a header that replaces whatever is there: a HeaderValueOption in a repeated field, of the head `field`."""
+class HeaderFragment:
+    """Serialises a header that overwrites: a HeaderValueOption in a repeated field with the tag `field`."""
 
     def __init__(self, name: str, field: bytes = HEADERS) -> None:
         self._field = field
         self._name = _sized(_STRING, name.encode())
-        # All that comes before a value depends on its length alone.
+        # The bytes before a value depend only on its length.
         self._heads: dict[int, bytes] = {}
 
     def __call__(self, value: str) -> bytes:
-        """Write it with a value."""
+        """Serialise the header with a value."""
         text = value.encode()
         return self.head(len(text)) + text + ACTION
 
     def head(self, size: int) -> bytes:
-        """Write all that comes before a value of `size` bytes; behind it comes `ACTION`."""
+        """Serialise what precedes a value of `size` bytes; `ACTION` follows it."""
         return self._heads.get(size) or self._head(size)
 
     def _head(self, size: int) -> bytes:
-        value = _SECOND + LENGTH[size] if size else b""  # an empty text is left out
+        value = _SECOND + LENGTH[size] if size else b""  # an empty text is omitted
         header = _STRING + LENGTH[len(self._name) + len(value) + size] + self._name + value
         head = self._field + LENGTH[len(header) + size + len(ACTION)] + header
         return self._heads.setdefault(size, head)
 
 
-class EntryPiece:
-    """Writes an entry with a text of a google.protobuf.Struct."""
+class EntryFragment:
+    """Serialises an entry of a google.protobuf.Struct with a text value."""
 
     def __init__(self, name: str) -> None:
         self._name = _sized(_STRING, name.encode())
         self._heads: dict[int, bytes] = {}
 
     def __call__(self, value: str) -> bytes:
-        """Write it with a value."""
+        """Serialise the entry with a value."""
         text = value.encode()
         return (self._heads.get(len(text)) or self._head(len(text))) + text
 

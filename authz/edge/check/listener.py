@@ -1,8 +1,8 @@
-"""The hot path's listener: checks and unary health checks on our own HTTP/2 core, a batch at a time.
+"""The listener of the hot path: checks and unary health checks on our own HTTP/2 core, in batches.
 
-All calls of one read are begun before anything is written. Answers that were decided together leave in one write,
-before those of the next connection are put together: Envoy is at work meanwhile. Its access log arrives here too, one
-message at a time. Health's Watch is `grpc_server.py`'s.
+All calls of one read start before anything is written. Responses that were decided together are sent in one write,
+before those of the next connection are serialised, so Envoy works in parallel. Envoy's access log arrives here too, one
+message at a time. The streaming health check (Watch) is in `grpc_server.py`.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from authz.core.errors import GrpcCode
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
 from authz.edge.check.messages import SERVICE, Checks, write
-from authz.edge.check.responses import Answers
+from authz.edge.check.responses import ResponseWriter
 from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request
-from authz.edge.h2.answers import Refusal
+from authz.edge.h2.responses import Refusal
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
@@ -38,9 +38,9 @@ _NO_SUCH_SERVICE = Refusal(GrpcCode.NOT_FOUND, "unknown service")
 
 
 class CheckListener:
-    """Serves one checker on one address, `HOST:PORT` (port 0 picks one) or `unix:/PATH`.
+    """The check listener of one checker on `HOST:PORT` (port 0: any free port) or `unix:/PATH`.
 
-    `check_s_max` is how long a check may take by itself: a caller that waits longer (grpc-timeout) needs no timer.
+    `check_s_max` is the longest duration of a check. A call with a longer grpc-timeout needs no timer.
     """
 
     def __init__(self, checker: Checker, listen: str, *, check_s_max: float) -> None:
@@ -51,17 +51,17 @@ class CheckListener:
         self._server: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
         self.health = b""
-        self._deserted = asyncio.Event()
-        self._deserted.set()
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
 
     @property
     def port(self) -> int:
-        """Return the TCP port; 0 on a unix socket or before the start."""
+        """The TCP port; 0 on a unix socket or before `start`."""
         name = self._server.sockets[0].getsockname() if self._server else ""
         return name[1] if isinstance(name, tuple) else 0
 
     async def start(self) -> None:
-        """Accept connections; health says NOT_SERVING until `serve_health`."""
+        """Accept connections; the health check returns NOT_SERVING until `serve_health`."""
         self.serve_health(serving=False)
         loop = asyncio.get_running_loop()
         if self._listen.startswith("unix:"):
@@ -71,12 +71,12 @@ class CheckListener:
             self._server = await loop.create_server(self._peer, host.strip("[]"), int(port), reuse_port=True)
 
     def serve_health(self, *, serving: bool) -> None:
-        """Tell Envoy's health checks whether to send checks here."""
+        """Set the result of Envoy's health checks."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         self.health = health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
     async def stop(self, grace_s: float) -> None:
-        """Accept no more connections, send GOAWAY, and close each connection once its calls are answered."""
+        """Stop accepting, send GOAWAY, and close each connection when its calls have responses."""
         if self._server is None:
             return
         self._server.close()
@@ -84,59 +84,59 @@ class CheckListener:
             peer.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self._deserted.wait()
+                await self._all_closed.wait()
         for peer in list(self.peers):
             peer.abort()
 
-    def arrived(self, peer: "_Peer") -> None:
-        """Note a connection."""
+    def add(self, peer: "_Peer") -> None:
+        """Register a connection."""
         self.peers.add(peer)
-        self._deserted.clear()
+        self._all_closed.clear()
 
-    def left(self, peer: "_Peer") -> None:
-        """Note its end."""
+    def remove(self, peer: "_Peer") -> None:
+        """Unregister a connection."""
         self.peers.discard(peer)
         if not self.peers:
-            self._deserted.set()
+            self._all_closed.set()
 
     def _peer(self) -> "_Peer":
         return _Peer(self)
 
 
 class _Peer(asyncio.Protocol):
-    """One connection of Envoy's: reads become calls, answers become writes."""
+    """One connection of Envoy: reads become calls, responses become writes."""
 
     def __init__(self, listener: CheckListener) -> None:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(_METHODS, _LIMITS)
         self._transport: Any = None
-        self._unwritten: list[tuple[Answers, Sequence[Decided]]] = []
-        self._is_held = False  # what is answered now is flushed later, or never
+        self._unwritten: list[tuple[ResponseWriter, Sequence[Decided]]] = []
+        self._is_batching = False  # responses are written at the end of the batch
         self._is_draining = False
         self._reporters: dict[int, Reporter] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._listener.arrived(self)
+        self._listener.add(self)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self._is_held = True
+        self._is_batching = True
         is_asked = self._receive(data)
-        self._is_held = False
+        self._is_batching = False
         if not is_asked or self._connection.is_closed:
             self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
-        self._listener.left(self)
-        self._is_held = True
+        self._listener.remove(self)
+        self._is_batching = True
         if self._reporters:
-            self._read_rest()
+            self._read_remaining()
         for event in self._connection.abandon():
-            self._end(event)
+            self._end_call(event)
 
-    # A peer that does not read its answers gets no further questions in.
+    # A peer that does not read its responses cannot send further requests.
     def pause_writing(self) -> None:
         self._transport.pause_reading()
 
@@ -146,7 +146,7 @@ class _Peer(asyncio.Protocol):
     def drain(self) -> None:
         self._is_draining = True
         self._connection.drain()
-        # Answered, Envoy reports to another sidecar. What it sends until it has read the answer still arrives here.
+        # After the response Envoy reports to another sidecar. What it sends before it reads the response still arrives.
         for stream_id in self._reporters:
             self._connection.respond(stream_id, access_log.ANSWER)
         self._flush()
@@ -155,25 +155,26 @@ class _Peer(asyncio.Protocol):
         self._transport.abort()
 
     def _receive(self, data: bytes) -> bool:
-        """Take in what arrived. Tells whether a store was asked: what can be answered at once leaves with its answer.
+        """Parse received bytes and start their checks; return whether a store request is in flight.
 
-        Envoy pays for each write that it has to read, and answers that leave together come back as calls that do.
+        If so, immediate responses are sent together with those of the store: each write costs Envoy a read, and
+        responses in one write lead to requests in one write.
         """
-        asked: list[tuple[int, CheckRequest]] = []
+        requests: list[tuple[int, CheckRequest]] = []
         for event in self._connection.receive(data, self._loop.time()):
             if not isinstance(event, Request):
-                self._end(event)
+                self._end_call(event)
             elif event.call.method is not _CHECK:
                 self._call(event)
             else:
                 try:
-                    asked.append((event.stream_id, CheckRequest.FromString(event.message)))
+                    requests.append((event.stream_id, CheckRequest.FromString(event.message)))
                 except DecodeError:
                     self._connection.refuse(event.stream_id, _UNREADABLE)
                 timeout_s = event.call.timeout_s
                 if timeout_s is not None and timeout_s < self._listener.check_s_max:
                     self._loop.call_later(timeout_s, self._expire, event.stream_id)
-        return bool(asked) and self._listener.checks.check(asked, self._answer)
+        return bool(requests) and self._listener.checks.check(requests, self._answer)
 
     def _call(self, request: Request) -> None:
         if request.call.method is _ACCESS_LOG:
@@ -190,14 +191,14 @@ class _Peer(asyncio.Protocol):
             self._connection.refuse(request.stream_id, _NO_SUCH_SERVICE)
 
     def _expire(self, stream_id: int) -> None:
-        self._connection.refuse(stream_id, _TOO_LATE)  # which a stream that was answered ignores
-        if not self._is_held:
+        self._connection.refuse(stream_id, _TOO_LATE)  # ignored where the stream has a response
+        if not self._is_batching:
             self._flush()
 
-    def _read_rest(self) -> None:
-        """Take in what arrived before the connection broke: an Envoy that exits tells the ends of its streams last.
+    def _read_remaining(self) -> None:
+        """Read what arrived before the connection broke: an exiting Envoy reports the ends of its streams last.
 
-        A write that fails, because the peer is gone, makes the event loop drop the connection with all that is unread.
+        After a failed write the event loop closes the connection and discards unread bytes.
         """
         with suppress(OSError), socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as rest:
             for _ in range(_READS_MAX):
@@ -213,28 +214,28 @@ class _Peer(asyncio.Protocol):
                 self._connection.respond(request.stream_id, access_log.ANSWER)
         if not reporter.receive(request.message):
             self._connection.refuse(request.stream_id, _UNREADABLE)
-            self._reporters.pop(request.stream_id).break_off()
+            self._reporters.pop(request.stream_id).abort()
 
-    def _end(self, event: Event) -> None:
-        """Note the end of a call whose answer nobody waits for, or whose caller waits for nothing but that."""
+    def _end_call(self, event: Event) -> None:
+        """End a call: a cancelled one, or a streaming one that sent its last message."""
         reporter = self._reporters.pop(event.stream_id, None)
         if reporter is None:
             return
         if isinstance(event, Cancelled):
-            reporter.break_off()
+            reporter.abort()
         else:
             self._connection.respond(event.stream_id, access_log.ANSWER)
 
-    def _answer(self, answers: Answers, decided: Sequence[Decided]) -> bool:
+    def _answer(self, answers: ResponseWriter, decided: Sequence[Decided]) -> bool:
         if len(decided) == 1 and decided[0][2].streams is not None:
-            # A lease is given back where nobody waits for the answer, which has to be known at once. It leaves a little
-            # later, with what else this turn decides.
+            # A lease is released where the call is already closed, so the checker needs the result at once. The bytes
+            # are written later in the same turn of the event loop, together with other responses.
             stream_id, attributes, decision = decided[0]
-            if not self._is_held:
+            if not self._is_batching:
                 self._loop.call_soon(self._flush)
             return self._connection.respond(stream_id, write(answers, attributes, decision))
         self._unwritten.append((answers, decided))
-        if not self._is_held:
+        if not self._is_batching:
             self._flush()
         return True
 

@@ -1,7 +1,7 @@
-"""CheckResponses as bytes, put together from pieces that come again.
+"""CheckResponses as bytes, joined from cached fragments.
 
-A message's bytes are the bytes of its fields in the order of their numbers, so protobuf writes each piece once and the
-pieces are joined. What they say is `codec.py`; a test holds every answer against what protobuf writes for it.
+A serialised message is the concatenation of its fields in the order of their numbers. So protobuf serialises each
+fragment once, and the fragments are joined. The content is in `codec.py`. A test compares each response with protobuf.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from authz.core.policy.route import Route
 from authz.core.streams import StreamUse
 from authz.core.value import Value, force_setattr
 from authz.edge.check import codec
-from authz.edge.check.fragments import ACTION, HEADERS, LENGTH, TO_ADD, EntryPiece, HeaderPiece
+from authz.edge.check.fragments import ACTION, HEADERS, LENGTH, TO_ADD, EntryFragment, HeaderFragment
 
-PIECES_MAX = 16_384
+FRAGMENTS_MAX = 16_384
 
-_DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # fields 2 to 5, of a length
+_DENIED, _OK, _METADATA, _ERROR = b"\x12", b"\x1a", b"\x22", b"\x2a"  # tags of fields 2 to 5, length-delimited
 _STATUS_AND_OK = CheckResponse(status={}).SerializeToString() + _OK
-_ACCOUNT_HEADER, _KEY_HEADER = HeaderPiece(codec.ACCOUNT_HEADER), HeaderPiece(codec.KEY_HEADER)
-_SCOPES_HEADER = HeaderPiece(codec.SCOPES_HEADER)
+_ACCOUNT_HEADER, _KEY_HEADER = HeaderFragment(codec.ACCOUNT_HEADER), HeaderFragment(codec.KEY_HEADER)
+_SCOPES_HEADER = HeaderFragment(codec.SCOPES_HEADER)
 _NAMES = ("account_id", "decision", "key_id", "lease_id", "reason", "route", "stream")
-_ENTRIES = {name: EntryPiece(name) for name in _NAMES}
+_ENTRIES = {name: EntryFragment(name) for name in _NAMES}
 _ALLOW, _DENY = _ENTRIES["decision"]("allow"), _ENTRIES["decision"]("deny")
 
 K = TypeVar("K")
@@ -32,10 +32,10 @@ V = TypeVar("V")
 
 
 class _Caller(Value):
-    """What answers say of one caller: its headers, those that all callers with its scopes have, and its metadata.
+    """The fragments of one caller: its headers, the headers of its set of scopes, and its metadata.
 
-    The metadata comes with the decision, `allowed` or `denied`, because that stands in the middle of it. All of it is
-    written for one `policy`.
+    The metadata contains the decision, `allowed` or `denied`, because it stands in the middle. All fragments belong to
+    one `policy`.
     """
 
     policy: Policy
@@ -47,7 +47,7 @@ class _Caller(Value):
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """What every refusal of one request for one reason says: all but the caller's and the bucket's part."""
+    """The fragments of a refusal for one reason and kind of request, without those of the caller and the bucket."""
 
     status: bytes
     http: bytes
@@ -56,8 +56,8 @@ class _Refusal:
     is_error: bool
 
 
-class Answers:
-    """Writes the answers of one policy."""
+class ResponseWriter:
+    """Serialises the responses of one policy."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -70,7 +70,7 @@ class Answers:
         self._refusals: dict[tuple[object, ...], _Refusal] = {}
 
     def write(self, attributes: RequestAttributes, decision: Decision) -> bytes:
-        """Write the answer to one request, as `encode` and protobuf would."""
+        """Serialise the response to one request, byte for byte as `codec.encode` and protobuf do."""
         if not isinstance(decision, Allow):
             return self._denial(attributes, decision)
         principal, bucket, route = decision.principal, decision.bucket, decision.route
@@ -85,11 +85,11 @@ class Answers:
         metadata = caller.allowed
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
-        metadata += route.fragment or _route_piece(route)
+        metadata += route.fragment or _route_fragment(route)
         return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _stream(self, allow: Allow, caller: _Caller) -> bytes:
-        """Write the answer to a request that opens a stream."""
+        """Serialise the response to a request that opens a stream."""
         ok = caller.headers + caller.scopes + self._rates.with_streams(allow.bucket, allow.streams)
         entries = {} if allow.streams is None else codec.lease_fields(allow.streams)
         entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
@@ -101,11 +101,11 @@ class Answers:
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
         key = (attributes.is_grpc, deny.reason, row, deny.methods, deny.streams and deny.streams.stream)
-        refusal = self._refusals.get(key) or _kept(self._refusals, key, self._refusal(attributes, deny))
+        refusal = self._refusals.get(key) or _cached(self._refusals, key, self._refusal(attributes, deny))
         caller = self._caller(deny.principal)
         http, wait_s, bucket = refusal.http, deny.retry_after_s, deny.bucket
         if wait_s is not None:
-            http += self._waits.get(wait_s) or _kept(self._waits, wait_s, _wait(wait_s))
+            http += self._waits.get(wait_s) or _cached(self._waits, wait_s, _wait(wait_s))
         if bucket is not None and deny.streams is not None:
             http += self._denied_rates.with_streams(bucket, deny.streams)
         elif bucket is not None:
@@ -126,7 +126,7 @@ class Answers:
         scopes = self._scopes.get(principal.scopes)
         if scopes is None:
             scopes = _SCOPES_HEADER(codec.scopes_text(principal.scopes)) + self._removed
-            _kept(self._scopes, principal.scopes, scopes)
+            _cached(self._scopes, principal.scopes, scopes)
         account, key = _ENTRIES["account_id"](principal.account_id), _ENTRIES["key_id"](principal.key_id)
         caller = _Caller(
             self.policy,
@@ -151,10 +151,10 @@ class Answers:
 
 
 class _Rates:
-    """Writes what is said of a bucket, as headers in the field of the head `field`.
+    """Serialises the rate limit headers, in the field with the tag `field`.
 
-    Of a limit it is written once and kept. What is left hardly ever comes again where buckets are large, but how many
-    digits it has does: kept is the piece with room for them.
+    The headers of a limit are cached. The remaining tokens of a large bucket rarely repeat, but their number of digits
+    does: the cache holds a format with placeholders of that size.
     """
 
     def __init__(self, families: RateHeaders, field: bytes) -> None:
@@ -163,31 +163,31 @@ class _Rates:
         self._count = families.ietf + families.legacy
         self._limits: dict[tuple[int, float], bytes] = {}
         self._forms: dict[tuple[int, int], bytes] = {}
-        self._headers: dict[str, HeaderPiece] = {}
+        self._headers: dict[str, HeaderFragment] = {}
 
     def of(self, bucket: Bucket) -> bytes:
-        """Write it of a bucket alone."""
+        """Serialise the headers of a bucket."""
         if not self._count:
             return b""
         limit, remaining = bucket.limit, bucket.remaining
-        said = self._limits.get((limit.capacity, limit.refill_per_s)) or self._limit(limit)
+        limits = self._limits.get((limit.capacity, limit.refill_per_s)) or self._limit(limit)
         left, full_s = b"%d" % remaining, b"%d" % full_after_s(limit, remaining)
         form = self._forms.get((len(left), len(full_s))) or self._form(len(left), len(full_s))
-        return said + form % ((left, full_s) * self._count)
+        return limits + form % ((left, full_s) * self._count)
 
     def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
-        """Write the same where open streams are counted as well."""
+        """Serialise the headers of a bucket and of the caps on open streams."""
         return self._write(codec.rate_headers(self._families, bucket, use))
 
     def _limit(self, limit: Limit) -> bytes:
-        piece = self._write(codec.limit_headers(self._families, limit))
-        return _kept(self._limits, (limit.capacity, limit.refill_per_s), piece)
+        fragment = self._write(codec.limit_headers(self._families, limit))
+        return _cached(self._limits, (limit.capacity, limit.refill_per_s), fragment)
 
     def _write(self, headers: codec.Headers) -> bytes:
         return b"".join(self._header(name)(value) for name, value in headers)
 
-    def _header(self, name: str) -> HeaderPiece:
-        return self._headers.get(name) or self._headers.setdefault(name, HeaderPiece(name, self._field))
+    def _header(self, name: str) -> HeaderFragment:
+        return self._headers.get(name) or self._headers.setdefault(name, HeaderFragment(name, self._field))
 
     def _form(self, left: int, full_s: int) -> bytes:
         form = b""
@@ -195,10 +195,10 @@ class _Rates:
             size = len(text.format(left="0" * left, full_s="0" * full_s))
             head = self._header(name).head(size).replace(b"%", b"%%")
             form += head + text.format(left="%b", full_s="%b").encode() + ACTION
-        return _kept(self._forms, (left, full_s), form)
+        return _cached(self._forms, (left, full_s), form)
 
 
-def _route_piece(route: Route) -> bytes:
+def _route_fragment(route: Route) -> bytes:
     object.__setattr__(route, "fragment", _ENTRIES["route"](route.template))
     return route.fragment
 
@@ -207,7 +207,7 @@ def _wait(seconds: int) -> bytes:
     return DeniedHttpResponse(headers=codec.options(codec.wait_headers(seconds))).SerializeToString()
 
 
-def _kept(pieces: dict[K, V], key: K, piece: V) -> V:
-    if len(pieces) >= PIECES_MAX:
-        pieces.clear()
-    return pieces.setdefault(key, piece)
+def _cached(cache: dict[K, V], key: K, fragment: V) -> V:
+    if len(cache) >= FRAGMENTS_MAX:
+        cache.clear()
+    return cache.setdefault(key, fragment)

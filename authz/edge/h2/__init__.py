@@ -1,6 +1,6 @@
-"""A server's side of HTTP/2 for gRPC, as bytes in and bytes out: RFC 9113, RFC 7541 and gRPC over HTTP/2.
+"""The server side of HTTP/2 for gRPC, as bytes in and bytes out: RFC 9113, RFC 7541 and gRPC over HTTP/2.
 
-No sockets and no event loop: the listener owns those, so that every line here is tested without either.
+Contains no sockets and no event loop. The listener owns those, so every line here is tested without either.
 """
 
 from authz.edge.h2.call import Call, Method

@@ -1,7 +1,7 @@
-"""Header blocks into calls: RFC 7541 by the `hpack` library, with a memory of the blocks that come again.
+"""Header blocks to calls: RFC 7541 by the `hpack` library, with a cache of repeated blocks.
 
-Blocks are remembered only once the peer has given up its dynamic table, for until then the same bytes may mean
-something else the next time. What the fields say is `call.py`.
+Blocks are cached only after the peer has set its dynamic table to size 0. Before that the same bytes may have another
+meaning the next time. The meaning of the fields is in `call.py`.
 """
 
 from collections.abc import Mapping
@@ -14,28 +14,28 @@ from authz.edge.h2.wire import ConnectionFault, ErrorCode, StreamFault
 
 _KNOWN_MAX = 256
 _TEMPLATES_MAX = 8
-_LONG = 0x7F  # the length of a string that goes on in a second byte
+_LONG = 0x7F  # a string length that needs a second byte
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """A block with gaps: constant `pieces`, each followed by a value that may change; then `tail`.
+    """A header block with variable values: constant `fragments`, each followed by a variable value; then `tail`.
 
-    A piece ends where a value's length begins and a value ends where a field does, so a block that fits has the same
-    fields with other values in the gaps. `traced` is the index of the gap that holds the trace context, -1 without.
+    A fragment ends before the length byte of a value, and a value ends where its field ends. So a block that matches
+    has the same fields with other variable values. `traced` is the index of the value with the trace context, or -1.
     """
 
-    pieces: tuple[bytes, ...]
+    fragments: tuple[bytes, ...]
     tail: bytes
     call: Call
     traced: int
 
-    def fit(self, block: bytes) -> Call | None:
+    def match(self, block: bytes) -> Call | None:
         start = trace_start = trace_stop = 0
         size = len(block)
-        for index, piece in enumerate(self.pieces):
-            stop = start + len(piece)
-            if not block.startswith(piece, start) or stop >= size:
+        for index, fragment in enumerate(self.fragments):
+            stop = start + len(fragment)
+            if not block.startswith(fragment, start) or stop >= size:
                 return None
             length = block[stop] & 0x7F
             if length == _LONG:
@@ -51,7 +51,7 @@ class _Template:
 
 
 class HeaderBlocks:
-    """The decoder of one connection. `known` maps whole blocks to plain calls, for the fastest look."""
+    """The decoder of one connection. `known` maps complete blocks to plain calls: the fastest lookup."""
 
     __slots__ = ("_decoder", "_list_bytes_max", "_methods", "_templates", "known")
 
@@ -64,15 +64,15 @@ class HeaderBlocks:
 
     @property
     def is_stateless(self) -> bool:
-        """Tell whether the peer's dynamic table is gone for good: what blocks mean no longer depends on their order."""
+        """Whether the peer's dynamic table has size 0 for good: the meaning of a block depends on no other block."""
         return self._decoder.max_allowed_table_size == 0 and self._decoder.header_table_size == 0
 
     def forbid_table(self) -> None:
-        """Note that the peer has acknowledged a table of size 0; its next block must say so (RFC 7541 section 4.2)."""
+        """Apply the acknowledged table size 0; the peer's next block must confirm it (RFC 7541 section 4.2)."""
         self._decoder.max_allowed_table_size = 0
 
     def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        """Decode a block; raises `ConnectionFault` where the decoder's state is lost, `StreamFault` where it is not."""
+        """Decode a block; raises `ConnectionFault` where the decoder's state is lost, otherwise `StreamFault`."""
         is_stateless = self.is_stateless
         if is_stateless and len(block) > self._list_bytes_max:
             raise StreamFault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large")
@@ -82,21 +82,21 @@ class HeaderBlocks:
             fault = StreamFault if is_stateless else ConnectionFault
             raise fault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large") from error
         except HPACKError as error:
-            # The library's text may quote the block: not for the peer's eyes nor for a log.
+            # The library's text may quote the block; it must appear neither in a GOAWAY nor in a log.
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "header block unreadable") from error
 
-    def seen(self, block: bytes) -> Call | None:
-        """Find the plain call of a block that differs from an earlier one only in values nobody reads."""
+    def match(self, block: bytes) -> Call | None:
+        """Return the plain call of a block that differs from a cached one only in values that are never read."""
         for template in self._templates:
-            call = template.fit(block)
+            call = template.match(block)
             if call is not None:
-                if not call.trace:  # which never comes twice
+                if not call.trace:  # trace contexts do not repeat
                     self._remember(block, call)
                 return call
         return None
 
     def call(self, block: bytes) -> Call:
-        """Decode a request's block; raises as `fields` does, and `StreamFault` where it is malformed."""
+        """Decode the block of a request; raises as `fields` does, and `StreamFault` where it is malformed."""
         was_stateless = self.is_stateless
         fields = self.fields(block)
         call = call_from(fields, self._methods)
@@ -113,25 +113,29 @@ class HeaderBlocks:
 
 
 def _templates(block: bytes, names: list[bytes], call: Call) -> list[_Template]:
-    """Make the template that tracing needs, which is quick to fit, and the one with every gap there is."""
+    """Make a template with the trace context as the only variable value, and one with all variable values."""
     spans = _value_spans(block)
     if spans is None:
         return []
-    gaps = [(span, name == TRACE) for name, span in zip(names, spans, strict=True) if span and name not in READ]
-    return [_template(block, some, call) for some in ([gap for gap in gaps if gap[1]], gaps) if some]
+    variables = [(span, name == TRACE) for name, span in zip(names, spans, strict=True) if span and name not in READ]
+    return [
+        _template(block, some, call)
+        for some in ([variable for variable in variables if variable[1]], variables)
+        if some
+    ]
 
 
-def _template(block: bytes, gaps: list[tuple[range, bool]], call: Call) -> _Template:
-    starts = [0, *(span.stop for span, _ in gaps)]
-    pieces = tuple(block[start : span.start] for start, (span, _) in zip(starts, gaps, strict=False))
-    traced = [is_trace for _, is_trace in gaps]
-    return _Template(pieces, block[starts[-1] :], call, traced.index(True) if True in traced else -1)
+def _template(block: bytes, variables: list[tuple[range, bool]], call: Call) -> _Template:
+    starts = [0, *(span.stop for span, _ in variables)]
+    fragments = tuple(block[start : span.start] for start, (span, _) in zip(starts, variables, strict=False))
+    traced = [is_trace for _, is_trace in variables]
+    return _Template(fragments, block[starts[-1] :], call, traced.index(True) if True in traced else -1)
 
 
 def _value_spans(block: bytes) -> list[range] | None:
-    """Find where each field's value lies, its length byte included, in a stateless block that has been decoded.
+    """Return the span of each field's value with its length byte, in a stateless block that was decoded.
 
-    An indexed field has an empty span. None where a length or an index takes more bytes than it does in practice.
+    An indexed field has an empty span. Returns None where a length or an index needs more bytes than usual.
     """
     spans = []
     position = 0
@@ -141,14 +145,14 @@ def _value_spans(block: bytes) -> list[range] | None:
         if first & 0x80:
             spans.append(range(0))
             continue
-        if first & 0xE0 == 0x20:  # noqa: PLR2004 -- a table size: no field, and always 0 here, which is one byte
+        if first & 0xE0 == 0x20:  # noqa: PLR2004 -- a table size update: no field, always 0 here, one byte
             continue
-        if not first & (0x3F if first & 0x40 else 0x0F):  # a name of its own
+        if not first & (0x3F if first & 0x40 else 0x0F):  # a literal name
             length = block[position] & 0x7F
             position += 1 + length
         else:
             length = 0
-            if first & 0x4F == 0x0F:  # noqa: PLR2004 -- the rest of an index over 14
+            if first & 0x4F == 0x0F:  # noqa: PLR2004 -- the second byte of an index over 14
                 length = _LONG if block[position] & 0x80 else 0
                 position += 1
         if _LONG in (length, block[position] & 0x7F):

@@ -1,6 +1,6 @@
-"""What the header fields of a gRPC request say: which method, how long the caller waits, what must be refused.
+"""The meaning of the header fields of a gRPC request: its method, its timeout, and what must be refused.
 
-How fields travel is `blocks.py`. RFC 9113 section 8 decides what is malformed, the gRPC protocol what is refused
+The encoding of fields is in `blocks.py`. RFC 9113 section 8 defines malformed requests, the gRPC protocol refused ones
 (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 """
 
@@ -12,19 +12,19 @@ from typing import TypeAlias
 from hpack import Decoder, HPACKError
 
 from authz.core.errors import GrpcCode
-from authz.edge.h2.answers import UNCOMPRESSED_ONLY, Refusal
+from authz.edge.h2.responses import UNCOMPRESSED_ONLY, Refusal
 from authz.edge.h2.wire import ErrorCode, StreamFault
 
 Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 TRACE = b"traceparent"
-# Every field whose value is read. The value of any other may change without changing the call.
+# All fields whose value is read. Other values do not change the call.
 READ = frozenset(
     {b":method", b":scheme", b":path", b":authority", b"host", b"te", b"content-type", b"content-length"}
     | {b"grpc-timeout", b"grpc-encoding"}
 )
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
-# RFC 9113 section 8.2.2: these speak about an HTTP/1.1 connection.
+# RFC 9113 section 8.2.2: these are specific to an HTTP/1.1 connection.
 _FORBIDDEN = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
@@ -32,12 +32,12 @@ _CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?( *;.*)?")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,15}")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_SHORT = 127  # a string up to this length has a length of one byte (RFC 7541 section 5.1)
+_SHORT = 127  # a shorter string has a length of one byte (RFC 7541 section 5.1)
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A gRPC method that is served: its path `/package.Service/Method`, and whether its caller streams messages."""
+    """A gRPC method of this server: its path `/package.Service/Method`, and whether its client streams messages."""
 
     path: str
     client_streaming: bool = False
@@ -45,11 +45,10 @@ class Method:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What the headers of one request say.
+    """The headers of one request.
 
-    `method` is None only where there is a `refusal`. `timeout_s` counts from the headers' arrival; None where the
-    caller waits for ever. Not frozen: with tracing one is made for every request, and a frozen one takes thrice as
-    long to make.
+    `method` is None only with a `refusal`. `timeout_s` starts at the arrival of the headers; None means no timeout.
+    Not frozen: with tracing each request creates one, and creating a frozen one takes three times as long.
     """
 
     method: Method | None
@@ -60,12 +59,12 @@ class Call:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether one message answers the call and nothing stands against it: the ordinary unary call."""
+        """Whether this is an ordinary unary call: no refusal, one message in each direction."""
         return self.refusal is None and self.method is not None and not self.method.client_streaming
 
     @property
     def traceparent(self) -> str:
-        """The caller's W3C trace context, decoded only here because few are ever read; empty where there is none."""
+        """The W3C trace context of the caller, or an empty text. Decoded on use, because few are read."""
         if not self.trace:
             return ""
         try:
@@ -76,10 +75,10 @@ class Call:
 
 
 def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
-    """Read a request's fields; raises `StreamFault` where they are malformed (RFC 9113 section 8.1.1)."""
+    """Read the fields of a request; raises `StreamFault` where they are malformed (RFC 9113 section 8.1.1)."""
     found = _collect(fields)
     if not (found.get(b":method") and found.get(b":scheme") and found.get(b":path")):
-        raise _malformed("a pseudo-header is missing")
+        raise _malformed("missing pseudo-header")
     authority = found.get(b":authority")
     if authority is not None and found.get(b"host", authority) != authority:
         raise _malformed("host contradicts :authority")
@@ -87,7 +86,7 @@ def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
         raise _malformed("te must be trailers")
     length = found.get(b"content-length")
     if length is not None and not _CONTENT_LENGTH.fullmatch(length):
-        raise _malformed("content-length is no length")
+        raise _malformed("content-length is not a number")
     timeout = _TIMEOUT.fullmatch(found.get(b"grpc-timeout", b""))
     trace = found.get(TRACE, b"")
     return Call(
@@ -100,10 +99,10 @@ def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
 
 
 def verify_trailers(fields: Fields) -> None:
-    """Raise `StreamFault` where a request's trailers are malformed."""
+    """Raise `StreamFault` where the trailers of a request are malformed."""
     for name, value in fields:
         if name.startswith(b":"):
-            raise _malformed("a pseudo-header among trailers")
+            raise _malformed("pseudo-header in trailers")
         _verify(name, value)
 
 
@@ -114,19 +113,19 @@ def _collect(fields: Fields) -> dict[bytes, bytes]:
         if not name.startswith(b":"):
             is_regular = True
         elif is_regular or name not in _PSEUDO:
-            raise _malformed("a pseudo-header that is unknown or late")
+            raise _malformed("unknown or late pseudo-header")
         _verify(name, value)
         if name in found and name in READ:
-            raise _malformed("a field that may come once came twice")
+            raise _malformed("repeated field")
         found.setdefault(name, value)
     return found
 
 
 def _verify(name: bytes, value: bytes) -> None:
     if not _NAME.fullmatch(name) or name in _FORBIDDEN:
-        raise _malformed("a field name that is not permitted")
+        raise _malformed("field name not permitted")
     if not _VALUE.fullmatch(value):
-        raise _malformed("a field value that is not permitted")
+        raise _malformed("field value not permitted")
 
 
 def _refusal(found: dict[bytes, bytes], methods: Mapping[bytes, Method]) -> Refusal | None:

@@ -1,6 +1,6 @@
-"""What a connection tells the listener, in the order in which it happened.
+"""The events of a connection for its listener, in the order of arrival.
 
-Headers alone are no event: a call is told of when there is something to do for it.
+Headers alone are no event: the first event of a call is its first message.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from authz.edge.h2.call import Call
 
 
 class Request(Value):
-    """One message of a call, to be answered by its `stream_id`. A unary call gives one request, when it is complete."""
+    """One message of a call. The response needs its `stream_id`. A unary call has one request, when it is complete."""
 
     stream_id: int
     call: Call
@@ -20,14 +20,14 @@ class Request(Value):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A streaming call has sent its last message, and waits for the answer unless it was answered before."""
+    """A streaming call has sent its last message. It waits for a response unless it already has one."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Nobody waits for this call's answer any more."""
+    """The peer reset this call or the connection closed: a response is no longer possible."""
 
     stream_id: int
 

@@ -1,11 +1,11 @@
-"""A request body that takes more than one frame, or holds more than one message: gRPC's framing and its limits.
+"""A request body of more than one frame or message: gRPC framing and its limits.
 
-The ordinary request, one message in one frame, never comes here.
+The ordinary request, one message in one frame, does not use this module.
 """
 
 from authz.core.errors import GrpcCode
-from authz.edge.h2.answers import UNCOMPRESSED_ONLY, Refusal
 from authz.edge.h2.call import Call
+from authz.edge.h2.responses import UNCOMPRESSED_ONLY, Refusal
 from authz.edge.h2.wire import PREFIX_BYTES, ErrorCode, StreamFault
 
 _TRUNCATED = Refusal(GrpcCode.INTERNAL, "the request ended within a message")
@@ -16,8 +16,8 @@ _NOT_ONE = Refusal(GrpcCode.UNIMPLEMENTED, "the method takes exactly one message
 class Upload:
     """The body of one open request.
 
-    `used_bytes` is what the peer has sent since its window was last refilled. `is_answered` marks a streaming call that
-    was answered before its end: it is told to stop by that, and what it sent until then is delivered.
+    `used_bytes` counts bytes received since the last WINDOW_UPDATE for the stream. `is_answered` marks a streaming call
+    that has its response before its end: the response asks the peer to stop, and earlier messages are delivered.
     """
 
     __slots__ = ("_buffer", "_message_bytes_max", "_received_bytes", "call", "is_answered", "used_bytes")
@@ -32,18 +32,18 @@ class Upload:
 
     @property
     def is_streaming(self) -> bool:
-        """Tell whether each message is delivered as it completes."""
+        """Whether each message is delivered when it is complete."""
         return self.call.method is not None and self.call.method.client_streaming
 
     @property
-    def held_bytes(self) -> int:
-        """Count the bytes kept in memory."""
+    def buffered_bytes(self) -> int:
+        """The number of buffered bytes."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes] | Refusal:
-        """Take in some of the body; return the messages a streaming call has completed, or why it must end.
+        """Append a part of the body; return the complete messages of a streaming call, or the reason to refuse.
 
-        Raises `StreamFault` where the body outgrows its content-length.
+        Raises `StreamFault` where the body is longer than its content-length.
         """
         self._received_bytes += len(data)
         if self.call.content_length is not None and self._received_bytes > self.call.content_length:
@@ -52,9 +52,9 @@ class Upload:
         return self._streamed() if self.is_streaming else self._single()
 
     def finish(self) -> bytes | Refusal | None:
-        """Take note of the end; return a unary call's message, None for a streaming call.
+        """End the body; return the message of a unary call, or None for a streaming call.
 
-        Raises `StreamFault` where the body falls short of its content-length.
+        Raises `StreamFault` where the body is shorter than its content-length.
         """
         if self.call.content_length not in (None, self._received_bytes):
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "less data than content-length")
@@ -93,5 +93,5 @@ class Upload:
         return _TOO_LARGE if self._length(start) > self._message_bytes_max else None
 
     def _length(self, start: int) -> int:
-        # A prefix still incomplete gives too small a number, which no check below mistakes for the whole.
+        # An incomplete prefix gives a number that is too small; every caller also compares the buffered bytes.
         return int.from_bytes(self._buffer[start + 1 : start + PREFIX_BYTES])

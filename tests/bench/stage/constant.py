@@ -16,10 +16,10 @@ from authz.demo.servers import shipped
 from authz.edge.check import listener
 from authz.edge.check.listener import CheckListener
 from authz.edge.check.messages import Answer, Checks
-from authz.edge.check.responses import Answers
+from authz.edge.check.responses import ResponseWriter
 
 POLICY = load_policy(shipped("policies/truetick.yaml"))
-ANSWERS = Answers(POLICY)
+ANSWERS = ResponseWriter(POLICY)
 REQUEST = RequestAttributes("1", "GET", "/")
 CALLER = Principal("acct_3f9d2c81b6a04e57", "key_8c1e5d90a7b34f26", frozenset(POLICY.scopes))
 ALLOW = Allow(POLICY.routes[0], CALLER, Bucket(POLICY.limit, 93.5))
@@ -32,12 +32,12 @@ class NoChecker:
     policy = POLICY
 
 
-def check(self: Checks, asked: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:  # noqa: ARG001
-    answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _ in asked])
+def check(self: Checks, calls: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:  # noqa: ARG001
+    answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _ in calls])
     return False
 
 
-def write(answers: Answers, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001
+def write(answers: ResponseWriter, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001
     return ANSWER
 
 

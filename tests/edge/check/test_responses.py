@@ -13,12 +13,12 @@ from authz.core.policy.policy import RateHeaders
 from authz.core.streams import StreamClass, StreamUse
 from authz.edge.check import responses as answers_module
 from authz.edge.check.codec import encode
-from authz.edge.check.responses import Answers
+from authz.edge.check.responses import ResponseWriter
 
 POLICIES = [
     policy(rate_headers=RateHeaders(ietf=ietf, legacy=legacy)) for ietf in (True, False) for legacy in (True, False)
 ]
-ANSWERS = [Answers(each) for each in POLICIES]
+ANSWERS = [ResponseWriter(each) for each in POLICIES]
 
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200)
 PRINCIPALS = st.builds(Principal, NAMES, NAMES, st.frozensets(NAMES, max_size=9))
@@ -57,7 +57,7 @@ def test_what_is_kept_of_a_caller_is_that_of_the_policy_and_no_part_of_who_calls
     for each in (POLICIES[0], other, POLICIES[0]):
         decision, attributes = Allow(ROUTES[0], principal), request()
         expected = encode(each, attributes, decision).SerializeToString(deterministic=True)
-        assert Answers(each).write(attributes, decision) == expected
+        assert ResponseWriter(each).write(attributes, decision) == expected
     assert principal.fragments is not None
     untouched = Principal("acct_1", "key_1", frozenset({"servers:read"}))
     assert principal == untouched
@@ -66,13 +66,13 @@ def test_what_is_kept_of_a_caller_is_that_of_the_policy_and_no_part_of_who_calls
 
 
 def test_what_is_kept_is_bounded() -> None:
-    before, answers_module.PIECES_MAX = answers_module.PIECES_MAX, 10
+    before, answers_module.FRAGMENTS_MAX = answers_module.FRAGMENTS_MAX, 10
     try:
-        answers = Answers(POLICIES[0])
+        answers = ResponseWriter(POLICIES[0])
         for number in range(50):
             principal = Principal(f"acct_{number}", f"key_{number}", frozenset())
             answers.write(request(), Allow(ROUTES[0], principal, Bucket(Limit(number + 1, 1.0), 1)))
             answers.write(request(), Deny(DenyReason.KEY_MISSING, retry_after_s=number))
         assert all(len(pieces) <= 10 for pieces in (answers._waits, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
     finally:
-        answers_module.PIECES_MAX = before
+        answers_module.FRAGMENTS_MAX = before

@@ -58,7 +58,7 @@ def test_remembered_block_says_what_it_says_anew(
         fields = [*HEADERS[:4], *usual[:place], *varied, *usual[place:]]
         sent = encoded(fields, draw.draw(st.lists(st.booleans(), min_size=len(fields), max_size=len(fields))))
         anew = said(stateless().call, sent)
-        assert said(blocks.seen, sent) in (None, anew)
+        assert said(blocks.match, sent) in (None, anew)
         assert said(blocks.known.get, sent) in (None, anew)
         assert said(blocks.call, sent) == anew
         assert said(blocks.known.get, sent) == anew
@@ -70,7 +70,7 @@ def test_altered_block_is_recognised_only_where_it_says_the_same(noise: bytes, s
     sent = block(("traceparent", TRACE), ("x-b", "c"), ("grpc-timeout", "1S"), ("x-d", "e"))[1:]
     blocks.call(sent)
     altered = sent[:start] + noise + sent[start + cut :]
-    call = blocks.seen(altered)
+    call = blocks.match(altered)
     if call is not None:
         anew = said(stateless().call, altered)
         # Where reading anew finds a fault, it lies in a value that nobody reads.
@@ -83,7 +83,7 @@ def test_trace_is_carried_by_blocks_that_differ_in_nothing_else() -> None:
     blocks.call(block(("traceparent", TRACE), ("x-after", "1"))[1:])
     for number in range(20):
         trace = f"00-{number:032x}-{number:016x}-01"
-        call = blocks.seen(block(("traceparent", trace), ("x-after", "1"))[1:])
+        call = blocks.match(block(("traceparent", trace), ("x-after", "1"))[1:])
         assert call is not None
         assert (call.method, call.traceparent) == (CHECK, trace)
 
@@ -92,7 +92,7 @@ def test_block_without_a_trace_is_known_whole_the_second_time() -> None:
     blocks = stateless()
     blocks.call(block(("x-forwarded-for", "192.0.2.1"))[1:])
     sent = block(("x-forwarded-for", "198.51.100.77"))[1:]
-    call = blocks.seen(sent)
+    call = blocks.match(sent)
     assert call is not None
     assert blocks.known[sent] is call
 
@@ -102,7 +102,7 @@ def test_trace_that_cannot_be_one_is_none(trace: str) -> None:
     blocks = stateless()
     assert blocks.call(block(("traceparent", trace))[1:]).traceparent == ""
     blocks.call(block(("traceparent", TRACE))[1:])
-    call = blocks.seen(block(("traceparent", trace))[1:])
+    call = blocks.match(block(("traceparent", trace))[1:])
     assert call is not None
     assert call.traceparent == ""
 
@@ -111,7 +111,7 @@ def test_trace_that_cannot_be_decoded_is_none() -> None:
     blocks = stateless()
     sent = block()[1:] + literal(b"traceparent", b"x")
     blocks.call(sent)
-    call = blocks.seen(sent[:-2] + b"\x82\xff\xff")
+    call = blocks.match(sent[:-2] + b"\x82\xff\xff")
     assert call is not None
     assert call.traceparent == ""
 
@@ -133,7 +133,7 @@ def test_odd_encoding_is_read_and_remembered(odd: bytes) -> None:
     sent = b"\x20\x20" + block()[1:] + odd
     assert blocks.call(sent).method is CHECK
     assert blocks.known[sent].method is CHECK
-    assert said(blocks.seen, sent) in (None, said(stateless().call, sent))
+    assert said(blocks.match, sent) in (None, said(stateless().call, sent))
 
 
 def test_nothing_is_remembered_while_the_table_may_change() -> None:
@@ -142,7 +142,7 @@ def test_nothing_is_remembered_while_the_table_may_change() -> None:
     for _ in range(3):
         sent = bytes(encoder.encode(HEADERS))
         assert blocks.call(sent).method is CHECK
-        assert blocks.seen(sent) is None
+        assert blocks.match(sent) is None
     blocks.forbid_table()
     assert blocks.call(block()).method is CHECK
     assert blocks.known == {}
@@ -154,13 +154,13 @@ def test_only_plain_calls_are_remembered(path: str) -> None:
     sent = block(_path=path)
     blocks.call(sent)
     assert sent not in blocks.known
-    assert blocks.seen(sent) is None
+    assert blocks.match(sent) is None
 
 
 def test_memory_is_bounded_whatever_a_peer_varies() -> None:
     blocks = stateless()
     for number in range(2_000):
         sent = block((f"x-{number}", "1"), ("grpc-timeout", f"{number}m"))[1:]
-        assert (blocks.seen(sent) or blocks.call(sent)).timeout_s == pytest.approx(number / 1_000)
+        assert (blocks.match(sent) or blocks.call(sent)).timeout_s == pytest.approx(number / 1_000)
         assert len(blocks.known) <= 256
         assert len(blocks._templates) <= 8  # noqa: SLF001 -- the bound itself

@@ -19,7 +19,7 @@ from support.clients.h2_peers import (
 
 from authz.core.errors import GrpcCode
 from authz.edge.h2 import Cancelled, Connection, Ended, Limits, Request
-from authz.edge.h2.answers import Refusal
+from authz.edge.h2.responses import Refusal
 from authz.edge.h2.wire import (
     ACK,
     END_HEADERS,

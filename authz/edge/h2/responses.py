@@ -1,6 +1,6 @@
-"""The bytes of a gRPC answer, with everything that never changes built once.
+"""The bytes of a gRPC response; constant parts are serialised once.
 
-When a frame may leave is `outflow.py`. No block here touches the peer's dynamic table, so blocks can be constants.
+Flow control is in `send_buffer.py`. No header block here uses the dynamic table, so blocks can be constants.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from authz.core.errors import GrpcCode
 from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, PREFIX_BYTES, frame
 
 _OK = 200
-_TEXT_CHARS_MAX = 1_024  # percent-encoded, twelve bytes a character, this still fits one frame
+_TEXT_CHARS_MAX = 1_024  # percent-encoded, at most 12 bytes a character, this fits one frame
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-_GRPC_PREFIX = Struct(">BI")  # compressed or not, message length
+_GRPC_PREFIX = Struct(">BI")  # compressed flag, message length
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A call that ends without a message: a gRPC status with a text for the caller, or a bare HTTP status."""
+    """A response without a message: a gRPC status with a text for the caller, or an HTTP status alone."""
 
     status: int | None = None
     text: str = ""
@@ -34,7 +34,7 @@ UNCOMPRESSED_ONLY = Refusal(
 
 
 def _string(text: bytes) -> bytes:
-    # Without Huffman (RFC 7541 section 5.2): constants gain nothing by it.
+    # Without Huffman coding (RFC 7541 section 5.2), which saves nothing for constants.
     return bytes(encode_integer(len(text), 7)) + text
 
 
@@ -43,40 +43,40 @@ def _field(name: bytes, value: bytes) -> bytes:
 
 
 _STATUS_200 = b"\x88"  # static table, entry 8
-_STATUS = b"\x08"  # a value of its own for the name of entry 8
-_CONTENT_TYPE = b"\x0f\x10" + _string(b"application/grpc")  # the name of entry 31
+_STATUS = b"\x08"  # literal value, name of entry 8
+_CONTENT_TYPE = b"\x0f\x10" + _string(b"application/grpc")  # name of entry 31
 TABLE_SIZE_0 = b"\x20"
-ANSWER_BLOCK = _STATUS_200 + _CONTENT_TYPE
+RESPONSE_BLOCK = _STATUS_200 + _CONTENT_TYPE
 TRAILERS_BLOCK = _field(b"grpc-status", b"0")
 
-_ANSWER_HEAD = frame(HEADERS, END_HEADERS, 0, ANSWER_BLOCK)[:5]  # up to the stream id
+_RESPONSE_HEAD = frame(HEADERS, END_HEADERS, 0, RESPONSE_BLOCK)[:5]  # up to the stream id
 _TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_BLOCK)[:5]
-_OPENING = Struct(f">5sI{len(ANSWER_BLOCK)}sIBIBI").pack
-_CLOSING = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
+_PACK_HEAD = Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI").pack
+_PACK_TRAILERS = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
 
 
-def opening(stream_id: int, size: int) -> bytes:
-    """Build all that comes before a message of `size` bytes that fits one frame: HEADERS, and the head of its DATA."""
-    return _OPENING(_ANSWER_HEAD, stream_id, ANSWER_BLOCK, size + PREFIX_BYTES << 8 | DATA, 0, stream_id, 0, size)
+def response_head(stream_id: int, size: int) -> bytes:
+    """Serialise what precedes a message of `size` bytes that fits one frame: HEADERS, and the header of its DATA."""
+    return _PACK_HEAD(_RESPONSE_HEAD, stream_id, RESPONSE_BLOCK, size + PREFIX_BYTES << 8 | DATA, 0, stream_id, 0, size)
 
 
-def closing(stream_id: int) -> bytes:
-    """Build all that comes behind the message: the trailers."""
-    return _CLOSING(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK)
+def response_trailers(stream_id: int) -> bytes:
+    """Serialise what follows the message: the trailers."""
+    return _PACK_TRAILERS(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK)
 
 
 def data_head(stream_id: int, size: int) -> bytes:
-    """Build the head of a DATA frame of `size` bytes."""
+    """Serialise the header of a DATA frame of `size` bytes."""
     return FRAME_HEAD.pack(size << 8 | DATA, 0, stream_id)
 
 
-def framed(message: bytes) -> bytes:
-    """Put gRPC's prefix before a message."""
+def with_grpc_prefix(message: bytes) -> bytes:
+    """Prepend the gRPC prefix to a message."""
     return _GRPC_PREFIX.pack(0, len(message)) + message
 
 
 def refusal_block(refusal: Refusal) -> bytes:
-    """Build the header block of an answer that is over with its headers."""
+    """Serialise the header block of a response that consists of headers only."""
     block = _STATUS_200 if refusal.http == _OK else _STATUS + _string(str(refusal.http).encode())
     if refusal.status is not None:
         text = quote(refusal.text[:_TEXT_CHARS_MAX], safe=_PRINTABLE).encode()

@@ -1,18 +1,18 @@
-"""What leaves a connection: frames ready to be written, and answers that wait for the peer's windows.
+"""The send buffer of a connection: frames ready to write, and responses blocked by the peer's windows.
 
-Whether a stream is still there to be answered is known to `streams.py`.
+The state of each stream is in `streams.py`.
 """
 
-from authz.edge.h2.answers import (
-    ANSWER_BLOCK,
+from authz.edge.h2.responses import (
+    RESPONSE_BLOCK,
     TABLE_SIZE_0,
     TRAILERS_BLOCK,
     Refusal,
-    closing,
     data_head,
-    framed,
-    opening,
     refusal_block,
+    response_head,
+    response_trailers,
+    with_grpc_prefix,
 )
 from authz.edge.h2.wire import (
     END_HEADERS,
@@ -31,12 +31,12 @@ from authz.edge.h2.wire import (
 _TABLE_SIZE_DEFAULT = 4_096
 
 
-class Outflow:
+class SendBuffer:
     """The sending half of one connection (RFC 9113 section 5.2).
 
-    A stream's window is kept as its distance from the initial one, so that a change of the initial window changes all
-    of them at once, below zero if need be, and an ordinary stream needs no entry. DATA leaves in frames of at most
-    16,384 bytes, which every peer accepts.
+    A stream's window is stored as the difference to the initial window. So a change of the initial window applies to
+    all streams at once, even below zero, and an ordinary stream needs no entry. DATA frames have at most 16,384 bytes,
+    which every peer accepts.
     """
 
     __slots__ = (
@@ -58,63 +58,63 @@ class Outflow:
         self._credit: dict[int, int] = {}
         self._table_size = _TABLE_SIZE_DEFAULT
         self._must_shrink = False
-        # The longest answer that needs no further look at all this.
+        # The longest response that needs no further check of this state.
         self._set_plain()
 
     @property
     def is_waiting(self) -> bool:
-        """Tell whether an answer waits for the peer's windows."""
+        """Whether a response is blocked by the peer's windows."""
         return bool(self._waiting)
 
     def write(self, data: bytes) -> None:
-        """Add a frame that no window holds back."""
+        """Append a frame that is not subject to flow control."""
         self._ready.append(data)
 
     def take(self) -> bytes:
-        """Return all that may be written, and forget it."""
+        """Return all bytes that may be written, and clear the buffer."""
         data = b"".join(self._ready)
         self._ready.clear()
         return data
 
     def answer(self, stream_id: int, message: bytes) -> bool:
-        """Write an answer, as much of it as the windows allow; tell whether that was all."""
+        """Write as much of a response as the windows permit; return whether it is complete."""
         size = len(message) + PREFIX_BYTES
         if size <= self._window and size <= self._plain_bytes_max and stream_id not in self._credit:
             self._window -= size
-            self._ready += (opening(stream_id, len(message)), message, closing(stream_id))
+            self._ready += (response_head(stream_id, len(message)), message, response_trailers(stream_id))
             return True
-        self._write_block(stream_id, END_HEADERS, ANSWER_BLOCK)
-        self._waiting[stream_id] = memoryview(framed(message))
+        self._write_block(stream_id, END_HEADERS, RESPONSE_BLOCK)
+        self._waiting[stream_id] = memoryview(with_grpc_prefix(message))
         return self._send(stream_id)
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
-        """Write an answer that is over with its headers."""
+        """Write a response that consists of headers only."""
         self._write_block(stream_id, END_HEADERS | END_STREAM, refusal_block(refusal))
         self._credit.pop(stream_id, None)
 
     def drop(self, stream_id: int) -> None:
-        """Forget a stream that was reset."""
+        """Discard the state of a stream that was reset."""
         self._waiting.pop(stream_id, None)
         self._credit.pop(stream_id, None)
 
     def holds(self, stream_id: int) -> bool:
-        """Tell whether a stream's answer waits for the peer's windows."""
+        """Return whether the response of a stream is blocked by the peer's windows."""
         return stream_id in self._waiting
 
     def flush(self) -> list[int]:
-        """Send what the windows now allow; return the streams whose answers are complete."""
+        """Write what the windows now permit; return the streams whose responses are complete."""
         return [stream_id for stream_id in list(self._waiting) if self._window > 0 and self._send(stream_id)]
 
-    def widen(self, increment: int) -> None:
-        """Enlarge the connection's window (RFC 9113 section 6.9)."""
+    def increase_window(self, increment: int) -> None:
+        """Increase the connection's window (RFC 9113 section 6.9)."""
         if not increment:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "window update of 0")
         self._window += increment
         if self._window > WINDOW_MAX:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window over its maximum")
 
-    def widen_stream(self, stream_id: int, increment: int) -> None:
-        """Enlarge one stream's window."""
+    def increase_stream_window(self, stream_id: int, increment: int) -> None:
+        """Increase one stream's window."""
         if not increment:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "window update of 0")
         credit = self._credit.get(stream_id, 0) + increment
@@ -123,14 +123,14 @@ class Outflow:
         self._credit[stream_id] = credit
 
     def set_initial_window(self, size: int) -> None:
-        """Change every stream's window by the difference (RFC 9113 section 6.9.2)."""
+        """Change the window of every stream by the difference (RFC 9113 section 6.9.2)."""
         if size > WINDOW_MAX or size + max(self._credit.values(), default=0) > WINDOW_MAX:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial window over its maximum")
         self._initial = size
         self._set_plain()
 
     def set_table_size(self, size: int) -> None:
-        """Obey a smaller dynamic table by giving ours up for good, in the next block (RFC 9113 section 4.3.1)."""
+        """Accept a smaller dynamic table by setting ours to 0 in the next header block (RFC 9113 section 4.3.1)."""
         if size < self._table_size:
             self._table_size = 0
             self._must_shrink = True
