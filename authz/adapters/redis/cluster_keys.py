@@ -1,8 +1,7 @@
-"""Key records and their buckets in a Redis cluster: each key at the primary of its slot, as `redis_keys.py` keeps it.
+"""Key records and their buckets in a Redis Cluster: each key on the primary of its slot, stored as in `keys.py`.
 
-Which primary that is, and where a slot on the move is found, is `redis_cluster.py`. Every script names the epoch in
-which it may run and the node compares it with the present one, because here nobody can know beforehand which node a
-command will reach.
+The slot map and redirections belong to `connection/cluster.py`. Every script names the epoch in which it may run, and
+the node compares it with its current epoch, because the client cannot know beforehand which node executes a command.
 """
 
 import asyncio
@@ -34,11 +33,11 @@ class RedisClusterKeys:
         self._at: dict[RedisLink, RedisKeys] = {}
 
     def epoch_of(self, digest: bytes) -> str:
-        """Name the present life of each node that may hold the key: two while its slot is on the move."""
+        """Return the current epoch of each node that may hold the key: two nodes during a slot migration."""
         return " ".join(link.epoch for link in self._cluster.holders(key_slot(redis_key(digest))) if link.epoch)
 
     def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
-        """Look keys up and take their costs from their buckets (`service.ports.KeyProjection`)."""
+        """Look up keys and charge their buckets (`service.ports.KeyProjection`)."""
         by_link: dict[RedisLink | None, list[int]] = {}
         for place, lookup in enumerate(lookups):
             by_link.setdefault(self._cluster.owner(key_slot(redis_key(lookup.digest))), []).append(place)
@@ -50,7 +49,7 @@ class RedisClusterKeys:
                 self._take(link, [lookups[place] for place in places], default, at(places, taken), REDIRECTS_MAX)
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
-        """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
+        """Write a record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
 
         async def write(link: RedisLink) -> bool:
             if epoch is not None and link.epoch not in epoch.split(" "):
@@ -88,7 +87,7 @@ class RedisClusterKeys:
         keys = self._at.get(link)
         if keys is None:
             links = self._cluster.links
-            # With what is new, what is gone is forgotten.
+            # A new link is the occasion to drop the links that the cluster has closed.
             self._at = {known: kept for known, kept in self._at.items() if known in links}
             keys = RedisKeys(
                 link,

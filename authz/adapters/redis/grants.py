@@ -1,6 +1,6 @@
-"""Device grants in Redis (`service.portal_ports.Grants`): one hash `g:<user code>` each, gone when its time is up.
+"""Device grants in Redis (`service.portal.ports.Grants`): one hash `g:<user code>` per grant, with a time to live.
 
-Nothing in it lets anyone in: the device code is kept as a digest, and a key is made only when it is handed out.
+A grant contains no credential: the device code is stored as a digest, and a key is created only when it is issued.
 """
 
 from base64 import urlsafe_b64encode
@@ -19,18 +19,18 @@ _LOOKS_MAX = 10
 
 
 class RedisGrants:
-    """Keeps grants, on one link. Every method raises `StoreUnavailable`."""
+    """Stores grants over one link. Every method raises `StoreUnavailable`."""
 
     def __init__(self, link: Caller) -> None:
         self._link = link
 
     async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:
-        """Begin a grant; False where its code is taken."""
+        """Create a grant; return False if its code is in use."""
         about = (urlsafe_b64encode(digest), address.encode(), client.encode(), b"%d" % (life_s * 1000))
         return bool(await self._link.call(START, _key(user_code), *about))
 
     async def poll(self, user_code: str, digest: bytes) -> tuple[GrantStatus, Approval | None]:
-        """Tell how a grant stands; its approval goes to the first who asks."""
+        """Return the state of a grant; the first poll after the approval receives it."""
         reply = await self._link.call(POLL, _key(user_code), urlsafe_b64encode(digest))
         if reply is None:
             return GrantStatus.EXPIRED, None
@@ -41,11 +41,11 @@ class RedisGrants:
         return GrantStatus.APPROVED, Approval(account_id, frozenset(scopes.split()))
 
     async def settle(self, user_code: str, *, is_over: bool) -> None:
-        """End the claim of a poll that was given an approval."""
+        """End the claim of the poll that received the approval."""
         await self._link.call(SETTLE, _key(user_code), b"1" if is_over else b"0")
 
     async def look(self, user_code: str) -> Grant | None:
-        """Return a grant that waits for a decision."""
+        """Return a grant that is pending, None if there is none."""
         reply = await self._link.call(LOOK, _key(user_code), b"%d" % _LOOKS_MAX)
         if reply is None:
             return None
@@ -53,7 +53,7 @@ class RedisGrants:
         return Grant(user_code, address, client, datetime.fromtimestamp(int(started_s), UTC))
 
     async def decide(self, user_code: str, approval: Approval | None) -> bool:
-        """Approve a grant, or refuse it with None; False where there is nothing to decide."""
+        """Approve a grant, or refuse it with None; return False if no grant is pending."""
         if approval is None:
             return bool(await self._link.call(DECIDE, _key(user_code), b"refused", b"", b""))
         scopes = " ".join(sorted(approval.scopes)).encode()

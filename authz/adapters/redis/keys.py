@@ -1,7 +1,7 @@
 """Key records and their buckets in Redis: one script per check.
 
-What changes a record changes its header (`redis_records.py`), so of a key that is remembered here Redis is only asked
-whether its header is still the same. The connection is `redis_link.py`.
+Every change of a record changes its header (`records.py`). For a key in the local cache the script therefore compares
+only the header. The connection belongs to `connection/link.py`.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from authz.core.value import Value
 from authz.service.ports import Taken, TakeReply
 
 OnUse: TypeAlias = Callable[[str], None]
-"""Told the id of a key that was used."""
+"""Receives the id of a key that was used."""
 
 _CACHED_MAX = 16_384
 _ASKED = Struct("<6d")
 _BUCKET = Struct("<2d")
-# By the first byte of a reply; all that come with a bucket; and those of a use that has to be noted.
+# The outcomes by the first byte of a reply: all; those with a bucket; those of a use that must be recorded.
 _OUTCOMES = {ord(outcome): outcome for outcome in TakeOutcome}
 _FIRST_USES = {ord("G"): TakeOutcome.GRANTED, ord("L"): TakeOutcome.LIMITED}
 _BUCKETS = {ord("g"): TakeOutcome.GRANTED, ord("l"): TakeOutcome.LIMITED} | _FIRST_USES
@@ -58,9 +58,9 @@ _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transien
 
 
 class _Known(Value):
-    """What is remembered of a key: its record, the limit that applies, and its part of the check's arguments, by cost.
+    """The cache entry of a key: its record, the limit that applies, and the encoded arguments of the check, by cost.
 
-    The arguments are those of all keys with the same header. `record` is None where nothing is remembered.
+    All keys with the same header share the arguments. `record` is None if the key is not cached.
     """
 
     record: KeyRecord | None
@@ -72,9 +72,9 @@ class _Known(Value):
 class RedisKeys:
     """The projection of key records (`service.ports.KeyProjection`) over one link.
 
-    `on_use` is told a key's id on its first use in each half minute, by one of all sidecars: often enough to know when
-    a key was last used, and too seldom to cost a check anything. `check` and `put` are the scripts, or what stands for
-    them in a `cluster`, where what is kept by account may be at another node: leases are asked for apart there.
+    `on_use` receives the id of a key on its first use in each half minute, in one of all sidecars. `check` and `put`
+    are the scripts, or their variants for a `cluster`. In a cluster the leases of an account may be on another node, so
+    they are acquired by a separate call.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RedisKeys:
         self._head = CHECK_HEAD % check.sha.encode()
         self._negative_ttl_s = negative_ttl_s
         self._on_use = on_use
-        # What is remembered holds in one epoch and for one default limit.
+        # The cache is valid in one epoch and for one default limit.
         self._epoch = ""
         self._stranger = _Known(None, _NO_LIMIT, "", {})
         self._known: dict[bytes, _Known] = {}
@@ -105,11 +105,11 @@ class RedisKeys:
         self._limits: dict[tuple[str, str], Limit] = {}
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server
-        """Name the server's present life; empty while it is out of reach."""
+        """Return the current epoch of the server; empty while it is unreachable."""
         return self._link.epoch
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
-        """Write a record unless a newer one is there (`service.ports.KeyProjection`)."""
+        """Write a record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
         current = self._link.epoch
         if epoch is not None and epoch != current:
             return False
@@ -117,15 +117,15 @@ class RedisKeys:
         arguments = (current, record.revision, header_of(current, record), *stay)
         encoded = (str(argument).encode() for argument in arguments)
         write = self._link.call(self._put, redis_key(digest), *encoded, *record_words(record))
-        if record.revision <= 1:  # never stopped, or no key at all
+        if record.revision <= 1:  # never changed, or no key at all
             return bool(await write)
         written, _ = await asyncio.gather(write, note_key(self._all, record))
         return bool(written)
 
     def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, is_second: bool = False) -> None:
-        """Look keys up and take their costs from their buckets (`service.ports.KeyProjection`).
+        """Look up keys and charge their buckets (`service.ports.KeyProjection`).
 
-        `is_second` where they were asked before, and Redis did not know the script.
+        `is_second` marks the repetition after Redis did not know the script.
         """
         stranger = self._stranger
         if stranger.limit is not default or self._epoch is not self._link.epoch:
@@ -151,7 +151,7 @@ class RedisKeys:
         return known.arguments.setdefault(cost, written)
 
     def _opening(self, lookup: Lookup, opening: Opening, known: _Known, arguments: bytes) -> bytes:
-        """Return the command for a stream: with its lease, if it is known whose, and that the key opens the route."""
+        """Return the command for a stream; it acquires the lease if a cached record may use the route."""
         record = known.record if self._leases else None
         if record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
             return self._head + key_name(lookup.digest) + arguments
@@ -173,7 +173,7 @@ class RedisKeys:
         for lookup, found, value in zip(lookups, known, values, strict=True):
             record = found.record
             is_usual = type(value) is bytes and len(value) == _HEAD_BYTES and value[0] == _GRANTED_BYTE
-            if is_usual and record is not None:  # a token was granted to a key that is remembered
+            if is_usual and record is not None:  # a token was granted to a cached key
                 replies.append(Take(_GRANTED, record, Bucket(found.limit, _BUCKET.unpack_from(value, 1)[0])))
             else:
                 replies.append(self._other(lookup, found, default, value))
@@ -208,7 +208,7 @@ class RedisKeys:
                 told = value[1 if outcome is None else _HEAD_BYTES :]
                 known = self._remember(lookup.digest, told, default) if told else known
             record = known.record
-            if record is None:  # a reply without the record that it is about
+            if record is None:  # a reply without its record
                 return _UNREADABLE
             if outcome is None:
                 return Take(_OUTCOMES[letter], record)
@@ -219,7 +219,7 @@ class RedisKeys:
             return _UNREADABLE
 
     def _remember(self, digest: bytes, told: bytes, default: Limit) -> _Known:
-        """Parse a header and a record; raises ValueError. A key that works is remembered until its header changes."""
+        """Parse a header and a record; raises ValueError. An active key stays in the cache until its header changes."""
         found = self._stopped.get(told)
         if found is not None:
             return found
@@ -234,7 +234,7 @@ class RedisKeys:
             state=KeyState(state),
             revision=int(revision),
             key_id=key_id,
-            # What many keys have in common is kept once.
+            # Keys share equal values to save memory.
             account_id=intern(account_id),
             scopes=self._scopes.get(scopes) or self._scopes.setdefault(scopes, frozenset(scopes.split())),
             limit=None if capacity == "-" else self._limit(capacity, refill),
@@ -244,7 +244,7 @@ class RedisKeys:
         if record.state is KeyState.ACTIVE:
             self._known[digest] = known
         else:
-            self._stopped[told] = known  # all keys that do not exist are one
+            self._stopped[told] = known  # all unknown keys share one entry
         return known
 
     def _begin_to_remember(self, default: Limit) -> _Known:
@@ -262,5 +262,5 @@ class RedisKeys:
 
 
 def at(places: Sequence[int], taken: Taken) -> Taken:
-    """Return what tells `taken` of lookups that were asked apart from the others, which had these places among them."""
+    """Return a callback that maps the indexes of a partial call to `places`, the indexes of the whole call."""
     return lambda answered, replies: taken([places[number] for number in answered], replies)

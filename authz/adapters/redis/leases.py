@@ -1,11 +1,11 @@
-"""Leases in Redis: who has how many streams open, one hash per account and class, one script per question.
+"""Leases of open streams in Redis: one hash per account and class, one script per operation.
 
     l:{ACCOUNT}:CLASS            lease id -> "KEY_ID OPENED_MS EXPIRES_MS KEPT_MS SEEN_MS CLAIMS"
-    l:{ACCOUNT}:CLASS:LEASE_ID   there for a while after a stream's end, so that late signs of life do nothing
-    l:{ACCOUNT}                  key id -> "REVISION STATE", of keys that were ever stopped
+    l:{ACCOUNT}:CLASS:LEASE_ID   end mark of a stream, kept for a short time, so that late renewals have no effect
+    l:{ACCOUNT}                  key id -> "REVISION STATE", of keys that changed their state
 
-The account is the hash tag: whatever a script touches is in one slot. When a lease is taken, renewed and given back is
-`service/leases.py`; the scripts in `lua/` say what happens on the server, by its clock.
+The account id is the hash tag: each script touches one slot. `service/check/leases.py` decides when a lease is
+acquired, renewed and released; the scripts in `lua/` use the clock of the server.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from authz.core.check import KeyRecord
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, Renewal, RenewOutcome, StreamClass
 
 STOPPED_TTL_S = 86_400
-"""How long a stopped key is remembered for its streams' sake: far longer than any stream should last."""
+"""How long the state of a stopped key is kept for its streams: far longer than a stream lasts."""
 
 _LUA = files("authz.adapters.redis").joinpath("lua")
 
@@ -40,35 +40,35 @@ class RedisLeases:
 
     @property
     def reconnected_at_s(self) -> float | None:
-        """Tell since when Redis is in reach again (`service.ports.LeaseStore`)."""
+        """Return when the latest reconnection took place (`service.ports.LeaseStore`)."""
         return self._link.reconnected_at_s
 
     async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:
-        """Take a slot (`service.ports.LeaseStore`)."""
+        """Acquire a lease (`service.ports.LeaseStore`)."""
         keys, arguments = acquire_words(lease, stream, pending_s)
         return acquisition(await self._link.call(ACQUIRE, keys, *arguments))
 
     async def undo(self, lease: Lease) -> bool:
-        """Take one claim back (`service.ports.LeaseStore`)."""
+        """Withdraw one claim (`service.ports.LeaseStore`)."""
         return bool(await self._call(_UNDO, lease))
 
     async def renew(self, lease: Lease, stream: StreamClass, opened_at_ms: int) -> Renewal:
-        """Note a sign of life (`service.ports.LeaseStore`)."""
+        """Renew a lease (`service.ports.LeaseStore`)."""
         caps = (lease.key_id, stream.per_key, stream.per_account)
         outcome, exceeds = await self._call(_RENEW, lease, *caps, _ms(stream.ttl_s), opened_at_ms)
         return Renewal(RenewOutcome(outcome.decode()), bool(exceeds))
 
     async def suspect(self, lease: Lease, within_s: float) -> bool:
-        """Let a lease run out soon (`service.ports.LeaseStore`)."""
+        """Shorten the life of a lease (`service.ports.LeaseStore`)."""
         return bool(await self._call(_SUSPECT, lease, _ms(within_s)))
 
     async def release(self, lease: Lease, *, guard_s: float) -> float | None:
-        """Give a slot back (`service.ports.LeaseStore`)."""
+        """Release a lease (`service.ports.LeaseStore`)."""
         age_ms = await self._call(_RELEASE, lease, _ms(guard_s))
         return None if age_ms < 0 else age_ms / 1000
 
     async def streams(self, account_id: str, stream: str) -> list[OpenStream]:
-        """List an account's streams of one class (`service.ports.LeaseStore`)."""
+        """Return the open streams of an account in one class (`service.ports.LeaseStore`)."""
         listed = await self._link.call(_LIST, _keys(Lease("", account_id, "", stream))[:2])
         return sorted((_opened(account_id, stream, *row) for row in listed), key=lambda it: it.opened_at_ms)
 
@@ -78,7 +78,7 @@ class RedisLeases:
 
 
 async def note_key(link: Caller, record: KeyRecord) -> None:
-    """Tell an account's leases whether a key of it works, unless they know of a newer revision.
+    """Record the state of a key beside the leases of its account, unless a newer revision is recorded.
 
     Raises `StoreUnavailable`.
     """
@@ -87,13 +87,13 @@ async def note_key(link: Caller, record: KeyRecord) -> None:
 
 
 def acquire_words(lease: Lease, stream: StreamClass, pending_s: float) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Return the keys and the arguments with which `ACQUIRE` takes a lease."""
+    """Return the keys and the arguments of `ACQUIRE`."""
     words = (lease.lease_id, lease.key_id, stream.per_key, stream.per_account, _ms(pending_s))
     return _keys(lease), tuple(str(word).encode() for word in words)
 
 
 def acquisition(reply: Sequence[Any]) -> Acquisition:
-    """Read what `ACQUIRE` replies; raises ValueError where it is no outcome."""
+    """Parse the reply of `ACQUIRE`; raises ValueError for an unknown outcome."""
     outcome, *counts = reply
     return Acquisition(AcquireOutcome(outcome.decode()), *counts)
 

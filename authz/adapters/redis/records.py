@@ -1,12 +1,12 @@
-"""What a key is in Redis, as bytes: one string that holds its bucket and its record, and the scripts that work on it.
+"""The Redis format of a key: one string that holds its bucket and its record, and the scripts that use it.
 
-    k:<digest, base64>   16 bytes of bucket: tokens, and when they were counted in µs, as doubles
-                         a line of header: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
+    k:<digest, base64>   bucket, 16 bytes: tokens, and the time of the count in µs, as doubles
+                         header, one line: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
                          record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…"
 
-A string, whose head is written over in its place, costs Redis less than a hash, and one that stays for ever less than
-one that Redis has to know the end of: only keys that have ended, or will, are given one. The scripts in `lua/` say what
-happens on the server; who asks them, and what is remembered of their answers, is `redis_keys.py`.
+A string whose first bytes are overwritten in place costs Redis less than a hash. A string without a time to live costs
+less than one with it: only keys that ended, or will end, have a time to live. The scripts are in `lua/`; `keys.py`
+calls them and caches their replies.
 """
 
 from binascii import b2a_base64
@@ -17,10 +17,10 @@ from authz.adapters.redis.leases import ACQUIRE
 from authz.core.check import KeyRecord, KeyState
 
 ENDED_TTL_S = 86_400
-"""How long the record of a key stays that has ended: was revoked, or has expired."""
+"""How long the record of a revoked or expired key is kept."""
 
 BUCKET_BYTES = 16
-"""How much of a key's string is its bucket."""
+"""The length of the bucket at the start of the string."""
 
 _CHECK, _PUT, _OPENING = (
     files("authz.adapters.redis").joinpath("lua", name).read_bytes() for name in ("check.lua", "put.lua", "opening.lua")
@@ -28,38 +28,38 @@ _CHECK, _PUT, _OPENING = (
 CHECK, PUT = Script(_CHECK), Script(_PUT)
 _FUNCTION = b"local function %b(KEYS, ARGV)\n%b\nend\n"
 OPENING = Script(_FUNCTION % (b"check", _CHECK) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
-"""A check together with the lease of the stream that it opens."""
+"""A check that also acquires the lease of the stream that it opens."""
 
-# EVALSHA up to the key's own 43 characters of 45: with one key and three arguments, with four keys and eight.
+# EVALSHA up to the 43 characters of the digest: with one key and three arguments, with four keys and eight.
 CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
 OPENING_HEAD = b"*15\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n4\r\n$45\r\nk:" % OPENING.sha.encode()
 
 
 def redis_key(digest: bytes) -> bytes:
-    """Return the key of the string that holds a key's bucket and its record."""
+    """Return the Redis key of an API key."""
     return b"k:" + key_name(digest)
 
 
 def encoded_words(*words: bytes) -> bytes:
-    """Write arguments as Redis reads them."""
+    """Encode arguments in the Redis protocol."""
     return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 def key_name(digest: bytes) -> bytes:
-    """Return what stands for a digest in its key: 43 characters."""
+    """Return the digest in base64: 43 characters."""
     return b2a_base64(digest, newline=False)[:43]
 
 
 def header_of(epoch: str, record: KeyRecord) -> str:
-    """Write the header of a record."""
+    """Encode the header of a record."""
     limit = "- -" if record.limit is None else f"{record.limit.capacity} {record.limit.refill_per_s!r}"
     return f"{epoch} {record.revision} {record.state} {record.expires_at_ms} {limit}"
 
 
 def stay_of(record: KeyRecord, negative_ttl_s: float) -> tuple[int, int]:
-    """Tell how long a record stays, in milliseconds, 0 for ever; and from when on, in Unix time, 0 for at once.
+    """Return the time to live of a record in ms, 0 for none, and its start in ms of Unix time, 0 for now.
 
-    As long as a key may work again its bucket must be there, or it would come back with tokens that it never earned.
+    The bucket of a key that may become active again has no time to live: a lost bucket would be full again.
     """
     if record.state is KeyState.UNKNOWN:
         return int(negative_ttl_s * 1000), 0
@@ -69,7 +69,7 @@ def stay_of(record: KeyRecord, negative_ttl_s: float) -> tuple[int, int]:
 
 
 def record_words(record: KeyRecord) -> tuple[bytes, ...]:
-    """Write a record, as what `put.lua` takes of it: nothing where there is no such key."""
+    """Encode a record as the last argument of `put.lua`: nothing for an unknown key."""
     if record.state is KeyState.UNKNOWN:
         return ()
     return (" ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode(),)

@@ -1,6 +1,6 @@
-"""Dashboard sessions in Redis (`service.portal_ports.SessionStore`): one hash `s:<digest>` each, ending by itself.
+"""Dashboard sessions in Redis (`service.portal.ports.SessionStore`): one hash `s:<digest>` each, with a time to live.
 
-The browser's secret is not kept: who can read Redis cannot log in with what is there.
+The secret of the browser is not stored: a reader of Redis cannot use the sessions.
 """
 
 from base64 import urlsafe_b64encode
@@ -15,7 +15,7 @@ OPEN, USE, END = (
 
 
 class RedisSessions:
-    """Keeps sessions, on one link. Every method raises `StoreUnavailable`."""
+    """Stores sessions over one link. Every method raises `StoreUnavailable`."""
 
     def __init__(self, link: Caller, *, idle_s: int, life_s: int) -> None:
         self._link = link
@@ -23,12 +23,12 @@ class RedisSessions:
         self._life_ms = b"%d" % (life_s * 1000)
 
     async def open(self, digest: bytes, account_id: str, generation: int) -> None:
-        """Begin a session."""
+        """Create a session."""
         about = (account_id.encode(), b"%d" % generation, self._idle_ms, self._life_ms)
         await self._link.call(OPEN, _key(digest), *about)
 
     async def use(self, digest: bytes) -> tuple[str, int] | None:
-        """Return a session's account and password generation, and let it live on; None where it has ended."""
+        """Return the account and the password generation of a session and extend it; None if it has ended."""
         reply = await self._link.call(USE, _key(digest), self._idle_ms)
         return None if reply is None else (reply[0].decode(), int(reply[1]))
 

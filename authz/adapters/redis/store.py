@@ -1,6 +1,6 @@
-"""Picks what talks to Redis by the form of its URL: a server, or a primary behind sentinels, or a cluster.
+"""Selects the Redis adapter by the form of the URL: one server, a primary behind Sentinels, or a cluster.
 
-What each does is in `redis_keys.py` and `redis_cluster_keys.py`.
+The adapters are `keys.py` and `cluster_keys.py`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from authz.adapters.redis.records import CHECK, OPENING, PUT
 
 @dataclass(frozen=True, slots=True)
 class RedisStore:
-    """What keeps the connections up, and the projection over them."""
+    """The connections and the key projection that uses them."""
 
     link: RedisLink | RedisCluster
     keys: RedisKeys | RedisClusterKeys
@@ -34,9 +34,9 @@ def redis_store(
     on_answered: OnAnswered = lambda _seconds, _commands: None,
     on_use: OnUse = lambda _key_id: None,
 ) -> RedisStore:
-    """Put together what a URL asks for; nothing is connected before `link.start()`. Raises `ValueError`.
+    """Build the adapter for a URL; `link.start()` connects it. Raises `ValueError`.
 
-    `scripts` are those that will run over the link besides the projection's.
+    `scripts` are those that run over the link beside the projection's.
     """
     if read_url(url).form is Form.CLUSTER:
         cluster = RedisCluster(

@@ -1,6 +1,6 @@
-"""Counts of attempts in Redis (`service.portal_ports.Counters`): `t:<kind>:<digest of whom>`, gone when they end.
+"""Counters of attempts in Redis (`service.portal.ports.Counters`): `t:<kind>:<digest of whom>`, with a time to live.
 
-How many are allowed is policy; addresses and e-mails are not kept, only digests of them.
+The policy sets the limits. Addresses and e-mail addresses are stored as digests only.
 """
 
 from base64 import urlsafe_b64encode
@@ -15,17 +15,17 @@ _NAME_BYTES = 15
 
 
 class RedisThrottles:
-    """Counts attempts in windows, on one link."""
+    """Counts attempts in fixed windows, over one link."""
 
     def __init__(self, link: Caller) -> None:
         self._link = link
 
     async def take(self, kind: str, whom: str, attempts_max: int, window_s: int) -> bool:
-        """Count an attempt; False where the window is full. Raises `StoreUnavailable`."""
+        """Count an attempt; return False if the window is full. Raises `StoreUnavailable`."""
         return await self._count(kind, whom, attempts_max, window_s * 1000, 1)
 
     async def refund(self, kind: str, whom: str) -> None:
-        """Take an attempt back. Raises `StoreUnavailable`."""
+        """Withdraw an attempt. Raises `StoreUnavailable`."""
         await self._count(kind, whom, 0, 0, -1)
 
     async def _count(self, kind: str, whom: str, *numbers: int) -> bool:

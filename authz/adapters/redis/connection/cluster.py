@@ -1,8 +1,8 @@
-"""The links to a Redis cluster: one to each primary, replaced as the slots move, and redirections followed.
+"""The links to a Redis Cluster: one to each primary. Follows the slot map and redirections.
 
-redis-py sets the connections up, as everywhere; its cluster client is not used, because it gives every check a
-connection of its own, and closes those of all nodes when one of them fails. How the nodes are asked for their slots is
-`redis_layout.py`, what commands mean `redis_cluster_keys.py`.
+redis-py opens the connections. Its cluster client is not used, because it uses one connection per command, and closes
+the connections of all nodes when one of them fails. `slots.py` queries the slot map, `../cluster_keys.py` owns the
+commands.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from authz.adapters.redis.connection.url import Address, read_url
 from authz.core.errors import StoreUnavailable
 
 REDIRECTS_MAX = 4
-"""More than a slot on the move needs: two nodes that send a command to and fro do not know yet who has it."""
+"""More than a slot migration needs: two nodes that redirect to each other do not know the owner yet."""
 
 _LINKED_S = 1.0
 _LOOK_INTERVAL_S = 1.0
@@ -41,9 +41,9 @@ T = TypeVar("T")
 
 
 class RedisCluster:
-    """Links to the primaries of a cluster. The parameters are `RedisLink`'s, and hold for each of them.
+    """Links to the primaries of a cluster. The parameters are those of `RedisLink` and apply to each link.
 
-    `reached` is set once every primary was reached, or one of them was and the others are late.
+    `reached` is set once every primary is connected, or one is and the others are late.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RedisCluster:
         )
         self._links: dict[Address, RedisLink] = {}
         self._owners: list[RedisLink | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        # Where slots are on their way to, as far as anybody was sent there.
+        # The importing node of each migrating slot that an ASK redirection named.
         self._importers: dict[int, RedisLink] = {}
         self._doubted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -81,21 +81,21 @@ class RedisCluster:
 
     @property
     def is_up(self) -> bool:
-        """Tell whether every slot has a primary and there is a connection to each."""
+        """Return whether every slot has a connected primary."""
         return None not in self._owners and all(link.is_up for link in self._links.values())
 
     @property
     def reconnected_at_s(self) -> float | None:
-        """Tell since when the node is in reach that was found last, after the cluster was reached at first."""
+        """Return when the latest connection was made after the first connection to the cluster."""
         found = (link.connected_at_s for link in self._links.values())
         return max((at_s for at_s in found if at_s is not None and at_s > self._reached_at_s), default=None)
 
     def start(self) -> None:
-        """Find the primaries and connect, and keep to them as they change, until `close`."""
+        """Find and connect the primaries, and follow their changes until `close`."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep_informed())
 
     async def close(self) -> None:
-        """Close every connection; what still waits is refused."""
+        """Close every connection; pending commands are refused."""
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -103,15 +103,15 @@ class RedisCluster:
         await asyncio.gather(*(link.close() for link in self._links.values()), *self._closing)
 
     def owner(self, slot: int) -> RedisLink | None:
-        """Return the link to the primary that has a slot; None where it is not known."""
+        """Return the link to the primary of a slot; None if it is unknown."""
         return self._owners[slot]
 
     def holders(self, slot: int) -> list[RedisLink]:
-        """Return the links to all primaries that may hold keys of a slot: two while it is on the move."""
+        """Return the links to all primaries that may hold keys of a slot: two during its migration."""
         return [link for link in (self._owners[slot], self._importers.get(slot)) if link is not None]
 
     def follow(self, told: Redirected, teller: RedisLink) -> RedisLink:
-        """Return the link to which a command was redirected, ready for that one: it must be submitted at once."""
+        """Return the link of a redirection, prepared for one command, which must be submitted at once."""
         host = told.host or next((at.host for at, link in self._links.items() if link is teller), "")
         link = self._link(Address(host, told.port))
         if told.asking:
@@ -123,11 +123,11 @@ class RedisCluster:
         return link
 
     def doubt(self) -> None:
-        """Look again at who has which slots: a node did not answer as it should."""
+        """Query the slot map again, after an unexpected reply."""
         self._doubted.set()
 
     async def on_owner(self, key: bytes, run: Callable[[RedisLink], Awaitable[T]]) -> T:
-        """Run a command where a key is, and again where it is redirected; raises `StoreUnavailable`."""
+        """Run a command on the primary of a key and follow redirections; raises `StoreUnavailable`."""
         link = self.owner(key_slot(key))
         if link is None:
             raise StoreUnavailable("redis", "no known node has the key's slot")
@@ -160,12 +160,12 @@ class RedisCluster:
                 complaint = ""
                 self._apply(layout)
                 await self._note_reached()
-            # Jitter keeps a fleet from asking all at once; a fleet in trouble must not ask without a pause.
+            # Jitter spreads the queries of many sidecars; the backoff limits them during a failure.
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
             backoff_s = _BACKOFF_MIN_S if await self._calm() else min(_BACKOFF_MAX_S, backoff_s * 2)
 
     async def _calm(self) -> bool:
-        """Wait until it is time to look again; tell whether there was nothing wrong for a while."""
+        """Wait until the next query; return whether there was no fault for a while."""
         for looks in range(_LOOKS_PER_REFRESH):
             if self._doubted.is_set() or not self.is_up:
                 return looks > 0
@@ -208,7 +208,7 @@ class RedisCluster:
 
 
 def guarded(script: Script) -> Script:
-    """Return a script as it runs in a cluster: only in the life of the data that its first argument names."""
+    """Return the cluster variant of a script: it runs only in the epoch that its first argument names."""
     return Script(IN_CLUSTER + _GUARD + script.source)
 
 

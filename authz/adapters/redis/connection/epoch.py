@@ -1,6 +1,6 @@
-"""How a Redis is asked for the present life of its data, which names the epoch of the records in it.
+"""Queries for the epoch of a Redis server's data, which every record names.
 
-Who asks, and leaves a server that has begun another life, is `redis_link.py`.
+`link.py` sends the queries and disconnects when the epoch changes.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from redis.exceptions import RedisError
 _EPOCH_CHARS = 8
 
 IN_CLUSTER = files("authz.adapters.redis").joinpath("lua", "epoch.lua").read_bytes()
-"""Lua that leaves the life of a cluster's node in the local `life`."""
+"""Lua that stores the epoch of a cluster node in the local `life`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A question, and how its reply is read: into the epoch, or a `RedisError` where there is none to trust."""
+    """A command, and a parser that returns the epoch or raises `RedisError` if the reply contains none."""
 
     question: tuple[str | bytes, ...]
     read: Callable[[object], str]

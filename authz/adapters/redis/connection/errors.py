@@ -1,6 +1,6 @@
-"""What an error that Redis replies with asks of whoever sent the command: another server, the script, or nothing.
+"""The error replies of Redis, by the action that they require: a redirection, a script load, or none.
 
-Errors that end a connection are `redis_pipe.py`'s.
+Errors that end a connection belong to `pipe.py`.
 """
 
 import re
@@ -13,9 +13,9 @@ _REDIRECT = re.compile(r"(MOVED|ASK) (\d+) (.*):(\d+)")
 
 
 class Redirected(StoreUnavailable):
-    """A node of a cluster names another for a slot: for good (MOVED), or for this once and asked to (ASK).
+    """A cluster node redirects a slot to another node: permanently (MOVED), or once and after ASKING (ASK).
 
-    The command has done nothing. `host` is empty where it is that of the node itself
+    The command had no effect. `host` is empty if it is that of the node itself
     (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#moved-redirection).
     """
 
@@ -28,12 +28,12 @@ class Redirected(StoreUnavailable):
 
 
 def is_forgotten(reply: object) -> bool:
-    """Tell whether Redis does not know the script: the one error after which a command has certainly done nothing."""
+    """Return whether Redis does not know the script: the one error after which a command certainly had no effect."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
 def failure(reply: hiredis.ReplyError) -> StoreUnavailable:
-    """Return an error reply as what it means to the use cases."""
+    """Convert an error reply to `StoreUnavailable` or `Redirected`."""
     found = _REDIRECT.fullmatch(str(reply))
     if found is None:
         return StoreUnavailable("redis", str(reply))

@@ -1,7 +1,7 @@
-"""The one connection to Redis that a process keeps up: made, watched, replaced; and the scripts that run over it.
+"""The one connection of a process to a Redis server: opened, monitored, replaced; and the scripts that use it.
 
-Set-up (TLS, AUTH, SELECT, the client's name) is redis-py's, whose transport is then taken over by `redis_pipe.py`.
-Where Redis is found is `redis_primary.py`, what commands mean `redis_keys.py`.
+redis-py opens it (TLS, AUTH, SELECT, client name); `pipe.py` then takes over its transport. `primary.py` finds the
+server, the modules in the parent folder own the commands.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _log = logging.getLogger("authz.redis")
 
 
 class Script:
-    """A Lua script: its source and the hash by which Redis knows it."""
+    """A Lua script: its source and its SHA-1, which identifies it in Redis."""
 
     def __init__(self, source: bytes) -> None:
         self.source = source
@@ -40,26 +40,26 @@ class Script:
 
 
 class Caller(Protocol):
-    """Runs scripts where their key is: a link to one server, or the links to a cluster."""
+    """Runs scripts on the server of their key: a link to one server, or the links to a cluster."""
 
     async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
+        """Run a script on one key, or several of one hash slot; return its reply. Raises `StoreUnavailable`."""
         ...
 
 
 class RedisLink:
-    """A connection that is kept up, with a deadline on every answer.
+    """A connection that is re-established after a loss, with a deadline on every reply.
 
-    `in_flight_max` bounds the commands that wait; beyond it, and while there is no connection, commands are refused
-    with a `StoreUnavailable` in the next turn of the event loop. `reached` is set once Redis was reached at all.
-    `submit` sends one packed command, whose `Reply` is called in a later turn of the event loop; `submit_all` sends
-    several that belong together, and its `Reply` is called once, with the list of their replies.
+    `in_flight_max` limits the pending commands; beyond it, and without a connection, commands are refused with
+    `StoreUnavailable` in the next turn of the event loop. `reached` is set after the first connection. `submit` sends
+    one packed command and calls its `Reply` in a later turn of the event loop; `submit_all` sends several commands and
+    calls its `Reply` once, with the list of their replies.
 
-    `epoch` names the present life of the data behind the connection, and is empty while there is none. It is taken from
-    the replication id, which Redis replaces with every restart and every promotion of a replica; its run id would not
-    do, because a primary that was demoted and promoted again keeps it and may have missed what was written meanwhile
-    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `connected_at_s` is when
-    the latest connection was made, on the loop's clock; `reconnected_at_s` the same where it replaced another.
+    `epoch` identifies the data behind the connection, and is empty without a connection. It is taken from the
+    replication id, which Redis replaces with every restart and every promotion of a replica. The run id is not
+    sufficient: a primary that was demoted and promoted again keeps it, and may have missed writes in between
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `connected_at_s` is the time of the
+    latest connection, on the loop's clock; `reconnected_at_s` is the same if it replaced another.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RedisLink:
         self._life = life
         self._loading: set[Script] = set()
         self._pipe: Pipe | None = None
-        # The pipe's own while there is one: a call less for every command.
+        # The methods of the pipe while there is one: this saves a call per command.
         self.submit: Submit = _not_connected
         self.submit_all: SubmitAll = _none_connected
         self._lost = asyncio.Event()
@@ -92,15 +92,15 @@ class RedisLink:
 
     @property
     def is_up(self) -> bool:
-        """Tell whether there is a connection."""
+        """Return whether there is a connection."""
         return self._pipe is not None
 
     def start(self) -> None:
-        """Connect, and connect again whenever the connection is lost, until `close`."""
+        """Connect, and reconnect after every loss until `close`."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
 
     async def close(self) -> None:
-        """Close the connection; what still waits is refused."""
+        """Close the connection; pending commands are refused."""
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -111,13 +111,13 @@ class RedisLink:
         await self._primary.close()
 
     def load(self, script: Script) -> None:
-        """Give a script to a server that has forgotten it; commands submitted from now on find it there."""
+        """Load a script into a server that does not know it; commands submitted later can use it."""
         if script not in self._loading:
             self._loading.add(script)
             self.submit(packed("SCRIPT", "LOAD", script.source), lambda _: self._loading.discard(script))
 
     async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Run a script on one key, or several of one hash slot, and wait for its reply; raises `StoreUnavailable`."""
+        """Run a script on one key, or several of one hash slot; return its reply. Raises `StoreUnavailable`."""
         keys = (keys,) if isinstance(keys, bytes) else keys
         command = packed("EVALSHA", script.sha, str(len(keys)), *keys, *arguments)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -126,7 +126,7 @@ class RedisLink:
         return _checked(await self._reply(command) if is_forgotten(value) else value)
 
     async def ask(self, *words: str | bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Send one command and wait for its reply; raises `StoreUnavailable`."""
+        """Send one command; return its reply. Raises `StoreUnavailable`."""
         return _checked(await self._reply(packed(*words)))
 
     async def _reply(self, command: bytes) -> Any:  # noqa: ANN401 -- any reply
@@ -135,7 +135,7 @@ class RedisLink:
         return await answered
 
     def _settle_or_load(self, script: Script, answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 -- any reply
-        # Before the reply to a load that is under way can be read, so that there is no second one.
+        # In the same turn, before the reply to a pending load is read, so that the script is loaded once.
         if is_forgotten(value):
             self.load(script)
         _settle(answered, value)
@@ -154,12 +154,12 @@ class RedisLink:
                 self._take_over(connection, epoch)
                 if await self._watch(epoch):
                     delay_s = 0.0
-            # Jitter keeps a fleet from arriving together when Redis returns.
+            # Jitter spreads the reconnections of many sidecars.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
             delay_s = min(_BACKOFF_MAX_S, delay_s * 2 or _BACKOFF_MIN_S)
 
     async def _connect(self) -> tuple[AbstractConnection, str]:
-        """Make a connection that is ready for use; returns it with the epoch of the server's data."""
+        """Open a connection and load the scripts; return it with the epoch of the server's data."""
         try:
             async with asyncio.timeout(_SETUP_DEADLINE_S):
                 connection = await self._primary.connection()
@@ -182,7 +182,7 @@ class RedisLink:
         return epoch
 
     def _take_over(self, connection: AbstractConnection, epoch: str) -> None:
-        # redis-py is left without its stream. The writer is held on to: dropped, it would close the transport.
+        # redis-py loses its stream. The reference to the writer stays: without it, the transport would close.
         writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001
         assert writer is not None  # noqa: S101 -- a connected connection has one
         self._lost.clear()
@@ -201,7 +201,7 @@ class RedisLink:
             self.reconnected_at_s = self.connected_at_s
         self.reached.set()
         _log.info("redis connected", extra={"epoch": epoch, "server": _name_of(writer)})
-        # Lost since redis-py last read: that was told to its protocol, and never will be to ours.
+        # A loss after redis-py's last read was reported to its protocol only.
         if writer.is_closing():
             self._drop(writer)
 
@@ -211,9 +211,9 @@ class RedisLink:
         _log.warning("redis connection lost", extra={"server": _name_of(writer)})
 
     async def _watch(self, epoch: str) -> bool:
-        """Wait until the connection is lost; leave a server that begins another life, turns replica or is replaced.
+        """Wait for the loss of the connection; close it if the epoch changes, or the server is replaced or a replica.
 
-        Returns whether it was good for a while: one that breaks at once must not be made again at once.
+        Return whether the connection lasted for a while: after an immediate loss the next attempt needs a delay.
         """
         lasted = False
         while True:
@@ -224,7 +224,7 @@ class RedisLink:
                 return lasted
             lasted = True
             self._pipe.submit(packed(*self._life.question), partial(self._leave_unless, epoch))
-            # One that a partition separates from its sentinels does not know yet that it has been replaced.
+            # A primary that a partition separates from its Sentinels does not know that it was replaced.
             if await self._primary.has_moved() and self._pipe is not None:
                 self._pipe.abort()
 
@@ -239,13 +239,13 @@ class RedisLink:
 
 
 def _name_of(writer: asyncio.StreamWriter) -> str:
-    """Return where a connection leads; a unix socket has no name on this side."""
+    """Return the address of the server; a unix socket has none on this side."""
     peer = writer.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
 
 
 def packed(*words: str | bytes) -> bytes:
-    """Return a command as Redis reads it."""
+    """Encode a command in the Redis protocol."""
     command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub asks for a tuple of one
     return command
 

@@ -1,7 +1,7 @@
-"""One live connection to Redis: what is asked together leaves in one write, replies come in order.
+"""One open connection to Redis: commands of one turn leave in one write, replies arrive in order.
 
-It makes no connection and replaces none: that is `redis_link.py`. No task and no future is made for a command, because
-they would cost more than the command.
+`link.py` opens and replaces connections. A command creates no task and no future, because these would cost more than
+the command itself.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ from authz.core.errors import StoreUnavailable
 
 _ReplyError = hiredis.ReplyError
 Reply: TypeAlias = Callable[[Any], None]
-"""Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`, never raises."""
+"""Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`; never raises."""
 
 Submit: TypeAlias = Callable[[bytes, Reply], None]
 SubmitAll: TypeAlias = Callable[[list[bytes], Reply], None]
 OnAnswered: TypeAlias = Callable[[float, int], None]
-"""Told of every write once it is answered or past its deadline: the seconds that took, and the commands it held."""
+"""Receives the duration of every write in s, until its replies or its deadline, and its number of commands."""
 
 _HUNG_AFTER_DEADLINES = 10
 _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
-# Errors of a server that is no longer, or not yet, the one to talk to. Before version 7 Redis quotes the first of them
-# inside a longer error when a script met it, hence not only at the start. The last is our own scripts' in a cluster.
+# Errors of a server that is not, or not yet, the writable primary. Redis before version 7 quotes the first of them
+# inside a longer error of a script. The scripts for clusters return the last one.
 _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
 
 _log = logging.getLogger("authz.redis")
 
 
 class _Asked(Struct):
-    """Commands that were asked together: how many they are, what has come back so far, and who is told.
+    """Commands that were submitted together: their number, the replies so far, and the callback.
 
-    `reply` is None once they were refused: what still comes back is counted, and belongs to nobody.
+    `reply` is None once they were refused: later replies are counted and dropped.
     """
 
     count: int
@@ -46,11 +46,11 @@ class _Asked(Struct):
 
 
 class Pipe(asyncio.Protocol):
-    """The protocol on a transport over which Redis already listens to us; `on_lost` is called once, when it ends.
+    """The protocol on an open transport to Redis; `on_lost` is called once, when the connection ends.
 
-    Every command is answered within `deadline_s` of its write, if need be with a `StoreUnavailable`. A reply that comes
-    later is dropped in its place, so that it is never taken for another's; a server that says nothing for ten more
-    deadlines is left.
+    Every command is answered within `deadline_s` of its write, possibly with `StoreUnavailable`. A later reply is
+    dropped in its order, so that no other command receives it. After ten more deadlines without a reply the connection
+    closes.
     """
 
     def __init__(
@@ -70,21 +70,21 @@ class Pipe(asyncio.Protocol):
         self._in_flight_max = in_flight_max
         self._reader = hiredis.Reader()
         self._commands: list[bytes] = []
-        # In the order asked, up to the present turn. The numbers count commands from the first on.
+        # In the order of submission, the current turn included. The numbers count commands from the first on.
         self._waiting: deque[_Asked] = deque()
         self._asked = 0
         self._answered = 0
-        # How many of those that wait were refused, and the number of their last command.
+        # The number of pending entries that were refused, and the number of their last command.
         self._refused = 0
         self._expired = 0
-        # Each write's time on the loop's clock, and the number of its last command.
+        # The time of each write on the loop's clock, and the number of its last command.
         self._writes: deque[tuple[float, int]] = deque()
         self._observed = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._hang_watch: asyncio.TimerHandle | None = None
 
     def submit(self, command: bytes, reply: Reply) -> None:
-        """Queue a packed command for the write at the end of this turn, unless too many wait already."""
+        """Queue a packed command for the write at the end of this turn, unless too many are pending."""
         if self._asked - self._answered >= self._in_flight_max:
             refuse(reply, "too many commands wait for an answer")
             return
@@ -95,10 +95,10 @@ class Pipe(asyncio.Protocol):
         self._asked += 1
 
     def submit_all(self, commands: list[bytes], reply: Reply) -> None:
-        """Write packed commands, at least one, all or none of them: none where too many wait already.
+        """Write packed commands, at least one, all or none of them: none if too many are pending.
 
-        `reply` is called once, with the list of their replies: one call where `submit` makes as many as there are. They
-        do not wait for the end of the turn: Redis begins with them while the next connection of Envoy's is read.
+        `reply` is called once, with the list of their replies. The write does not wait for the end of the turn: Redis
+        works on the commands while the next connection of Envoy is read.
         """
         if self._asked - self._answered >= self._in_flight_max:
             refuse_all(len(commands), reply, "too many commands wait for an answer")
@@ -109,11 +109,11 @@ class Pipe(asyncio.Protocol):
         self._flush()
 
     def abort(self) -> None:
-        """Drop the connection; whoever waits is told in the next turn."""
+        """Abort the connection; pending commands are refused in the next turn."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Hand replies to whom they belong (asyncio.Protocol)."""
+        """Parse replies and call their callbacks (asyncio.Protocol)."""
         if self._hang_watch is not None:
             self._hang_watch.cancel()
             self._hang_watch = None
@@ -125,19 +125,19 @@ class Pipe(asyncio.Protocol):
                 asked.replies.append(value)
                 if len(asked.replies) == asked.count:
                     self._complete(waiting.popleft())
-        except (hiredis.ProtocolError, IndexError):  # not Redis, or an answer that nobody asked for
+        except (hiredis.ProtocolError, IndexError):  # not the Redis protocol, or a reply without a command
             self.abort()
         while self._writes and self._writes[0][1] <= self._answered:
             self._observe(self._loop.time())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio.Protocol
-        """Refuse everything that waits (asyncio.Protocol)."""
+        """Refuse all pending commands (asyncio.Protocol)."""
         for timer in (self._sweeper, self._hang_watch):
             if timer is not None:
                 timer.cancel()
         self._commands.clear()
-        self._in_flight_max = 0  # for who still holds on to `submit`
-        # First, so that whoever asks again on being refused is not asking here.
+        self._in_flight_max = 0  # for callers that kept a reference to `submit`
+        # First, so that a callback that submits again does not submit here.
         self._on_lost()
         for asked in self._waiting:
             _refuse_rest(asked, "connection lost")
@@ -152,7 +152,7 @@ class Pipe(asyncio.Protocol):
             self.abort()
 
     def _flush(self) -> None:
-        if not self._commands:  # written already, or the connection was lost in this very turn
+        if not self._commands:  # already written, or the connection was lost in this turn
             return
         self._transport.write(b"".join(self._commands))
         self._commands.clear()
@@ -161,7 +161,7 @@ class Pipe(asyncio.Protocol):
             self._sweeper = self._loop.call_later(self._deadline_s, self._sweep)
 
     def _sweep(self) -> None:
-        """Refuse what is past its deadline: one timer for all writes, set for the oldest that is not answered."""
+        """Refuse the commands past their deadline: one timer for all writes, set for the oldest pending one."""
         now_s, self._sweeper = self._loop.time(), None
         while self._writes:
             sent_s, end = self._writes[0]
@@ -186,24 +186,24 @@ class Pipe(asyncio.Protocol):
             late.append(asked)
         self._refused += len(late)
         self._expired = end
-        for asked in late:  # whoever is told may ask again
+        for asked in late:  # a callback may submit again
             _refuse_rest(asked, f"no answer within {self._deadline_s * 1000:g} ms")
         if self._hang_watch is None:
             self._hang_watch = self._loop.call_later(self._deadline_s * _HUNG_AFTER_DEADLINES, self.abort)
 
 
 def refuse(reply: Reply, why: str) -> None:
-    """Refuse a command in the next turn of the event loop: never before the asker has returned."""
+    """Refuse a command in the next turn of the event loop: never before the caller has returned."""
     asyncio.get_running_loop().call_soon(reply, StoreUnavailable("redis", why))
 
 
 def refuse_all(count: int, reply: Reply, why: str) -> None:
-    """Refuse `count` commands that belong together."""
+    """Refuse `count` commands that were submitted together."""
     asyncio.get_running_loop().call_soon(reply, [StoreUnavailable("redis", why)] * count)
 
 
 def _refuse_rest(asked: _Asked, why: str) -> None:
-    """Tell who asked, unless that was done: what came back stands, what has not is refused."""
+    """Call the callback, unless it was called: received replies stay, missing ones are refused."""
     reply, asked.reply = asked.reply, None
     if reply is not None:
         missing = asked.count - len(asked.replies)
@@ -217,5 +217,5 @@ def _is_wrong_server(value: object) -> bool:
 def _deliver(reply: Reply, value: object) -> None:
     try:
         reply(value)
-    except Exception:  # noqa: BLE001 -- one broken caller must not cost the others their answers
+    except Exception:  # noqa: BLE001 -- one faulty callback must not affect the others
         _log.exception("a reply could not be delivered")

@@ -1,6 +1,6 @@
-"""Finds the Redis to talk to, one server or the primary that sentinels name, and makes connections to it.
+"""Finds the Redis primary, one server or the one that Sentinels name, and creates connections to it.
 
-A connection is kept up, and replaced, by `redis_link.py`.
+`link.py` maintains and replaces the connection.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _SENTINELS_DEADLINE_S = 0.2
 _SET_UP: dict[str, Any] = {
     "protocol": 2,
     "client_name": "authz",
-    # The caller alone limits the set-up: redis-py's timeouts use asyncio.wait_for, which on Python 3.11 loses
+    # The caller limits the set-up: redis-py's timeouts use asyncio.wait_for, which on Python 3.11 loses
     # cancellations.
     "socket_connect_timeout": None,
     "socket_timeout": None,
@@ -26,18 +26,18 @@ _SET_UP: dict[str, Any] = {
 
 
 class Primary(Protocol):
-    """Where the data is that may be written to."""
+    """The location of the writable data."""
 
     async def connection(self) -> AbstractConnection:
-        """Make a connection that is not connected yet; raises `RedisError`."""
+        """Create a connection that is not open yet; raises `RedisError`."""
         ...
 
     async def has_moved(self) -> bool:
-        """Tell whether it is known to be elsewhere now than where the last connection leads."""
+        """Return whether the primary has another address than that of the last connection."""
         ...
 
     async def close(self) -> None:
-        """Close what was kept open to find it."""
+        """Close the connections used to find it."""
         ...
 
 
@@ -48,12 +48,12 @@ class OneServer:
         self._pool = ConnectionPool.from_url(url, **_SET_UP)
 
     async def connection(self) -> AbstractConnection:
-        """Make a connection that is not connected yet."""
+        """Create a connection that is not open yet."""
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # left bare
         return connection
 
     async def has_moved(self) -> bool:
-        """Tell that it has not: only its server knows what it is now."""
+        """Return False: the address is fixed."""
         return False
 
     async def close(self) -> None:
@@ -61,11 +61,11 @@ class OneServer:
 
 
 class SentinelPrimary:
-    """The primary of a name, wherever the sentinels say that it is at the moment.
+    """The primary of a name, at the address that the Sentinels report.
 
-    All of them are asked at once, and the one that knows of the latest failover is believed: the first to answer may be
-    one that a partition cut off before it (https://redis.io/docs/latest/develop/reference/sentinel-clients/ would ask
-    one after the other).
+    All Sentinels are queried at the same time, and the answer with the latest failover counts: the first answer may
+    come from a Sentinel that a partition separated before the failover
+    (https://redis.io/docs/latest/develop/reference/sentinel-clients/ queries them one after the other).
     """
 
     def __init__(self, url: RedisUrl) -> None:
@@ -74,19 +74,19 @@ class SentinelPrimary:
         self._led_to: Address | None = None
 
     async def connection(self) -> AbstractConnection:
-        """Make a connection to where the sentinels say; raises `RedisError` where none of them knows."""
+        """Create a connection to the primary; raises `RedisError` if no Sentinel knows it."""
         self._led_to = await self._named()
         return await OneServer(self._url.server_url(self._led_to)).connection()
 
     async def has_moved(self) -> bool:
-        """Ask the sentinels; as long as none of them knows better the primary stays where it is."""
+        """Query the Sentinels; the address stays the same if none of them answers."""
         try:
             return await self._named() != self._led_to
         except RedisError:
             return False
 
     async def close(self) -> None:
-        """Close the connections to the sentinels."""
+        """Close the connections to the Sentinels."""
         await asyncio.gather(*(sentinel.aclose() for sentinel in self._sentinels), return_exceptions=True)
 
     async def _named(self) -> Address:
@@ -103,7 +103,7 @@ class SentinelPrimary:
         raise RedisError("the sentinels know of no primary that is up")
 
     async def _ask(self) -> list[Any]:
-        """Ask every sentinel; returns the states, and the errors, of those that answered in time."""
+        """Query every Sentinel; returns the states, and the errors, of those that answered in time."""
         asked = [asyncio.ensure_future(sentinel.sentinel_master(self._url.name)) for sentinel in self._sentinels]
         try:
             await asyncio.wait(asked, timeout=_SENTINELS_DEADLINE_S)
@@ -115,7 +115,7 @@ class SentinelPrimary:
 
 
 def find_primary(url: str) -> Primary:
-    """Return what leads to the primary that a URL of one server or of sentinels names; raises `ValueError`."""
+    """Return the primary that a URL of one server or of Sentinels names; raises `ValueError`."""
     read = read_url(url)
     match read.form:
         case Form.SERVER:

@@ -1,6 +1,6 @@
-"""Asks the nodes of a Redis cluster how its slots are shared out among its primaries.
+"""Queries the slot map of a Redis Cluster from its nodes.
 
-What is done with the answer is `redis_cluster.py`.
+`cluster.py` uses the result.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ _QUESTIONS = (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Who has which slots, as one node sees it: `ranges` of (first slot, last slot, primary).
+    """The slot map of one node: `ranges` of (first slot, last slot, primary).
 
-    `is_ok` is False where the node itself does not serve, and `epoch` grows with every failover that it has heard of.
+    `is_ok` is False if the node does not serve requests. `epoch` grows with every failover that the node knows.
     """
 
     is_ok: bool
@@ -37,10 +37,9 @@ class Layout:
 
 
 async def find_layout(url: RedisUrl, links: dict[Address, RedisLink]) -> Layout:
-    """Ask some of the nodes; the one that serves and knows of the latest failover is believed.
+    """Query some of the nodes; the answer of a serving node with the latest failover counts.
 
-    Nodes to which there is a link are asked over it, others only where that leads to nothing. Raises
-    `StoreUnavailable`.
+    Nodes with a link are queried first, over it; the others only if none of these serves. Raises `StoreUnavailable`.
     """
     up = [(address, link) for address, link in links.items() if link.is_up]
     answers = await asyncio.gather(*(_over(address, link) for address, link in _some(up)))
@@ -85,7 +84,7 @@ async def _from(url: RedisUrl, address: Address) -> Layout | StoreUnavailable:
 def _layout(address: Address, info: bytes, slots: list[Any]) -> Layout:
     try:
         epoch = re.search(rb"cluster_current_epoch:(\d+)", info)
-        # A node that does not know its own name leaves it out: it is the one that was asked.
+        # A node that does not know its own host name omits it: it is the node that was queried.
         ranges = tuple(
             (first, last, Address(primary[0].decode() if primary[0] else address.host, primary[1]))
             for first, last, primary, *_replicas in slots

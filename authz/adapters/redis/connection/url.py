@@ -1,10 +1,10 @@
-"""Reads `AUTHZ_REDIS_URL`: which servers it names, and by which URL redis-py reaches each of them.
+"""Parses `AUTHZ_REDIS_URL` into the servers that it names, with the redis-py URL of each.
 
     redis://[user:password@]host:port/db                                one server; rediss:// with TLS; unix:///path
-    redis+sentinel://[user:password@]host:port,host:port…/name[/db]     the primary that these sentinels call `name`
+    redis+sentinel://[user:password@]host:port,host:port…/name[/db]     the primary that these Sentinels call `name`
     redis+cluster://[user:password@]host:port,host:port…                a cluster, through any of these nodes
 
-Nothing is connected here: that is `redis_primary.py` and `redis_cluster.py`.
+Connections belong to `primary.py` and `cluster.py`.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _SENTINEL_USER, _SENTINEL_PASSWORD = "sentinel_username", "sentinel_password"
 
 
 class Form(StrEnum):
-    """What a URL names."""
+    """The kind of deployment that a URL names."""
 
     SERVER = "server"
     SENTINEL = "sentinel"
@@ -40,7 +40,7 @@ _FORMS = {
 
 
 class Address(NamedTuple):
-    """Where a server listens; `host` is a name or an address, an IPv6 one without its brackets."""
+    """The address of a server; `host` is a name or an IP address, IPv6 without brackets."""
 
     host: str
     port: int
@@ -51,7 +51,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A URL taken apart. `nodes` are sentinels or cluster nodes; `name` is the primary's among the sentinels."""
+    """A parsed URL. `nodes` are Sentinels or cluster nodes; `name` is the name of the primary in the Sentinels."""
 
     form: Form
     text: str = field(repr=False)
@@ -63,11 +63,11 @@ class RedisUrl:
     _options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def server_url(self, address: Address) -> str:
-        """Return the redis-py URL of a server that holds data."""
+        """Return the redis-py URL of a data server."""
         return self._url(self._user, address, self._options)
 
     def sentinel_url(self, address: Address) -> str:
-        """Return the redis-py URL of a sentinel: it has credentials of its own, or none, and no databases."""
+        """Return the redis-py URL of a Sentinel: it has its own credentials, or none, and no databases."""
         own = dict(self._options)
         user, password = own.get(_SENTINEL_USER, ""), own.get(_SENTINEL_PASSWORD, "")
         credentials = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
@@ -82,7 +82,7 @@ class RedisUrl:
 
 
 def read_url(text: str) -> RedisUrl:
-    """Take a URL apart; raises `ValueError`, whose message repeats nothing of it."""
+    """Parse a URL; raises `ValueError`, whose message quotes no part of it."""
     scheme, _, rest = text.partition("://")
     form = _FORMS.get(scheme)
     if form is None:
@@ -94,14 +94,14 @@ def read_url(text: str) -> RedisUrl:
         url = _read_nodes(form, scheme, text, rest)
         parse_url(url.server_url(url.nodes[0]))
     except ValueError as error:
-        # The error of a part that is no number quotes it, and it may be the end of a password.
+        # The error for an invalid port quotes it, and it may be the end of a password.
         fault = error.args[0] if isinstance(error, _UrlError) else "is no URL of a Redis"
         raise ValueError(fault) from None
     return url
 
 
 class _UrlError(ValueError):
-    """A fault in words that repeat nothing of the URL."""
+    """A fault whose message quotes no part of the URL."""
 
 
 def _read_nodes(form: Form, scheme: str, text: str, rest: str) -> RedisUrl:

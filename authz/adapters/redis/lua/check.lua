@@ -1,15 +1,15 @@
--- Decide one check for the key whose bucket and record are the string KEYS[1]: does it work, is there a token for it?
--- It holds the bucket, two doubles of eight bytes, tokens and when they were counted in microseconds of Unix time, both
--- 0 before the first use; then HEADER "\n" RECORD.
--- ARGV[1] epoch: a record written in another life of the server counts as missing
--- ARGV[2] HEADER "\n" of the active record that the caller remembers, if any, or "\n": where it is still there, nothing
--- else is read
--- ARGV[3] doubles: the cost in tokens; what the remembered header says, when the key expires in milliseconds, capacity in
--- tokens and refill in tokens per second; capacity and refill of keys without a limit of their own
--- Reply: nil when the record is missing; else one string, OUTCOME BUCKET HEADER "\n" RECORD without spaces, with the outcome
--- g granted, l limited, e expired, or the state of a key that opens nothing; G and L for the first use of a key in each
--- half minute, by whichever sidecar: the one that has to be noted. BUCKET comes with those four only, header and record
--- only where the caller does not remember them. One string, because an array costs Redis more.
+-- Decide one check for the key whose bucket and record are the string KEYS[1].
+-- The string holds the bucket, two doubles of eight bytes: tokens, and the time of their count in microseconds of Unix
+-- time, both 0 before the first use; then HEADER "\n" RECORD.
+-- ARGV[1] epoch: a record of another epoch counts as missing
+-- ARGV[2] HEADER "\n" of the active record in the caller's cache, or "\n": if the string still has this header, the
+-- script reads no more of it
+-- ARGV[3] doubles: cost in tokens; the values of the cached header: expiry in milliseconds, capacity in tokens and
+-- refill in tokens per second; capacity and refill of keys without an own limit
+-- Reply: nil if the record is missing; else one string, OUTCOME BUCKET HEADER "\n" RECORD without separators. OUTCOME
+-- is g granted, l limited, e expired, or the state of a key that is not active; G and L mark the first use of a key in
+-- each half minute over all sidecars. BUCKET follows these four only. Header and record follow only if they differ from
+-- the caller's cache. One string, because an array costs Redis more.
 -- One script, because read-refill-write from two sidecars would grant the same token twice.
 
 local call, unpack = redis.call, struct.unpack
@@ -34,7 +34,7 @@ local now_us = time[1] * 1000000 + time[2]
 if expires_ms > 0 and now_us >= expires_ms * 1000 then return 'e' .. record end
 
 local tokens, counted_us = unpack('<dd', value)
--- A clock that went back gives nothing until it has caught up.
+-- A clock that was set back adds no tokens until it reaches the former time.
 local at_us = math.max(counted_us, now_us)
 tokens = tokens + (at_us - counted_us) * refill / 1000000
 if counted_us == 0 or tokens > capacity then tokens = capacity end

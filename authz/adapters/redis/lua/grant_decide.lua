@@ -1,6 +1,6 @@
 -- Decide on the grant KEYS[1], once.
--- ARGV[1] approved or refused, ARGV[2] account id and ARGV[3] scopes, separated by blanks, of an approval
--- Reply: 1, or 0 where there is nothing to decide: it expired, or somebody has decided.
+-- ARGV[1] approved or refused; of an approval ARGV[2] account id and ARGV[3] scopes, separated by spaces
+-- Reply: 1, or 0 if no grant is pending: it expired, or a decision was made.
 -- One script, because a second decision must not replace the first.
 
 if redis.call('HGET', KEYS[1], 'state') ~= 'pending' then return 0 end

@@ -1,8 +1,8 @@
--- Show the grant KEYS[1] to somebody who has typed its code.
--- ARGV[1] how often it may be looked at
--- Reply: nil where there is none to decide on, else {ADDRESS, CLIENT, STARTED_S}. A grant that is looked at more often
--- than that is gone: somebody other than its owner is at it.
--- One script, because looks that come together must all be counted.
+-- Return the grant KEYS[1] for the page of its approval.
+-- ARGV[1] the maximum number of views
+-- Reply: nil if no grant is pending, else {ADDRESS, CLIENT, STARTED_S}. A grant with more views is deleted: a stranger
+-- may be guessing codes.
+-- One script, because simultaneous views must all be counted.
 
 if redis.call('HGET', KEYS[1], 'state') ~= 'pending' then return false end
 if redis.call('HINCRBY', KEYS[1], 'looks', 1) > tonumber(ARGV[1]) then

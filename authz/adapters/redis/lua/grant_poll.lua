@@ -1,8 +1,8 @@
--- Tell the device whose grant is KEYS[1] how it stands, and give an approved grant to the first who asks.
+-- Return the state of the grant KEYS[1] to its device, and an approval to the first poll that finds it.
 -- ARGV[1] digest of the device code
--- Reply: nil where there is no such grant, it was refused, or the code is not its own; {'pending'}, also while somebody
--- else is being given the key; or {'approved', ACCOUNT_ID, SCOPES}, after which the grant is claimed.
--- One script, because of polls that come together only one may get a key.
+-- Reply: nil if the grant does not exist, was refused, or has another device code; {'pending'}, also while another poll
+-- holds the claim; or {'approved', ACCOUNT_ID, SCOPES}, after which the grant is claimed.
+-- One script, because only one of several simultaneous polls may receive a key.
 
 local fields = redis.call('HMGET', KEYS[1], 'state', 'digest', 'account_id', 'scopes')
 local state = fields[1]

@@ -1,6 +1,6 @@
--- Begin the grant whose hash is KEYS[1], unless its code is taken.
--- ARGV[1] digest of the device code, ARGV[2] address and ARGV[3] client that ask, ARGV[4] its life in milliseconds
--- Reply: 1, or 0 where another grant has the code.
+-- Create the grant in the hash KEYS[1], unless its code is in use.
+-- ARGV[1] digest of the device code, ARGV[2] address and ARGV[3] client of the request, ARGV[4] life in milliseconds
+-- Reply: 1, or 0 if another grant uses the code.
 -- One script, because two devices must never share a code.
 
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

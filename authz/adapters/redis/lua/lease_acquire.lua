@@ -1,10 +1,10 @@
--- Take the slot of a stream that is about to open, unless its key or its account has as many open as it may.
--- KEYS[3] the mark of this stream's end
--- ARGV[1] lease id, ARGV[2] key id, ARGV[3] cap of a key, ARGV[4] cap of an account, ARGV[5] how long the lease lives
--- before the stream's first sign of life, in milliseconds
--- Reply: {OUTCOME, OF_KEY, OF_ACCOUNT, EXPIRED}: g granted (the counts include it, and a lease is one however often its
--- check is repeated), k or a too many of the key or the account, s the key was stopped, e the stream is over already
--- One script, because two sidecars would both find the last slot free.
+-- Acquire the lease of a stream before it opens, unless its key or its account is at its cap.
+-- KEYS[3] the end mark of this stream
+-- ARGV[1] lease id, ARGV[2] key id, ARGV[3] cap per key, ARGV[4] cap per account, ARGV[5] life of the lease before the
+-- first renewal, in milliseconds
+-- Reply: {OUTCOME, OF_KEY, OF_ACCOUNT, EXPIRED}: g granted (the counts include this lease; repeated checks of a request
+-- share one lease), k key at its cap, a account at its cap, s key or account stopped, e stream already ended
+-- One script, because two sidecars would both find the last lease free.
 
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'e', 0, 0, 0} end
 if is_stopped(ARGV[2]) then return {'s', 0, 0, 0} end

@@ -1,6 +1,6 @@
--- List the account's streams of one class.
--- Reply: for each {LEASE_ID, LEASE, 1 where its key was stopped}, in no order
--- One script, because what has run out is forgotten on the way.
+-- List the streams of the account in one class.
+-- Reply: for each stream {LEASE_ID, LEASE, 1 if its key or account is stopped}, unordered
+-- One script, because it also deletes expired leases.
 
 count('', '')
 local all, listed = redis.call('HGETALL', KEYS[1]), {}

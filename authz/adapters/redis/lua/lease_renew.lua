@@ -1,10 +1,10 @@
--- Note a stream's sign of life: its lease begins to count anew, also where it had run out or was lost.
--- KEYS[3] the mark of this stream's end
--- ARGV[1] lease id, ARGV[2] key id, ARGV[3] cap of a key, ARGV[4] cap of an account, ARGV[5] how long a lease lives in
--- milliseconds, ARGV[6] when the stream was opened, for a lease that was lost
--- Reply: {OUTCOME, EXCEEDS}: k kept, t taken again (EXCEEDS 1 where that is more than a cap), s not renewed because its
--- key was stopped, e not renewed because the stream is over
--- One script, because a stream that ends in between must not come back.
+-- Renew the lease of an open stream, also if it had expired or was lost.
+-- KEYS[3] the end mark of this stream
+-- ARGV[1] lease id, ARGV[2] key id, ARGV[3] cap per key, ARGV[4] cap per account, ARGV[5] life of a lease in
+-- milliseconds, ARGV[6] when the stream was opened, for a lost lease
+-- Reply: {OUTCOME, EXCEEDS}: k kept, t acquired again (EXCEEDS is 1 if a cap is exceeded), s not renewed because the
+-- key or the account is stopped, e not renewed because the stream has ended
+-- One script, because a stream that ends in between must not get a lease again.
 
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'e', 0} end
 local it, until_ms = found(ARGV[1]), now + ARGV[5]

@@ -1,7 +1,7 @@
--- Note for an account's leases (KEYS[1]) whether a key of it works, unless a newer revision has been noted.
--- ARGV[1] key id, ARGV[2] revision, ARGV[3] state: a where it works, ARGV[4] how long this is remembered in milliseconds
--- Reply: 1 when noted, else 0
--- One script, because an older change that comes late must not undo a newer one.
+-- Record the state of a key beside the leases of its account (KEYS[1]), unless a newer revision is recorded.
+-- ARGV[1] key id, ARGV[2] revision, ARGV[3] state: a is active, ARGV[4] how long the state is kept, in milliseconds
+-- Reply: 1 if recorded, else 0
+-- One script, because an older change that arrives late must not replace a newer one.
 
 local mark = redis.call('HGET', KEYS[1], ARGV[1])
 if mark and tonumber(string.match(mark, '^%d+') or 0) > tonumber(ARGV[2]) then return 0 end

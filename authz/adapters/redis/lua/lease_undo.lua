@@ -1,8 +1,8 @@
--- Take back one claim on a lease whose check nobody waited for.
+-- Withdraw one claim on a lease, of a check whose caller had gone.
 -- ARGV[1] lease id
--- Reply: 1 when the lease is gone, 0 when it stays: another check of the same request claimed it as well, or its stream
--- has given a sign of life.
--- One script, because the claim that a repeated check makes in between must count.
+-- Reply: 1 if the lease is deleted, 0 if it stays: another check of the same request claimed it, or its stream was
+-- renewed.
+-- One script, because the claim of a simultaneous check must count.
 
 local it = found(ARGV[1])
 if not it or it.seen > 0 then return 0 end

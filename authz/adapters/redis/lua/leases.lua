@@ -1,8 +1,8 @@
--- What the scripts on leases begin with.
--- KEYS[1] the leases of one account and class, a hash: lease id -> "KEY_ID OPENED_MS EXPIRES_MS KEPT_MS SEEN_MS CLAIMS".
--- A lease counts until EXPIRES_MS and is forgotten at KEPT_MS, which is later only where its key was stopped. SEEN_MS is
--- 0 before a sign of life. CLAIMS is how many checks of the same request took it.
--- KEYS[2] the account's keys as far as they were ever stopped, a hash: key id -> "REVISION STATE"
+-- The common start of the scripts on leases.
+-- KEYS[1] the leases of one account and class, a hash: lease id -> "KEY_ID OPENED_MS EXPIRES_MS KEPT_MS SEEN_MS
+-- CLAIMS". A lease counts until EXPIRES_MS and is deleted at KEPT_MS, which is later only if its key or account is
+-- stopped. SEEN_MS is 0 before the first renewal. CLAIMS is the number of checks of the same request that acquired it.
+-- KEYS[2] the keys of the account that changed their state, a hash: key id -> "REVISION STATE"
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -29,7 +29,7 @@ local function is_stopped(key_id)
   return mark and not string.find(mark, ' a$')
 end
 
--- Forget what has run out, and count what is open of a key and of the account, one lease left aside.
+-- Delete expired leases, and count those of a key and of the account, without the lease `aside`.
 local function count(key_id, aside)
   local of_key, of_account, expired = 0, 0, 0
   local all = redis.call('HGETALL', KEYS[1])

@@ -1,14 +1,14 @@
--- Write the record of the key whose string is KEYS[1] (check.lua), unless a newer revision of it is already there.
--- ARGV[1] epoch, ARGV[2] revision, ARGV[3] header, ARGV[4] how long it stays in milliseconds, 0 for ever, and ARGV[5] from
--- when on where that is still to come, in milliseconds of Unix time; ARGV[6] the record: none of a key that does not exist
--- Reply: 1 when written, 0 when the server holds a newer revision that was written in this epoch.
--- One script, because a slow load could otherwise overwrite the revocation that came in between. The bucket is left
--- alone: changing a record gives no tokens back.
+-- Write the record of the key with the string KEYS[1] (check.lua), unless Redis holds a newer revision.
+-- ARGV[1] epoch, ARGV[2] revision, ARGV[3] header, ARGV[4] time to live in milliseconds, 0 for none, and ARGV[5] its
+-- start if that is in the future, in milliseconds of Unix time; ARGV[6] the record: none for an unknown key
+-- Reply: 1 if written, 0 if Redis holds a newer revision of this epoch.
+-- One script, because a slow load could otherwise replace a revocation. The bucket stays: a changed record adds no
+-- tokens.
 
 local value = redis.call('GET', KEYS[1]) or ''
 local epoch, revision = string.match(value, '^(%S+) (%d+) ', 17)
 if epoch == ARGV[1] and tonumber(revision) > tonumber(ARGV[2]) then return 0 end
--- A key that does not exist has no bucket either.
+-- An unknown key has no bucket.
 local bucket = epoch and ARGV[6] and string.sub(value, 1, 16) or string.rep('\0', 16)
 redis.call('SET', KEYS[1], bucket .. ARGV[3] .. '\n' .. (ARGV[6] or ''))
 if ARGV[4] ~= '0' then

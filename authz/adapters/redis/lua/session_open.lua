@@ -1,8 +1,8 @@
--- Begin the session whose hash is KEYS[1].
+-- Create the session in the hash KEYS[1].
 -- ARGV[1] account id, ARGV[2] generation of the account's password, ARGV[3] life without use and ARGV[4] longest life,
 -- both in milliseconds
 -- Reply: 1.
--- One script, because a session that was written and not given its end would last for ever.
+-- One script, because a session that is written without a time to live would last for ever.
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)

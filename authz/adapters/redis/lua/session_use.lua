@@ -1,7 +1,7 @@
--- Tell whose session KEYS[1] is, and let it live on.
+-- Return the account of the session KEYS[1], and extend the session.
 -- ARGV[1] life without use in milliseconds
--- Reply: nil where there is no such session any more, else {ACCOUNT_ID, GENERATION}.
--- One script, because a use must not bring back a session that ended in between.
+-- Reply: nil if the session has ended, else {ACCOUNT_ID, GENERATION}.
+-- One script, because a use must not restore a session that ended in between.
 
 local fields = redis.call('HMGET', KEYS[1], 'account_id', 'generation', 'ends_ms')
 if not fields[1] then return false end

@@ -1,8 +1,8 @@
--- Count one attempt at KEYS[1] and say whether it may go on.
--- ARGV[1] how many attempts a window holds, ARGV[2] the window in milliseconds, ARGV[3] 1 to count one more, -1 to take
--- one back that has proven harmless
--- Reply: 1 when there was room, 0 when not: an attempt that is refused is not counted and does not lengthen the window.
--- One script, because attempts that come together would all find the last free place.
+-- Count one attempt at KEYS[1] and return whether it is allowed.
+-- ARGV[1] the maximum number of attempts in a window, ARGV[2] the window in milliseconds, ARGV[3] 1 to count an
+-- attempt, -1 to withdraw one
+-- Reply: 1 if allowed, 0 if not: a refused attempt is not counted and does not extend the window.
+-- One script, because simultaneous attempts would all find the last one free.
 
 local count = tonumber(redis.call('GET', KEYS[1]) or 0)
 local step = tonumber(ARGV[3])
