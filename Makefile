@@ -5,7 +5,7 @@ PYTHON ?= $(shell /usr/bin/python3.11 -c 'import ensurepip' 2>/dev/null && echo 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance lock protos programs
+.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance docs lock protos programs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 
 conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
 	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py
+
+docs: install ## write docs/reference/ from the code
+	$(BIN)/python docs/generate.py
 
 lock: install ## pin every dependency with hashes, from pyproject.toml
 	$(PYTHON) -m pip install --quiet --target build/uv uv

@@ -52,7 +52,10 @@ _log = logging.getLogger("authz.portal")
 
 
 class Portal:
-    """Everything that runs in the portal's process. Raises `PolicyError` and `SettingsError`."""
+    """Everything that runs in the portal's process. Raises `PolicyError` and `SettingsError`.
+
+    `registry` holds every metric of the process.
+    """
 
     def __init__(self, settings: Settings) -> None:
         secret = settings.portal_proxy_secret.get_secret_value()
@@ -75,7 +78,8 @@ class Portal:
         self._keys = PostgresKeys(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
-        self._admin = AdminServer(registry(self._metrics), self.readiness, settings.portal_admin_listen)
+        self.registry = registry(self._metrics)
+        self._admin = AdminServer(self.registry, self.readiness, settings.portal_admin_listen)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
         config = uvicorn.Config(
             app,

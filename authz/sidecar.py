@@ -69,7 +69,10 @@ class _Telemetry:
 
 
 class Sidecar:
-    """All parts of the sidecar process. Raises `PolicyError` for an invalid policy."""
+    """All parts of the sidecar process. Raises `PolicyError` for an invalid policy.
+
+    `registry` holds every metric of the process.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -120,7 +123,8 @@ class Sidecar:
         check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
         self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
-        self._http = AdminServer(registry(metrics, streams), self.readiness, settings.admin_listen)
+        self.registry = registry(metrics, streams)
+        self._http = AdminServer(self.registry, self.readiness, settings.admin_listen)
         self._is_draining = False
         self._tasks: list[asyncio.Task[None]] = []
 

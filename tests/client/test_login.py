@@ -7,6 +7,8 @@ import pytest
 from support.clients.terminal import running, truetick
 from support.servers.truetick_api import Answer, ContractApi
 
+from authz import __version__
+
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
 BY_PASSWORD = ("login", "--email", EMAIL, "--password", PASSWORD)
 
@@ -216,7 +218,7 @@ def test_without_an_address_nobody_is_asked(home: Path) -> None:
     done = truetick(home, "login")
     assert done.returncode == 2
     assert done.stderr.startswith("error: which API? give --url or set TRUETICK_API_URL")
-    assert truetick(home, "--version").stdout == "0.1.0\n"
+    assert truetick(home, "--version").stdout == f"{__version__}\n"
 
 
 def test_nothing_is_asked_for_that_could_not_be_saved(home: Path, api: ContractApi) -> None:

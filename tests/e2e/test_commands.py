@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.clients.raw_http import send_settled
 
+from authz import __version__
 from authz.demo.servers import shipped
 from authz.demo.stack import Stack
 
@@ -163,7 +164,7 @@ def test_settings_and_version_are_listed() -> None:
     shown = authz(None, "settings").stdout
     assert "AUTHZ_POLICY_FILE" in shown
     assert "[user:password@" in shown
-    assert authz(None, "--version").stdout == "0.1.0\n"
+    assert authz(None, "--version").stdout == f"{__version__}\n"
 
 
 def test_migrating_again_changes_nothing(stack: Stack) -> None:
