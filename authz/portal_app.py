@@ -1,6 +1,6 @@
-"""The portal put together: what it is built of, how it starts, and how it stops.
+"""The composition root of the portal: its parts, start and stop.
 
-The sidecar is `app.py`. They share stores and nothing else: the portal is in nobody's hot path.
+The sidecar is `sidecar.py`. The two processes share only the stores; the portal is outside the hot path.
 """
 
 import asyncio
@@ -43,16 +43,16 @@ from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
 from authz.settings import Settings
 
-_STORE_DEADLINE_S = 2.0  # a person waits longer for a page than a check may for a key
+_STORE_DEADLINE_S = 2.0  # a person can wait longer for a page than a check for a key
 _PROBE_INTERVAL_S = 1.0
 _SECRET_CHARS_MIN = 32
-_KEEP_ALIVE_S = 60  # Envoy closes quiet connections well before: what it asks on one that is just closing, fails
+_KEEP_ALIVE_S = 60  # longer than the idle timeout of Envoy: a request on a connection that is closing would fail
 
 _log = logging.getLogger("authz.portal")
 
 
 class Portal:
-    """Everything that runs in the portal's process. Raises `PolicyError` and `SettingsError`.
+    """All parts of the portal process. Raises `PolicyError` and `SettingsError`.
 
     `registry` holds every metric of the process.
     """
@@ -96,11 +96,11 @@ class Portal:
         self._tasks: list[asyncio.Task[None]] = []
 
     def readiness(self) -> dict[str, bool]:
-        """Name what has to be true before people are sent here."""
+        """Return each condition of readiness by name."""
         return {"redis": self._redis.link.is_up, "postgres": self._postgres.is_up}
 
     async def start(self) -> None:
-        """Open the listener and reach for the stores."""
+        """Open the listeners and connect to the stores."""
         listener = bound(self._settings.portal_listen)
         await self._postgres.start()
         self._redis.link.start()
@@ -114,7 +114,7 @@ class Portal:
         _log.info("listening", extra={"portal": at.portal_listen, "admin": at.portal_admin_listen})
 
     async def stop(self) -> None:
-        """Finish answering, then close everything."""
+        """Finish open requests, then close everything."""
         serving, watching = self._tasks
         self._server.should_exit = True
         await serving
@@ -159,7 +159,7 @@ class Portal:
             try:
                 await self._keys.probe()
             except StoreUnavailable as error:
-                _log.warning("postgres is out of reach", extra={"error": str(error)})
+                _log.warning("postgres is unavailable", extra={"error": str(error)})
             await asyncio.sleep(_PROBE_INTERVAL_S)
 
 

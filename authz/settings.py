@@ -1,6 +1,6 @@
-"""Every setting, read from `AUTHZ_*` environment variables; no other module reads the environment.
+"""All settings, read from `AUTHZ_*` environment variables; no other module reads the environment.
 
-What an API's routes, limits and words are is policy, not a setting.
+Routes, limits and texts of an API are policy, not settings.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def _checked_public_url(value: str) -> str:
     is_plain = not (where.path.strip("/") or where.query or where.fragment or where.username)
     if not where.hostname or not is_plain:
         raise ValueError("must be https://HOST[:PORT]")
-    # A browser keeps the session's cookie to itself elsewhere.
+    # A browser does not send the Secure cookie over plain http to another host.
     if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
         raise ValueError("must be https, except on loopback")
     return f"{where.scheme}://{where.netloc}"
@@ -59,79 +59,105 @@ LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
 
 
 class Settings(BaseSettings):
-    """The settings of one process, with their defaults."""
+    """The settings of one process, with defaults."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy: routes, scopes, limits.")
+    policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy file: routes, scopes, limits.")
     redis_url: Annotated[SecretStr, AfterValidator(_checked_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
-        "rediss for TLS. docs/redis.md has the forms.",
+        "rediss for TLS. docs/redis.md describes the forms.",
     )
-    redis_deadline_s: Seconds = Field(0.05, description="How long one answer of Redis may take.")
-    redis_in_flight_max: int = Field(10_000, gt=0, description="Commands that may wait for Redis at once.")
+    redis_deadline_s: Seconds = Field(0.05, description="The deadline of one Redis command, in seconds.")
+    redis_in_flight_max: int = Field(
+        10_000, gt=0, description="Commands that may wait for Redis at the same time, at most."
+    )
     postgres_url: SecretStr = Field(
         SecretStr("postgresql://authz@127.0.0.1:5432/authz"), description="Postgres, as a libpq URL."
     )
-    postgres_deadline_s: Seconds = Field(0.05, description="How long loading one key from Postgres may take.")
-    postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres.")
+    postgres_deadline_s: Seconds = Field(
+        0.05, description="The deadline for loading one key from Postgres, in seconds."
+    )
+    postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres, at most.")
     redis_failure: FailureMode = Field(
-        FailureMode.DENY, description="While Redis is out of reach: deny (503), or degrade to keys seen lately."
+        FailureMode.DENY, description="While Redis is unavailable: deny (503), or degrade to recently used keys."
     )
     postgres_failure: FailureMode = Field(
-        FailureMode.DENY, description="The same for Postgres, which is asked for keys that Redis does not hold."
+        FailureMode.DENY, description="The same for Postgres, from which keys are loaded that Redis does not hold."
     )
-    degrade_window_s: Seconds = Field(300, description="In degrade: how long after its last check a key still works.")
-    degrade_keys_max: int = Field(10_000, gt=0, description="In degrade: how many keys are remembered.")
+    degrade_window_s: Seconds = Field(
+        300, description="In degrade: how long a key works after its last check, in seconds."
+    )
+    degrade_keys_max: int = Field(10_000, gt=0, description="In degrade: how many keys are cached, at most.")
     negative_ttl_s: Seconds = Field(
-        30, description="How long Redis remembers that a key does not exist; one that is made works at once."
+        30, description="How long Redis caches that a key does not exist, in seconds; a new key works at once."
     )
-    check_listen: Listen = Field("127.0.0.1:9001", description="Where Envoy asks: HOST:PORT or unix:/PATH.")
+    check_listen: Listen = Field(
+        "127.0.0.1:9001", description="The listener for checks by Envoy: HOST:PORT or unix:/PATH."
+    )
     grpc_listen: OptionalListen = Field(
         "",
-        description="The same questions on grpcio, slower and 17 MiB larger: HOST:PORT, unix:/PATH or empty for none.",
+        description="The same checks on grpcio, slower and 17 MiB larger: HOST:PORT, unix:/PATH, or empty for none.",
     )
-    admin_listen: Listen = Field("0.0.0.0:9090", description="Where /metrics, /healthz and /readyz answer.")
+    admin_listen: Listen = Field(
+        "0.0.0.0:9090", description="The listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
+    )
     drain_delay_s: float = Field(
-        2, ge=0, description="On SIGTERM: not ready, yet serving, until Envoy's health checks have noticed."
+        2,
+        ge=0,
+        description="On SIGTERM: how long to serve while not ready, until health checks notice, in seconds.",
     )
-    drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long checks under way may take to finish.")
+    drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long open requests may take to finish, in seconds.")
     stream_heartbeat_s: Seconds = Field(
-        5, description="How often Envoy reports open streams: access_log_flush_interval in its configuration."
+        5,
+        description="How often Envoy reports open streams, in seconds: access_log_flush_interval in its configuration.",
     )
-    reconcile_interval_s: Seconds = Field(1, description="How often changes not yet effective in Redis are retried.")
+    reconcile_interval_s: Seconds = Field(
+        1, description="How often changes that are not yet effective in Redis are retried, in seconds."
+    )
     last_use_interval_s: float = Field(
-        10, gt=0, le=14, description="How often the last uses of keys are written to Postgres, evenly over that time."
+        10,
+        gt=0,
+        le=14,
+        description="How often the last use of keys is written to Postgres, spread over that time, in seconds.",
     )
-    portal_listen: Listen = Field("0.0.0.0:8080", description="Where the portal answers Envoy.")
+    portal_listen: Listen = Field(
+        "0.0.0.0:8080", description="The listener of the portal, for Envoy: HOST:PORT or unix:/PATH."
+    )
     portal_admin_listen: Listen = Field(
-        "0.0.0.0:9091", description="Where the portal's /metrics, /healthz and /readyz answer."
+        "0.0.0.0:9091", description="The portal's listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
     )
     portal_proxy_secret: SecretStr = Field(
         SecretStr(""),
-        description="What Envoy proves itself to the portal with: 32 characters or more, the same in both.",
+        description="The secret by which the portal recognises Envoy: 32 characters or more, the same in both.",
     )
     public_url: Annotated[str, AfterValidator(_checked_public_url)] = Field(
-        "http://127.0.0.1:8000", description="Where people find the portal; links in pages and mails start with it."
+        "http://127.0.0.1:8000", description="The public origin of the portal; links in pages and mails start with it."
     )
-    session_idle_s: LongSeconds = Field(1800, description="How long a dashboard session lives without a request.")
-    session_life_s: LongSeconds = Field(43_200, description="How long a dashboard session lives at most.")
-    password_chars_min: int = Field(10, ge=8, le=64, description="How long a new password is at least.")
-    breached_passwords_file: str = Field("", description="Passwords that nobody may choose, one a line.")
+    session_idle_s: LongSeconds = Field(
+        1800, description="How long a dashboard session lasts without a request, in seconds."
+    )
+    session_life_s: LongSeconds = Field(43_200, description="How long a dashboard session lasts at most, in seconds.")
+    password_chars_min: int = Field(10, ge=8, le=64, description="The minimum length of a new password, in characters.")
+    breached_passwords_file: str = Field("", description="A file of passwords that nobody may choose, one per line.")
     mail_url: Annotated[SecretStr, AfterValidator(_checked_mail_url)] = Field(
         SecretStr(""),
         description="smtp://[user:password@]host[:port] (STARTTLS) or smtps://…; log: prints mails; empty sends none.",
     )
-    mail_from: str = Field("authz@localhost", description="Whom the portal's mails are from.")
+    mail_from: str = Field("authz@localhost", description="The sender of the portal's mails.")
     log_level: str = Field(
-        "info", pattern="^(debug|info|warning|error)$", description="The least level that is logged."
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        description="The minimum level of log lines: debug, info, warning or error.",
     )
-    log_allow_sample: float = Field(0.01, ge=0, le=1, description="The share of allowed checks that is logged.")
+    log_allow_sample: float = Field(
+        0.01, ge=0, le=1, description="The fraction of allowed checks that is logged, 0 to 1."
+    )
 
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
-    """Read the settings; raises `SettingsError` naming each that cannot be used, without its value."""
+    """Read the settings; raises `SettingsError`, which names each invalid setting without its value."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -142,7 +168,7 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
 
 
 def described() -> list[tuple[str, str, str]]:
-    """List every setting as (variable, default, meaning)."""
+    """Return each setting as (variable, default, description)."""
     return [
         (f"{PREFIX}{name.upper()}", _plain(field.default), field.description or "")
         for name, field in Settings.model_fields.items()

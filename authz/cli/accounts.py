@@ -1,4 +1,7 @@
-"""`authz accounts`: open accounts, list them, and stop or resume all keys of one."""
+"""`authz accounts`: create, list, suspend and reinstate accounts.
+
+The rules are `service/keys/admin.py`.
+"""
 
 import json
 from typing import Annotated
@@ -8,38 +11,38 @@ import typer
 from authz.cli.output import AsJson, actor, plain, run, show
 from authz.core.accounts import AuditEvent
 
-app = typer.Typer(no_args_is_help=True, help="Accounts, whom keys belong to.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, suspend and reinstate accounts.")
 
 AccountId = Annotated[str, typer.Argument(help="The account's id.")]
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What to call it.")],
+    name: Annotated[str, typer.Argument(help="The name of the account.")],
     *,
-    email: Annotated[str | None, typer.Option(help="Where its owner can be reached.")] = None,
+    email: Annotated[str | None, typer.Option(help="The e-mail address of its owner.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open an account and print its id."""
+    """Create an account and print its id."""
     account = run(lambda admin: admin.create_account(name, email, actor()))
     typer.echo(json.dumps(plain(account)) if as_json else account.id)
 
 
 @app.command("list")
 def list_accounts(*, as_json: AsJson = False) -> None:
-    """List every account."""
+    """List all accounts."""
     show(run(lambda admin: admin.accounts()), ("id", "name", "created_at", "suspended_at"), as_json=as_json)
 
 
 @app.command()
 def suspend(account_id: AccountId, *, as_json: AsJson = False) -> None:
-    """Stop every key of an account, at once and on every sidecar."""
+    """Suspend an account: no sidecar admits any of its keys."""
     _change(account_id, AuditEvent.ACCOUNT_SUSPENDED, "suspended", as_json=as_json)
 
 
 @app.command()
 def reinstate(account_id: AccountId, *, as_json: AsJson = False) -> None:
-    """Let the keys of a suspended account work again."""
+    """Reinstate a suspended account: its keys work again."""
     _change(account_id, AuditEvent.ACCOUNT_REINSTATED, "reinstated", as_json=as_json)
 
 

@@ -1,7 +1,7 @@
-"""The `authz` command: what an operator can ask of it.
+"""The `authz` command and its subcommands.
 
-What only some commands need is imported when they run, so that `authz serve` does not carry the demo.
-Exit codes: 0 done, 1 failed or out of reach, 2 wrong usage, 3 refused by the rules, 4 durable but not effective yet.
+Modules that only some commands need are imported when these run, so that `authz serve` does not load the demo.
+Exit codes: 0 done, 1 failed or unavailable, 2 wrong usage, 3 refused by the rules, 4 durable but not effective yet.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Run the command; what an operator can mend is one line on standard error, not a traceback."""
+    """Run the command; an error that an operator can fix is one line on standard error, not a traceback."""
     logs.silence()
     try:
         app()
@@ -77,7 +77,7 @@ def portal() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the Postgres schema up to date."""
+    """Migrate the Postgres schema to the newest version."""
     from authz.adapters.postgres.pool import migrate as run  # noqa: PLC0415
     from authz.settings import load  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ def migrate() -> None:
 
 @app.command()
 def settings(*, as_json: AsJson = False) -> None:
-    """List every setting with its default and meaning."""
+    """List all settings with default and description."""
     from authz.settings import described  # noqa: PLC0415
 
     rows = described()
@@ -96,7 +96,7 @@ def settings(*, as_json: AsJson = False) -> None:
         return
     table = Table("variable", "default", "meaning", box=None)
     for row in rows:
-        table.add_row(*map(escape, row))  # a URL's [user:password@] is no markup
+        table.add_row(*map(escape, row))  # [user:password@] in a URL is not markup
     Console().print(table)
 
 
@@ -104,12 +104,12 @@ def settings(*, as_json: AsJson = False) -> None:
 def demo(
     *,
     port: Annotated[int, typer.Option(help="Envoy's port; 0 picks a free one.")] = 8000,
-    tour: Annotated[bool, typer.Option("--tour", help="Walk through every kind of answer and stop.")] = False,
+    tour: Annotated[bool, typer.Option("--tour", help="Show each kind of response, then stop.")] = False,
     ready_file: Annotated[
-        Path | None, typer.Option(help="Write where everything is, as JSON, once it answers.")
+        Path | None, typer.Option(help="Write the addresses of all servers to this file, as JSON, when they are ready.")
     ] = None,
 ) -> None:
-    """Run everything on this machine: Envoy, authz, Redis, Postgres and a small backend."""
+    """Run a complete stack on this machine: Envoy, authz, Redis, Postgres and a small backend."""
     from authz.demo.run import run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))

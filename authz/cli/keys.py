@@ -1,4 +1,7 @@
-"""`authz keys`: make, list, change and revoke API keys."""
+"""`authz keys`: create, list, change and revoke API keys.
+
+The rules are `service/keys/admin.py`.
+"""
 
 import json
 import re
@@ -12,11 +15,11 @@ from authz.core.accounts import AuditEvent
 from authz.core.limits import Limit
 from authz.service.keys.admin import KeyRequest
 
-app = typer.Typer(no_args_is_help=True, help="API keys.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
-KeyId = Annotated[str, typer.Argument(help="The key's id (not the key itself).")]
-Capacity = Annotated[int | None, typer.Option(help="The bucket's size, in requests.")]
-Refill = Annotated[float | None, typer.Option(help="Requests that come back each second.")]
+KeyId = Annotated[str, typer.Argument(help="The id of the key, not the key itself.")]
+Capacity = Annotated[int | None, typer.Option(help="The capacity of the bucket, in requests.")]
+Refill = Annotated[float | None, typer.Option(help="The refill of the bucket, in requests per second.")]
 
 _COLUMNS = ("id", "name", "hint", "scopes", "created_at", "last_used_at", "expires_at", "disabled_at", "revoked_at")
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
@@ -26,28 +29,30 @@ _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @app.command()
 def create(
-    account_id: Annotated[str, typer.Argument(help="The account it belongs to, for ever.")],
+    account_id: Annotated[str, typer.Argument(help="The account of the key; it cannot be changed later.")],
     *,
-    name: Annotated[str, typer.Option(help="What to call it.")],
-    scope: Annotated[list[str], typer.Option(help="A scope it holds; may be repeated.")],
+    name: Annotated[str, typer.Option(help="The name of the key.")],
+    scope: Annotated[list[str], typer.Option(help="A scope of the key; may be repeated.")],
     expires: Annotated[str | None, typer.Option(help="When it ends: 2027-01-31T12:00:00Z, or 30d from now.")] = None,
     capacity: Capacity = None,
     refill_per_s: Refill = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it: this once, it is kept nowhere."""
+    """Create a key and print its secret, which is shown only once and not stored."""
     request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), _expiry(expires))
     made = run(lambda admin: admin.create_key(request, actor()))
     if as_json:
         typer.echo(json.dumps({**plain(made.key), "api_key": made.secret}))
     else:
         typer.echo(made.secret)
-        typer.echo(f"{made.key.id}: shown this once; keep it safe", err=True)
+        typer.echo(f"{made.key.id}: the secret is shown only once; store it now", err=True)
 
 
 @app.command("list")
-def list_keys(account_id: Annotated[str, typer.Argument(help="Whose keys.")], *, as_json: AsJson = False) -> None:
-    """List an account's keys."""
+def list_keys(
+    account_id: Annotated[str, typer.Argument(help="The account of the keys.")], *, as_json: AsJson = False
+) -> None:
+    """List the keys of an account."""
     show(run(lambda admin: admin.keys(account_id)), _COLUMNS, as_json=as_json)
 
 
@@ -65,10 +70,10 @@ def show_key(key_id: KeyId, *, as_json: AsJson = False) -> None:
 def rotate(
     key_id: KeyId,
     *,
-    overlap: Annotated[str, typer.Option(help="How long it goes on working beside the new one: 0, 30m, 1h, 7d.")],
+    overlap: Annotated[str, typer.Option(help="How long the old key continues to work: 0, 30m, 1h, 7d.")],
     as_json: AsJson = False,
 ) -> None:
-    """Replace a key by one of the same name, scopes, limit and lifetime, and print that, this once."""
+    """Replace a key by a new one with the same name, scopes, limit and lifetime, and print its secret once."""
     overlap_s = _duration_s(overlap)
     rotation = run(lambda admin: admin.rotate(key_id, overlap_s, actor()))
     made, old = rotation.made, rotation.old
@@ -77,32 +82,32 @@ def rotate(
     else:
         end = "is revoked" if old.revoked_at else f"works until {plain(old.expires_at)}"
         typer.echo(made.secret)
-        typer.echo(f"{made.key.id}: shown this once; keep it safe; {old.id} {end}", err=True)
+        typer.echo(f"{made.key.id}: the secret is shown only once; store it now; {old.id} {end}", err=True)
     if rotation.pending:
         raise not_done_yet(rotation.pending)
 
 
 @app.command()
 def revoke(key_id: KeyId, *, as_json: AsJson = False) -> None:
-    """End a key for good; done once no sidecar admits it any more."""
+    """Revoke a key; when this command succeeds, no sidecar admits the key."""
     _change(key_id, AuditEvent.KEY_REVOKED, "revoked", as_json=as_json)
 
 
 @app.command()
 def disable(key_id: KeyId, *, as_json: AsJson = False) -> None:
-    """Stop a key until it is enabled again."""
+    """Disable a key until it is enabled again."""
     _change(key_id, AuditEvent.KEY_DISABLED, "disabled", as_json=as_json)
 
 
 @app.command()
 def enable(key_id: KeyId, *, as_json: AsJson = False) -> None:
-    """Let a disabled key work again."""
+    """Enable a disabled key."""
     _change(key_id, AuditEvent.KEY_ENABLED, "enabled", as_json=as_json)
 
 
 @app.command()
 def limit(key_id: KeyId, *, capacity: Capacity = None, refill_per_s: Refill = None, as_json: AsJson = False) -> None:
-    """Give a key its own limit; without options, the policy's default. It applies to the next request."""
+    """Set the limit of a key; without options, the default of the policy. It applies to the next request."""
     own = _limit(capacity, refill_per_s)
     _change(key_id, AuditEvent.KEY_LIMITED, "limited", own, as_json=as_json)
 
@@ -110,10 +115,10 @@ def limit(key_id: KeyId, *, capacity: Capacity = None, refill_per_s: Refill = No
 @app.command()
 def reconcile(
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Write every key's record anew.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Write the record of every key again.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make changes effective that Redis has not learned of yet."""
+    """Write changes to Redis that are not effective there yet."""
     count = run(lambda admin: admin.reconcile(everything=everything))
     typer.echo(json.dumps({"written": count}) if as_json else f"{count} keys written")
 

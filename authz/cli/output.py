@@ -1,4 +1,7 @@
-"""What the operator's commands have in common: who asks, how rows are printed, and what each failure exits with."""
+"""The shared parts of the operator's commands: the actor, printing of rows, and exit codes.
+
+Stores are opened in `session.py`.
+"""
 
 import asyncio
 import getpass
@@ -22,7 +25,7 @@ from authz.service.keys.admin import KeyAdmin
 EXIT_REFUSED = 3
 EXIT_NOT_EFFECTIVE_YET = 4
 
-_FILE_WIDTH = 240  # a pipe has no edge to wrap at
+_FILE_WIDTH = 240  # a pipe has no width
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -32,7 +35,7 @@ T = TypeVar("T")
 
 
 def actor() -> Actor:
-    """Name the operator for the audit log."""
+    """Return the operator as the actor for the audit log."""
     return Actor(f"operator:{getpass.getuser()}", "local")
 
 
@@ -58,13 +61,13 @@ def perform(opened: AbstractAsyncContextManager[A], use: Callable[[A], Awaitable
 
 
 def not_done_yet(why: str) -> typer.Exit:
-    """Say that a change is durable but not effective, and return what ends the command."""
+    """Report that a change is durable but not effective, and return the exit of the command."""
     _errors.print(f"[yellow]not done yet:[/yellow] {why}")
     return typer.Exit(EXIT_NOT_EFFECTIVE_YET)
 
 
 def show(values: Sequence[Any], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print values as a table of some columns, or as JSON with all of them."""
+    """Print values as a table of some columns, or as JSON with all fields."""
     if as_json:
         typer.echo(json.dumps([plain(value) for value in values]))
         return
@@ -78,8 +81,8 @@ def show(values: Sequence[Any], columns: Sequence[str], *, as_json: bool) -> Non
     console.print(table, width=None if console.is_terminal else _FILE_WIDTH, crop=False)
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that JSON can carry once it is plain
-    """Turn a value into what JSON has: times as ISO 8601, sets as sorted lists."""
+def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that can be converted for JSON
+    """Convert a value for JSON: times to ISO 8601, sets to sorted lists."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: plain(inner) for name, inner in asdict(value).items()}
     if isinstance(value, datetime):
@@ -92,5 +95,5 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that JSON can carry o
 def _cell(value: Any) -> str:  # noqa: ANN401 -- the same
     if value is None:
         return "-"
-    # Names are their owners' choice, and brackets in them no markup.
+    # A name may contain brackets, which are not markup.
     return escape(" ".join(value) if isinstance(value, list) else str(value))

@@ -1,7 +1,7 @@
-"""`authz policy`: check a policy, ask it questions, hold it to expectations, and see what a change would open.
+"""`authz policy`: check, explain, test and compare policies.
 
-Nothing here reaches a store: what a policy says depends on the policy alone. How it is put is `policy_text.py`.
-What only these commands need is imported when they run.
+No command here connects to a store: the result depends on the policy only. The output texts are `policy_text.py`.
+Modules that only these commands need are imported when they run.
 """
 
 import json
@@ -18,10 +18,10 @@ from authz.adapters.policy_file.loader import load_policy, row_lines
 from authz.cli.output import EXIT_REFUSED, AsJson
 from authz.settings import load as load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Check, question, test and compare policy files.")
+app = typer.Typer(no_args_is_help=True, help="Check, explain, test and compare policy files.")
 
 PolicyFile = Annotated[
-    Path | None, typer.Option("--policy", help="The policy file; AUTHZ_POLICY_FILE where left out.", show_default=False)
+    Path | None, typer.Option("--policy", help="The policy file; default: AUTHZ_POLICY_FILE.", show_default=False)
 ]
 _EXIT_FAILED = 1
 
@@ -30,7 +30,7 @@ _out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 @app.command()
 def lint(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
-    """Load a policy as the sidecar would, and print every fault with its line and column."""
+    """Load a policy as the sidecar does, and print each fault with its line and column."""
     policy = load_policy(file)
     typer.echo(f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults")
 
@@ -44,15 +44,15 @@ def schema() -> None:
 @app.command()
 def explain(
     method: Annotated[str, typer.Argument(help="GET, POST, …")],
-    target: Annotated[str, typer.Argument(metavar="PATH", help="The path as a client would send it, with its query.")],
+    target: Annotated[str, typer.Argument(metavar="PATH", help="The path as a client sends it, with its query.")],
     *,
     scope: Annotated[
-        list[str] | None, typer.Option(help="Also say what becomes of a key with this scope; may be repeated.")
+        list[str] | None, typer.Option(help="Also show the decision for a key with this scope; may be repeated.")
     ] = None,
     policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which row decides on a request, what it needs, and what becomes of each kind of caller."""
+    """Show which route decides on a request, what it requires, and the decision for each kind of caller."""
     from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
 
     file = policy or load_settings().policy_file
@@ -60,7 +60,7 @@ def explain(
     unknown = sorted(set(scope or ()) - set(loaded.scopes))
     if unknown:
         raise typer.BadParameter(f"the policy declares no scope {unknown[0]}", param_hint="--scope")
-    explained = words.explained(loaded, method, target, scope, words.Places(file, row_lines(file)))
+    explained = words.explained(loaded, method, target, scope, words.RowLocations(file, row_lines(file)))
     if as_json:
         typer.echo(json.dumps(explained))
     else:
@@ -69,13 +69,13 @@ def explain(
 
 @app.command("test")
 def hold(
-    file: Annotated[Path, typer.Argument(help="The expectations: docs/policy.md describes them.")],
+    file: Annotated[Path, typer.Argument(help="The file of expectations, as in docs/policy.md.")],
     *,
     policy: PolicyFile = None,
-    complete: Annotated[bool, typer.Option("--complete", help="Fail where a row has no expectation, too.")] = False,
+    complete: Annotated[bool, typer.Option("--complete", help="Also fail if a route has no expectation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a policy to expectations; exits with 1 where it does not meet them."""
+    """Test a policy against expectations; exits with 1 if one is not met."""
     from authz.adapters.policy_file.expectations import load_expectations  # noqa: PLC0415 -- the same
     from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
     from authz.core.policy.expectations import mismatches, uncovered  # noqa: PLC0415 -- the same
@@ -93,9 +93,9 @@ def hold(
     else:
         for it, line in zip(surprising, lines, strict=True):
             _out.print(f"{file}:{line}: {words.request(it)}: expected {it.expected}, found {it.found}")
-        places = words.Places(policy_file, row_lines(policy_file))
+        locations = words.RowLocations(policy_file, row_lines(policy_file))
         for route in missing if complete else ():
-            _out.print(f"{places.of(route)}: no expectation")
+            _out.print(f"{locations.of(route)}: no expectation")
         _out.print(words.tally(len(expectations), len(surprising), len(missing)))
     if surprising or (complete and missing):
         raise typer.Exit(_EXIT_FAILED)
@@ -103,15 +103,15 @@ def hold(
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="The policy before.")],
-    new: Annotated[Path, typer.Argument(help="The policy after.")],
+    old: Annotated[Path, typer.Argument(help="The old policy.")],
+    new: Annotated[Path, typer.Argument(help="The new policy.")],
     *,
     no_opening: Annotated[
-        bool, typer.Option("--no-opening", help="Exit with 3 where anything becomes reachable that was not.")
+        bool, typer.Option("--no-opening", help="Exit with 3 if a request becomes allowed that was refused.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a change of policy opens and closes, request by request; `!` marks what deserves a second look."""
+    """Show which requests a change of policy opens and closes; `!` marks changes that need a review."""
     from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
     from authz.core.policy.diff import compare  # noqa: PLC0415 -- the same
 
@@ -120,6 +120,6 @@ def diff(
         changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]
         typer.echo(json.dumps({"changes": changes, "surroundings": found.surroundings}))
     else:
-        words.print_diff(_out, found, words.Places(old, row_lines(old)), words.Places(new, row_lines(new)))
+        words.print_diff(_out, found, words.RowLocations(old, row_lines(old)), words.RowLocations(new, row_lines(new)))
     if no_opening and any(change.is_opening for change in found.changes):
         raise typer.Exit(EXIT_REFUSED)

@@ -1,6 +1,6 @@
-"""How the answers of `authz policy` are put: as fields for `--json`, and as lines for people.
+"""The output of `authz policy`: fields for `--json`, and lines for people.
 
-What is asked and answered is `cli_policy.py`.
+The commands are `policy.py`.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,15 +24,15 @@ _SHOWN_MAX = 3
 _METHODS_MAX = 4
 _INDENT = "    "
 _WHY = {
-    DenyReason.PATH_NOT_CANONICAL: "the path has more than one reading, or one that is never accepted (docs/policy.md)",
-    DenyReason.METHOD_REFUSED: "the method never passes",
-    DenyReason.ROUTE_UNKNOWN: "no row has this path",
+    DenyReason.PATH_NOT_CANONICAL: "the path is ambiguous or never accepted (docs/policy.md)",
+    DenyReason.METHOD_REFUSED: "the method is never allowed",
+    DenyReason.ROUTE_UNKNOWN: "no route matches this path",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where a policy's rows are written."""
+class RowLocations:
+    """The file and lines of the routes of a policy."""
 
     file: Path
     lines: dict[tuple[str, str], int]
@@ -43,12 +43,14 @@ class Places:
 
 
 def row(route: Route) -> dict[str, Any]:
-    """Return what tells a row apart, and what it asks for."""
+    """Return the identity of a route and its requirement."""
     return {"method": route.method, "template": route.template, "needs": _needs(route)}
 
 
-def explained(policy: Policy, method: str, target: str, scopes: Sequence[str] | None, places: Places) -> dict[str, Any]:
-    """Return the row that decides on a request and what becomes of each kind of caller."""
+def explained(
+    policy: Policy, method: str, target: str, scopes: Sequence[str] | None, locations: RowLocations
+) -> dict[str, Any]:
+    """Return the route that decides on a request, and the decision for each kind of caller."""
     route = deciding_row(policy, method, target)
     asking = dict(callers(policy))
     if scopes:
@@ -57,14 +59,14 @@ def explained(policy: Policy, method: str, target: str, scopes: Sequence[str] | 
     found = decide(policy, method, target, Caller(frozenset(policy.scopes)))
     return {
         "request": f"{method} {target}",
-        "row": None if route is None else row(route) | {"at": places.of(route)} | _extras(route),
+        "row": None if route is None else row(route) | {"at": locations.of(route)} | _extras(route),
         "why": "" if route else _why(found),
         "callers": {name: _outcome(decision) for name, decision in decisions.items()},
     }
 
 
 def print_explained(console: Console, policy: Policy, fields: dict[str, Any]) -> None:
-    """Print an explanation: the row, what it needs, and who passes."""
+    """Print an explanation: the route, its requirement, and the callers that it admits."""
     console.print(Text(fields["request"], style="bold"))
     if (found := fields["row"]) is None:
         console.print(f"  row      none: {fields['why']}")
@@ -92,13 +94,13 @@ def _needs_in_words(policy: Policy, needs: str) -> str:
     return {
         Access.ANY: "any valid key",
         Access.PUBLIC: "no key",
-        Access.SESSION: "no key: its backend knows the session, and a key is refused",
-        Access.BARRED: "barred: nothing unlocks it",
+        Access.SESSION: "no key: its backend checks the session, and a key is refused",
+        Access.BARRED: "barred: no key is admitted",
     }[Access(needs)]
 
 
 def _extras(route: Route) -> dict[str, str]:
-    """Return what else there is to say about a row, by names of eight letters at most."""
+    """Return the other properties of a route, by names of at most eight letters."""
     account = ", ".join(f"{it.location}:{it.name}" for it in route.accounts)
     extras = {
         "account": f"{account} must be the key's own{', and given' if route.account_required else ''}"
@@ -108,14 +110,14 @@ def _extras(route: Route) -> dict[str, str]:
         "stream": route.stream,
         "errors": "one line of text" if route.errors is ErrorFormat.TEXT else "",
         "yields": "a credential" if route.yields_credential else "",
-        "shadow": "decided and counted, but everybody passes" if route.shadow else "",
+        "shadow": "decided and counted, but every request is allowed" if route.shadow else "",
     }
     return {name: value for name, value in extras.items() if value}
 
 
 def _why(decision: Decision) -> str:
     if isinstance(decision, Deny) and decision.methods:
-        return f"the path takes {', '.join(decision.methods)}"
+        return f"the path allows {', '.join(decision.methods)} only"
     return _WHY.get(decision.reason, "") if isinstance(decision, Deny) else ""
 
 
@@ -127,7 +129,7 @@ def _outcome(decision: Decision) -> str:
 
 
 def request(surprising: Mismatch) -> str:
-    """Name an expectation's request and who sends it."""
+    """Return the request of an expectation and its caller, as text."""
     it = surprising.expectation
     if it.needs:
         return f"{it.method} {it.target}"
@@ -138,7 +140,7 @@ def request(surprising: Mismatch) -> str:
 
 
 def surprise(surprising: Mismatch, line: int) -> dict[str, Any]:
-    """Return an expectation that was not met, as fields."""
+    """Return an unmet expectation, as fields."""
     return {
         "line": line,
         "request": request(surprising),
@@ -148,27 +150,25 @@ def surprise(surprising: Mismatch, line: int) -> dict[str, Any]:
 
 
 def tally(expectations: int, failures: int, rows_without: int) -> str:
-    """Sum a test up in a line."""
+    """Return the summary line of a test."""
     met = f"{expectations - failures} of {expectations} expectations met"
     return f"{met}; rows without any: {rows_without}" if rows_without else met
 
 
-def print_diff(console: Console, found: PolicyDiff, old: Places, new: Places) -> None:
-    """Print each change: what it opens or closes, for whom, by which rows, and what stands around the table."""
+def print_diff(console: Console, found: PolicyDiff, old: RowLocations, new: RowLocations) -> None:
+    """Print each change: what it opens or closes, for which callers, by which routes; then other changes."""
     for change in found.changes:
         for style, line in _headlines(change, found.callers):
             console.print(Text(line, style=style))
         console.print(f"{_INDENT}{_requests(change)}")
-        console.print(Text(f"{_INDENT}was {_placed(change.old, old)}", style="dim"))
-        console.print(Text(f"{_INDENT}now {_placed(change.new, new)}", style="dim"))
+        console.print(Text(f"{_INDENT}was {_located(change.old, old)}", style="dim"))
+        console.print(Text(f"{_INDENT}now {_located(change.new, new)}", style="dim"))
     for line in found.surroundings:
         console.print(f"~ {line}")
     opening = sum(change.is_opening for change in found.changes)
     closing = sum(bool(change.closes or change.binds) for change in found.changes)
     console.print(
-        f"changes that open: {opening}, that close: {closing}"
-        if found.changes
-        else "nobody gets anywhere else than before"
+        f"changes that open: {opening}, that close: {closing}" if found.changes else "no request is decided differently"
     )
 
 
@@ -178,17 +178,17 @@ def _headlines(change: Change, everybody: Collection[str]) -> list[tuple[str, st
     if change.opens:
         lines.append((style, f"{mark} opens to {_people(change.opens, everybody)}"))
     if change.frees:
-        lines.append((style, f"{mark} checks no longer: {_places(change.frees)}"))
+        lines.append((style, f"{mark} no longer checks: {_bindings(change.frees)}"))
     if change.closes:
         lines.append(("green", f"- closes to {_people(change.closes, everybody)}"))
     if change.binds:
-        lines.append(("green", f"- checks now: {_places(change.binds)}"))
+        lines.append(("green", f"- now checks: {_bindings(change.binds)}"))
     lines += [("yellow", f"~ {alteration}") for alteration in change.alters]
     return lines
 
 
 def _people(names: Sequence[str], everybody: Collection[str]) -> str:
-    """Name some of all callers there are: a key that needs no scope stands for all that are not told apart."""
+    """Return the names of some callers: a key without scopes stands for all keys that are not distinguished."""
     if set(names) == set(everybody):
         return "anybody"
     scopes = [name for name in names if name not in {NO_KEY, ANY_KEY}]
@@ -198,8 +198,8 @@ def _people(names: Sequence[str], everybody: Collection[str]) -> str:
     return " and ".join(part for part in (keys, "callers without a key" if NO_KEY in names else "") if part)
 
 
-def _places(places: Sequence[str]) -> str:
-    return ", ".join("that an account is named" if place == ABSENT else place for place in places)
+def _bindings(bindings: Sequence[str]) -> str:
+    return ", ".join("that an account is named" if it == ABSENT else it for it in bindings)
 
 
 def _requests(change: Change) -> str:
@@ -211,7 +211,7 @@ def _requests(change: Change) -> str:
     return "  ".join(shown) + (f"  and {more} more kinds of path" if more > 0 else "")
 
 
-def _placed(route: Route | None, places: Places) -> str:
+def _located(route: Route | None, locations: RowLocations) -> str:
     if route is None:
-        return "no row decides"
-    return f"{route.method} {route.template}: {_needs(route)}  ({places.of(route)})"
+        return "no route decides"
+    return f"{route.method} {route.template}: {_needs(route)}  ({locations.of(route)})"

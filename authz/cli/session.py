@@ -1,6 +1,6 @@
-"""Opens what the operator's commands work with: the policy, Postgres and Redis, for as long as one command runs.
+"""Opens the policy, Postgres and Redis for the time of one operator's command.
 
-The sidecar has its own composition in `app.py`: it must start without its stores, a command must not.
+The composition root of the sidecar is `sidecar.py`: it must start without its stores, a command must not.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ from authz.service.keys.admin import KeyAdmin
 from authz.service.keys.stream_admin import StreamAdmin
 from authz.settings import Settings, load
 
-_PATIENCE_S = 5.0
+_DEADLINE_S = 5.0
 
 
 @asynccontextmanager
 async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin]:
-    """Yield the use cases around keys; an operator can wait longer for a store than a check can.
+    """Yield the use cases of keys; an operator can wait longer for a store than a check.
 
-    A Redis out of reach shows only when a change has to become effective in it.
+    An unavailable Redis is an error only when a change has to become effective in it.
     """
     settings = settings or load()
     policy = load_policy(settings.policy_file)
-    postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_PATIENCE_S, pool_max=2)
+    postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_DEADLINE_S, pool_max=2)
     await postgres.start()
     try:
-        async with _reached(settings) as redis:
+        async with _connected(settings) as redis:
             now = partial(datetime.now, UTC)
             yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=now)
     finally:
@@ -42,25 +42,25 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
 
 @asynccontextmanager
 async def open_streams(settings: Settings | None = None) -> AsyncIterator[StreamAdmin]:
-    """Yield the use cases around open streams, which need Redis alone."""
+    """Yield the use cases of open streams, which need Redis only."""
     settings = settings or load()
     policy = load_policy(settings.policy_file)
-    async with _reached(settings) as redis:
+    async with _connected(settings) as redis:
         yield StreamAdmin(RedisLeases(redis.link), policy)
 
 
 @asynccontextmanager
-async def _reached(settings: Settings) -> AsyncIterator[RedisStore]:
-    """Yield Redis, which was given a second to be reached."""
+async def _connected(settings: Settings) -> AsyncIterator[RedisStore]:
+    """Yield Redis after it has connected, or after one second."""
     redis = redis_store(
         settings.redis_url.get_secret_value(),
-        deadline_s=_PATIENCE_S,
+        deadline_s=_DEADLINE_S,
         in_flight_max=settings.redis_in_flight_max,
         negative_ttl_s=settings.negative_ttl_s,
     )
     redis.link.start()
     with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S / 5):
+        async with asyncio.timeout(_DEADLINE_S / 5):
             await redis.link.reached.wait()
     try:
         yield redis

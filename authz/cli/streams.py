@@ -1,4 +1,7 @@
-"""`authz streams`: see which streams an account has open, and free a slot by hand."""
+"""`authz streams`: list the open streams of an account, and release a slot.
+
+The rules are `service/keys/stream_admin.py`.
+"""
 
 import json
 from dataclasses import dataclass
@@ -11,16 +14,16 @@ from authz.cli.output import AsJson, perform, show
 from authz.cli.session import open_streams
 from authz.core.streams import OpenStream
 
-app = typer.Typer(no_args_is_help=True, help="Open streams.")
+app = typer.Typer(no_args_is_help=True, help="List open streams and release their slots.")
 
-AccountId = Annotated[str, typer.Option("--account", help="Whose streams.")]
+AccountId = Annotated[str, typer.Option("--account", help="The account of the streams.")]
 
 _COLUMNS = ("lease_id", "stream", "key_id", "state", "opened_at", "seen_at", "expires_at")
 
 
 @dataclass(frozen=True)
 class _Row:
-    """`state` is opening until the first sign of life, then open, and stopped once the key no longer works."""
+    """`state` is opening until the first heartbeat, then open, and stopped when the key no longer works."""
 
     lease_id: str
     stream: str
@@ -33,19 +36,19 @@ class _Row:
 
 @app.command("list")
 def list_streams(account_id: AccountId, *, as_json: AsJson = False) -> None:
-    """List an account's open streams, oldest first; those of stopped keys no longer count, and end by themselves."""
+    """List the open streams of an account, oldest first; streams of stopped keys no longer count."""
     streams = perform(open_streams(), lambda admin: admin.streams(account_id))
     show([_row(stream) for stream in streams], _COLUMNS, as_json=as_json)
 
 
 @app.command()
 def release(
-    lease_id: Annotated[str, typer.Argument(help="The lease's id, as listed.")],
+    lease_id: Annotated[str, typer.Argument(help="The id of the lease, as listed.")],
     account_id: AccountId,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Free a slot. A stream that is still open is not cut, and takes its slot again with its next sign of life."""
+    """Release a slot. A stream that is still open is not ended, and acquires a slot again at its next heartbeat."""
     perform(open_streams(), lambda admin: admin.release(account_id, lease_id))
     typer.echo(json.dumps({"lease_id": lease_id, "done": "released"}) if as_json else f"{lease_id} released")
 

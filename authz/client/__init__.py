@@ -1,1 +1,1 @@
-"""The `truetick` command: gets an API key for the person at the terminal and keeps it; all it shares is the wire."""
+"""The `truetick` command: gets an API key and saves it. It depends on the published wire formats only."""

@@ -1,13 +1,13 @@
-"""The entry point of `truetick`: Ctrl-C ends it quietly at any moment, also while it is still loading.
+"""The entry point of `truetick`: Ctrl-C ends it without a traceback at any moment, also while modules load.
 
-What it can be asked is `command.py`.
+The subcommands are `command.py`.
 """
 
 from authz.client.faults import EXIT_INTERRUPTED
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the command line."""
     try:
         from authz.client.command import app  # noqa: PLC0415 -- see above
 

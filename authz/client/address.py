@@ -1,6 +1,6 @@
-"""Where the API is: which addresses a key or a password may be sent to.
+"""Validates the URL of the API: where a key or a password may be sent.
 
-Asking there is `api.py`.
+Requests are `api.py`.
 """
 
 import ipaddress
@@ -14,28 +14,28 @@ _HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # names in their ASCII form, IPv6 with
 
 
 def checked(text: str, *, insecure_http: bool) -> str:
-    """Return an API's address without a slash at its end; raises `WrongUsage` for one that no secret may go to.
+    """Return the URL of an API without a final slash; raises `WrongUsage` for one that no secret may be sent to.
 
-    Plain http is for this machine, unless `insecure_http`. The parser is the one that the request is made with, so
-    that what is checked is where it goes.
+    Plain http is for this machine only, unless `insecure_http`. The parser is that of the HTTP client, so that the
+    checked host is the host of the request.
     """
     url = _parsed(text.strip())
     if url is None:
-        raise WrongUsage("the API's address cannot be understood: it looks like https://HOST")
+        raise WrongUsage("the URL of the API is invalid: it must look like https://HOST")
     if url.userinfo:
-        raise WrongUsage("the API's address must not hold a user or a password")
+        raise WrongUsage("the URL of the API must not contain a user or a password")
     if url.scheme not in {"https", "http"} or url.query or url.fragment:
-        raise WrongUsage("the API's address looks like https://HOST, without a query or a fragment")
+        raise WrongUsage("the URL of the API must look like https://HOST, without a query or a fragment")
     if url.scheme == "http" and not insecure_http and not is_loopback(url.host):
         raise WrongUsage(
             f"{url.host} is another machine, and over plain http others can read keys and passwords: "
-            "use https, or --insecure-http if you must"
+            "use https, or --insecure-http to accept this"
         )
     return str(url).rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its very name, whatever a name server says."""
+    """Return whether a host is this machine by its name, without a DNS lookup."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_for_browsers(text: str) -> bool:
-    """Tell whether an address that the API sent may be handed to a browser: a web page, and nothing else."""
+    """Return whether a URL that the API sent may be opened in a browser: only a web page may."""
     url = _parsed(text)
     if url is None or url.userinfo:
         return False

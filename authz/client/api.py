@@ -1,6 +1,6 @@
-"""The API's public routes and `whoami`, as this command asks them; refusals keep the API's own words.
+"""The HTTP client for the public routes of the API and `whoami`; refusals keep the texts of the API.
 
-What is done with the answers is `command.py` and `device.py`.
+The responses are used in `login.py`, `command.py` and `device.py`.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from authz import __version__
+import authz
 from authz.client.address import is_loopback
 from authz.client.config_file import is_key
 from authz.client.faults import ApiRefused, Fault, NotLoggedIn
@@ -20,7 +20,7 @@ _JSON = "application/json"
 _TIMEOUT = httpx.Timeout(15, connect=5)
 _WORDS_CHARS_MAX = 300
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
-# What a route that needs no key answers where there is none.
+# The statuses of a server that does not have the public routes.
 _NOT_AN_API = {httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED}
 _EXPIRES_IN_S, _EXPIRES_IN_MAX_S = 300, 1800
 _INTERVAL_S, _INTERVAL_MAX_S = 2, 60
@@ -28,7 +28,7 @@ _INTERVAL_S, _INTERVAL_MAX_S = 2, 60
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whose key it is."""
+    """The account of a key."""
 
     account_id: str
     email: str
@@ -37,7 +37,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """A fresh key and whose it is."""
+    """A new key and its account."""
 
     api_key: str = field(repr=False)
     person: Person
@@ -45,7 +45,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One attempt to log a device in: what to show, where it is approved, and how to ask whether it has been."""
+    """One device grant: the codes, the page for its approval, and how to poll its status."""
 
     device_code: str = field(repr=False)
     user_code: str
@@ -56,16 +56,16 @@ class Grant:
 
 
 class Api:
-    """An open connection to one API. Every method raises a `Fault`: `ApiRefused`, or the plain one for failures."""
+    """A connection to one API. Each method raises a `Fault`: `ApiRefused` for a refusal, `Fault` for a failure."""
 
     def __init__(self, url: str) -> None:
         try:
             self._client = httpx.Client(
                 base_url=url,
                 timeout=_TIMEOUT,
-                follow_redirects=False,  # a key goes where it was sent to, not where an answer points
+                follow_redirects=False,  # a key must not follow a redirect to another host
                 trust_env=not is_loopback(httpx.URL(url).host),  # no proxy between this machine and itself
-                headers={"user-agent": f"truetick/{__version__} ({platform.system()})", "content-type": _JSON},
+                headers={"user-agent": f"truetick/{authz.__version__} ({platform.system()})", "content-type": _JSON},
             )
         except (OSError, ValueError, ImportError, httpx.InvalidURL):
             raise Fault(
@@ -73,30 +73,30 @@ class Api:
             ) from None
 
     def __enter__(self) -> Self:
-        """Use the connection."""
+        """Return the open connection."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the connection."""
         self._client.close()
 
     def sign_up(self, email: str, password: str) -> LoggedIn:
-        """Open an account and get its first key."""
+        """Create an account and return its first key."""
         return _logged_in(self._post("signup", {"email": email, "password": password}))
 
     def log_in(self, email: str, password: str) -> LoggedIn:
-        """Get a key for a password."""
+        """Return a new key for an e-mail address and its password."""
         return _logged_in(self._post("login", {"email": email, "password": password}))
 
     def start_device(self) -> Grant:
-        """Begin the login of this device."""
+        """Start a device grant."""
         try:
             answer = self._post("device/start", {})
         except ApiRefused as error:
             if error.status not in _NOT_AN_API:
                 raise
             where = str(self._client.base_url).rstrip("/")
-            raise ApiRefused(f"{error}: is {where} the API's address?", status=error.status) from None
+            raise ApiRefused(f"{error}: is {where} the URL of the API?", status=error.status) from None
         verify_url = _shown(answer, "verify_url")
         return Grant(
             device_code=_text(answer, "device_code"),
@@ -108,18 +108,18 @@ class Api:
         )
 
     def poll_device(self, grant: Grant) -> tuple[str, str]:
-        """Ask how a grant stands: `pending`, `expired`, or `approved` and the key, which is handed out this once."""
+        """Return the status of a grant: `pending`, `expired`, or `approved` and the key, returned only once."""
         answer = self._post("device/poll", {"device_code": grant.device_code})
         status = _text(answer, "status")
         return status, _key(answer) if status == "approved" else ""
 
     def who_am_i(self, api_key: str) -> Person:
-        """Ask whose a key is; raises `NotLoggedIn` when the API does not take it."""
+        """Return the account of a key; raises `NotLoggedIn` if the API refuses the key."""
         answer = self._ask("GET", "/v1/whoami", headers={"x-api-key": api_key})
         return Person(_shown(answer, "accountId"), _shown(answer, "email"), answer.get("emailVerified") is True)
 
     def _post(self, route: str, document: dict[str, str]) -> dict[str, Any]:
-        # Escaped to ASCII: what a terminal sends that is no UTF-8 is for the API to refuse.
+        # Escaped to ASCII: the API refuses input that is not UTF-8.
         return self._ask("POST", f"/v1/public/{route}", content=json.dumps(document))
 
     def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:  # noqa: ANN401 -- httpx's arguments
@@ -127,21 +127,21 @@ class Api:
             response = self._client.request(method, path, **content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             where = self._client.base_url.netloc.decode("ascii", "replace")
-            raise Fault(f"{where} is out of reach: {_reason(error)}") from None
+            raise Fault(f"{where} is unavailable: {_reason(error)}") from None
         if response.is_success:
             return _document(response)
         raise _fault(response)
 
 
 def plain(text: str) -> str:
-    """Make text from elsewhere harmless to a terminal: no control characters."""
+    """Replace the control characters in text from the API, which a terminal would obey."""
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
-        return "no answer in time"
-    # Of the others only a connection's own words are sure not to quote the request.
+        return "no response in time"
+    # Only the text of a connection error is sure not to quote the request.
     return plain(_ERRNO.sub("", str(error))) if isinstance(error, httpx.ConnectError) else type(error).__name__
 
 
@@ -155,26 +155,26 @@ def _fault(response: httpx.Response) -> Fault:
 
 
 def _words(response: httpx.Response) -> str:
-    """Find what a refusal says: `error` on public routes, `message` behind a key, or a line of text.
+    """Return the text of a refusal: `error` on public routes, `message` on keyed routes, or a line of text.
 
-    Text about a failure is none: it comes from what stands before an API that is not there.
+    The plain text of a 5xx comes from a proxy and is not shown.
     """
     document, words = _parsed(response), ""
     if isinstance(document, dict):
         words = document.get("error") or document.get("message") or ""
     elif response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        words = f"the API fails at the moment: {response.status_code} {response.reason_phrase}"
+        words = f"the API has failed: {response.status_code} {response.reason_phrase}"
     elif response.headers.get("content-type", "").startswith("text/plain"):
         words = response.text.strip().partition("\n")[0]
     if not isinstance(words, str) or not words:
-        words = f"unexpected answer: {response.status_code} {response.reason_phrase}".strip()
+        words = f"unexpected response: {response.status_code} {response.reason_phrase}".strip()
     return plain(words)[:_WORDS_CHARS_MAX]
 
 
 def _document(response: httpx.Response) -> dict[str, Any]:
     document = _parsed(response)
     if not isinstance(document, dict):
-        raise Fault("unexpected answer: is this the API's address?", status=response.status_code)
+        raise Fault("unexpected response: is this the URL of the API?", status=response.status_code)
     return document
 
 
@@ -188,7 +188,7 @@ def _parsed(response: httpx.Response) -> Any:  # noqa: ANN401 -- any JSON
 def _text(answer: dict[str, Any], name: str) -> str:
     value = answer.get(name)
     if not isinstance(value, str) or not value:
-        raise Fault(f"unexpected answer: it has no {name}")
+        raise Fault(f"unexpected response: it has no {name}")
     return value
 
 
@@ -199,12 +199,12 @@ def _shown(answer: dict[str, Any], name: str) -> str:
 def _key(answer: dict[str, Any]) -> str:
     key = _text(answer, "api_key")
     if not is_key(key):
-        raise Fault("unexpected answer: its api_key is none")
+        raise Fault("unexpected response: its api_key is not a key")
     return key
 
 
 def _seconds(value: object, default: int, most: int) -> int:
-    """Read a number of seconds that the API may leave out; never none, for that would be asking without a pause."""
+    """Return an optional number of seconds, at least 1, so that polling always pauses."""
     if isinstance(value, bool) or not isinstance(value, int):
         return default
     return min(max(value, 1), most)

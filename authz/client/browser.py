@@ -1,6 +1,6 @@
-"""Opens a page in the person's browser, where there is a desktop to open it on.
+"""Opens a page in the browser of the user, if there is a desktop.
 
-Which page, and what is said about it, is `command.py`.
+The page is chosen in `login.py`.
 """
 
 import subprocess
@@ -11,11 +11,11 @@ from authz.client.choices import has_desktop
 
 
 def open_page(url: str) -> bool:
-    """Open a page; returns False where there is no desktop, or the address is not a web page's."""
+    """Open a page; returns False without a desktop, or if the URL is not a web page."""
     if not has_desktop() or not is_for_browsers(url):
         return False
-    # In a process of its own: a browser may write to its terminal, and Ctrl-C is not meant for it. Isolated: no module
-    # is taken from the folder that the person happens to be in.
+    # A separate process and session: the browser may write to its terminal, and Ctrl-C must not end it.
+    # Isolated (-I): no module is imported from the current folder.
     command = [sys.executable, "-I", "-m", "webbrowser", url]
     silent = subprocess.DEVNULL
     try:

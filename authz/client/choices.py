@@ -1,6 +1,6 @@
-"""Which API is asked and with which key: options before the environment before what is saved.
+"""Resolves the URL of the API and the key: options before environment variables before the config file.
 
-The only reader of the environment in this command. What is saved is `config_file.py`.
+Only this module reads the environment. The file is `config_file.py`.
 """
 
 import os
@@ -10,38 +10,37 @@ from pathlib import Path
 from authz.client.address import checked
 from authz.client.config_file import ConfigFile, is_key
 from authz.client.faults import Fault, NotLoggedIn, WrongUsage
+from authz.client.names import KEY_VARIABLE, URL_VARIABLE
 
-URL_VARIABLE = "TRUETICK_API_URL"
-KEY_VARIABLE = "TRUETICK_API_KEY"
 _FOLDER = ".truetick"
 
 
 class Choices:
-    """What the command's options, the environment and the saved file say together. `url` is the option, or empty."""
+    """The effective URL and key. `url` is the option `--url`, or empty."""
 
     def __init__(self, url: str = "", *, insecure_http: bool = False) -> None:
         self._url = url
         self._insecure_http = insecure_http
 
     def config(self) -> ConfigFile:
-        """Find the file; raises `Fault` where there is no home."""
+        """Return the config file; raises `Fault` without a home folder."""
         try:
             return ConfigFile(Path.home() / _FOLDER)
         except RuntimeError:
             raise Fault("there is no home folder: set HOME") from None
 
     def url(self) -> str:
-        """Return the API's address; raises `WrongUsage` where nothing names one that may be used."""
+        """Return the URL of the API; raises `WrongUsage` if there is none or it is invalid."""
         url = self._url or os.environ.get(URL_VARIABLE, "") or self.config().load().url
         if not url:
-            raise WrongUsage(f"which API? give --url or set {URL_VARIABLE}; a login remembers it")
+            raise WrongUsage(f"the URL of the API is unknown: give --url or set {URL_VARIABLE}; a login saves it")
         return checked(url, insecure_http=self._insecure_http)
 
     def key(self, url: str) -> str:
-        """Return the key for an API. A saved key goes to the API that gave it and nowhere else."""
+        """Return the key for an API. A saved key is sent only to the API that issued it."""
         if key := os.environ.get(KEY_VARIABLE, "").strip():
             if not is_key(key):
-                raise WrongUsage(f"{KEY_VARIABLE} does not hold a key")
+                raise WrongUsage(f"{KEY_VARIABLE} does not contain a key")
             return key
         saved = self.config().load()
         if not saved.api_key:
@@ -51,11 +50,11 @@ class Choices:
         return saved.api_key
 
 
-def brings_key() -> bool:
-    """Tell whether the environment holds a key, so that a saved one is not used."""
+def environment_has_key() -> bool:
+    """Return whether the environment contains a key, which overrides the saved one."""
     return bool(os.environ.get(KEY_VARIABLE, "").strip())
 
 
 def has_desktop() -> bool:
-    """Tell whether a browser would get a window of its own, rather than the terminal that shows the code."""
+    """Return whether a browser would open a window, instead of using the terminal that shows the code."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))

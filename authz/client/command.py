@@ -1,31 +1,27 @@
-"""The `truetick` command: log in, sign up, see whose key it is, log out.
+"""The subcommands of `truetick`: login, signup, whoami, logout.
 
-How a key is got is `login.py`. Exit codes: 0 done, 1 failed or out of reach, 2 wrong usage, 3 refused by the API, 4 not
-logged in, 5 the device was not approved, 130 interrupted.
+The ways to get a key are `login.py`. Exit codes: 0 done, 1 failed or unavailable, 2 wrong usage, 3 refused by the API,
+4 not logged in, 5 the device was not approved, 130 interrupted. Each subcommand imports what it needs, so that `--help`
+is fast.
 """
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from authz import __version__
-from authz.client.api import Api
-from authz.client.choices import KEY_VARIABLE, URL_VARIABLE, Choices, brings_key
-from authz.client.faults import NotLoggedIn, WrongUsage
-from authz.client.login import Login
-from authz.client.screen import Screen, hint
+import authz
+from authz.client.names import KEY_VARIABLE, URL_VARIABLE
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Get an API key, and see whose it is.")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Get an API key and show its account.")
 
-Url = Annotated[str, typer.Option(help=f"Where the API is; else {URL_VARIABLE}, else where the last login was.")]
+Url = Annotated[str, typer.Option(help=f"The URL of the API; default: {URL_VARIABLE}, then the URL of the last login.")]
 InsecureHttp = Annotated[
-    bool, typer.Option("--insecure-http", help="Send secrets over plain http to another machine, readable on the way.")
+    bool, typer.Option("--insecure-http", help="Allow plain http to another machine, on which others can read secrets.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Password = Annotated[
     str,
-    typer.Option(help="Asked for when left out; - reads standard input. Given here, others on this machine see it."),
+    typer.Option(help="The password; without a value it is prompted for, and - reads standard input."),
 ]
 
 
@@ -34,7 +30,7 @@ def _version(
     *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False
 ) -> None:
     if version:
-        typer.echo(__version__)
+        typer.echo(authz.__version__)
         raise typer.Exit
 
 
@@ -43,13 +39,18 @@ def login(
     *,
     email: Annotated[str, typer.Option(help="Log in with a password instead of a browser.")] = "",
     password: Password = "",
-    key: Annotated[str, typer.Option(help="Save a key that you have; - asks for it or reads standard input.")] = "",
-    browser: Annotated[bool, typer.Option(help="Open the page where there is a desktop.")] = True,
+    key: Annotated[str, typer.Option(help="Save an existing key; - prompts for it or reads standard input.")] = "",
+    browser: Annotated[bool, typer.Option(help="Open the page if there is a desktop.")] = True,
     url: Url = "",
     insecure_http: InsecureHttp = False,
     as_json: AsJson = False,
 ) -> None:
-    """Get a key and save it: approve this device in a browser, on any machine, or give --email, or --key."""
+    """Get a key and save it: approve this device in a browser, or use --email or --key."""
+    from authz.client.choices import Choices  # noqa: PLC0415 -- see the module's docstring
+    from authz.client.faults import WrongUsage  # noqa: PLC0415 -- the same
+    from authz.client.login import Login  # noqa: PLC0415 -- the same
+    from authz.client.screen import Screen  # noqa: PLC0415 -- the same
+
     screen = Screen(as_json=as_json)
     with screen.failing():
         if (key and email) or (password and not email):
@@ -66,13 +67,17 @@ def login(
 @app.command()
 def signup(
     *,
-    email: Annotated[str, typer.Option(help="Your address; asked for when left out.")] = "",
+    email: Annotated[str, typer.Option(help="Your e-mail address; prompted for if it is missing.")] = "",
     password: Password = "",
     url: Url = "",
     insecure_http: InsecureHttp = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open an account, get its first key and save it."""
+    """Create an account, and save its first key."""
+    from authz.client.choices import Choices  # noqa: PLC0415 -- see the module's docstring
+    from authz.client.login import Login  # noqa: PLC0415 -- the same
+    from authz.client.screen import Screen  # noqa: PLC0415 -- the same
+
     screen = Screen(as_json=as_json)
     with screen.failing():
         Login(Choices(url, insecure_http=insecure_http), screen).by_signing_up(email, password)
@@ -80,7 +85,13 @@ def signup(
 
 @app.command()
 def whoami(*, url: Url = "", insecure_http: InsecureHttp = False, as_json: AsJson = False) -> None:
-    """Ask the API whose key is in use."""
+    """Show the account of the key in use."""
+    from dataclasses import asdict  # noqa: PLC0415 -- see the module's docstring
+
+    from authz.client.api import Api  # noqa: PLC0415 -- the same
+    from authz.client.choices import Choices  # noqa: PLC0415 -- the same
+    from authz.client.screen import Screen  # noqa: PLC0415 -- the same
+
     screen = Screen(as_json=as_json)
     with screen.failing():
         choices = Choices(url, insecure_http=insecure_http)
@@ -93,7 +104,11 @@ def whoami(*, url: Url = "", insecure_http: InsecureHttp = False, as_json: AsJso
 
 @app.command()
 def logout(*, as_json: AsJson = False) -> None:
-    """Forget the saved key. It keeps working until it is revoked in the dashboard."""
+    """Delete the saved key. The key works until it is revoked in the dashboard."""
+    from authz.client.choices import Choices, environment_has_key  # noqa: PLC0415 -- see the module's docstring
+    from authz.client.faults import NotLoggedIn  # noqa: PLC0415 -- the same
+    from authz.client.screen import Screen, hint  # noqa: PLC0415 -- the same
+
     screen = Screen(as_json=as_json)
     with screen.failing():
         config = Choices().config()
@@ -101,7 +116,7 @@ def logout(*, as_json: AsJson = False) -> None:
         if not saved.api_key:
             raise NotLoggedIn("not logged in")
         config.forget_key()
-        screen.note(f"key {hint(saved.api_key)} keeps working until it is revoked in the dashboard")
-        if brings_key():
+        screen.note(f"key {hint(saved.api_key)} works until it is revoked in the dashboard")
+        if environment_has_key():
             screen.note(f"{KEY_VARIABLE} is still set, and still used")
         screen.result("logged out", {"logged_out": True, "url": saved.url})

@@ -1,6 +1,6 @@
-"""`~/.truetick/config.json`: the saved address and key, readable by their owner alone at every moment.
+"""Reads and writes `~/.truetick/config.json`, which only its owner can read at any time.
 
-What overrides them is `choices.py`.
+Environment variables and options that override it are `choices.py`.
 """
 
 import fcntl
@@ -23,27 +23,27 @@ _FILE_BYTES_MAX = 65_536
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")  # what a header can carry
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not make us wait
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a FIFO must not block
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a text could be sent as a key at all."""
+    """Return whether a text can be sent as a key in a header."""
     return _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What is remembered: the API's address, and the key that it gave. Either may be empty."""
+    """The saved URL of the API and the key that it issued. Either may be empty."""
 
     url: str = ""
     api_key: str = field(default="", repr=False)
 
 
 class ConfigFile:
-    """The file in its folder. Every method raises `Fault` when the file system says no.
+    """The config file in its folder. Each method raises `Fault` for an error of the file system.
 
-    Links are not followed, so that nothing is read from or written to where somebody else pointed.
+    Symbolic links are refused, so that another user cannot redirect a read or a write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class ConfigFile:
         self.path = folder / _FILE
 
     def load(self) -> Saved:
-        """Read what is saved; nothing where there is no file."""
+        """Return the saved values; empty ones without a file."""
         with self._failing("read"):
             try:
                 with self._opened() as folder:
@@ -60,32 +60,32 @@ class ConfigFile:
                 return Saved()
         url, key = fields.get("api_url", ""), fields.get("api_key", "")
         if not isinstance(url, str) or not isinstance(key, str) or (key and not is_key(key)):
-            raise Fault(f"{self.path} cannot be understood: remove it and log in again")
+            raise Fault(f"{self.path} is invalid: remove it and log in again")
         return Saved(url, key)
 
     def prepare(self) -> None:
-        """Make sure that a key can be saved, before one is asked for that is handed out only once."""
+        """Check that a key can be saved, before one is requested that is shown only once."""
         with self._locked() as folder:
             self._read(folder)
             _drafted(folder, b"")
             os.unlink(_DRAFT, dir_fd=folder)
 
     def save(self, saved: Saved) -> None:
-        """Remember an address and a key, in place of those before."""
+        """Save a URL and a key, in place of the previous ones."""
         self._change(lambda fields: fields | {"api_url": saved.url, "api_key": saved.api_key})
 
     def forget_key(self) -> None:
-        """Forget the key; the address stays."""
+        """Delete the key; the URL stays."""
         self._change(lambda fields: {name: value for name, value in fields.items() if name != "api_key"})
 
     def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Write the file anew in one piece; other fields than ours stay as they are."""
+        """Replace the file atomically; unknown fields are kept."""
         with self._locked() as folder:
             text = json.dumps(change(self._read(folder)), indent=2) + "\n"
             try:
                 _drafted(folder, text.encode())
                 os.rename(_DRAFT, _FILE, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:  # Ctrl-C too: nothing half-written stays
+            except BaseException:  # also for Ctrl-C: no incomplete draft remains
                 with suppress(FileNotFoundError):
                     os.unlink(_DRAFT, dir_fd=folder)
                 raise
@@ -101,21 +101,23 @@ class ConfigFile:
             if not stat.S_ISREG(found.st_mode):
                 raise Fault(f"{self.path} is not a file")
             if found.st_uid != os.geteuid():
-                raise Fault(f"{self.path} belongs to somebody else")
+                raise Fault(f"{self.path} belongs to another user")
             if found.st_mode & 0o077:
-                raise Fault(f"{self.path} can be read by others: chmod 600 it, and revoke its key if others may have")
+                raise Fault(
+                    f"{self.path} can be read by other users: chmod 600 it, and revoke its key if somebody has read it"
+                )
             content = opened.read(_FILE_BYTES_MAX)
         try:
             fields = json.loads(content)
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
-            raise Fault(f"{self.path} cannot be understood: remove it and log in again")
+            raise Fault(f"{self.path} is invalid: remove it and log in again")
         return fields
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """Make the folder where there is none, and keep other commands from writing."""
+        """Create the folder if it is missing, and hold a lock against other commands."""
         with self._failing("write"):
             with suppress(FileExistsError):
                 self._folder.mkdir(mode=_FOLDER_MODE)
@@ -129,7 +131,7 @@ class ConfigFile:
         folder = os.open(self._folder, _FOLDER_FLAGS)
         try:
             if os.fstat(folder).st_uid != os.geteuid():
-                raise Fault(f"{self._folder} belongs to somebody else")
+                raise Fault(f"{self._folder} belongs to another user")
             yield folder
         finally:
             os.close(folder)
@@ -143,7 +145,7 @@ class ConfigFile:
 
 
 def _drafted(folder: int, content: bytes) -> None:
-    """Write the draft, on the disk and for its owner's eyes from its first moment; one left by a crash gives way."""
+    """Write the draft to disk with mode 0600 from its creation; a draft left by a crash is removed."""
     with suppress(FileNotFoundError):
         os.unlink(_DRAFT, dir_fd=folder)
     with os.fdopen(os.open(_DRAFT, _WRITE_FLAGS, _FILE_MODE, dir_fd=folder), "wb") as draft:

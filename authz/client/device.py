@@ -1,6 +1,6 @@
-"""Waiting for a device's approval: how often to ask, for how long, and what is no reason to stop (RFC 8628).
+"""Polls for the approval of a device (RFC 8628): interval, time limit, and the errors that polling survives.
 
-What the person sees meanwhile is `screen.py`.
+The output meanwhile is `screen.py`.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ def await_approval(
     *,
     now_s: Callable[[], float],
     sleep: Callable[[float], None],
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> str:
-    """Ask every interval until the device is approved; returns its key.
+    """Poll at each interval until the device is approved; returns the key.
 
-    `poll` is `Api.poll_device`; `tell` gets what the API last answered instead, or "". Raises `NotApproved` when the
-    code runs out, and the API's refusal when asking again is pointless.
+    `poll` is `Api.poll_device`; `report` receives the last error, or "". Raises `NotApproved` when the code expires,
+    and a refusal by the API that a retry cannot change.
     """
     ends_s = now_s() + grant.expires_in_s
     wait_s, words = grant.interval_s, ""
@@ -34,18 +34,18 @@ def await_approval(
         try:
             status, api_key = poll(grant)
         except Fault as fault:
-            if not _is_passing(fault):
+            if not _is_transient(fault):
                 raise
             wait_s, words = max(grant.interval_s, fault.retry_after_s or 0), str(fault)
         else:
             if status == "approved":
                 return api_key
             if status != "pending":
-                raise NotApproved("the code has expired, or was refused: truetick login starts anew")
-        tell(words)
-    raise NotApproved(f"nobody approved the code in time{f' ({words})' if words else ''}: truetick login starts anew")
+                raise NotApproved("the code has expired or was refused: run truetick login again")
+        report(words)
+    raise NotApproved(f"nobody approved the code in time{f' ({words})' if words else ''}: run truetick login again")
 
 
-def _is_passing(fault: Fault) -> bool:
-    """Tell whether asking again may help: out of reach, a server's own failure, or too fast for it."""
+def _is_transient(fault: Fault) -> bool:
+    """Return whether a retry may succeed: unavailable, a server failure, or polling too fast."""
     return fault.status is None or fault.status in {_SLOW_DOWN, _NOT_FOUND} or fault.status >= _SERVER_FAILED

@@ -1,6 +1,6 @@
-"""What ends a command early, each with its exit code; the words are the API's own where the API refused.
+"""The errors that end a command, each with its exit code; a refusal has the text of the API.
 
-How they are shown is `screen.py`.
+They are printed in `screen.py`.
 """
 
 EXIT_FAILED = 1
@@ -11,10 +11,10 @@ EXIT_NOT_APPROVED = 5
 EXIT_INTERRUPTED = 130
 
 
-class Fault(Exception):  # noqa: N818 -- the base of what ends a command, whoever is to blame
-    """Something failed here or on the way: out of reach, an unreadable answer, a file that cannot be written.
+class Fault(Exception):  # noqa: N818 -- the base of all errors of a command
+    """A failure: the API is unavailable, a response is unreadable, or a file cannot be written.
 
-    `status` is the HTTP status and `retry_after_s` the wait that the API asked for, where there was an answer.
+    `status` is the HTTP status and `retry_after_s` the requested wait, if there was a response.
     """
 
     exit_code = EXIT_FAILED
@@ -26,24 +26,24 @@ class Fault(Exception):  # noqa: N818 -- the base of what ends a command, whoeve
 
 
 class WrongUsage(Fault):
-    """The command was asked for something that cannot be."""
+    """Invalid options or input."""
 
     exit_code = EXIT_USAGE
 
 
 class ApiRefused(Fault):
-    """The API said no."""
+    """A refusal by the API."""
 
     exit_code = EXIT_REFUSED
 
 
 class NotLoggedIn(Fault):
-    """There is no key for this API, or the API no longer takes it."""
+    """There is no key for this API, or the API refuses it."""
 
     exit_code = EXIT_NOT_LOGGED_IN
 
 
 class NotApproved(Fault):
-    """Nobody approved the device in time."""
+    """The device was not approved in time."""
 
     exit_code = EXIT_NOT_APPROVED

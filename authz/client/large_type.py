@@ -1,6 +1,6 @@
-"""Codes in letters that can be read from across the room: five rows of blocks.
+"""Large type for codes: five rows of block characters.
 
-Where they are shown, and what instead where they do not fit, is `screen.py`.
+`screen.py` decides whether they fit.
 """
 
 ROWS = 5
@@ -49,7 +49,7 @@ _GLYPHS = {
 
 
 def large(text: str, block: str = "█") -> list[str] | None:
-    """Return the rows of a text in large type; None where a character has none."""
+    """Return the rows of a text in large type; None if a character has no glyph."""
     glyphs = [_GLYPHS.get(char) for char in text.upper()]
     known = [glyph.split() for glyph in glyphs if glyph]
     if not text or len(known) < len(glyphs):

@@ -1,6 +1,6 @@
-"""Asks the person at the terminal for what the command line leaves out.
+"""Prompts for values that the command line does not contain.
 
-Questions go to the terminal or standard error, never to standard output, which may be a script's.
+Prompts go to standard error, never to standard output, which a script may read.
 """
 
 import getpass
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from authz.client.faults import WrongUsage
 
 STDIN = "-"
-"""An option's value that says: the first line of standard input, which no list of processes shows."""
+"""The option value for: read the first line of standard input, which no process list shows."""
 
 
 def email() -> str:
-    """Ask for an e-mail address."""
+    """Prompt for an e-mail address."""
     _need_terminal("--email")
     with _answered():
         sys.stderr.write("E-mail: ")
@@ -24,17 +24,17 @@ def email() -> str:
 
 
 def password(*, twice: bool = False) -> str:
-    """Ask for a password without showing it; for a new one twice."""
+    """Prompt for a password without echo; twice for a new one."""
     _need_terminal("--password")
     with _answered():
         first = getpass.getpass("Password: ", sys.stderr)
-        if twice and getpass.getpass("Once more: ", sys.stderr) != first:
+        if twice and getpass.getpass("Repeat the password: ", sys.stderr) != first:
             raise WrongUsage("the passwords differ")
     return first
 
 
 def secret(value: str, question: str) -> str:
-    """Return an option's secret: as given, or for `-` from standard input, with a question where that is a terminal."""
+    """Return the secret of an option; for `-`, the first line of standard input, with a prompt on a terminal."""
     if value != STDIN:
         return value
     with _answered():
@@ -50,17 +50,17 @@ def _line() -> str:
 
 def _need_terminal(option: str) -> None:
     if not sys.stdin.isatty():
-        raise WrongUsage(f"there is nobody to ask: give {option}")
+        raise WrongUsage(f"there is no terminal for a prompt: give {option}")
 
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """End the question's line when no answer comes, so that the shell's prompt gets one of its own."""
+    """End the line of the prompt if the input ends, so that the shell prompt starts on a new line."""
     try:
         yield
     except EOFError:
         sys.stderr.write("\n")
-        raise WrongUsage("no answer") from None
+        raise WrongUsage("no input") from None
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         raise

@@ -1,6 +1,6 @@
-"""What the person or the script at the other end sees: results on standard output, everything else on standard error.
+"""The output of the command: results on standard output, everything else on standard error.
 
-With `--json`, standard output is one JSON document, also when the command fails. A key is never shown.
+With `--json`, standard output is one JSON document, also for a failure. A key is never shown.
 """
 
 import json
@@ -28,23 +28,23 @@ _SECRET_CHARS_MIN = 16
 
 
 class Screen:
-    """Says things; `as_json` for a script."""
+    """Prints results and notes; with `as_json`, results are JSON."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def result(self, text: str, fields: dict[str, Any]) -> None:
-        """Print what came out, in words or as fields."""
+        """Print the result, as text or as JSON."""
         typer.echo(json.dumps(fields) if self._as_json else text)
 
     def note(self, text: str) -> None:
-        """Say something beside the result."""
+        """Print a note on standard error."""
         self._console.print(Text(text, style="dim"))
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Turn a fault into its words and its exit code."""
+        """Print a fault and exit with its code."""
         try:
             yield
         except Fault as fault:
@@ -52,12 +52,12 @@ class Screen:
                 facts = {"error": str(fault), "status": fault.status, "retry_after_s": fault.retry_after_s}
                 typer.echo(json.dumps({name: value for name, value in facts.items() if value is not None}))
             else:
-                wait = f"; wait {spoken(fault.retry_after_s)}" if fault.retry_after_s else ""
+                wait = f"; wait {duration_text(fault.retry_after_s)}" if fault.retry_after_s else ""
                 self._console.print(Text("error: ", style="red").append(f"{fault}{wait}", style="default"))
             raise typer.Exit(fault.exit_code) from None
 
     def show_code(self, grant: Grant, *, is_opened: bool) -> None:
-        """Show the code large, and where it belongs."""
+        """Show the code in large type, and the page for it."""
         rows = large(grant.user_code)
         width = max(map(len, rows or [""])) + _FRAME_COLUMNS
         if rows and self._console.is_terminal and self._console.width >= width and self._can_draw():
@@ -73,10 +73,10 @@ class Screen:
 
     @contextmanager
     def waiting(self, life_s: int) -> Iterator["Waiting"]:
-        """Show how long the code still lives; one line where nobody watches."""
+        """Show the remaining time of the code; one line without a terminal."""
         waiting = Waiting(time.monotonic() + life_s)
         if not self._console.is_terminal:
-            self.note(f"waiting for approval, {spoken(life_s)} at most (Ctrl-C stops)")
+            self.note(f"waiting for approval, {duration_text(life_s)} at most (Ctrl-C stops)")
         watched = self._console.is_terminal
         live = Live(waiting, console=self._console, transient=True, refresh_per_second=_REFRESH_PER_S)
         with live if watched else nullcontext():
@@ -91,15 +91,15 @@ class Screen:
 
 
 class Waiting:
-    """A line that counts down, for `rich`; `words` is what the API last answered instead of "pending"."""
+    """A countdown line for `rich`; `words` is the last error of the API."""
 
     def __init__(self, ends_s: float) -> None:
         self._ends_s = ends_s
         self._spinner = Spinner("dots")
         self.words = ""
 
-    def tell(self, words: str) -> None:
-        """Take note of what the API answered."""
+    def report(self, words: str) -> None:
+        """Show the last error of the API."""
         self.words = words
 
     def __rich__(self) -> Spinner:
@@ -111,15 +111,15 @@ class Waiting:
 
 
 def hint(api_key: str) -> str:
-    """Shorten a key to what may be shown for ever: its prefix and last four characters, as the dashboard does."""
+    """Return the public hint of a key: its prefix and last four characters, as in the dashboard."""
     prefix, underscore, secret = api_key.partition("_")
     if not underscore or len(secret) < _SECRET_CHARS_MIN:
         return "…"
     return f"{prefix}_…{secret[-_HINT_CHARS:]}"
 
 
-def spoken(seconds: int) -> str:
-    """Write a number of seconds as a person would say it."""
+def duration_text(seconds: int) -> str:
+    """Format a number of seconds for people."""
     if seconds < 2 * _MINUTE_S:
         return f"{seconds} s"
     return f"{round(seconds / _MINUTE_S)} minutes"

@@ -1,1 +1,1 @@
-"""Everything on one machine: packaged Redis, Postgres and Envoy, a small backend, and a tour of what authz does."""
+"""The demo stack on one machine: packaged Redis, Postgres and Envoy, a small backend, and a tour of authz."""

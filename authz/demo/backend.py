@@ -1,6 +1,6 @@
-"""A small API to stand behind Envoy: JSON for the sample policy's routes, a log stream, and an echo for the curious.
+"""A small API behind Envoy: JSON for the routes of the sample policy, a log stream, and an echo of requests.
 
-It trusts the identity headers it is sent, as a backend behind authz may, and knows nothing of keys.
+It trusts the identity headers, as a backend behind authz may, and does not check keys.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from starlette.routing import Route
 from authz.demo.log_stream import LogStreams
 
 STREAM_COUNTS = "/demo/streams"
-"""Where the backend tells of its open streams; no policy routes a request here."""
+"""The path that reports the open streams of the backend; no policy routes a request here."""
 
 _SERVER = {"id": "s1", "name": "spawn", "status": "running", "version": "1.21.4"}
 
-# What a GET answers, by the path's last word; a path that ends in an id answers one server.
+# The response to a GET by the last segment of the path; a path that ends in an id returns one server.
 _SAMPLES: dict[str, Any] = {
     "servers": {"servers": [_SERVER]},
     "metrics": {"tps": 20.0, "memory_mib": 2048},
@@ -40,7 +40,7 @@ _SAMPLES: dict[str, Any] = {
 
 
 def application(ping_s: float) -> Starlette:
-    """Make the ASGI application; a silent log stream sends a comment every `ping_s` seconds."""
+    """Create the ASGI application; a quiet log stream sends a comment every `ping_s` seconds."""
     streams = LogStreams(ping_s)
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return Starlette(
@@ -65,7 +65,7 @@ async def _answer(request: Request) -> Response:
 
 
 async def _echo(request: Request) -> dict[str, Any]:
-    """Tell what arrived, exactly as it did."""
+    """Return the request exactly as it arrived."""
     query = request.scope["query_string"]
     target = request.scope["raw_path"] + (b"?" + query if query else b"")
     return {
@@ -77,7 +77,7 @@ async def _echo(request: Request) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve on loopback until told to stop."""
+    """Serve on loopback until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ping-s", type=float, default=15.0)
@@ -87,7 +87,7 @@ def main() -> None:
         host="127.0.0.1",
         port=options.port,
         log_level="warning",
-        timeout_keep_alive=60,  # Envoy closes quiet connections well before
+        timeout_keep_alive=60,  # longer than the idle timeout of Envoy
         timeout_graceful_shutdown=1,
         server_header=False,
     )

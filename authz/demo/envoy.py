@@ -1,6 +1,6 @@
-"""Envoy as a child process, run from the shipped `envoy.yaml` with this machine's addresses put in.
+"""Envoy as a child process, with the shipped `envoy.yaml` and the addresses of this machine.
 
-What the configuration means is said in the file itself.
+The file itself documents the configuration.
 """
 
 import json
@@ -14,7 +14,7 @@ from authz.demo.servers import Server, free_port, package_folder, shipped
 
 
 class EnvoyServer(Server):
-    """An Envoy on loopback in front of one backend and the portal, asking the sidecars on the given ports."""
+    """An Envoy on loopback in front of one backend and the portal, with the sidecars on the given ports."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class EnvoyServer(Server):
 
 
 def configured(config: Any, *, port: int, admin_port: int, clusters: Mapping[str, Sequence[int]]) -> Any:  # noqa: ANN401 -- YAML
-    """Put loopback addresses into a configuration: the listener's, the admin's, and one endpoint a port per cluster."""
+    """Set loopback addresses in a configuration: listener, admin, and one endpoint for each port of a cluster."""
     config["admin"]["address"] = _address(admin_port)
     (listener,) = config["static_resources"]["listeners"]
     listener["address"] = _address(port)

@@ -1,7 +1,7 @@
-"""The demo backend's log stream: server-sent events, framed exactly, and a count of who had how many open.
+"""The log stream of the demo backend: server-sent events, and counts of open streams.
 
-What a stream can be asked to do by its query: `tail=N` lines of backlog, `ends_after_s=S` to end by itself, `breaks=1`
-to break off instead of ending, `silent=1` to send no pings.
+Query parameters: `tail=N` lines of backlog, `ends_after_s=S` to end, `breaks=1` to abort instead of ending,
+`silent=1` for a stream without pings.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ STREAM_MAX_S = 1800.0
 class LogStreams:
     """The streams of one backend; a quiet one sends a comment every `ping_s` seconds.
 
-    It knows its callers by the identity headers that authz sets.
+    Streams are counted by the identity headers that authz sets.
     """
 
     def __init__(self, ping_s: float) -> None:
@@ -28,11 +28,11 @@ class LogStreams:
         self._peak: Counter[str] = Counter()
 
     async def stream(self, request: Request) -> Response:
-        """Answer with a stream."""
+        """Respond with a stream."""
         return StreamingResponse(self._counted(request), media_type="text/event-stream")
 
     async def counts(self, _request: Request) -> Response:
-        """Tell how many streams each key and each account has open, and the most that it had."""
+        """Return the open streams of each key and account, and their maximum so far."""
         return JSONResponse({"open": +self._open, "peak": self._peak})
 
     async def _counted(self, request: Request) -> AsyncIterator[bytes]:
@@ -47,7 +47,7 @@ class LogStreams:
             self._open.subtract(whose)
 
     async def _events(self, request: Request) -> AsyncIterator[bytes]:
-        """Write the backlog and then pings: each event ends in LF LF, nothing else is between them."""
+        """Yield the backlog and then pings; each event ends in LF LF."""
         query = request.query_params
         ends_s = time.monotonic() + float(query.get("ends_after_s", STREAM_MAX_S))
         for number in range(_tail(query.get("tail"))):
@@ -57,7 +57,7 @@ class LogStreams:
             if "silent" not in query and left_s > self._ping_s:
                 yield b": ping\n\n"
         if "breaks" in query:
-            raise ConnectionError("the stream was asked to break off")
+            raise ConnectionError("the query asked for an abort")
 
 
 def _tail(text: str | None) -> int:

@@ -1,6 +1,6 @@
-"""The tour's second half: an owner's day at the portal, through Envoy, from signing up to letting a device in.
+"""The portal part of the tour, through Envoy: signup, keys and device approval.
 
-What each step is expected to show stands beside it; how outcomes are printed is `tour.py`.
+Each step contains its expectation; `tour.py` prints the outcomes.
 """
 
 import re
@@ -13,14 +13,14 @@ import httpx
 from authz.demo.stack import Stack
 
 Outcome: TypeAlias = tuple[str, Mapping[str, Any], Mapping[str, Any]]
-"""A step's title, what is expected of its answer, and what was seen."""
+"""The title of a step, the expected response and the actual one."""
 
 _SCOPES = ["servers:read", "billing:read"]
 _COOKIE = re.compile(r"session=([^;]*)")
 
 
 class PortalTour:
-    """Walks through the portal as a new owner would, with a browser's cookie and a command's requests."""
+    """Uses the portal as a new owner, with the cookie of a browser and the requests of a command."""
 
     def __init__(self, client: httpx.Client, stack: Stack) -> None:
         self._client = client
@@ -30,7 +30,7 @@ class PortalTour:
         self._token = ""
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Take every step."""
+        """Run all steps."""
         yield from self._sign_up()
         yield from self._keys()
         yield from self._device()
@@ -47,14 +47,14 @@ class PortalTour:
 
     def _keys(self) -> Iterator[Outcome]:
         nobody = self._session("GET", "/session")
-        # Without the token, which only a page of the portal's own can know.
+        # Without the form token, which only a page of the portal can read.
         yield "403 a login from another page", {"status": 403}, self._session("POST", "/session", {})
         self._token = nobody["csrf_token"]
         session = self._session("POST", "/session", self._login)
         self._token = session["csrf_token"]
         yield "200 log in to the dashboard", {"status": 200, "email": self._login["email"]}, session
         made = self._session("POST", "/keys", {"name": "tour", "scopes": _SCOPES})
-        yield "200 make a key", {"status": 200, "api_key": "*"}, made
+        yield "200 create a key", {"status": 200, "api_key": "*"}, made
         yield "200 call the API with it", {"status": 200}, self._keyed("/v1/servers", made["api_key"])
         revoked = self._session("POST", f"/keys/{made['key']['id']}:revoke")
         yield "204 revoke it", {"status": 204}, revoked
@@ -62,20 +62,20 @@ class PortalTour:
 
     def _device(self) -> Iterator[Outcome]:
         started = self._public("device/start", {})
-        yield "200 a device asks", {"status": 200, "user_code": "*"}, started
+        yield "200 a device starts a login", {"status": 200, "user_code": "*"}, started
         poll = {"device_code": started["device_code"]}
         pending = self._public("device/poll", poll)
-        yield "200 it waits for its owner", {"status": 200, "body": {"status": "pending"}}, pending
+        yield "200 it waits for approval", {"status": 200, "body": {"status": "pending"}}, pending
         path = f"/device/{started['user_code']}"
         shown = self._session("GET", path)
-        yield "200 its owner looks who asks", {"status": 200, "user_code": started["user_code"]}, shown
+        yield "200 the owner looks at the device", {"status": 200, "user_code": started["user_code"]}, shown
         approved = self._session("POST", f"{path}:approve", {"scopes": ["servers:read"]})
-        yield "204 and lets it in", {"status": 204}, approved
+        yield "204 the owner approves it", {"status": 204}, approved
         polled = self._public("device/poll", poll)
-        yield "200 it gets a key", {"status": 200, "api_key": "*"}, polled
-        yield "200 that works", {"status": 200}, self._keyed("/v1/servers", polled["api_key"])
+        yield "200 the device receives a key", {"status": 200, "api_key": "*"}, polled
+        yield "200 the key works", {"status": 200}, self._keyed("/v1/servers", polled["api_key"])
         again = self._public("device/poll", poll)
-        yield "200 and gets it once", {"status": 200, "body": {"status": "expired"}}, again
+        yield "200 the key is returned only once", {"status": 200, "body": {"status": "expired"}}, again
 
     def _public(self, name: str, body: object) -> dict[str, Any]:
         return _facts(self._client.post(f"/v1/public/{name}", json=body))
@@ -86,7 +86,7 @@ class PortalTour:
     def _session(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         headers = {"x-csrf-token": self._token, "cookie": f"session={self._cookie}", "origin": self._origin}
         answer = self._client.request(method, f"/v1/dashboard{path}", json=body, headers=headers)
-        # By hand: the client's own jar keeps secure cookies from plain HTTP, which browsers allow on loopback.
+        # Set here: the cookie jar of httpx does not send Secure cookies over plain HTTP, which browsers do on loopback.
         if found := _COOKIE.search(answer.headers.get("set-cookie", "")):
             self._cookie = found[1]
         return _facts(answer)

@@ -1,6 +1,6 @@
-"""`authz demo`: starts the stack, says where everything is, and waits to be told to stop.
+"""`authz demo`: starts the stack, prints its addresses, and waits for a signal.
 
-What the stack is made of is `stack.py`.
+The stack itself is `stack.py`.
 """
 
 import json
@@ -20,7 +20,7 @@ _SCOPES = ("servers:read", "servers:write", "console", "files:read", "files:writ
 
 
 class _Stopped(BaseException):
-    """Ctrl-C or SIGTERM, as an exception, so that everything started is stopped on the way out."""
+    """Ctrl-C or SIGTERM, as an exception, so that all servers are stopped."""
 
 
 def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
@@ -38,7 +38,7 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
         _welcome(console, stack, secret)
         if ready_file is not None:
             _write_ready(ready_file, stack, secret)
-        while True:  # not signal.pause(): a signal that came just before it would be waited for in vain
+        while True:  # not signal.pause(): a signal that arrives just before it would be missed
             time.sleep(0.5)
     except _Stopped:
         console.print("stopping")
@@ -59,12 +59,12 @@ def _welcome(console: Console, stack: Stack, secret: str) -> None:
     header = f"-H 'x-api-key: {secret}'"
     console.print(f"\n[bold]Envoy answers on {stack.url}[/bold] · metrics on {stack.admin_url}/metrics\n")
     for comment, arguments in (
-        ("what the key may see", f"{header} {server}"),
-        ("who the caller is", f"{header} {stack.url}/v1/whoami"),
+        ("a request with the key", f"{header} {server}"),
+        ("the account of the key", f"{header} {stack.url}/v1/whoami"),
         ("a log stream", f"-N {header} '{server}/s1/logs/stream?tail=3'"),
         ("no key", server),
-        ("barred, whatever the key", f"{header} {stack.url}/v1/admin/users"),
-        ("more than a bucket holds", f"-o /dev/null -s -w '%{{http_code}}\\n' {header} '{server}?[1-130]'"),
+        ("barred for every key", f"{header} {stack.url}/v1/admin/users"),
+        ("more requests than the bucket admits", f"-o /dev/null -s -w '%{{http_code}}\\n' {header} '{server}?[1-130]'"),
     ):
         console.print(f"# {comment}", style="dim")
         console.print(f"curl -i {arguments}", soft_wrap=True, markup=False)
@@ -72,13 +72,13 @@ def _welcome(console: Console, stack: Stack, secret: str) -> None:
         where = f"{stack.url}/dashboard[/bold] · metrics on {stack.portal_admin_url}/metrics"
         console.print(f"\n[bold]The dashboard is at {where}", soft_wrap=True)
         console.print(f"log in as {stack.owner.email} with the password {stack.owner.password}", markup=False)
-        console.print(f"mails that it would send are in {stack.folder}/portal.log", markup=False)
-        console.print(f"or log a terminal in: truetick login --url {stack.url}", soft_wrap=True, markup=False)
+        console.print(f"its mails are in {stack.folder}/portal.log", markup=False)
+        console.print(f"log in from a terminal: truetick login --url {stack.url}", soft_wrap=True, markup=False)
     console.print("\nCtrl-C stops everything.")
 
 
 def _write_ready(path: Path, stack: Stack, secret: str) -> None:
-    """Write where everything is, in one piece and for its owner's eyes: it holds a key."""
+    """Write the addresses atomically, with mode 0600, because the file contains a key."""
     ready = {
         "envoy": stack.url,
         "admin": stack.admin_url,

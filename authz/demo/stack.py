@@ -1,6 +1,6 @@
-"""Everything that runs in the demo, started in order and stopped in reverse: the tests' end-to-end set-up as well.
+"""The servers of the demo and of the end-to-end tests, started in order and stopped in reverse.
 
-What is shown to people is `run.py` and `tour.py`.
+The output for people is `run.py` and `tour.py`.
 """
 
 import asyncio
@@ -37,18 +37,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class DemoOwner:
-    """Who owns the demo's account."""
+    """The owner of the demo account."""
 
     email: str
     password: str = field(repr=False)
 
 
 class Stack:
-    """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a folder that goes with them.
+    """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a temporary folder.
 
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
-    `on_grpc` Envoy asks the grpcio listener instead of the check listener. Without `portal` the backend stands in the
-    portal's place, and shows what would reach it. With a `redis_url` the stack has no Redis of its own.
+    `on_grpc` Envoy uses the grpcio listener instead of the check listener. Without `portal` the backend receives the
+    requests for the portal. With a `redis_url` the stack starts no Redis.
     `heartbeat_s` is how often Envoy reports open streams.
     """
 
@@ -102,27 +102,27 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Return where Envoy answers."""
+        """Return the URL of Envoy."""
         return self.envoy.url
 
     @property
     def admin_url(self) -> str:
-        """Return where the first sidecar's admin endpoints answer."""
+        """Return the admin URL of the first sidecar."""
         return f"http://127.0.0.1:{self.admin_ports[0]}"
 
     @property
     def admin_urls(self) -> list[str]:
-        """Return where each sidecar's admin endpoints answer."""
+        """Return the admin URL of each sidecar."""
         return [f"http://127.0.0.1:{port}" for port in self.admin_ports]
 
     @property
     def pids(self) -> dict[str, int]:
-        """Return the process id of every server, by name."""
+        """Return the process id of each server, by name."""
         servers = (self.redis, self.postgres, *self.sidecars, self.portal, self.backend, self.envoy)
         return {server.name: server.pid for server in servers if server is not None}
 
     def start(self, report: Callable[[str], None] = lambda _step: None) -> None:
-        """Start everything; whatever fails, nothing is left behind."""
+        """Start all servers; after a failure, all are stopped."""
         try:
             self._start(report)
         except BaseException:
@@ -130,16 +130,16 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """Stop everything and remove the folder."""
+        """Stop all servers and remove the folder."""
         self._down.close()
 
     def create_key(self, name: str, *scopes: str, limit: Limit | None = None, account_id: str = "") -> NewApiKey:
-        """Make a key for the stack's account, or another."""
+        """Create a key for the account of the stack, or another."""
         request = KeyRequest(account_id or self.account_id, name, frozenset(scopes), limit)
         return self.administer(lambda admin: admin.create_key(request, ACTOR))
 
     def create_account(self, name: str) -> str:
-        """Open another account and return its id."""
+        """Create another account and return its id."""
         return self.administer(lambda admin: admin.create_account(name, None, ACTOR)).id
 
     def change_key(self, key_id: str, event: AuditEvent) -> None:
@@ -147,7 +147,7 @@ class Stack:
         self.administer(lambda admin: admin.change_key(key_id, event, ACTOR))
 
     def administer(self, use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
-        """Run one use case around keys, as an operator's command would."""
+        """Run one use case of keys, as an operator's command does."""
 
         async def session() -> T:
             async with open_admin(self.settings) as admin:
@@ -156,12 +156,12 @@ class Stack:
         return asyncio.run(session())
 
     def start_sidecar(self, number: int) -> None:
-        """Start one sidecar and wait until it is ready; also again after it was stopped."""
+        """Start one sidecar and wait until it is ready; also after a stop."""
         admin_url = f"http://127.0.0.1:{self.admin_ports[number]}"
         self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
 
     def start_envoy(self) -> None:
-        """Start Envoy and wait until it answers; also again after it was stopped."""
+        """Start Envoy and wait until it responds; also after a stop."""
         self.envoy.start(self._answers)
 
     def _start(self, report: Callable[[str], None]) -> None:
@@ -191,7 +191,7 @@ class Stack:
         start()
 
     def _answers(self) -> bool:
-        # Without a key the answer is a refusal by authz: all of the way is there, and no token is spent.
+        # Without a key, authz refuses: the whole path works, and no token is spent.
         return _status(f"{self.url}/v1/whoami") == _UNAUTHORIZED
 
     def _signed_up(self, owner: DemoOwner) -> str:

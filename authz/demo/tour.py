@@ -1,6 +1,6 @@
-"""`authz demo --tour`: every kind of answer, asked for through Envoy, with what was expected beside what was seen.
+"""`authz demo --tour`: each kind of response through Envoy, with the expected and the actual values.
 
-A step is a row of the table; the servers behind it are `stack.py`.
+The servers are `stack.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,16 +24,16 @@ _ECHO = {"x-demo-echo": "1"}
 _STREAM = "/v1/servers/s1/logs/stream?tail=2"
 
 Facts = Mapping[str, Any]
-"""What came back: the status, the headers, and the fields of the body that a step may expect."""
+"""A response: the status, the headers, and the fields of the body that a step may expect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request and what is expected of its answer.
+    """One request and the expected response.
 
     `key` names one of the tour's keys, "" sends none. `expected` maps "status", header names, and "message" (of a JSON
-    refusal), "text" (the whole body) or "backend:NAME" (a header that the backend saw) to what they should be, where
-    None means absent and "*" anything. `held` is how many log streams the key has open meanwhile.
+    refusal), "text" (the whole body) or "backend:NAME" (a header that the backend received) to the expected value; None
+    means absent and "*" any value. `held` is the number of log streams that the key has open meanwhile.
     """
 
     title: str
@@ -63,21 +63,21 @@ def _steps(account_id: str) -> tuple[Step, ...]:
              {"status": 200, "backend:x-authz-account-id": None}, _ECHO | forged),
         Step("allow: a log stream", "GET", _STREAM, "reader",
              {"status": 200, "content-type": "text/event-stream; charset=utf-8"}),
-        Step("400 a path with two readings", "POST", "/v1/servers/s1%3Astart", "writer",
+        Step("400 an ambiguous path", "POST", "/v1/servers/s1%3Astart", "writer",
              {"status": 400, "message": "bad request"}),
         Step("401 no key", "GET", "/v1/servers", "", bad_key),
         Step("401 a malformed key", "GET", "/v1/servers", "malformed", bad_key),
         Step("401 a key that does not exist", "GET", "/v1/servers", "unknown", bad_key),
         Step("401 a revoked key", "GET", "/v1/servers", "revoked", bad_key),
-        Step("401 in the log stream's own words", "GET", "/v1/servers/s1/logs/stream", "",
+        Step("401 as text, on the log stream", "GET", "/v1/servers/s1/logs/stream", "",
              {"status": 401, "text": "unauthorized\n"}),
         Step("403 a scope the key lacks", "POST", "/v1/servers/s1:start", "reader",
              {"status": 403, "message": "missing scope servers:write"}),
-        Step("403 barred, whatever the key", "GET", "/v1/admin/users", "writer",
+        Step("403 barred for every key", "GET", "/v1/admin/users", "writer",
              {"status": 403, "message": "forbidden"}),
         Step("403 another account", "GET", "/v1/servers?account_id=acct_other", "reader",
              {"status": 403, "message": "account mismatch"}),
-        Step("403 a key on the dashboard's own surface", "GET", "/dashboard/keys", "reader",
+        Step("403 a key on the dashboard", "GET", "/dashboard/keys", "reader",
              {"status": 403, "message": "forbidden"}),
         Step("404 no such route", "GET", "/v1/nowhere", "reader", {"status": 404, "message": "not found"}),
         Step("405 another method", "PUT", "/v1/servers", "reader", {"status": 405, "allow": "GET, POST"}),
@@ -92,7 +92,7 @@ def _steps(account_id: str) -> tuple[Step, ...]:
 
 
 def walk(stack: Stack, console: Console) -> int:
-    """Take every step and print the outcome; returns 0 when all was as expected, else 1."""
+    """Run all steps and print the outcome; returns 0 if all are as expected, else 1."""
     keys = _keys(stack)
     table = Table("", "step", "expected", "seen", title="authz, through Envoy")
     failures = 0

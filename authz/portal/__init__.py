@@ -1,1 +1,1 @@
-"""The HTTP face for people: sign-up and login for commands, the dashboard, and who a key belongs to."""
+"""The HTTP interface for people: signup and login for commands, the dashboard, and `whoami`."""

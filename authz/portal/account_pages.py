@@ -1,4 +1,7 @@
-"""The pages about an account itself: its address and password, and what has happened to it."""
+"""The account pages: e-mail address, password and the audit trail.
+
+Keys are `key_pages.py`; login and signup are `entry_pages.py`.
+"""
 
 import re
 
@@ -8,21 +11,21 @@ from starlette.responses import Response
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
 from authz.core.throttles import Attempt
-from authz.portal.pages import GET, Pages, to
+from authz.portal.browser_sessions import HOME, text
+from authz.portal.pages import GET, Pages, redirect
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services
-from authz.portal.visits import HOME, text
 from authz.service.portal.accounts import TRAIL_END, TRAIL_LINES_MAX
 
 _DONE = {
     "password": "Your password has been changed, and every other session has ended.",
-    "mailed": "A link is on its way.",
+    "mailed": "A verification link has been sent.",
 }
 
 _LINE_NUMBER = re.compile(r"[0-9]{1,18}")
 _EVENTS = {
-    AuditEvent.KEY_MINTED_BY_LOGIN: "Key made at a login",
-    AuditEvent.KEY_MINTED_BY_DEVICE: "Key given to a device",
+    AuditEvent.KEY_MINTED_BY_LOGIN: "Key created by a login",
+    AuditEvent.KEY_MINTED_BY_DEVICE: "Key created for a device",
 }
 
 
@@ -32,7 +35,7 @@ class AccountPages:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
         self._pages = pages
-        self._visits = pages.visits
+        self._browser = pages.browser
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
         for path in ("/dashboard", "/dashboard/"):
@@ -43,45 +46,45 @@ class AccountPages:
         add("/dashboard/activity", self.show_activity, methods=GET)
 
     async def go_home(self) -> Response:
-        """Send the browser to the first page."""
-        return to(HOME)
+        """Redirect to the first page."""
+        return redirect(HOME)
 
     async def show_account(self, request: Request) -> Response:
-        """Show the address and let the password be changed."""
-        owner = await self._visits.needed_owner(request)
+        """Show the e-mail address and the form for a new password."""
+        owner = await self._browser.required_owner(request)
         done = _DONE.get(request.query_params.get("done", ""), "")
         return self._pages.show(request, "account", self._about(done), owner=owner)
 
     async def change_password(self, request: Request) -> Response:
-        """Change the password; the browser that did it goes on with a new session."""
-        owner = await self._visits.needed_owner(request)
-        form = await self._visits.form(request)
+        """Change the password; this browser continues with a new session."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
         current, new = text(form, "current"), text(form, "new")
         try:
             changed = await self._services.accounts.change_password(owner, current, new, caller(request))
         except Refused as error:
             return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
-        response = to("/dashboard/account?done=password")
-        await self._visits.begin(response, changed, self._visits.secret(request))
+        response = redirect("/dashboard/account?done=password")
+        await self._browser.begin(response, changed, self._browser.secret(request))
         return response
 
     async def mail_again(self, request: Request, later: BackgroundTasks) -> Response:
-        """Mail another verification link."""
-        owner = await self._visits.needed_owner(request)
-        await self._visits.form(request)
+        """Send another verification link by mail."""
+        owner = await self._browser.required_owner(request)
+        await self._browser.form(request)
         if owner.email_verified_at is not None or not self._services.verification.is_possible:
-            return to("/dashboard/account")
+            return redirect("/dashboard/account")
         try:
             attempt = Attempt.VERIFICATION_MAIL
             await self._services.gate.admit(attempt, address=caller(request), subject=owner.account_id)
         except Refused as error:
             return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
         later.add_task(mail_link, self._services, owner)
-        return to("/dashboard/account?done=mailed")
+        return redirect("/dashboard/account?done=mailed")
 
     async def show_activity(self, request: Request) -> Response:
-        """Show the audit trail, a page at a time."""
-        owner = await self._visits.needed_owner(request)
+        """Show one page of the audit trail."""
+        owner = await self._browser.required_owner(request)
         before = request.query_params.get("before", "")
         start = int(before) if _LINE_NUMBER.fullmatch(before) else TRAIL_END
         lines = await self._services.accounts.audit_trail(owner.account_id, start)

@@ -1,6 +1,6 @@
-"""The portal as an ASGI application: its routes, what stands around them, and their OpenAPI description.
+"""The portal as an ASGI application: routes, middleware, error handlers and the OpenAPI description.
 
-What they call is put together in `authz/portal_app.py`.
+The use cases are composed in `authz/portal_app.py`.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.portal.account_pages import AccountPages
 from authz.portal.body_limit import BodyLimit
+from authz.portal.browser_sessions import LoginNeeded
 from authz.portal.device_pages import DevicePages
 from authz.portal.entry_pages import EntryPages
+from authz.portal.envoy_only import EnvoyOnly
+from authz.portal.error_responses import json_response
 from authz.portal.key_pages import KeyPages
-from authz.portal.measured import Measured
-from authz.portal.pages import Pages, to
+from authz.portal.pages import Pages, redirect
 from authz.portal.public_api import PublicApi
-from authz.portal.refusals import answer_in_json
+from authz.portal.request_metrics import RequestMetrics
 from authz.portal.response_headers import ResponseHeaders, put
 from authz.portal.services import Services
 from authz.portal.session_api import SessionApi
-from authz.portal.through_envoy import ThroughEnvoy
-from authz.portal.visits import LoginNeeded
 from authz.service.portal.ports import PortalObserver
 
 _BODY_BYTES_MAX = 65_536
@@ -43,19 +43,19 @@ Readiness = Callable[[], dict[str, bool]]
 
 
 class _Static(StaticFiles):
-    """The few files that pages need, kept by browsers for a while; `path` is what stands for theirs in metrics."""
+    """The static files of the pages; browsers may cache them. `path` is their route in metrics."""
 
     path = _STATIC
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Answer with a file (StaticFiles)."""
+        """Respond with a file (StaticFiles)."""
         response = await super().get_response(path, scope)
         response.headers["cache-control"] = f"public, max-age={_STATIC_S}"
         return response
 
 
 def application(services: Services, *, proxy_secret: str, readiness: Readiness) -> FastAPI:
-    """Make the application; `readiness` names each thing that must be true for the process to be ready."""
+    """Create the application; `readiness` returns each condition of readiness by name."""
 
     async def healthz() -> Response:
         return PlainTextResponse("ok\n")
@@ -71,15 +71,15 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     app = FastAPI(
         title=f"{services.policy.api} portal",
         version=__version__,
-        # The page that would show it wants scripts from elsewhere.
+        # The pages that would show it load scripts from another origin.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Measured, observer=services.observer),
+            Middleware(RequestMetrics, observer=services.observer),
             Middleware(ResponseHeaders, is_https=is_https),
-            Middleware(ThroughEnvoy, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
+            Middleware(EnvoyOnly, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
             Middleware(BodyLimit, body_bytes_max=_BODY_BYTES_MAX),
         ],
     )
@@ -101,16 +101,16 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
 
 
 def _answer_errors(app: FastAPI, pages: Pages, observer: PortalObserver, *, is_https: bool) -> None:
-    """Answer every error in what its route speaks: pages to people, JSON to programs."""
+    """Respond to each error in the format of its route: HTML for pages, else JSON."""
 
     async def answer(request: Request, error: Exception) -> Response:
         is_page = request.url.path.startswith(_PAGES) and not request.url.path.startswith(_STATIC)
         if isinstance(error, LoginNeeded):
-            return to(f"/dashboard/login?{urlencode({'next': error.next_page})}")
+            return redirect(f"/dashboard/login?{urlencode({'next': error.next_page})}")
         failure = error.__cause__ if isinstance(error, NotEffectiveYet) else error
         if isinstance(failure, StoreUnavailable):
             observer.store_failed(failure.store)
-        response = pages.failure(request, error) if is_page else answer_in_json(error)
+        response = pages.failure(request, error) if is_page else json_response(error)
         put(response.headers, is_https=is_https)
         return response
 

@@ -1,6 +1,6 @@
-"""Keeps requests small: who sends more than a form of ours could hold is refused, in what the route speaks.
+"""Limits the size of request bodies; the refusal has the format of the route.
 
-The framework's own limit would answer for itself, in plain text and without the headers that every answer of ours has.
+The limit of the framework would respond in plain text, without the response headers of the portal.
 """
 
 from starlette.exceptions import HTTPException
@@ -10,14 +10,14 @@ _TOO_LARGE = 413
 
 
 class BodyLimit:
-    """ASGI middleware; the refusal is raised where the body is read, to be answered like every other."""
+    """ASGI middleware; the refusal is raised where the body is read, so that the error handlers respond to it."""
 
     def __init__(self, app: ASGIApp, *, body_bytes_max: int) -> None:
         self._app = app
         self._body_bytes_max = body_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, and count its body as it comes (ASGI)."""
+        """Forward one request and count the bytes of its body (ASGI)."""
         body_bytes = 0
 
         async def receiving() -> Message:

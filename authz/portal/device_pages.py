@@ -1,4 +1,7 @@
-"""The pages by which an owner lets a device in: type its code, see who asks, approve or refuse."""
+"""The pages on which an owner approves a device: enter its code, see the request, approve or refuse.
+
+The rules are `service/portal/device.py`; the JSON form is `session_api.py`.
+"""
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
@@ -7,11 +10,11 @@ from starlette.responses import Response
 from authz.core.device import Approval, Grant, shown
 from authz.core.errors import CodeUnknown, Refused, Throttled
 from authz.core.owners import Owner
+from authz.portal.browser_sessions import text
 from authz.portal.key_pages import chosen, scope_groups
 from authz.portal.pages import GET, Pages
 from authz.portal.public_api import caller
 from authz.portal.services import Services
-from authz.portal.visits import text
 
 
 class DevicePages:
@@ -20,7 +23,7 @@ class DevicePages:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
         self._pages = pages
-        self._visits = pages.visits
+        self._browser = pages.browser
         self.router = APIRouter(include_in_schema=False)
         for path in ("/device", "/device/"):
             self.router.add_api_route(path, self.show_code, methods=GET)
@@ -28,15 +31,15 @@ class DevicePages:
         self.router.add_api_route("/device/decision", self.decide, methods=["POST"])
 
     async def show_code(self, request: Request) -> Response:
-        """Ask for the code; one that came with the link still has to be sent by hand."""
-        owner = await self._visits.needed_owner(request)
+        """Show the form for the code; a code from a link must still be submitted by the owner."""
+        owner = await self._browser.required_owner(request)
         code = request.query_params.get("code", "")
         return self._pages.show(request, "device_code", {"code": code}, owner=owner)
 
     async def look(self, request: Request) -> Response:
-        """Show who asks, and for what."""
-        owner = await self._visits.needed_owner(request)
-        form = await self._visits.form(request)
+        """Show which device requests access, and to what."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
         code = text(form, "code")
         try:
             grant = await self._services.device.look(code, owner.account_id, caller(request))
@@ -46,9 +49,9 @@ class DevicePages:
         return self._pages.show(request, "device_grant", about, owner=owner)
 
     async def decide(self, request: Request) -> Response:
-        """Approve or refuse, once."""
-        owner = await self._visits.needed_owner(request)
-        form = await self._visits.form(request)
+        """Approve or refuse a device, once."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
         is_approval = text(form, "decision") == "approve"
         try:
             await (self._approve if is_approval else self._refuse)(owner, form, caller(request))

@@ -1,14 +1,17 @@
-"""The pages before a session: log in, sign up, confirm an address; and the way out."""
+"""The pages without a session: login, signup and e-mail verification; also logout.
+
+The rules are in `service/portal/`; the JSON form of login is `session_api.py`.
+"""
 
 from fastapi import APIRouter, BackgroundTasks, Request
 from starlette.responses import Response
 
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
-from authz.portal.pages import GET, Pages, to
+from authz.portal.browser_sessions import HOME, portal_page, text
+from authz.portal.pages import GET, Pages, redirect
 from authz.portal.public_api import caller, mail_link
 from authz.portal.services import Services
-from authz.portal.visits import HOME, own_page, text
 
 
 class EntryPages:
@@ -17,7 +20,7 @@ class EntryPages:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
         self._pages = pages
-        self._visits = pages.visits
+        self._browser = pages.browser
         self.router = APIRouter(include_in_schema=False)
         for path, show, send in (
             ("login", self.show_login, self.log_in),
@@ -29,35 +32,35 @@ class EntryPages:
         self.router.add_api_route("/dashboard/logout", self.log_out, methods=["POST"])
 
     async def show_login(self, request: Request) -> Response:
-        """Ask who someone is."""
-        next_page = own_page(request.query_params.get("next", ""))
-        if await self._visits.owner(request) is not None:
-            return to(next_page)
+        """Show the login form."""
+        next_page = portal_page(request.query_params.get("next", ""))
+        if await self._browser.owner(request) is not None:
+            return redirect(next_page)
         return self._pages.show(request, "login", {"next_page": next_page, "email": ""})
 
     async def log_in(self, request: Request) -> Response:
-        """Begin a session for whoever knows the password."""
-        form = await self._visits.form(request)
-        email, next_page = text(form, "email"), own_page(text(form, "next"))
+        """Check the password and open a session."""
+        form = await self._browser.form(request)
+        email, next_page = text(form, "email"), portal_page(text(form, "next"))
         address = caller(request)
         try:
             owner = await self._services.login.authenticate(email, text(form, "password"), address)
         except Refused as error:
             return self._pages.show_again(request, "login", {"next_page": next_page, "email": email}, error)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, address)
-        response = to(next_page)
-        await self._visits.begin(response, owner, self._visits.secret(request))
+        response = redirect(next_page)
+        await self._browser.begin(response, owner, self._browser.secret(request))
         return response
 
     async def show_signup(self, request: Request) -> Response:
-        """Ask for an address and a password."""
-        if await self._visits.owner(request) is not None:
-            return to(HOME)
+        """Show the signup form."""
+        if await self._browser.owner(request) is not None:
+            return redirect(HOME)
         return self._pages.show(request, "signup", self._about_signup(""))
 
     async def sign_up(self, request: Request, later: BackgroundTasks) -> Response:
-        """Open an account and begin its first session."""
-        form = await self._visits.form(request)
+        """Create an account and open its first session."""
+        form = await self._browser.form(request)
         email = text(form, "email")
         try:
             spelt = self._services.normalise_email(email)
@@ -65,31 +68,31 @@ class EntryPages:
         except Refused as error:
             return self._pages.show_again(request, "signup", self._about_signup(email), error)
         later.add_task(mail_link, self._services, owner)
-        response = to(HOME)
-        await self._visits.begin(response, owner, self._visits.secret(request))
+        response = redirect(HOME)
+        await self._browser.begin(response, owner, self._browser.secret(request))
         return response
 
     async def show_verify(self, request: Request) -> Response:
-        """Ask for a press of a button: programs that look into mails follow links too."""
+        """Show a button for the confirmation: mail scanners follow links, but do not press buttons."""
         code = request.query_params.get("code", "")
         return self._pages.show(
-            request, "verify", {"code": code, "done": False}, owner=await self._visits.owner(request)
+            request, "verify", {"code": code, "done": False}, owner=await self._browser.owner(request)
         )
 
     async def verify(self, request: Request) -> Response:
-        """Take a link's code for proof of an address."""
-        form = await self._visits.form(request)
+        """Verify an e-mail address by the code of a link."""
+        form = await self._browser.form(request)
         try:
             await self._services.verification.take(text(form, "code"), caller(request))
         except Refused as error:
             return self._pages.failure(request, error)
-        return self._pages.show(request, "verify", {"code": "", "done": True}, owner=await self._visits.owner(request))
+        return self._pages.show(request, "verify", {"code": "", "done": True}, owner=await self._browser.owner(request))
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""
-        await self._visits.form(request)
-        response = to("/dashboard/login")
-        await self._visits.end(request, response)
+        await self._browser.form(request)
+        response = redirect("/dashboard/login")
+        await self._browser.end(request, response)
         return response
 
     def _about_signup(self, email: str) -> dict[str, object]:

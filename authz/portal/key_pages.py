@@ -1,4 +1,7 @@
-"""The pages about keys: the list, and making, replacing, stopping and ending one."""
+"""The pages about keys: list, create, rotate, disable, enable and revoke.
+
+The rules are `service/keys/`; the JSON form is `session_api.py`.
+"""
 
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -10,10 +13,10 @@ from starlette.responses import Response
 from authz.core.accounts import ApiKey
 from authz.core.errors import Refused
 from authz.core.policy.policy import Policy, Scope
-from authz.portal.pages import GET, Pages, moment, state, to
+from authz.portal.browser_sessions import text
+from authz.portal.pages import GET, Pages, moment, redirect, state
 from authz.portal.public_api import caller
 from authz.portal.services import Services
-from authz.portal.visits import text
 
 _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a year", "": "never"}
 _LIFE_DEFAULT = "90"
@@ -33,7 +36,7 @@ class KeyPages:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
         self._pages = pages
-        self._visits = pages.visits
+        self._browser = pages.browser
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
         add("/dashboard/keys", self.show_keys, methods=GET)
@@ -49,7 +52,7 @@ class KeyPages:
 
     async def show_keys(self, request: Request) -> Response:
         """List the account's keys."""
-        owner = await self._visits.needed_owner(request)
+        owner = await self._browser.required_owner(request)
         keys = await self._services.keys.keys(owner.account_id)
         ended = [key for key in keys if state(key) in {"revoked", "expired"}]
         live = [key for key in keys if key not in ended]
@@ -59,15 +62,15 @@ class KeyPages:
         return self._pages.show(request, "keys", about, owner=owner)
 
     async def show_new(self, request: Request) -> Response:
-        """Ask what a new key is to be."""
-        owner = await self._visits.needed_owner(request)
+        """Show the form for a new key."""
+        owner = await self._browser.required_owner(request)
         about = self._about_form("", frozenset(), _LIFE_DEFAULT)
         return self._pages.show(request, "key_new", about, owner=owner)
 
     async def create(self, request: Request) -> Response:
-        """Make a key and show it, this once."""
-        owner = await self._visits.needed_owner(request)
-        form = await self._visits.form(request)
+        """Create a key and show its secret, this once."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
         name, scopes, life = text(form, "name"), chosen(form, "scope"), text(form, "life")
         try:
             expires_at = _expiry(life)
@@ -78,15 +81,15 @@ class KeyPages:
         return self._pages.show(request, "key_made", {"made": made, "note": ""}, owner=owner)
 
     async def show_rotate(self, request: Request, key_id: str) -> Response:
-        """Ask how long the key that is replaced may go on."""
-        owner = await self._visits.needed_owner(request)
+        """Show the form for the rotation of a key."""
+        owner = await self._browser.required_owner(request)
         key = await self._services.keys.key(owner.account_id, key_id)
         return self._pages.show(request, "key_rotate", _about_rotation(key), owner=owner)
 
     async def rotate(self, request: Request, key_id: str) -> Response:
-        """Put a new key in a key's place, and show it, this once."""
-        owner = await self._visits.needed_owner(request)
-        form = await self._visits.form(request)
+        """Replace a key by a new one and show its secret, this once."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
         key = await self._services.keys.key(owner.account_id, key_id)
         try:
             overlap_s = _overlap_s(text(form, "overlap"))
@@ -95,43 +98,43 @@ class KeyPages:
             return self._pages.show_again(request, "key_rotate", _about_rotation(key), error, owner=owner)
         note = "The old key has been revoked."
         if overlap_s and rotation.old.expires_at is not None:
-            note = f"The old key goes on working until {moment(rotation.old.expires_at)}."
+            note = f"The old key works until {moment(rotation.old.expires_at)}."
         if rotation.pending:
-            note = "The old key is about to end; a store is out of reach and is being retried."
+            note = "The old key is being revoked: a store is unavailable, and the change is retried."
         return self._pages.show(request, "key_made", {"made": rotation.made, "note": note}, owner=owner)
 
     async def show_disable(self, request: Request, key_id: str) -> Response:
-        """Ask whether a key is to be stopped for a while."""
-        owner = await self._visits.needed_owner(request)
+        """Show the confirmation for disabling a key."""
+        owner = await self._browser.required_owner(request)
         key = await self._services.keys.key(owner.account_id, key_id)
         return self._pages.show(request, "key_disable", {"key": key}, owner=owner)
 
     async def disable(self, request: Request, key_id: str) -> Response:
-        """Stop a key until it is enabled again."""
-        owner = await self._visits.needed_owner(request)
-        await self._visits.form(request)
+        """Disable a key until it is enabled again."""
+        owner = await self._browser.required_owner(request)
+        await self._browser.form(request)
         await self._services.keys.disable(owner.account_id, key_id, caller(request))
-        return to("/dashboard/keys?done=disabled")
+        return redirect("/dashboard/keys?done=disabled")
 
     async def enable(self, request: Request, key_id: str) -> Response:
-        """Let a key work again; asked from the list, and as easily undone."""
-        owner = await self._visits.needed_owner(request)
-        await self._visits.form(request)
+        """Enable a key; it needs no confirmation, because disabling reverts it."""
+        owner = await self._browser.required_owner(request)
+        await self._browser.form(request)
         await self._services.keys.enable(owner.account_id, key_id, caller(request))
-        return to("/dashboard/keys?done=enabled")
+        return redirect("/dashboard/keys?done=enabled")
 
     async def show_revoke(self, request: Request, key_id: str) -> Response:
-        """Ask whether a key is to end."""
-        owner = await self._visits.needed_owner(request)
+        """Show the confirmation for revoking a key."""
+        owner = await self._browser.required_owner(request)
         key = await self._services.keys.key(owner.account_id, key_id)
         return self._pages.show(request, "key_revoke", {"key": key}, owner=owner)
 
     async def revoke(self, request: Request, key_id: str) -> Response:
-        """End a key for good."""
-        owner = await self._visits.needed_owner(request)
-        await self._visits.form(request)
+        """Revoke a key."""
+        owner = await self._browser.required_owner(request)
+        await self._browser.form(request)
         await self._services.keys.revoke(owner.account_id, key_id, caller(request))
-        return to("/dashboard/keys?done=revoked")
+        return redirect("/dashboard/keys?done=revoked")
 
     def _about_form(self, name: str, scopes: frozenset[str], life: str) -> dict[str, object]:
         groups = scope_groups(self._services.policy)
@@ -139,13 +142,13 @@ class KeyPages:
 
 
 def scope_groups(policy: Policy) -> list[tuple[str, list[Scope]]]:
-    """Return the scopes by what they are about, in the policy's order."""
+    """Return the scopes grouped by resource, in the order of the policy."""
     by_resource = groupby(policy.scopes.values(), key=lambda scope: scope.name.partition(":")[0])
     return [(resource, list(scopes)) for resource, scopes in by_resource]
 
 
 def chosen(form: FormData, name: str) -> frozenset[str]:
-    """Return every value of a field that may come several times."""
+    """Return every value of a repeated form field."""
     return frozenset(value for value in form.getlist(name) if isinstance(value, str))
 
 
@@ -155,7 +158,7 @@ def _about_rotation(key: ApiKey) -> dict[str, object]:
 
 def _overlap_s(text: str) -> int:
     if text not in _OVERLAPS:
-        raise Refused("choose when the old key ends")
+        raise Refused("choose when the old key stops working")
     return int(text)
 
 

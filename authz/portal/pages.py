@@ -1,6 +1,6 @@
-"""Renders the dashboard's pages, with the browser's cookie and form token in their places.
+"""Renders the pages of the dashboard and sets the session cookie and the form token.
 
-What is on them is in `templates/`; nothing they need comes from elsewhere.
+The content is in `templates/`; a page loads nothing from another origin.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from authz.core.accounts import ApiKey
 from authz.core.owners import Owner
-from authz.portal.refusals import face
+from authz.portal.browser_sessions import BrowserSessions
+from authz.portal.error_responses import described
 from authz.portal.services import Services
-from authz.portal.visits import Visits
 
 GET = ["GET", "HEAD"]
 
@@ -23,10 +23,10 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 class Pages:
-    """Makes answers that browsers show."""
+    """Creates HTML responses."""
 
     def __init__(self, services: Services) -> None:
-        self.visits = Visits(services.sessions, services.public_url)
+        self.browser = BrowserSessions(services.sessions, services.public_url)
         self._templates = Environment(
             loader=PackageLoader("authz.portal"),
             autoescape=True,
@@ -46,13 +46,13 @@ class Pages:
         owner: Owner | None = None,
         status: int = 200,
     ) -> HTMLResponse:
-        """Render a page from what it is `about`."""
-        secret = self.visits.secret(request)
-        frame = {"owner": owner, "token": self.visits.token(secret), "path": request.url.path, "error": ""}
+        """Render a template with the variables `about`."""
+        secret = self.browser.secret(request)
+        frame = {"owner": owner, "token": self.browser.token(secret), "path": request.url.path, "error": ""}
         text = self._templates.get_template(f"{template}.html").render({**frame, **about})
         response = HTMLResponse(text, status_code=status)
-        if request.cookies.get(self.visits.cookie_name) != secret:
-            self.visits.keep(response, secret)
+        if request.cookies.get(self.browser.cookie_name) != secret:
+            self.browser.keep(response, secret)
         return response
 
     def show_again(
@@ -64,34 +64,34 @@ class Pages:
         *,
         owner: Owner | None = None,
     ) -> HTMLResponse:
-        """Render a form anew, with what was wrong with it."""
-        status, words, headers = face(error)
+        """Render a form again, with its error."""
+        status, words, headers = described(error)
         response = self.show(request, template, {**about, "error": words}, owner=owner, status=status)
         response.headers.update(headers)
         return response
 
     def failure(self, request: Request, error: Exception) -> HTMLResponse:
-        """Render what went wrong as a page of its own."""
-        status, words, headers = face(error)
+        """Render an error as a page."""
+        status, words, headers = described(error)
         owner = getattr(request.state, "owner", None)
         response = self.show(request, "failure", {"words": words}, owner=owner, status=status)
         response.headers.update(headers)
         return response
 
 
-def to(path: str) -> Response:
-    """Send the browser on to another of our pages, with a GET."""
+def redirect(path: str) -> Response:
+    """Redirect to another page of the portal, with a GET (303)."""
     return RedirectResponse(path, status_code=_SEE_OTHER)
 
 
 def moment(at: datetime) -> str:
-    """Write a time as people read it, to be broken between day and hour if anywhere."""
+    """Format a time in UTC; a line may break only between date and hour."""
     day, hour = f"{at.astimezone(UTC):%-d %b %Y,|%H:%M UTC}".replace(" ", "\N{NO-BREAK SPACE}").split("|")
     return f"{day} {hour}"
 
 
 def ago(at: datetime) -> str:
-    """Write how long ago something was, as coarsely as it matters."""
+    """Format an elapsed time in its largest unit."""
     elapsed_s = max(0, (datetime.now(UTC) - at).total_seconds())
     if elapsed_s < _MINUTE_S:
         return "less than a minute ago"
@@ -103,7 +103,7 @@ def ago(at: datetime) -> str:
 
 
 def state(key: ApiKey) -> str:
-    """Say in one word whether a key works."""
+    """Return the state of a key: active, disabled, expired or revoked."""
     if key.revoked_at is not None:
         return "revoked"
     if key.expires_at is not None and key.expires_at <= datetime.now(UTC):

@@ -1,6 +1,6 @@
-"""The routes for commands and SDKs: signing up, logging in, the device flow, and `whoami`.
+"""The routes for commands and SDKs: signup, login, the device flow and `whoami`.
 
-The words, statuses and fields are a contract with published clients. What happens behind them is `service/`.
+Error texts, statuses and fields are a contract with published clients. The use cases are in `service/portal/`.
 """
 
 import logging
@@ -21,7 +21,7 @@ _log = logging.getLogger("authz.portal")
 
 
 def _encodable(text: str) -> str:
-    text.encode()  # raises a ValueError for half of a surrogate pair, which JSON can hold and no text may
+    text.encode()  # raises a ValueError for an unpaired surrogate, which JSON can hold and UTF-8 cannot
     return text
 
 
@@ -29,14 +29,14 @@ Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class Credentials(BaseModel):
-    """Who wants in."""
+    """An e-mail address and its password."""
 
     email: Text
     password: Text = Field(repr=False)
 
 
 class LoggedIn(BaseModel):
-    """A fresh key, shown this once, and whose it is."""
+    """A new key, shown only once, and its account."""
 
     api_key: str = Field(repr=False)
     account_id: str
@@ -45,7 +45,7 @@ class LoggedIn(BaseModel):
 
 
 class DeviceStarted(BaseModel):
-    """What a device keeps (`device_code`) and what it shows; the fields of RFC 8628 beside the older ones."""
+    """The codes of a device grant: the device keeps `device_code` and shows `user_code`."""
 
     device_code: str = Field(repr=False)
     user_code: str
@@ -57,20 +57,20 @@ class DeviceStarted(BaseModel):
 
 
 class DevicePoll(BaseModel):
-    """A device that asks how its grant stands."""
+    """A request for the status of a device grant."""
 
     device_code: Text = Field(repr=False)
 
 
 class DeviceStatus(BaseModel):
-    """How a grant stands; with `approved` comes the key, once."""
+    """The status of a device grant; `approved` carries the key, once."""
 
     status: Literal["pending", "approved", "expired"]
     api_key: str | None = Field(None, repr=False)
 
 
 class WhoAmI(BaseModel):
-    """Whose key a request carried."""
+    """The account of the key that a request carried."""
 
     accountId: str  # noqa: N815 -- the contract's spelling
     email: str
@@ -91,7 +91,7 @@ class PublicApi:
         add("/v1/whoami", self.who_am_i, methods=["GET"])
 
     async def sign_up(self, wanted: Credentials, request: Request, later: BackgroundTasks) -> LoggedIn:
-        """Open an account and make its first key."""
+        """Create an account and its first key."""
         address = caller(request)
         email = self._services.normalise_email(wanted.email)
         owner = await self._services.accounts.sign_up(email, wanted.password, address)
@@ -99,13 +99,13 @@ class PublicApi:
         return await self._with_key(owner, "signup", address)
 
     async def log_in(self, given: Credentials, request: Request) -> LoggedIn:
-        """Make a key for whoever knows the password."""
+        """Check the password and create a key."""
         address = caller(request)
         owner = await self._services.login.authenticate(given.email, given.password, address)
         return await self._with_key(owner, "login", address)
 
     async def start_device(self, request: Request) -> DeviceStarted:
-        """Begin the login of a device; whatever it sends is left unread."""
+        """Start a device grant."""
         client = request.headers.get("user-agent", "")
         started = await self._services.device.start(caller(request), client)
         where = f"{self._services.public_url}/device"
@@ -121,14 +121,14 @@ class PublicApi:
         )
 
     async def poll_device(self, poll: DevicePoll, request: Request) -> DeviceStatus:
-        """Tell a device whether it has been approved, and hand out its key."""
+        """Return the status of a device grant, and its key once it is approved."""
         polled = await self._services.device.poll(poll.device_code, caller(request))
         if polled.status is GrantStatus.APPROVED:
             return DeviceStatus(status="approved", api_key=polled.api_key)
         return DeviceStatus(status="pending" if polled.status is GrantStatus.PENDING else "expired")
 
     async def who_am_i(self, x_authz_account_id: Annotated[str, Header()] = "") -> WhoAmI:
-        """Tell whose key the request carried, which authz has found out."""
+        """Return the account of the key, which authz has verified."""
         if not x_authz_account_id:
             raise HTTPException(401, "invalid or missing api key")
         contact = await self._services.accounts.contact(x_authz_account_id)
@@ -145,12 +145,12 @@ class PublicApi:
 
 
 def caller(request: Request) -> str:
-    """Return the caller's address, which `through_envoy.py` has put there."""
+    """Return the address of the client, as `envoy_only.py` has set it."""
     return request.client.host if request.client else ""
 
 
 async def mail_link(services: Services, owner: Owner) -> None:
-    """Mail a verification link; a mail server out of reach costs nobody an account."""
+    """Send a verification link; signup succeeds also while the mail server is unavailable."""
     try:
         await services.verification.send(owner)
     except StoreUnavailable as error:

@@ -1,12 +1,12 @@
-"""The headers that every answer of the portal carries, so that a browser does with it only what was meant.
+"""The security headers that each response of the portal carries.
 
-Caching of what never changes is allowed by whoever serves it; everything else stays out of every cache.
+Static files set their own cache lifetime; no other response may be cached.
 """
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Nothing inline, nothing from elsewhere; forms go nowhere else, and no other page may frame these.
+# No inline code, no other origins; forms submit to the portal only, and no page may frame it.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
@@ -16,7 +16,7 @@ _ALWAYS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
-    # Not no-referrer, with which a browser would hide the origin of our own forms from us.
+    # Not no-referrer: a browser would then send `Origin: null` with the forms of the portal.
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -26,7 +26,7 @@ _A_YEAR_S = 31_536_000
 
 
 def put(headers: MutableHeaders, *, is_https: bool) -> None:
-    """Put the headers on an answer; `is_https` says whether people come over TLS."""
+    """Set the headers on a response; `is_https` is whether the public URL is https."""
     headers.update(_ALWAYS)
     if is_https:
         headers["strict-transport-security"] = f"max-age={_A_YEAR_S}"
@@ -34,14 +34,14 @@ def put(headers: MutableHeaders, *, is_https: bool) -> None:
 
 
 class ResponseHeaders:
-    """ASGI middleware: `put` for every answer but those to crashes, which are made further out."""
+    """ASGI middleware: `put` for each response except those to crashes, which the framework creates further out."""
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
         self._app = app
         self._is_https = is_https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the headers to one answer (ASGI)."""
+        """Add the headers to one response (ASGI)."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
-"""The use cases that the portal's endpoints call, in one value.
+"""The use cases that the endpoints of the portal call, in one value.
 
-Who puts them together is `authz/portal_app.py`.
+`authz/portal_app.py` composes them.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from authz.service.portal.verification import EmailVerification
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Use cases, and what the endpoints must know themselves. `public_url` is where people find the portal."""
+    """Use cases and the facts that endpoints need. `public_url` is the public origin of the portal."""
 
     policy: Policy
     public_url: str

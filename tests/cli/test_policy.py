@@ -62,14 +62,14 @@ def test_explain_shows_the_row_its_needs_and_who_passes() -> None:
         ("GET", "/v1/whoami", "  needs    any valid key\n  allow  every key\n"),
         ("POST", "/v1/public/login", "  needs    no key\n  allow  anybody\n"),
         ("GET", "/dashboard", "  allow  callers without a key\n  403 key_on_session_route: forbidden  every key\n"),
-        ("GET", "/v1/admin/x", "  needs    barred: nothing unlocks it\n"),
+        ("GET", "/v1/admin/x", "  needs    barred: no key is admitted\n"),
         ("GET", "/v1/accounts/a/wallet", "  account  path:account_id must be the key's own\n"),
         ("GET", "/v1/servers/s/logs/stream", "  stream   logs\n  errors   one line of text\n"),
         ("POST", "/v1/servers/s:enable-sftp", "  yields   a credential\n"),
-        ("GET", "/v1/nowhere", "  row      none: no row has this path\n"),
-        ("PUT", "/v1/servers", "  row      none: the path takes GET, POST\n"),
-        ("GET", "/v1/servers/s%3Astart", "  row      none: the path has more than one reading"),
-        ("TRACE", "/v1/servers", "  row      none: the method never passes\n"),
+        ("GET", "/v1/nowhere", "  row      none: no route matches this path\n"),
+        ("PUT", "/v1/servers", "  row      none: the path allows GET, POST only\n"),
+        ("GET", "/v1/servers/s%3Astart", "  row      none: the path is ambiguous or never accepted"),
+        ("TRACE", "/v1/servers", "  row      none: the method is never allowed\n"),
     ],
 )
 def test_explain_says_what_each_kind_of_row_asks_for(method: str, target: str, expected: str) -> None:
@@ -94,7 +94,7 @@ def test_explain_tells_a_shadow_from_a_row_that_is_enforced(folder: Path) -> Non
     path = folder / "shadow.yaml"
     path.write_text(POLICY.read_text().replace("scope: console", "scope: console\n    shadow: true\n    cost: 3"))
     out = explained("POST", "/v1/servers/s1:command", "--policy", str(path))
-    assert "  cost     3 tokens\n  shadow   decided and counted, but everybody passes\n" in out
+    assert "  cost     3 tokens\n  shadow   decided and counted, but every request is allowed\n" in out
     assert "  allow (shadow; would be scope_missing)  every other key\n" in out
 
 
@@ -154,21 +154,21 @@ def test_diff_marks_what_becomes_reachable(changed: Path) -> None:
         f"    now GET /v1/admin/{{id}}: servers:read  ({changed}:37)\n"
     )
     assert "+ opens to keys for servers:read\n- closes to keys for console\n    POST /v1/servers/*:command\n" in out
-    assert "! checks no longer: path:account_id\n    GET /v1/accounts/*/wallet\n" in out
-    assert "    now no row decides\n" in out
+    assert "! no longer checks: path:account_id\n    GET /v1/accounts/*/wallet\n" in out
+    assert "    now no route decides\n" in out
     assert "~ limit: capacity 120, refill_per_s 2.0 → capacity 240, refill_per_s 2.0\n" in out
     assert out.endswith("changes that open: 4, that close: 1\n")
 
 
 def test_diff_says_what_closes_the_other_way_round(changed: Path) -> None:
     out = policy("diff", changed, POLICY)[1]
-    assert "- checks now: path:account_id\n" in out
+    assert "- now checks: path:account_id\n" in out
     assert "- closes to keys for servers:read\n~ barred\n" in out
 
 
 def test_diff_refuses_an_opening_where_it_is_told_to(changed: Path) -> None:
     assert policy("diff", POLICY, changed, "--no-opening")[0] == 3
-    assert policy("diff", POLICY, POLICY, "--no-opening") == (0, "nobody gets anywhere else than before\n")
+    assert policy("diff", POLICY, POLICY, "--no-opening") == (0, "no request is decided differently\n")
     fields = json.loads(policy("diff", POLICY, changed, "--json")[1])
     assert fields["changes"][0]["is_grave"]
     assert fields["changes"][0]["new"]["template"] == "/v1/admin/{id}"
@@ -190,7 +190,7 @@ def test_diff_names_callers_as_people_would(folder: Path) -> None:
         )
     )
     out = policy("diff", path, POLICY)[1]
-    assert "+ checks no longer: that an account is named\n- checks now: query:accountId\n" in out
+    assert "+ no longer checks: that an account is named\n- now checks: query:accountId\n" in out
 
 
 def test_many_requests_of_one_change_are_summed_up(folder: Path) -> None:

@@ -9,7 +9,7 @@ from support.servers.truetick_api import Answer, ContractApi
 
 from authz.client.api import Api, Grant
 from authz.client.faults import ApiRefused, Fault, NotLoggedIn
-from authz.client.screen import hint, spoken
+from authz.client.screen import duration_text, hint
 
 LOGIN, START, POLL, WHOAMI = (
     "/v1/public/login",
@@ -36,14 +36,14 @@ def refusal(api: ContractApi, answer: Answer) -> Fault:
         (Answer(409, {"error": "email already registered"}), "email already registered"),
         (Answer(403, {"code": 7, "message": "account mismatch", "details": []}), "account mismatch"),
         (Answer(401, b"unauthorized\n", {"content-type": "text/plain"}), "unauthorized"),
-        (Answer(400, {"error": 7}), "unexpected answer: 400 Bad Request"),
-        (Answer(418, b"<html>", {"content-type": "text/html"}), "unexpected answer: 418 I'm a Teapot"),
-        (Answer(502, b"", {"content-type": "text/plain"}), "the API fails at the moment: 502 Bad Gateway"),
+        (Answer(400, {"error": 7}), "unexpected response: 400 Bad Request"),
+        (Answer(418, b"<html>", {"content-type": "text/html"}), "unexpected response: 418 I'm a Teapot"),
+        (Answer(502, b"", {"content-type": "text/plain"}), "the API has failed: 502 Bad Gateway"),
         (
             Answer(503, b"upstream connect error, reset reason: x", {"content-type": "text/plain"}),
-            "the API fails at the moment: 503 Service Unavailable",
+            "the API has failed: 503 Service Unavailable",
         ),
-        (Answer(400, b"[" * 100_000), "unexpected answer: 400 Bad Request"),
+        (Answer(400, b"[" * 100_000), "unexpected response: 400 Bad Request"),
         (Answer(400, {"error": "\x1b]0;title\x07" + "x" * 1000}), "�]0;title�" + "x" * 290),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_wait_is_whole_seconds_or_nothing(api: ContractApi, header: str, expec
     ],
 )
 def test_an_answer_that_holds_no_key_is_unexpected(api: ContractApi, body: object) -> None:
-    assert str(refusal(api, Answer(200, body))).startswith("unexpected answer: ")
+    assert str(refusal(api, Answer(200, body))).startswith("unexpected response: ")
 
 
 def test_a_key_is_taken_as_it_is(api: ContractApi) -> None:
@@ -112,7 +112,7 @@ def test_an_approval_without_a_key_is_unexpected(api: ContractApi) -> None:
     api.planned[POLL] = [Answer(200, {"status": "approved"}), Answer(200, {})]
     with Api(api.url) as client:
         for _ in range(2):
-            with pytest.raises(Fault, match="unexpected answer"):
+            with pytest.raises(Fault, match="unexpected response"):
                 client.poll_device(GRANT)
 
 
@@ -145,14 +145,14 @@ def test_an_address_that_may_be_wrong_is_named(api: ContractApi, status: int, *,
     api.planned[START] = [Answer(status, {"error": "no"})]
     with Api(api.url) as client, pytest.raises(ApiRefused) as raised:
         client.start_device()
-    assert str(raised.value) == (f"no: is {api.url} the API's address?" if is_doubted else "no")
+    assert str(raised.value) == (f"no: is {api.url} the URL of the API?" if is_doubted else "no")
     assert raised.value.status == status
 
 
 def test_what_is_out_of_reach_says_why() -> None:
     with (
         Api("http://127.0.0.1:1") as client,
-        pytest.raises(Fault, match=r"^127\.0\.0\.1:1 is out of reach: Connection refused$"),
+        pytest.raises(Fault, match=r"^127\.0\.0\.1:1 is unavailable: Connection refused$"),
     ):
         client.start_device()
 
@@ -169,8 +169,8 @@ def test_a_failed_request_is_not_quoted(
         client.who_am_i("ttk_x")
     where = api.url.removeprefix("http://")
     assert str(raised.value) in {
-        f"{where} is out of reach: no answer in time",
-        f"{where} is out of reach: RemoteProtocolError",
+        f"{where} is unavailable: no response in time",
+        f"{where} is unavailable: RemoteProtocolError",
     }
 
 
@@ -197,7 +197,7 @@ def test_a_hint_tells_a_key_apart_and_nothing_more(key: str, shown: str) -> None
 
 
 def test_waits_are_spoken() -> None:
-    assert [spoken(seconds) for seconds in (1, 60, 119, 120, 600, 3600)] == [
+    assert [duration_text(seconds) for seconds in (1, 60, 119, 120, 600, 3600)] == [
         "1 s",
         "60 s",
         "119 s",

@@ -82,7 +82,7 @@ def test_a_file_that_others_can_read_is_not_used(config: ConfigFile) -> None:
     config.save(SAVED)
     config.path.chmod(0o644)
     for use in (config.load, config.prepare, config.forget_key):
-        with pytest.raises(Fault, match="can be read by others: chmod 600 it"):
+        with pytest.raises(Fault, match="can be read by other users: chmod 600 it"):
             use()
 
 
@@ -129,7 +129,7 @@ def test_what_belongs_to_somebody_else_is_refused(config: ConfigFile, monkeypatc
     config.save(SAVED)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     for use in (config.load, config.prepare, lambda: config.save(SAVED)):
-        with pytest.raises(Fault, match="belongs to somebody else"):
+        with pytest.raises(Fault, match="belongs to another user"):
             use()
 
 
@@ -139,7 +139,7 @@ def test_a_file_of_somebody_elses_in_ones_own_folder_is_refused(
     config.save(SAVED)
     owners = iter([os.getuid(), os.getuid() + 1])
     monkeypatch.setattr(os, "geteuid", lambda: next(owners))
-    with pytest.raises(Fault, match=r"config\.json belongs to somebody else"):
+    with pytest.raises(Fault, match=r"config\.json belongs to another user"):
         config.load()
 
 
@@ -158,7 +158,7 @@ def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_cannot_be_understood_is_said_to_be_so(config: ConfigFile, content: bytes) -> None:
     config.save(SAVED)
     config.path.write_bytes(content)
-    with pytest.raises(Fault, match="cannot be understood: remove it and log in again"):
+    with pytest.raises(Fault, match="is invalid: remove it and log in again"):
         config.load()
 
 

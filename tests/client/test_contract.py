@@ -106,7 +106,7 @@ def test_a_device_that_is_approved_has_a_key_that_works(home: Path, world: World
 def test_a_device_that_is_refused_gets_nothing(home: Path, world: World, email: str) -> None:
     code, document = started(home, world, "refuse", email)
     assert code == 5
-    assert document == {"error": "the code has expired, or was refused: truetick login starts anew"}
+    assert document == {"error": "the code has expired or was refused: run truetick login again"}
     assert truetick(home, "whoami").returncode == 4
 
 

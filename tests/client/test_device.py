@@ -33,7 +33,7 @@ class FakeApi:
 
     def await_approval(self, grant: Grant = GRANT) -> str:
         return await_approval(
-            grant, self.poll_device, now_s=lambda: self.now_s, sleep=self.sleep, tell=self.told.append
+            grant, self.poll_device, now_s=lambda: self.now_s, sleep=self.sleep, report=self.told.append
         )
 
 
@@ -77,13 +77,13 @@ def test_a_refusal_that_asking_again_cannot_change_ends_it(status: int) -> None:
 
 def test_a_code_that_has_expired_ends_it() -> None:
     api = FakeApi([PENDING, EXPIRED])
-    with pytest.raises(NotApproved, match="has expired, or was refused"):
+    with pytest.raises(NotApproved, match="has expired or was refused"):
         api.await_approval()
 
 
 def test_it_never_asks_after_the_code_has_run_out() -> None:
     api = FakeApi([PENDING])
-    with pytest.raises(NotApproved, match=r"^nobody approved the code in time: truetick login"):
+    with pytest.raises(NotApproved, match=r"^nobody approved the code in time: run truetick login"):
         api.await_approval()
     assert api.polled_s[-1] == 298
     assert len(api.polled_s) == 149

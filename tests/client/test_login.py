@@ -42,7 +42,7 @@ def test_a_devices_key_is_saved_even_where_its_owner_cannot_be_told(home: Path, 
     api.planned["/v1/whoami"] = [Answer(503, {"code": 14, "message": "unavailable", "details": []})]
     done = truetick(home, "login", "--url", api.url)
     assert (done.returncode, done.stdout) == (0, "logged in\n")
-    assert "the key is saved, but whose it is cannot be told yet: unavailable\n" in done.stderr
+    assert "the key is saved, but its account is unknown: unavailable\n" in done.stderr
     assert saved(home)["api_key"] == key
 
 
@@ -51,7 +51,7 @@ def test_a_code_that_nobody_approves_runs_out(home: Path, api: ContractApi) -> N
     api.planned["/v1/public/device/poll"] = [Answer(429, {"error": "slow down"}, {"retry-after": "5"})]
     done = truetick(home, "login", "--url", api.url)
     assert done.returncode == 5
-    assert done.stderr.endswith("error: nobody approved the code in time (slow down): truetick login starts anew\n")
+    assert done.stderr.endswith("error: nobody approved the code in time (slow down): run truetick login again\n")
 
 
 def test_a_password_logs_in(home: Path, api: ContractApi) -> None:
@@ -114,8 +114,8 @@ def test_what_the_api_refuses_is_said_in_its_own_words(home: Path, api: Contract
                 waits = {"retry_after_s": int(wait)} if wait else {}
                 assert json.loads(done.stdout) == {"error": words, "status": status} | waits
             else:
-                spoken = {"600": "; wait 10 minutes", "1": "; wait 1 s"}.get(wait, "")
-                assert (done.stdout, done.stderr) == ("", f"error: {words}{spoken}\n")
+                duration_text = {"600": "; wait 10 minutes", "1": "; wait 1 s"}.get(wait, "")
+                assert (done.stdout, done.stderr) == ("", f"error: {words}{duration_text}\n")
     assert not (home / ".truetick" / "config.json").exists()
 
 
@@ -131,7 +131,7 @@ def test_the_environment_comes_before_what_is_saved(home: Path, api: ContractApi
     assert truetick(home, "whoami", "--url", api.url, TRUETICK_API_URL="http://127.0.0.1:1").returncode == 0
     assert truetick(home, "whoami", TRUETICK_API_KEY="two words").returncode == 2
     again = truetick(home, *BY_PASSWORD, TRUETICK_API_KEY=other)
-    assert "TRUETICK_API_KEY is set: it is used instead of the saved key" in again.stderr
+    assert "TRUETICK_API_KEY is set and overrides the saved key" in again.stderr
 
 
 def test_a_saved_key_goes_to_the_api_that_gave_it_and_nowhere_else(home: Path, api: ContractApi) -> None:
@@ -149,7 +149,7 @@ def test_a_redirect_is_not_followed(home: Path, api: ContractApi) -> None:
     key = api.mint(api.accounts[EMAIL])
     api.planned["/v1/whoami"] = [Answer(307, {}, {"location": f"{api.url}/elsewhere"})]
     done = truetick(home, "whoami", "--url", api.url, TRUETICK_API_KEY=key)
-    assert (done.returncode, done.stderr) == (1, "error: unexpected answer: 307 Temporary Redirect\n")
+    assert (done.returncode, done.stderr) == (1, "error: unexpected response: 307 Temporary Redirect\n")
     assert api.paths() == ["/v1/whoami"]
 
 
@@ -159,7 +159,7 @@ def test_a_logout_forgets_the_key_and_says_what_it_does_not_do(home: Path, api: 
     key = saved(home)["api_key"]
     done = truetick(home, "logout")
     assert (done.returncode, done.stdout) == (0, "logged out\n")
-    assert done.stderr == f"key ttk_…{key[-4:]} keeps working until it is revoked in the dashboard\n"
+    assert done.stderr == f"key ttk_…{key[-4:]} works until it is revoked in the dashboard\n"
     assert saved(home) == {"api_url": api.url}
     for command in ("logout", "whoami"):
         assert truetick(home, command).returncode == 4
@@ -217,7 +217,7 @@ def test_wrong_usage_exits_with_two_and_asks_nobody(home: Path, api: ContractApi
 def test_without_an_address_nobody_is_asked(home: Path) -> None:
     done = truetick(home, "login")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: which API? give --url or set TRUETICK_API_URL")
+    assert done.stderr.startswith("error: the URL of the API is unknown: give --url or set TRUETICK_API_URL")
     assert truetick(home, "--version").stdout == f"{__version__}\n"
 
 

@@ -21,7 +21,7 @@ def test_a_signup_asks_for_what_is_missing_and_shows_no_password(home: Path, api
         terminal.type(f"{EMAIL}\n")
         terminal.wait_for("Password: ")
         terminal.type(f"{PASSWORD}\n")
-        terminal.wait_for("Once more: ")
+        terminal.wait_for("Repeat the password: ")
         terminal.type(f"{PASSWORD}\n")
         assert terminal.exit_code() == 0
         assert f"logged in as {EMAIL}" in terminal.seen
@@ -33,7 +33,7 @@ def test_passwords_that_differ_open_no_account(home: Path, api: ContractApi) -> 
     with at_a_terminal(home, "signup", "--email", EMAIL, "--url", api.url) as terminal:
         terminal.wait_for("Password: ")
         terminal.type(f"{PASSWORD}\n")
-        terminal.wait_for("Once more: ")
+        terminal.wait_for("Repeat the password: ")
         terminal.type("something else\n")
         assert terminal.exit_code() == 2
         assert "error: the passwords differ" in terminal.seen
@@ -120,7 +120,7 @@ def test_the_end_of_input_at_a_question_is_no_answer(home: Path, api: ContractAp
         terminal.wait_for(question)
         terminal.type("\x04")
         assert terminal.exit_code() == 2
-        assert "error: no answer" in terminal.seen
+        assert "error: no input" in terminal.seen
 
 
 def test_an_interrupted_process_keeps_the_key_that_was_saved_before(home: Path, api: ContractApi) -> None:

@@ -56,9 +56,9 @@ async def test_a_key_is_replaced_by_a_new_one_beside_which_it_goes_on(owner: Bro
     path = f"/dashboard/keys/{key_id}/rotate"
     assert old[-4:] in (await owner.see(path)).text
     odd = await owner.send(path, {"overlap": "1"})
-    assert (odd.status_code, "choose when the old key ends" in odd.text) == (400, True)
+    assert (odd.status_code, "choose when the old key stops working" in odd.text) == (400, True)
     page = (await owner.send(path, {"overlap": "3600"})).text
-    assert "goes on working until" in page
+    assert "works until" in page
     assert secret_of(page) != old
     (account,) = await people.admin.accounts()
     first, second = await people.admin.keys(account.id)
@@ -166,7 +166,7 @@ async def test_keys_in_every_state_are_told_apart(owner: Browser, people: People
     assert '<span class="tag disabled">disabled</span>' in (await owner.see("/dashboard/keys")).text
     await people.admin.change_key(key_id, AuditEvent.KEY_REVOKED, ME)
     assert state(await people.admin.key(key_id)) == "revoked"
-    assert "Keys that have ended (1)" in (await owner.see("/dashboard/keys")).text
+    assert "Keys that no longer work (1)" in (await owner.see("/dashboard/keys")).text
 
 
 async def test_a_revocation_that_has_to_wait_for_a_store_says_so(owner: Browser, people: People) -> None:
@@ -177,7 +177,7 @@ async def test_a_revocation_that_has_to_wait_for_a_store_says_so(owner: Browser,
     projection.is_down = True
     page = await owner.send(f"/dashboard/keys/{key_id}/revoke", {})
     assert (page.status_code, page.headers["retry-after"]) == (503, "1")
-    assert "The change is kept" in page.text
+    assert "The change is saved" in page.text
     assert (await people.admin.key(key_id)).revoked_at is not None
 
 
@@ -190,7 +190,7 @@ async def test_an_account_with_a_past_lists_its_latest_keys(owner: Browser, peop
     await made(owner, "now")
     page = (await owner.see("/dashboard/keys")).text
     assert "1 of at most 25 keys" in page
-    assert "Keys that have ended (60)" in page
-    assert "The latest 50 keys that have ended" in page
+    assert "Keys that no longer work (60)" in page
+    assert "The latest 50 keys that no longer work" in page
     shown = re.findall(r">job ([0-9]+)<", page)
     assert shown == [str(number) for number in range(59, 9, -1)]

@@ -11,7 +11,7 @@ from support.fakes.projection import MemoryProjection
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.checks import registry
 from authz.core.device import Approval
-from authz.portal.through_envoy import ADDRESS, PROOF
+from authz.portal.envoy_only import ADDRESS, PROOF
 
 SCOPES = frozenset({"servers:read"})
 

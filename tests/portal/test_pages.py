@@ -10,8 +10,8 @@ from support.clients.portal_requests import Browser, client, key_ids
 from support.fakes.portal import PASSWORD, People, an_address, an_email
 
 from authz.core.accounts import Actor, AuditEvent
+from authz.portal.envoy_only import ADDRESS
 from authz.portal.pages import ago
-from authz.portal.through_envoy import ADDRESS
 
 ME = Actor("operator", "local")
 PAGES = ["/dashboard/keys", "/dashboard/keys/new", "/device", "/dashboard/activity", "/dashboard/account"]
@@ -51,7 +51,7 @@ async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_followi
 ) -> None:
     assert "not confirmed" in (await owner.see("/dashboard/account")).text
     again = await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
-    assert "on its way" in (await owner.see(again.headers["location"])).text
+    assert "link has been sent" in (await owner.see(again.headers["location"])).text
     assert len(people.mail.mails) == 2
     code = people.mail.code()
     for _ in range(2):
@@ -78,9 +78,9 @@ async def test_nobodys_mailbox_is_filled_with_links(owner: Browser, people: Peop
 
 
 async def test_no_link_is_promised_where_no_mail_is_sent(owner: Browser, people: People) -> None:
-    assert "Mail the link again" in (await owner.see("/dashboard/account")).text
+    assert "Send the link again" in (await owner.see("/dashboard/account")).text
     people.mail.is_set_up = False
-    assert "Mail the link again" not in (await owner.see("/dashboard/account")).text
+    assert "Send the link again" not in (await owner.see("/dashboard/account")).text
     asked = await owner.send("/dashboard/account", {}, action="/dashboard/account/verification")
     assert asked.headers["location"] == "/dashboard/account"
 
@@ -121,7 +121,7 @@ async def test_a_device_is_let_in_with_the_scopes_its_owner_left(owner: Browser,
     assert ticked(refused.text) == ["servers:read"]
     assert f'name="code" value="{code}"' in refused.text
     approved = await owner.send("/device", {**unconfirmed, "confirmed": "yes"}, action="/device/decision")
-    assert "The device is in" in approved.text
+    assert "Device approved" in approved.text
     polled = await people.device.poll(started.device_code, an_address())
     listed = (await owner.see("/dashboard/keys")).text
     assert f"…{polled.api_key[-4:]}" in listed
@@ -143,9 +143,10 @@ async def test_an_owner_who_decides_too_often_is_told_to_wait(owner: Browser, pe
 async def test_a_device_is_refused(owner: Browser, people: People) -> None:
     started = await people.device.start(an_address(), "")
     code = started.user_code
-    assert "Let this device in" in (await owner.send("/device", {"code": code})).text
+    assert "Approve this device" in (await owner.send("/device", {"code": code})).text
     assert (
-        "gets nothing" in (await owner.send("/device", {"code": code, "decision": "refuse"}, "/device/decision")).text
+        "receives no key"
+        in (await owner.send("/device", {"code": code, "decision": "refuse"}, "/device/decision")).text
     )
     assert (await people.device.poll(started.device_code, an_address())).status == "expired"
     again = await owner.send("/device", {"code": code, "decision": "approve", "confirmed": "1"}, "/device/decision")
@@ -215,7 +216,7 @@ async def test_what_goes_wrong_is_a_page_to_people(owner: Browser) -> None:
     for path, status in (("/dashboard/nowhere", 404), ("/device/nowhere", 404), ("/dashboard/logout", 405)):
         page = await owner.see(path)
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
-        assert "That did not work" in page.text
+        assert "Error" in page.text
     for path in ("/dashboard/static/portal.css", "/dashboard/static/copy.js", "/dashboard/static/icon.svg"):
         file = await owner.see(path)
         assert (file.status_code, file.headers["cache-control"]) == (200, "public, max-age=300")

@@ -15,7 +15,7 @@ from support.servers.postgres import database
 
 from authz.adapters.postgres.pool import migrate
 from authz.demo.servers import RedisServer, Server, free_port, shipped
-from authz.portal.through_envoy import ADDRESS, PROOF
+from authz.portal.envoy_only import ADDRESS, PROOF
 
 THROUGH = {PROOF: SECRET, ADDRESS: "203.0.113.9"}
 
@@ -97,6 +97,6 @@ async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
         server.signal(signal.SIGTERM)
         assert server.stop() == 0
     log = server.log.read_text()
-    for event in ("listening", "postgres is out of reach", "mail", "stopped"):
+    for event in ("listening", "postgres is unavailable", "mail", "stopped"):
         assert f'"event":"{event}"' in log
     assert "another horse battery" not in log

@@ -7,7 +7,7 @@ from support.fakes.portal import PASSWORD, People, an_address, an_email
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
 from authz.core.device import Approval
-from authz.portal.through_envoy import ADDRESS
+from authz.portal.envoy_only import ADDRESS
 
 LIMIT = "api key limit reached (max 25 per account); revoke an unused key first"
 

@@ -8,7 +8,7 @@ import pytest
 from support.fakes.portal import PASSWORD, PUBLIC_URL, People, an_address, an_email
 
 from authz.core.device import shown
-from authz.portal.visits import TOKEN_HEADER
+from authz.portal.browser_sessions import TOKEN_HEADER
 
 API = "/v1/dashboard"
 

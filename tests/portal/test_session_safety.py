@@ -10,7 +10,7 @@ from support.clients.portal_requests import Browser, client, token_of
 from support.fakes.portal import PASSWORD, PUBLIC_URL, People, an_address, an_email
 
 from authz.portal.app import application
-from authz.portal.visits import own_page
+from authz.portal.browser_sessions import portal_page
 
 FORMS = [
     "/dashboard/login",
@@ -137,7 +137,7 @@ async def test_a_cookie_that_is_none_is_replaced(visitor: Browser, value: str) -
     ],
 )
 async def test_no_link_leads_away_from_the_portal(visitor: Browser, people: People, wanted: str) -> None:
-    assert own_page(wanted) == "/dashboard/keys"
+    assert portal_page(wanted) == "/dashboard/keys"
     email = an_email()
     await people.accounts.sign_up(email, PASSWORD, an_address())
     page = await visitor.client.get("/dashboard/login", params={"next": wanted})

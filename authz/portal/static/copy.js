@@ -1,4 +1,4 @@
-// Copying a key with one press. Without this script the field can still be selected and copied by hand.
+// Copies a key with one press. Without this script, the field can be selected and copied by hand.
 for (const button of document.querySelectorAll("button[data-copies]")) {
   const field = document.getElementById(button.dataset.copies);
   const said = document.getElementById("copied");

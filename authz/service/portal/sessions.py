@@ -1,6 +1,6 @@
 """Dashboard sessions: opened by a login, identified by the browser's secret, ended by a new password.
 
-`portal/visits.py` transports the secret; `login.py` authenticates.
+`portal/browser_sessions.py` transports the secret; `login.py` authenticates.
 """
 
 from base64 import urlsafe_b64encode

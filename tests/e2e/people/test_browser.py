@@ -78,8 +78,8 @@ def test_a_key_from_its_making_to_its_end(browser: Browser, portal_stack: Stack,
         assert status(device, api_key) == 200
 
         row.get_by_role("link", name="Rotate").click()
-        page.get_by_label("The old key ends").select_option("in an hour")
-        page.get_by_role("button", name="Make the new key").click()
+        page.get_by_label("The old key stops working").select_option("in an hour")
+        page.get_by_role("button", name="Create the new key").click()
         successor = page.get_by_label("Key “deploy”").input_value()
         assert (status(device, api_key), status(device, successor)) == (200, 200)
 
@@ -103,11 +103,11 @@ def test_a_command_is_let_in_and_another_refused(
             page.get_by_role("button", name="Continue").click()
             expect(page.get_by_text("truetick/")).to_be_visible()
             page.get_by_label("servers:write").uncheck()
-            page.get_by_role("button", name="Let it in").click()
-            expect(page.get_by_text("Let this device in?")).to_be_visible()  # the browser asks for the confirmation
+            page.get_by_role("button", name="Approve").click()
+            expect(page.get_by_text("Approve this device?")).to_be_visible()  # the browser asks for the confirmation
             page.get_by_label("The device in front of me").check()
-            page.get_by_role("button", name="Let it in").click()
-            expect(page.get_by_role("heading", name="The device is in")).to_be_visible()
+            page.get_by_role("button", name="Approve").click()
+            expect(page.get_by_role("heading", name="Device approved")).to_be_visible()
             out, _ = command.communicate(timeout=15)
             assert (command.returncode, json.loads(out)["email"]) == (0, email)
         api_key = json.loads((folder / ".truetick" / "config.json").read_text())["api_key"]
@@ -216,7 +216,7 @@ def test_everyone_can_use_the_pages_about_keys(
         looked_at(page, "16-key-disable", scheme, narrow=narrow)
         page.get_by_role("button", name="Disable the key").click()
         page.get_by_role("row").filter(has_text=backup).get_by_text("2 of 7 scopes").click()
-        page.get_by_text("Keys that have ended").first.click()
+        page.get_by_text("Keys that no longer work").first.click()
         looked_at(page, "09-keys", scheme, narrow=narrow)
 
 
@@ -235,7 +235,7 @@ def test_everyone_can_use_the_other_pages(
         expect(page.get_by_text("another address than yours")).to_be_visible()
         looked_at(page, "11-device-grant", scheme, narrow=narrow)
         page.get_by_label("The device in front of me").check()
-        page.get_by_role("button", name="Let it in").click()
+        page.get_by_role("button", name="Approve").click()
         looked_at(page, "12-device-done", scheme, narrow=narrow)
         for path, name in (("activity", "13-activity"), ("account", "14-account"), ("nowhere", "15-failure")):
             page.goto(f"/dashboard/{path}")

@@ -72,7 +72,7 @@ def make_key(page: Page, name: str, *scopes: str) -> str:
     page.get_by_label("Name").fill(name)
     for scope in scopes:
         page.get_by_label(scope).check()
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create the key").click()
     return page.get_by_label(f"Key “{name}”").input_value()
 
 

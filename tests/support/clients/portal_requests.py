@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 from support.fakes.portal import PUBLIC_URL
 
-from authz.portal.through_envoy import ADDRESS, PROOF
+from authz.portal.envoy_only import ADDRESS, PROOF
 
 SECRET = "s" * 32
 

@@ -1,8 +1,7 @@
-"""Lets in only what comes through Envoy, and takes the caller's address from it.
+"""Accepts only requests that come through Envoy, and takes the client address from it.
 
-Envoy takes both headers off whatever clients send and sets them itself: the proof is a secret that it shares with the
-portal, the address is what its own trusted-hop setting makes of the connection. What Envoy lets through is the policy's
-business.
+Envoy removes both headers from client requests and sets them itself: a secret that it shares with the portal, and the
+address that its trusted-hop setting determines. The policy decides which requests Envoy forwards.
 """
 
 import hmac
@@ -15,8 +14,8 @@ PROOF = "x-authz-proxy"
 ADDRESS = "x-authz-client-address"
 
 
-class ThroughEnvoy:
-    """ASGI middleware; `open_paths` are for probes, which ask the portal itself."""
+class EnvoyOnly:
+    """ASGI middleware; `open_paths` are for probes, which connect to the portal directly."""
 
     def __init__(self, app: ASGIApp, *, secret: str, open_paths: frozenset[str]) -> None:
         self._app = app
@@ -24,7 +23,7 @@ class ThroughEnvoy:
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, or refuse it (ASGI)."""
+        """Forward one request, or refuse it (ASGI)."""
         if scope["type"] != "http" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return

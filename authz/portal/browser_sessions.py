@@ -1,6 +1,6 @@
-"""How a browser's session travels: one cookie, one form token made from it, and no page to go to but our own.
+"""The session of a browser: one cookie, one form token derived from it, and redirects to own pages only.
 
-The cookie's secret opens nothing until a login has replaced it with that of a session (`service/sessions.py`).
+The cookie grants nothing until a login replaces its secret with that of a session (`service/portal/sessions.py`).
 """
 
 import hmac
@@ -19,61 +19,61 @@ HOME = "/dashboard/keys"
 TOKEN_HEADER = "x-csrf-token"  # noqa: S105 -- a header's name
 
 _SECRET = re.compile(r"[0-9A-Za-z_-]{43}")
-_OWN_PAGE = re.compile(r"/(dashboard|device)(/[0-9a-z_/-]*)?(\?code=[0-9A-Za-z-]{1,16})?")
+_PORTAL_PAGE = re.compile(r"/(dashboard|device)(/[0-9a-z_/-]*)?(\?code=[0-9A-Za-z-]{1,16})?")
 _PURPOSE = b"form token"
 
 
 class Forged(Refused):
-    """A change that did not come from one of our own pages."""
+    """A change that does not come from a page of the portal."""
 
 
 class LoginNeeded(Exception):  # noqa: N818 -- named for what the visitor has to do
-    """A page that only owners see; `next_page` is where the visitor wanted to go."""
+    """A page that needs a session; `next_page` is the requested page."""
 
     def __init__(self, next_page: str) -> None:
         super().__init__("log in first")
         self.next_page = next_page
 
 
-class Visits:
-    """Reads and writes the cookie. `public_url` is the origin that our pages have."""
+class BrowserSessions:
+    """Reads and writes the cookie. `public_url` is the origin of the pages."""
 
     def __init__(self, sessions: Sessions, public_url: str) -> None:
         self._sessions = sessions
         self._origin = public_url
-        # The prefix makes browsers refuse the cookie from any other host, which plain HTTP cannot have.
+        # The prefix makes browsers refuse the cookie from any other host; it requires https.
         self.cookie_name = "__Host-session" if public_url.startswith("https:") else "session"
 
     def secret(self, request: Request) -> str:
-        """Return what the browser presents; a new secret, which opens nothing, where it presents none."""
+        """Return the secret in the cookie; without a valid one, a new secret without a session."""
         given = request.cookies.get(self.cookie_name, "")
         return given if _SECRET.fullmatch(given) else self._sessions.new_secret()
 
     async def owner(self, request: Request) -> Owner | None:
-        """Return whose session the request belongs to."""
+        """Return the owner of the session; None without a session."""
         return await self._sessions.owner(self.secret(request))
 
-    async def needed_owner(self, request: Request) -> Owner:
-        """Return whose session the request belongs to; raises `LoginNeeded`."""
+    async def required_owner(self, request: Request) -> Owner:
+        """Return the owner of the session; raises `LoginNeeded`."""
         owner = await self.owner(request)
         if owner is None:
             query = f"?{request.url.query}" if request.url.query else ""
-            raise LoginNeeded(own_page(f"{request.url.path}{query}" if request.method == "GET" else ""))
-        request.state.owner = owner  # so that a page about a failure can still show the way around
+            raise LoginNeeded(portal_page(f"{request.url.path}{query}" if request.method == "GET" else ""))
+        request.state.owner = owner  # so that an error page can show the navigation
         return owner
 
     def token(self, secret: str) -> str:
-        """Return the token that a form of this browser carries: only who can read the cookie could make it."""
+        """Return the form token of this browser: an HMAC whose key is the secret of the cookie."""
         return hmac.new(secret.encode(), _PURPOSE, sha256).hexdigest()
 
     async def form(self, request: Request) -> FormData:
-        """Return what a form of ours sent; raises `Forged`. Files are no part of any form."""
+        """Return the fields of a submitted form; raises `Forged`. Files are refused."""
         form = await request.form(max_files=0, max_fields=64)
         self.check(request, text(form, "token"))
         return form
 
     def check(self, request: Request, token: str) -> None:
-        """Raise `Forged` unless a change comes from our own pages, by all that the browser tells of it."""
+        """Raise `Forged` unless origin, fetch metadata and token show that a change comes from a page of the portal."""
         secret = request.cookies.get(self.cookie_name, "")
         is_ours = (
             request.headers.get("origin", self._origin) == self._origin
@@ -85,7 +85,7 @@ class Visits:
             raise Forged("this page is out of date; go back, reload it and try again")
 
     async def begin(self, response: Response, owner: Owner, replaced: str) -> str:
-        """Begin a session in the browser under a secret that nobody has seen, and end the one of before."""
+        """Open a session under a new secret, set its cookie, and end the previous session."""
         await self._sessions.end(replaced)
         secret = await self._sessions.open(owner)
         self.keep(response, secret)
@@ -97,16 +97,16 @@ class Visits:
         response.delete_cookie(self.cookie_name, path="/", secure=True, httponly=True, samesite="lax")
 
     def keep(self, response: Response, secret: str) -> None:
-        """Give the browser its secret to keep until it is closed."""
+        """Set the cookie, which lasts until the browser is closed."""
         response.set_cookie(self.cookie_name, secret, path="/", secure=True, httponly=True, samesite="lax")
 
 
-def own_page(wanted: str) -> str:
-    """Return the page to go on to, which is one of ours whatever was asked for."""
-    return wanted if _OWN_PAGE.fullmatch(wanted) and "//" not in wanted else HOME
+def portal_page(wanted: str) -> str:
+    """Return the wanted page if it belongs to the portal, else the first page."""
+    return wanted if _PORTAL_PAGE.fullmatch(wanted) and "//" not in wanted else HOME
 
 
 def text(form: FormData, name: str) -> str:
-    """Return one field of a form; empty where it is missing or no text."""
+    """Return one text field of a form; empty if it is missing or a file."""
     value = form.get(name, "")
     return "" if isinstance(value, UploadFile) else value

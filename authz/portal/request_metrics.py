@@ -1,6 +1,6 @@
-"""Measures every answer of the portal by its route's template, never by a path, which may hold anything.
+"""Measures the latency of each response by route template, never by path, because a path may hold any text.
 
-What use cases came to is counted where they happen, in `service/`.
+The outcomes of use cases are counted in `service/`.
 """
 
 import time
@@ -13,15 +13,15 @@ _CRASHED = 500
 _UNMATCHED = "unmatched"
 
 
-class Measured:
-    """ASGI middleware, the outermost of ours: what it sees fail is answered further out."""
+class RequestMetrics:
+    """ASGI middleware, the outermost one; an exception that it sees is answered by the framework."""
 
     def __init__(self, app: ASGIApp, *, observer: PortalObserver) -> None:
         self._app = app
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Measure the time to one request's answer (ASGI)."""
+        """Measure the time until the response to one request starts (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -42,7 +42,7 @@ class Measured:
             raise
 
     def _note(self, scope: Scope, status: int, started_s: float) -> None:
-        # The router has put the route there by now, if there is one, or the files that are mounted.
+        # The router has stored the matched route here, or the mounted static files.
         found = scope.get("route") or scope.get("endpoint")
         template = getattr(found, "path", _UNMATCHED)
         self._observer.answered(scope["method"], template, status, time.perf_counter() - started_s)

@@ -1,6 +1,6 @@
-"""What becomes of a refusal or a failure on its way out: one table of statuses, one JSON body.
+"""Maps refusals and failures to HTTP: one table of statuses and one JSON body.
 
-Pages show the same words in HTML: `pages.py`.
+Pages show the same texts in HTML: `pages.py`.
 """
 
 import logging
@@ -19,7 +19,7 @@ from authz.core.errors import (
     Throttled,
     WrongCredentials,
 )
-from authz.portal.visits import Forged
+from authz.portal.browser_sessions import Forged
 
 _BAD_REQUEST = 400
 _UNREADABLE = "bad request"
@@ -36,15 +36,15 @@ _STATUSES: dict[type[Exception], int] = {
     RequestValidationError: _BAD_REQUEST,
 }
 _STORE_RETRY_S = "1"
-_KEPT = "the change is kept, but a store is out of reach; it takes effect as soon as that is back"
+_SAVED = "the change is saved, but a store is unavailable; it takes effect when the store is available again"
 
 _log = logging.getLogger("authz.portal")
 
 
-def face(error: Exception) -> tuple[int, str, dict[str, str]]:
-    """Return the status, the words and the headers that an error shows the caller."""
+def described(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Return the status, the text and the headers of the response to an error."""
     if isinstance(error, HTTPException):
-        # What the framework says of a body that it cannot read changes with it.
+        # The texts of the framework about an unreadable body change between its versions.
         words = _UNREADABLE if error.status_code == _BAD_REQUEST else str(error.detail).lower()
         return error.status_code, words, dict(error.headers or {})
     status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
@@ -56,12 +56,12 @@ def face(error: Exception) -> tuple[int, str, dict[str, str]]:
         return status, _UNREADABLE, {}
     if isinstance(error, StoreUnavailable | NotEffectiveYet):
         _log.warning("a request failed", extra={"error": str(error)})
-        words = "unavailable" if isinstance(error, StoreUnavailable) else _KEPT
+        words = "unavailable" if isinstance(error, StoreUnavailable) else _SAVED
         return status, words, {"retry-after": _STORE_RETRY_S}
     return status, "internal error", {}
 
 
-def answer_in_json(error: Exception) -> Response:
-    """Answer an error as the APIs do."""
-    status, words, headers = face(error)
+def json_response(error: Exception) -> Response:
+    """Create the JSON response to an error."""
+    status, words, headers = described(error)
     return JSONResponse({"error": words}, status_code=status, headers=headers)
