@@ -20,9 +20,43 @@ from testcontainers.community.redis import RedisContainer
 from authz.demo.servers import PostgresServer, RedisServer
 from authz.demo.stack import Stack
 
-# Machines are shared: how long one example takes says nothing. Every test has a timeout of its own.
+# Machines are shared, so the duration of one example proves nothing. Each test has a time limit by kind.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+# The kinds of tests by folder: a whole stack, real servers, or no server at all. The limits include
+# fixtures, and leave a busy machine at half speed enough time: idle, the slowest of each kind takes less than half.
+TIME_LIMITS_S = {
+    "bench": 60,
+    "e2e": 60,
+    "demo": 60,
+    "client/test_contract.py": 60,
+    "adapters/policy_file": 5,
+    "adapters/prometheus": 5,
+    "adapters": 20,
+    "contracts": 20,
+    "client": 20,
+    "service": 20,
+    "portal": 20,
+    "edge/h2/test_exchange.py": 60,  # thousands of generated conversations
+    "edge": 20,
+    "": 5,
+}
+_TESTS = Path(__file__).parent
+
+
+def time_limit_s(path: Path) -> int:
+    """Return the limit of a test file below `tests/`, in seconds."""
+    names = path.relative_to(_TESTS).parts
+    folders = ["/".join(names[:count]) for count in range(len(names), 0, -1)]
+    return next(TIME_LIMITS_S[folder] for folder in [*folders, ""] if folder in TIME_LIMITS_S)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(time_limit_s(item.path)))
 
 
 @cache
@@ -69,7 +103,7 @@ def redis_sentinels(scratch: Path) -> Iterator[Sentinels]:
 
 @pytest.fixture(scope="session")
 def redis_cluster(scratch: Path) -> Iterator[Cluster]:
-    """A cluster of three, always packaged ones; tests may begin lives in it."""
+    """A cluster of three, always packaged ones; tests may start new epochs in it."""
     (scratch / "cluster").mkdir()
     with cluster(scratch / "cluster") as made:
         yield made

@@ -1,4 +1,4 @@
-"""Links to the real Redis and what is put together over them; tests of the link itself run on both event loops."""
+"""Links to the real Redis and the stores over them; tests of the link itself run on both event loops."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -7,8 +7,8 @@ from signal import SIGCONT
 
 import pytest
 import uvloop
-from support.contracts.key_projections import stored
-from support.contracts.redis_link import linked
+from support.contracts.key_projections import connected_store
+from support.contracts.redis_commands import started_link
 from support.servers.redis_cluster import Cluster
 from support.servers.redis_sentinel import Sentinels
 
@@ -38,15 +38,15 @@ async def link(redis_url: str) -> AsyncIterator[RedisLink]:
 async def store(
     request: pytest.FixtureRequest, redis_url: str, redis_sentinels: Sentinels, redis_cluster: Cluster
 ) -> AsyncIterator[RedisStore]:
-    """Everything that talks to Redis, for each form of URL."""
+    """The Redis store, for each form of URL."""
     urls = {"server": redis_url, "sentinel": redis_sentinels.url, "cluster": redis_cluster.url}
-    async with stored(urls[request.param]) as store:
+    async with connected_store(urls[request.param]) as store:
         yield store
 
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own, to be hurt."""
+    """A Redis that only this test uses and may stop."""
     server = RedisServer(folder)
     server.start()
     yield server
@@ -57,6 +57,6 @@ def server(folder: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 async def own_link(server: RedisServer) -> AsyncIterator[RedisLink]:
     """A link to that Redis, with the deadline of a check."""
-    async with linked(server.url) as link:
+    async with started_link(server.url) as link:
         await link.reached.wait()
         yield link

@@ -1,4 +1,4 @@
-"""Mail over SMTP: it arrives as it was written, never in the clear over a network; a failure tells nothing of it."""
+"""Mail over SMTP: it arrives unchanged, never in clear text over a network; an error message never quotes it."""
 
 import logging
 
@@ -39,7 +39,7 @@ async def test_a_mail_server_that_is_not_there_is_unavailable() -> None:
         await SmtpMail("smtps://127.0.0.1:1", "a@b.example").send("ada@example.com", "Hello", LINK)
 
 
-async def test_without_a_mail_server_a_mail_is_logged_where_that_was_asked_for(
+async def test_without_a_mail_server_a_mail_is_logged_when_configured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -1,7 +1,7 @@
-"""Does every answer reach its own call? A million checks on a slow and forgetful Redis, by callers who lose patience.
+"""Verify that every response goes to its own call: a million checks on a slow Redis that loses keys.
 
-Each key has an account of its own, whose id its answers carry. Calls are many at once, some are reset, some come with
-a timeout that is too short: whatever happens, no call may be answered for another's account, twice, or not at all.
+Each key has its own account, whose id its responses carry. Many calls run at once, some are reset, some have a timeout
+that is too short. No call may get the response of another account, two responses, or none.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import uvloop
+from bench.environment.sidecars import Sidecar
+from bench.environment.slow_redis import forgetful, slowed
 from bench.load.callers import TIRELESS
 from bench.load.capture import ID, Call
 from bench.load.checks import HELLO, Framed, code_of, framed
-from bench.stage.sidecars import Sidecar
-from bench.stage.slow_redis import forgetful, slowed
 from hpack import Encoder
 
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
@@ -44,10 +44,10 @@ _ABANDONED_MAX = 4_096
 
 @dataclass(slots=True)
 class Tally:
-    """How calls ended. `foreign` answers were for another account, of another kind, or nobody's; the rest is as it may.
+    """Counts of how calls ended. `foreign` responses were for another account, of another kind, or for no call.
 
-    `refused` had to be told that a store was too slow, `expired` that their own time was up; `reset` calls were given
-    up by their caller.
+    `refused` calls met a store that was too slow, `expired` calls exceeded their own timeout, `reset` calls were
+    cancelled by their caller.
     """
 
     right: int = 0
@@ -59,7 +59,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ExpectedCall:
     """A call, the account that its answer has to name (empty where none may), and its code."""
 
     call: Framed
@@ -69,32 +69,32 @@ class Question:
 
 
 @dataclass(slots=True)
-class Asked:
-    """A question on its way."""
+class SentCall:
+    """A call on its way."""
 
-    question: Question
+    call: ExpectedCall
     is_answered: bool = False
 
 
 class Caller(asyncio.Protocol):
-    """One connection of a caller that asks, loses patience, and compares every answer with what it asked."""
+    """One client connection that sends calls, cancels some, and compares every response with its call."""
 
-    def __init__(self, questions: Iterator[Question], tally: Tally, chance: random.Random) -> None:
-        self._questions = questions
+    def __init__(self, calls: Iterator[ExpectedCall], tally: Tally, chance: random.Random) -> None:
+        self._expected_calls = calls
         self._tally = tally
         self._chance = chance
         self._loop = asyncio.get_running_loop()
         self._next_id = 1
         self._rest = b""
-        self.asked: dict[int, Asked] = {}
+        self.asked: dict[int, SentCall] = {}
         # Calls that were reset, the latest only: their answers may be on their way.
-        self._abandoned: dict[int, Asked] = {}
+        self._abandoned: dict[int, SentCall] = {}
         self.done: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # TCP gives a full transport
         self._transport.write(HELLO)
-        self._ask(IN_FLIGHT)
+        self._send_next(IN_FLIGHT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
@@ -117,7 +117,7 @@ class Caller(asyncio.Protocol):
                 self.done.set_exception(ConnectionError(f"the server takes its leave: {data[body:position]!r}"))
                 return
         self._rest = data[position:]
-        self._ask(before - len(self.asked))
+        self._send_next(before - len(self.asked))
 
     def _answered(self, stream_id: int, payload: bytes) -> None:
         asked = self.asked.get(stream_id) or self._abandoned.get(stream_id)
@@ -125,10 +125,10 @@ class Caller(asyncio.Protocol):
             self._tally.foreign += 1
             return
         asked.is_answered = True
-        question, code, accounts = asked.question, code_of(payload, 0), set(_ACCOUNT.findall(payload))
-        if code == GrpcCode.UNAVAILABLE and question.account and not accounts:
+        call, code, accounts = asked.call, code_of(payload, 0), set(_ACCOUNT.findall(payload))
+        if code == GrpcCode.UNAVAILABLE and call.account and not accounts:
             self._tally.refused += 1
-        elif code == question.code and accounts == ({question.account} if question.account else set()):
+        elif code == call.code and accounts == ({call.account} if call.account else set()):
             self._tally.right += 1
         else:
             self._tally.foreign += 1
@@ -138,7 +138,7 @@ class Caller(asyncio.Protocol):
         if asked is None:
             self._abandoned.pop(stream_id, None)
         elif not asked.is_answered:
-            if asked.question.is_hurried:
+            if asked.call.is_hurried:
                 self._tally.expired += 1
             else:
                 self._tally.unanswered += 1
@@ -152,13 +152,13 @@ class Caller(asyncio.Protocol):
         if len(self._abandoned) > _ABANDONED_MAX:
             del self._abandoned[next(iter(self._abandoned))]
         self._transport.write(wire.rst_stream(stream_id, wire.ErrorCode.CANCEL))
-        self._ask(1)
+        self._send_next(1)
 
-    def _ask(self, count: int) -> None:
+    def _send_next(self, count: int) -> None:
         out: list[bytes] = []
-        for question in islice(self._questions, count):
-            question.call.append_to(out, self._next_id)
-            self.asked[self._next_id] = Asked(question)
+        for call in islice(self._expected_calls, count):
+            call.call.append_to(out, self._next_id)
+            self.asked[self._next_id] = SentCall(call)
             if self._chance.random() < _RESET_SHARE:
                 self._loop.call_later(self._chance.uniform(0, _PATIENCE_S), self._reset, self._next_id)
             self._next_id += 2
@@ -170,19 +170,19 @@ class Caller(asyncio.Protocol):
 
 
 async def cross(checks: int, chance: random.Random) -> Tally:
-    """Make so many checks on servers of its own; returns how they ended."""
+    """Make `checks` checks on its own servers; returns how they ended."""
     stack, tally = Stack(), Tally()
     await asyncio.to_thread(stack.start)
     try:
-        questions = await _questions(stack.settings, chance)
-        asked = islice(iter(lambda: chance.choice(questions), None), checks)
+        calls = await _expected_calls(stack.settings, chance)
+        asked = islice(iter(lambda: chance.choice(calls), None), checks)
         async with slowed(stack.redis.url, chance) as redis_url, forgetful(stack.redis.url):
             # Loads that take long and succeed mix answers more than loads that fail.
             env = {"AUTHZ_REDIS_URL": redis_url, "AUTHZ_POSTGRES_DEADLINE_S": "1"}
             sidecar = Sidecar(stack, "sidecar", env)
             await asyncio.to_thread(sidecar.serve)
             try:
-                await _ask_all(sidecar.check_port, asked, tally, chance)
+                await _send_all(sidecar.check_port, asked, tally, chance)
             finally:
                 await asyncio.to_thread(sidecar.stop)
     finally:
@@ -190,18 +190,18 @@ async def cross(checks: int, chance: random.Random) -> Tally:
     return tally
 
 
-async def _ask_all(port: int, questions: Iterator[Question], tally: Tally, chance: random.Random) -> None:
+async def _send_all(port: int, calls: Iterator[ExpectedCall], tally: Tally, chance: random.Random) -> None:
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda: Caller(questions, tally, chance), "127.0.0.1", port)
+        await loop.create_connection(lambda: Caller(calls, tally, chance), "127.0.0.1", port)
         for _ in range(CONNECTIONS)
     ]
     await asyncio.gather(*(client.done for _, client in made))
 
 
-async def _questions(settings: Settings, chance: random.Random) -> list[Question]:
+async def _expected_calls(settings: Settings, chance: random.Random) -> list[ExpectedCall]:
     """Make the keys, and for each an allowed call, one that lacks a scope, and one with a broken key."""
-    questions = []
+    calls = []
     async with open_admin(settings) as admin:
         for number in range(_KEYS):
             account = await admin.create_account(f"account {number}", None, ACTOR)
@@ -215,8 +215,8 @@ async def _questions(settings: Settings, chance: random.Random) -> list[Question
             ):
                 is_hurried = chance.random() < _HURRIED_SHARE
                 owner = account.id.encode() if key is secret else b""
-                questions.append(Question(_call(method, target, key, is_hurried=is_hurried), owner, code, is_hurried))
-    return questions
+                calls.append(ExpectedCall(_call(method, target, key, is_hurried=is_hurried), owner, code, is_hurried))
+    return calls
 
 
 def _call(method: str, target: str, secret: str, *, is_hurried: bool) -> Framed:
@@ -241,7 +241,7 @@ def _call(method: str, target: str, secret: str, *, is_hurried: bool) -> Framed:
 
 
 def main() -> int:
-    """Run what the command line asks for; returns the exit code."""
+    """Run with the options of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Look for answers that reach another call than their own.")
     parser.add_argument("--checks", type=int, default=1_000_000)
     logs.configure("error", "")

@@ -25,7 +25,7 @@ Axes: TypeAlias = Any
 
 
 def draw(report: Report, folder: Path) -> bool:
-    """Draw what was measured into `folder`; tells whether there is anything to draw with."""
+    """Draw the measurements into `folder`; returns whether matplotlib is installed."""
     if find_spec("matplotlib") is None:
         return False
     for name, (section, plot) in _PLOTS.items():

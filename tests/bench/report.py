@@ -1,6 +1,6 @@
-"""What was measured, as one report: figures by section and row, the ratios between them, and how it was measured.
+"""The report of a bench run: figures by section and row, their ratios, and notes about the method.
 
-How it is drawn is `plots.py`.
+The plots are in `plots.py`.
 """
 
 import json
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def is_sound(self) -> bool:
-        """Tell whether nearly every answer was right."""
+        """Return whether nearly every answer was right."""
         return self.unexpected <= self.calls * UNEXPECTED_MAX
 
     def write(self, folder: Path) -> None:

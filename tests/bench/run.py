@@ -1,4 +1,4 @@
-"""`make bench`: what a check costs, listener against listener, on traffic as varied as in life.
+"""`make bench`: the cost of a check, listener against listener, on varied traffic.
 
 Every figure that counts is a ratio inside one run. The report is `build/bench/report.json`, `report.md` and plots.
 """
@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import uvloop
+from bench.environment.environment import Environment, bench_environment
+from bench.environment.machine import NEVER_AWAKE, NOTES, PACKED, awake, packs, processors
 from bench.load.h2load import H2LOAD
 from bench.load.h2load import MISSING as H2LOAD_MISSING
 from bench.load.wrk import MISSING as WRK_MISSING
@@ -26,14 +28,12 @@ from bench.plan import FULL, PARTS, QUICK, Plan
 from bench.plots import MISSING as NO_PLOTS
 from bench.plots import draw
 from bench.report import Report
-from bench.stage.machine import NEVER_AWAKE, NOTES, PACKED, awake, packs, processors
-from bench.stage.stage import Stage, staged
 
 from authz.adapters import logs
 
 REPORT = Path("build/bench")
 
-_MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
+_MEASURES: dict[str, Callable[[Environment], Awaitable[None]]] = {
     "memory": footprint.measure,
     "cpu": by_listener.measure,
     "envoy": by_envoy.measure,
@@ -44,24 +44,24 @@ _MEASURES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 }
 
 
-async def run(plan: Plan, parts: Sequence[str], tell: Callable[[str], None], *, which: str = "most") -> Report:
+async def run(plan: Plan, parts: Sequence[str], progress: Callable[[str], None], *, which: str = "most") -> Report:
     """Measure the parts and return the report."""
     report = Report()
-    tell("setting up")
+    progress("setting up")
     with awake(processors(which)) as is_permitted:
         report.note(NOTES[which] if is_permitted else NEVER_AWAKE)
         if packs():
             report.note(PACKED)
-        async with staged(plan, report) as stage:
+        async with bench_environment(plan, report) as environment:
             for part in PARTS:
                 if part in parts:
-                    tell(part)
-                    await _MEASURES[part](stage)
+                    progress(part)
+                    await _MEASURES[part](environment)
     return report
 
 
 def main() -> int:
-    """Run what the command line asks for and write the report; returns the exit code."""
+    """Run the parts named on the command line and write the report; returns the exit code."""
     options = _options()
     for part, tool, message in (("cpu", H2LOAD, H2LOAD_MISSING), ("envoy", WRK, WRK_MISSING)):
         if part in options.only and tool is None:
@@ -70,15 +70,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no server is left behind, and no processor awake
     started_s = time.monotonic()
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - started_s:6.0f} s  {text}\n")
 
     plan = QUICK if options.quick else FULL
-    report = uvloop.run(run(plan, options.only, tell, which=options.awake))
+    report = uvloop.run(run(plan, options.only, progress, which=options.awake))
     report.write(REPORT)
     if not draw(report, REPORT):
-        tell(NO_PLOTS)
-    tell(f"written to {REPORT}")
+        progress(NO_PLOTS)
+    progress(f"written to {REPORT}")
     sys.stdout.write(report.as_markdown())
     if not report.is_sound:
         sys.stderr.write("too many wrong answers: no figure of this run is to be believed\n")

@@ -1,6 +1,6 @@
-"""Does a sidecar grow? Five million checks of more keys than it remembers, its memory sampled all along.
+"""Verify that a sidecar's memory stays bounded: five million checks of more keys than it caches.
 
-It grows while its caches fill; from half of the checks on it must hold what it holds.
+Memory grows while the caches fill; from half of the checks on it must stay constant.
 """
 
 import argparse
@@ -11,15 +11,15 @@ from itertools import cycle, islice
 from statistics import median
 
 import uvloop
+from bench.environment.environment import bench_environment, traffic
+from bench.environment.processes import rss_mib
+from bench.environment.redis_records import fill
 from bench.load.capture import altered
 from bench.load.checks import check_load, framed
 from bench.load.traffic import ALLOWED
 from bench.parts.keys import examples_for_any_key
 from bench.plan import Plan
 from bench.report import Report
-from bench.stage.processes import rss_mib
-from bench.stage.projected import fill
-from bench.stage.stage import staged, traffic
 
 from authz.adapters import logs
 from authz.core.keys import ENTROPY_BYTES, KeyFormat
@@ -47,27 +47,29 @@ class Soak:
 
 
 async def soak(plan: Plan, *, checks: int, keys: int) -> Soak:
-    """Make so many checks, of the plan's traffic and of `keys` further keys; returns what they left behind."""
+    """Make `checks` checks of the plan's traffic and of `keys` further keys; returns the memory samples."""
     chance = random.Random(4)  # noqa: S311 -- the same traffic in every run
     samples = []
-    async with staged(plan, Report()) as stage:
+    async with bench_environment(plan, Report()) as environment:
         secrets = [_FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(keys)]
-        await fill(stage.stack.redis.url, secrets, keys)
-        examples, codes = examples_for_any_key(stage.calls), frozenset({ALLOWED})
-        calls = traffic(stage.calls)
+        await fill(environment.stack.redis.url, secrets, keys)
+        examples, codes = examples_for_any_key(environment.calls), frozenset({ALLOWED})
+        calls = traffic(environment.calls)
         calls += [framed(altered(chance.choice(examples), secret=secret, codes=codes)) for secret in secrets]
         chance.shuffle(calls)
         asked, answered, unexpected = cycle(calls), 0, 0
         for _ in range(SAMPLES):
-            run = await check_load(stage.sidecar.check_port, islice(asked, checks // SAMPLES), seconds=_PATIENCE_S)
+            run = await check_load(
+                environment.sidecar.check_port, islice(asked, checks // SAMPLES), seconds=_PATIENCE_S
+            )
             answered += run.calls
             unexpected += sum(run.unexpected.values())
-            samples.append(rss_mib(stage.sidecar.pid))
+            samples.append(rss_mib(environment.sidecar.pid))
     return Soak(samples, answered, unexpected)
 
 
 def main() -> int:
-    """Run what the command line asks for; returns the exit code."""
+    """Run with the options of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Look for memory that a sidecar does not give back.")
     parser.add_argument("--checks", type=int, default=5_000_000)
     parser.add_argument("--keys", type=int, default=50_000)

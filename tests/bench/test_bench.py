@@ -12,19 +12,8 @@ from unittest.mock import Mock
 
 import pytest
 import uvloop
-from bench import plots, turns
-from bench.load.capture import Call, recording
-from bench.load.checks import check_load, framed, steady_load
-from bench.load.http import Prepared, http_load
-from bench.load.measured import Load
-from bench.load.wrk import Wrk
-from bench.parts import envoy as by_envoy
-from bench.parts import rate as by_rate
-from bench.parts import routes as by_routes
-from bench.plan import FULL, PARTS, QUICK, Plan
-from bench.report import Report
-from bench.run import run
-from bench.stage.machine import (
+from bench import plots, rounds
+from bench.environment.machine import (
     AHEAD,
     AMONG_OTHERS,
     NEVER_AWAKE,
@@ -36,6 +25,17 @@ from bench.stage.machine import (
     processors,
     stolen_s,
 )
+from bench.load.capture import Call, recording
+from bench.load.checks import check_load, framed, steady_load
+from bench.load.http import Prepared, http_load
+from bench.load.measured import Load
+from bench.load.wrk import Wrk
+from bench.parts import envoy as by_envoy
+from bench.parts import rate as by_rate
+from bench.parts import routes as by_routes
+from bench.plan import FULL, PARTS, QUICK, Plan
+from bench.report import Report
+from bench.run import run
 from support.clients.h2_peers import block
 from support.servers.programs import program
 
@@ -109,13 +109,13 @@ def test_processors_are_kept_awake_where_that_is_permitted(tmp_path: Path) -> No
         file.write_text("0\n")
     with awake(processors("most"), tmp_path) as is_permitted:
         assert is_permitted
-        told = ["0", *["n/a"] * (len(every) - 1)]
-        assert [file.read_text() for file in files] == told
+        written = ["0", *["n/a"] * (len(every) - 1)]
+        assert [file.read_text() for file in files] == written
         with awake(processors("all"), tmp_path):
             assert {file.read_text() for file in files} == {"n/a"}
             with awake(processors("none"), tmp_path):
                 assert {file.read_text() for file in files} == {"0"}
-        assert [file.read_text() for file in files] == told
+        assert [file.read_text() for file in files] == written
     files[-1].unlink()
     with awake(processors("all"), tmp_path) as is_permitted:
         assert not is_permitted
@@ -199,7 +199,7 @@ async def test_a_check_that_is_answered_otherwise_is_counted() -> None:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Refuse whatever asks for /no."""
+    """Refuse requests for /no."""
     while head := await reader.readline():
         await reader.readuntil(b"\r\n\r\n")
         status = 403 if head.startswith(b"GET /no ") else 200
@@ -255,17 +255,17 @@ async def test_what_is_compared_has_more_turns_of_which_the_median_counts() -> N
     taken: list[str] = []
     costs = {"few": iter([1.0, 9.0, 2.0, 2.0, 2.0, 8.0]), "many": cycle([3.0]), "between": cycle([5.0])}
 
-    def turn(name: str) -> turns.Turn:
+    def turn(name: str) -> rounds.Turn:
         async def take() -> dict[str, float]:
             taken.append(name)
             return {"server_us": next(costs[name])}
 
         return take
 
-    rounds = await turns.in_turns(2, {name: turn(name) for name in ("few", "between", "many")}, "few", "many", often=3)
+    result = await rounds.in_turns(2, {name: turn(name) for name in ("few", "between", "many")}, "few", "many", often=3)
     assert taken == ["few", "many"] * 3 + ["between"] * 2 + ["many", "few"] * 3
-    assert rounds.medians() == {"few": {"server_us": 2}, "between": {"server_us": 5}, "many": {"server_us": 3}}
-    assert rounds.ratio("many", "few", "server_us") == 1.5
+    assert result.medians() == {"few": {"server_us": 2}, "between": {"server_us": 5}, "many": {"server_us": 3}}
+    assert result.ratio("many", "few", "server_us") == 1.5
 
 
 @pytest.mark.parametrize(("stolen", "counted"), [([0, 0.01], 1), ([0, 0.5, 0.5, 0.51], 2), ([0, 0.3, 0, 0.4], 1)])
@@ -273,12 +273,12 @@ async def test_a_turn_that_the_host_disturbed_is_run_again(
     monkeypatch: pytest.MonkeyPatch, stolen: list[float], counted: int
 ) -> None:
     readings, calls = iter(stolen), count(1)
-    monkeypatch.setattr(turns, "stolen_s", lambda: next(readings))
+    monkeypatch.setattr(rounds, "stolen_s", lambda: next(readings))
 
     async def load() -> Load:
         return Load(next(calls), 1, (1, 1, 1), {})
 
     report = Report()
-    row = await turns.measured(report, load, {})
+    row = await rounds.measured(report, load, {})
     assert row["calls_per_s"] == counted
     assert report.repeated == len(stolen) / 2 - 1

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import uvloop
-from bench.crosstalk import Asked, Caller, Question, Tally, cross
+from bench.crosstalk import Caller, ExpectedCall, SentCall, Tally, cross
 from bench.load.checks import framed
 from bench.plan import Plan
 from bench.soak import SAMPLES, Soak, soak
@@ -18,7 +18,7 @@ END = wire.HEADERS, wire.END_STREAM | wire.END_HEADERS
 
 
 @pytest.mark.timed
-def test_every_answer_reaches_its_own_call() -> None:
+def test_every_answer_goes_to_its_own_call() -> None:
     tally = uvloop.run(cross(5_000, random.Random(5)))  # noqa: S311 -- a test's delays
     assert (tally.foreign, tally.unanswered) == (0, 0)
     assert min(tally.right, tally.reset, tally.expired) > 0
@@ -58,7 +58,7 @@ def answer(stream_id: int, account: bytes) -> bytes:
 async def test_an_answer_that_is_not_ones_own_is_noticed(read: bytes, tally: Tally) -> None:
     kept = Tally()
     caller = Caller(iter(()), kept, random.Random(6))  # noqa: S311 -- not used
-    caller.asked[1] = Asked(Question(framed(call()), MINE, 0, is_hurried=False))
-    caller.asked[99] = Asked(Question(framed(call()), YOURS, 0, is_hurried=False))  # keeps the connection busy
+    caller.asked[1] = SentCall(ExpectedCall(framed(call()), MINE, 0, is_hurried=False))
+    caller.asked[99] = SentCall(ExpectedCall(framed(call()), YOURS, 0, is_hurried=False))  # keeps the connection busy
     caller.data_received(read)
     assert kept == tally

@@ -104,7 +104,7 @@ def test_expectations_that_are_met_exit_with_nothing() -> None:
     assert (code, json.loads(out)) == (0, {"expectations": 107, "failures": [], "rows_without": []})
 
 
-def test_expectations_that_are_not_met_are_told_with_their_line(changed: Path, folder: Path) -> None:
+def test_unmet_expectations_are_reported_with_their_line(changed: Path, folder: Path) -> None:
     code, out = policy("test", EXPECTATIONS, "--policy", changed)
     assert code == 1
     assert f"{EXPECTATIONS}:69: POST /v1/servers/s1:command: expected needs console, found needs servers:read\n" in out
@@ -166,7 +166,7 @@ def test_diff_says_what_closes_the_other_way_round(changed: Path) -> None:
     assert "- closes to keys for servers:read\n~ barred\n" in out
 
 
-def test_diff_refuses_an_opening_where_it_is_told_to(changed: Path) -> None:
+def test_diff_refuses_an_opening_when_configured_to(changed: Path) -> None:
     assert policy("diff", POLICY, changed, "--no-opening")[0] == 3
     assert policy("diff", POLICY, POLICY, "--no-opening") == (0, "no request is decided differently\n")
     fields = json.loads(policy("diff", POLICY, changed, "--json")[1])

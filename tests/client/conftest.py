@@ -1,4 +1,4 @@
-"""A home folder of a test's own, and an API that keeps to the contract."""
+"""A temporary home folder, and an API server that follows the contract."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -129,15 +129,15 @@ def test_every_request_is_what_the_api_expects(api: ContractApi) -> None:
         for call in (client.start_device, lambda: client.who_am_i("ttk_x"), lambda: client.sign_up("a", "\udcff")):
             with pytest.raises(Fault):
                 call()
-    assert [(asked.method, asked.path) for asked in api.asked] == [
+    assert [(request.method, request.path) for request in api.requests] == [
         ("POST", "/base/v1/public/device/start"),
         ("GET", "/base/v1/whoami"),
         ("POST", "/base/v1/public/signup"),
     ]
-    for asked in api.asked:
-        assert asked.headers["content-type"] == "application/json"
-        assert re.fullmatch(r"truetick/\d+\.\d+\.\d+ \(\w+\)", asked.headers["user-agent"])
-    assert [asked.headers.get("x-api-key") for asked in api.asked] == [None, "ttk_x", None]
+    for request in api.requests:
+        assert request.headers["content-type"] == "application/json"
+        assert re.fullmatch(r"truetick/\d+\.\d+\.\d+ \(\w+\)", request.headers["user-agent"])
+    assert [request.headers.get("x-api-key") for request in api.requests] == [None, "ttk_x", None]
 
 
 @pytest.mark.parametrize(("status", "is_doubted"), [(401, True), (404, True), (405, True), (403, False), (429, False)])
@@ -149,7 +149,7 @@ def test_an_address_that_may_be_wrong_is_named(api: ContractApi, status: int, *,
     assert raised.value.status == status
 
 
-def test_what_is_out_of_reach_says_why() -> None:
+def test_an_unavailable_store_gives_its_reason() -> None:
     with (
         Api("http://127.0.0.1:1") as client,
         pytest.raises(Fault, match=r"^127\.0\.0\.1:1 is unavailable: Connection refused$"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from support.clients.owners import PASSWORD, Caller
+from support.clients.portal_client import PASSWORD, PortalClient
 from support.clients.terminal import running, truetick
 from support.servers.truetick_api import ContractApi, contract_api
 
@@ -44,7 +44,7 @@ class Portal:
         self._decide(email, f"{user_code}:refuse", {})
 
     def _decide(self, email: str, decision: str, document: dict[str, object]) -> None:
-        owner = Caller(self.url)
+        owner = PortalClient(self.url)
         owner.email = email
         owner.log_in()
         grant = owner.session("GET", f"/device/{decision.partition(':')[0]}").json()

@@ -1,4 +1,4 @@
-"""How often a device asks whether it is approved, and what does not stop it."""
+"""The polling interval of a device, and the failures that do not stop it."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ class FakeApi:
     answers: list[tuple[str, str] | Fault]
     now_s: float = 0.0
     polled_s: list[float] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def poll_device(self, _grant: Grant) -> tuple[str, str]:
         self.polled_s.append(self.now_s)
@@ -33,7 +33,7 @@ class FakeApi:
 
     def await_approval(self, grant: Grant = GRANT) -> str:
         return await_approval(
-            grant, self.poll_device, now_s=lambda: self.now_s, sleep=self.sleep, report=self.told.append
+            grant, self.poll_device, now_s=lambda: self.now_s, sleep=self.sleep, report=self.messages.append
         )
 
 
@@ -57,10 +57,10 @@ def test_what_passes_does_not_stop_it(fault: Fault) -> None:
     api = FakeApi([fault, fault, APPROVED])
     assert api.await_approval() == "ttk_1"
     assert api.polled_s == [2, 4, 6]
-    assert api.told == [str(fault)] * 2
+    assert api.messages == [str(fault)] * 2
 
 
-def test_it_waits_as_long_as_it_is_told_to_once() -> None:
+def test_it_waits_once_for_the_requested_time() -> None:
     slow = ApiRefused("slow down", status=429, retry_after_s=5)
     api = FakeApi([slow, PENDING, Fault("unavailable", status=503, retry_after_s=1), APPROVED])
     api.await_approval()

@@ -35,7 +35,7 @@ def test_a_device_that_is_approved_is_logged_in(home: Path, api: ContractApi) ->
     assert truetick(home, "whoami").stdout == f"{EMAIL} (not verified), account acct_1, at {api.url}\n"
 
 
-def test_a_devices_key_is_saved_even_where_its_owner_cannot_be_told(home: Path, api: ContractApi) -> None:
+def test_a_devices_key_is_saved_even_when_its_owner_is_unknown(home: Path, api: ContractApi) -> None:
     api.open_account(EMAIL, PASSWORD)
     key = api.mint(api.accounts[EMAIL])
     api.planned["/v1/public/device/poll"] = [Answer(200, {"status": "approved", "api_key": key})]
@@ -137,10 +137,10 @@ def test_the_environment_comes_before_what_is_saved(home: Path, api: ContractApi
 def test_a_saved_key_goes_to_the_api_that_gave_it_and_nowhere_else(home: Path, api: ContractApi) -> None:
     api.open_account(EMAIL, PASSWORD)
     truetick(home, *BY_PASSWORD, "--url", api.url)
-    asked = len(api.asked)
+    request = len(api.requests)
     elsewhere = api.url.replace("127.0.0.1", "localhost")
     done = truetick(home, "whoami", "--url", elsewhere)
-    assert (done.returncode, len(api.asked)) == (4, asked)
+    assert (done.returncode, len(api.requests)) == (4, request)
     assert done.stderr == f"error: not logged in at {elsewhere}: the saved key is for {api.url}\n"
 
 
@@ -208,21 +208,23 @@ def test_no_secret_is_ever_shown(home: Path, api: ContractApi) -> None:
         ("no-such-command",),
     ],
 )
-def test_wrong_usage_exits_with_two_and_asks_nobody(home: Path, api: ContractApi, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_two_and_sends_no_request(
+    home: Path, api: ContractApi, arguments: tuple[str, ...]
+) -> None:
     assert truetick(home, *arguments, TRUETICK_API_URL=api.url).returncode == 2
-    assert not api.asked
+    assert not api.requests
     assert not (home / ".truetick" / "config.json").exists()
 
 
-def test_without_an_address_nobody_is_asked(home: Path) -> None:
+def test_without_an_address_no_store_is_called(home: Path) -> None:
     done = truetick(home, "login")
     assert done.returncode == 2
     assert done.stderr.startswith("error: the URL of the API is unknown: give --url or set TRUETICK_API_URL")
     assert truetick(home, "--version").stdout == f"{__version__}\n"
 
 
-def test_nothing_is_asked_for_that_could_not_be_saved(home: Path, api: ContractApi) -> None:
+def test_no_login_starts_when_the_key_could_not_be_saved(home: Path, api: ContractApi) -> None:
     (home / ".truetick").write_text("in the way")
     done = truetick(home, "login", "--url", api.url)
     assert (done.returncode, done.stderr.startswith("error: cannot read")) == (1, True)
-    assert not api.asked
+    assert not api.requests

@@ -1,4 +1,4 @@
-"""`truetick` at a terminal: what it asks, what it shows, and how Ctrl-C leaves it."""
+"""`truetick` at a terminal: its prompts, its output, and its exit on Ctrl-C."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ def test_passwords_that_differ_open_no_account(home: Path, api: ContractApi) -> 
         terminal.type("something else\n")
         assert terminal.exit_code() == 2
         assert "error: the passwords differ" in terminal.seen
-    assert not api.asked
+    assert not api.requests
 
 
 @pytest.mark.parametrize("given", [(), ("--password", "-")])
@@ -100,7 +100,7 @@ def test_ctrl_c_at_a_question_leaves_nothing_behind(home: Path, api: ContractApi
         terminal.interrupt()
         assert terminal.exit_code() == 130
         assert "Traceback" not in terminal.seen
-    assert (names(home / ".truetick"), api.asked) == ([], [])
+    assert (names(home / ".truetick"), api.requests) == ([], [])
 
 
 def test_ctrl_c_before_anything_has_begun_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

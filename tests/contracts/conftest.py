@@ -15,7 +15,7 @@ from authz.demo.servers import RedisServer
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    """A Redis of this suite's own, since its tests end lives."""
+    """A Redis that only this suite uses, because its tests start new epochs."""
     folder = Path(tempfile.mkdtemp(prefix="authz-test-"))
     server = RedisServer(folder)
     server.start()

@@ -1,4 +1,4 @@
-"""What every projection of key records promises: the one in memory that tests stand on, and Redis in all its forms."""
+"""The contract of every projection of key records: the one in memory for tests, and Redis in all its forms."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ import time
 import pytest
 from msgspec.structs import replace
 from support.builders import record
+from support.contracts.key_lookups import DEFAULT, start_take, take_one
 from support.contracts.key_projections import Subject
-from support.contracts.key_takes import DEFAULT, asked, taken
 
 from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.limits import Limit
@@ -25,7 +25,7 @@ def digest() -> bytes:
 
 
 async def held(keys: Subject, digest: bytes) -> KeyRecord | None:
-    reply = await asked(keys, digest, cost=0)
+    reply = await start_take(keys, digest, cost=0)
     return reply.record if isinstance(reply, Take) else None
 
 
@@ -41,10 +41,10 @@ async def held(keys: Subject, digest: bytes) -> KeyRecord | None:
     ids=["plain", "no scopes", "many scopes", "own limit", "expiring"],
 )
 async def test_a_record_comes_back_as_it_was_put(keys: Subject, digest: bytes, kept: KeyRecord) -> None:
-    assert await asked(keys, digest) is None
+    assert await start_take(keys, digest) is None
     assert await keys.put(digest, kept)
     for spent in (1, 2):
-        take = await taken(keys, digest)
+        take = await take_one(keys, digest)
         assert (take.outcome, take.record) == (TakeOutcome.GRANTED, kept)
         assert take.bucket is not None
         assert take.bucket.limit == (kept.limit or DEFAULT)
@@ -52,29 +52,29 @@ async def test_a_record_comes_back_as_it_was_put(keys: Subject, digest: bytes, k
 
 
 @pytest.mark.parametrize("state", [state for state in KeyState if state is not KeyState.ACTIVE])
-async def test_a_key_that_opens_nothing_takes_nothing(keys: Subject, digest: bytes, state: KeyState) -> None:
+async def test_a_key_that_is_not_active_spends_no_tokens(keys: Subject, digest: bytes, state: KeyState) -> None:
     await keys.put(digest, UNKNOWN if state is KeyState.UNKNOWN else record(state=state))
-    take = await taken(keys, digest)
+    take = await take_one(keys, digest)
     assert (take.outcome, take.bucket) == (TakeOutcome(state), None)
 
 
 async def test_a_key_expires_at_its_time(keys: Subject, digest: bytes) -> None:
     now_ms = int(time.time() * 1000)
     await keys.put(digest, replace(record(), expires_at_ms=now_ms - 1))
-    assert (await taken(keys, digest)).outcome is TakeOutcome.EXPIRED
+    assert (await take_one(keys, digest)).outcome is TakeOutcome.EXPIRED
     await keys.put(digest, replace(record(), expires_at_ms=now_ms + 60_000))
-    assert (await taken(keys, digest)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(keys, digest)).outcome is TakeOutcome.GRANTED
 
 
 async def test_a_refused_check_spends_no_tokens(keys: Subject, digest: bytes) -> None:
     await keys.put(digest, replace(record(), limit=Limit(3, SLOW)))
-    outcomes = [(await taken(keys, digest, cost)).outcome for cost in (2, 2, 1, 1)]
+    outcomes = [(await take_one(keys, digest, cost)).outcome for cost in (2, 2, 1, 1)]
     assert outcomes == [TakeOutcome.GRANTED, TakeOutcome.LIMITED, TakeOutcome.GRANTED, TakeOutcome.LIMITED]
 
 
 async def test_checks_at_the_same_moment_share_one_bucket(keys: Subject, digest: bytes) -> None:
     await keys.put(digest, replace(record(), limit=Limit(50, SLOW)))
-    takes = await asyncio.gather(*(taken(keys, digest) for _ in range(200)))
+    takes = await asyncio.gather(*(take_one(keys, digest) for _ in range(200)))
     assert sum(take.outcome is TakeOutcome.GRANTED for take in takes) == 50
 
 
@@ -112,11 +112,11 @@ async def test_that_a_key_is_unknown_gives_way_to_the_key_and_never_replaces_it(
     assert await held(keys, digest) == record()
 
 
-async def test_another_life_voids_every_record_but_gives_no_tokens_back(keys: Subject, digest: bytes) -> None:
+async def test_a_new_epoch_voids_every_record_but_refunds_no_tokens(keys: Subject, digest: bytes) -> None:
     before = keys.epoch_of(digest)
     await keys.put(digest, replace(record(revision=9), limit=Limit(100, SLOW)))
-    await taken(keys, digest, 70)
-    await keys.begin_another_life()
+    await take_one(keys, digest, 70)
+    await keys.start_new_epoch()
     assert await held(keys, digest) is None
     assert not await keys.put(digest, record(), epoch=before)
     assert await held(keys, digest) is None
@@ -125,6 +125,6 @@ async def test_another_life_voids_every_record_but_gives_no_tokens_back(keys: Su
 
 
 async def remaining(keys: Subject, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> float:
-    take = await taken(keys, digest, cost, default)
+    take = await take_one(keys, digest, cost, default)
     assert take.bucket is not None
     return take.bucket.remaining

@@ -1,4 +1,4 @@
-"""What every store of leases promises: the one in memory that other tests stand on, and Redis in all its forms."""
+"""The contract of every lease store: the one in memory for tests, and Redis in all its forms."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.builders import LOGS
-from support.contracts.key_projections import stored
+from support.contracts.key_projections import connected_store
 from support.contracts.lease_stores import RedisSubject, Subject
 from support.fakes.leases import BEGIN_S, MemoryLeases
 from support.servers.redis_cluster import Cluster
@@ -33,7 +33,7 @@ async def leases(
         yield MemoryLeases()
         return
     urls = {"server": redis_url, "sentinel": redis_sentinels.url, "cluster": redis_cluster.url}
-    async with stored(urls[request.param]) as store:
+    async with connected_store(urls[request.param]) as store:
         yield RedisSubject(store.link)
 
 
@@ -97,7 +97,7 @@ async def test_a_stream_that_was_seen_alive_is_not_undone(leases: Subject, accou
     assert len(await opened(leases, account)) == 1
 
 
-async def test_a_lease_without_a_sign_of_life_runs_out(leases: Subject, account: str) -> None:
+async def test_a_lease_without_a_report_expires(leases: Subject, account: str) -> None:
     for number in range(3):
         await acquired(leases, lease(account, number))
     await leases.wait(PENDING_S - 1, lease(account, 0))
@@ -107,7 +107,7 @@ async def test_a_lease_without_a_sign_of_life_runs_out(leases: Subject, account:
     assert (answer.outcome, answer.of_key, answer.expired) == (GRANTED, 1, 3)
 
 
-async def test_a_sign_of_life_keeps_a_lease_for_its_whole_life(leases: Subject, account: str) -> None:
+async def test_a_report_renews_a_lease_for_its_whole_ttl(leases: Subject, account: str) -> None:
     one = lease(account, 1)
     await acquired(leases, one)
     for _ in range(3):
@@ -119,7 +119,7 @@ async def test_a_sign_of_life_keeps_a_lease_for_its_whole_life(leases: Subject, 
     assert await opened(leases, account) == []
 
 
-async def test_a_lease_that_comes_back_is_taken_again_and_an_overshoot_is_told(leases: Subject, account: str) -> None:
+async def test_a_returning_lease_is_acquired_again_and_an_overshoot_is_reported(leases: Subject, account: str) -> None:
     cap = replace(LOGS, per_key=1)
     first, second = lease(account, 1), lease(account, 2)
     await acquired(leases, first, cap)
@@ -137,7 +137,7 @@ async def test_a_lease_that_was_lost_comes_back_with_its_age(leases: Subject, ac
     assert (listed.opened_at_ms, listed.lease.key_id) == (BEGIN_S * 1000, "key_1")
 
 
-async def test_an_ended_stream_frees_its_slot_and_nothing_late_brings_it_back(leases: Subject, account: str) -> None:
+async def test_an_ended_stream_frees_its_slot_and_no_late_report_takes_it_again(leases: Subject, account: str) -> None:
     one = lease(account, 1)
     await acquired(leases, one)
     await leases.wait(7, one)
@@ -150,7 +150,7 @@ async def test_an_ended_stream_frees_its_slot_and_nothing_late_brings_it_back(le
     assert await acquired(leases, one) is GRANTED
 
 
-async def test_a_slot_given_back_without_a_guard_is_taken_again_by_a_living_stream(
+async def test_a_slot_released_without_a_guard_is_acquired_again_by_an_open_stream(
     leases: Subject, account: str
 ) -> None:
     one = lease(account, 1)
@@ -159,7 +159,7 @@ async def test_a_slot_given_back_without_a_guard_is_taken_again_by_a_living_stre
     assert await leases.renew(one, LOGS, 0) == Renewal(RenewOutcome.RETAKEN)
 
 
-async def test_a_suspect_runs_out_soon_unless_it_is_seen_alive(leases: Subject, account: str) -> None:
+async def test_a_suspect_lease_expires_soon_unless_it_is_renewed(leases: Subject, account: str) -> None:
     dead, alive = lease(account, 1), lease(account, 2)
     for one in (dead, alive):
         await acquired(leases, one)

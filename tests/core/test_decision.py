@@ -139,7 +139,7 @@ def test_a_granted_take_without_a_bucket_is_refused() -> None:
     assert isinstance(decision, Deny)
 
 
-def test_an_empty_bucket_says_when_to_come_back() -> None:
+def test_an_empty_bucket_gives_retry_after() -> None:
     decision = conclude(
         lookup(request("GET", "/v1/whoami", KEY)), take(outcome=TakeOutcome.LIMITED, remaining=0.2, limit=LIMIT)
     )
@@ -222,7 +222,7 @@ def test_a_stream_passes_with_the_lease_it_was_granted() -> None:
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in AcquireOutcome if outcome is not AcquireOutcome.GRANTED])
-def test_a_stream_without_a_lease_is_refused_and_told_no_time_to_come_back(outcome: AcquireOutcome) -> None:
+def test_a_stream_without_a_lease_is_refused_without_retry_after(outcome: AcquireOutcome) -> None:
     decision = admit(STREAM, LOGS, "42", Acquisition(outcome, of_key=3, of_account=3))
     assert isinstance(decision, Deny)
     assert (decision.route, decision.principal, decision.bucket) == (STREAM.route, STREAM.principal, STREAM.bucket)

@@ -57,7 +57,7 @@ def test_the_wait_is_whole_seconds_and_at_least_one(remaining: float, cost: int,
     assert retry_after_s(Limit(120, 2), remaining, cost) == expected
 
 
-def test_a_bucket_is_full_after_what_is_missing_has_come_back() -> None:
+def test_a_bucket_is_full_after_its_missing_tokens_are_refilled() -> None:
     assert full_after_s(Limit(120, 2), 120) == 0
     assert full_after_s(Limit(120, 2), 118.5) == 1
     assert full_after_s(Limit(120, 2), 0) == 60

@@ -8,6 +8,6 @@ def test_every_attempt_has_a_throttle_and_words() -> None:
     assert all(throttle.message for throttle in DEFAULT_THROTTLES.values())
 
 
-def test_a_command_that_polls_every_two_seconds_is_never_told_to_slow_down() -> None:
+def test_a_command_that_polls_every_two_seconds_never_gets_slow_down() -> None:
     poll = DEFAULT_THROTTLES[Attempt.DEVICE_POLL]
     assert poll.per_subject * 2 > 2 * poll.wait_s

@@ -1,4 +1,4 @@
-"""The `authz` command as an operator uses it, in processes of its own, against the real stores."""
+"""The `authz` command as an operator uses it, in separate processes, against the real stores."""
 
 import json
 import os
@@ -31,7 +31,6 @@ def authz(stack: Stack | None, *arguments: str, **env: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.timeout(60)
 def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
     account = json.loads(authz(stack, "accounts", "create", "Grace", "--json").stdout)
     made = authz(stack, "keys", "create", account["id"], "--name", "ci", "--scope", "servers:read", "--expires", "30d")

@@ -40,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def stack_behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose Envoy trusts one proxy in front of it, and tells authz whom that one speaks for."""
+    """A stack whose Envoy trusts one proxy in front of it and reports that proxy's client to authz."""
     stack = Stack(env={"AUTHZ_POLICY_FILE": strict_policy(tmp_path_factory.mktemp("policy"))})
     file = stack.folder / "envoy.yaml"
     config = json.loads(file.read_text())
@@ -59,8 +59,8 @@ def guess() -> str:
     return _FORMAT.mint(os.urandom(32))
 
 
-def ask(stack: Stack, key: str, *headers: tuple[str, str], address: str = FLOODER) -> Answer:
-    """Ask with a key; again while Postgres is late with it, which costs the address nothing."""
+def request(stack: Stack, key: str, *headers: tuple[str, str], address: str = FLOODER) -> Answer:
+    """Send a request with a key; repeat it while Postgres is late, which costs the address nothing."""
     while (
         answer := send(stack.url, "GET", "/v1/servers", ("x-api-key", key), *headers, address=address)
     ).status == 503:
@@ -73,8 +73,8 @@ def metric(stack: Stack, line: str) -> float:
     return sum(float(found.rpartition(" ")[2]) for found in lines if found.startswith(line))
 
 
-def test_a_flood_is_told_to_wait_and_asks_postgres_nothing(stack: Stack) -> None:
-    answers = [ask(stack, guess()) for _ in range(100)]
+def test_a_flood_gets_retry_after_and_costs_no_postgres_query(stack: Stack) -> None:
+    answers = [request(stack, guess()) for _ in range(100)]
     assert [answer.status for answer in answers] == [401] * BURST + [429] * 80
     refused = answers[-1]
     assert (refused.document["code"], refused.document["message"]) == (8, "rate limit exceeded")
@@ -86,10 +86,10 @@ def test_a_flood_is_told_to_wait_and_asks_postgres_nothing(stack: Stack) -> None
     assert metric(stack, "authz_throttled_addresses") == 1
     # Whatever is wrong with a key, and whatever the client says about where it is.
     for key in ("none", "ttk_", guess()[:-1] + "!", guess()):
-        assert ask(stack, key).status == 429
+        assert request(stack, key).status == 429
     for name in ("x-forwarded-for", "x-envoy-external-address", "x-real-ip", "forwarded"):
-        assert ask(stack, guess(), (name, "203.0.113.77")).status == 429
-    assert ask(stack, guess(), address=OTHER).status == 401
+        assert request(stack, guess(), (name, "203.0.113.77")).status == 429
+    assert request(stack, guess(), address=OTHER).status == 401
     assert send(stack.url, "GET", "/v1/servers", address=FLOODER).status == 401  # without a key nothing is guessed
 
 
@@ -97,16 +97,16 @@ def test_keys_that_work_pass_in_the_middle_of_a_flood_from_their_own_address(sta
     warm = stack.create_key("warm", "servers:read", limit=ROOMY).secret
     cold = stack.create_key("cold", "servers:read", limit=ROOMY).secret
     for _ in range(BURST):
-        ask(stack, guess())
-        assert ask(stack, warm).status == 200
+        request(stack, guess())
+        assert request(stack, warm).status == 200
     with redis.Redis.from_url(stack.redis.url) as client:
         client.flushall()
     # Redis has lost it, as it may lose any key: asked for again it is no guess.
-    assert [ask(stack, cold).status for _ in range(3)] == [429, 200, 200]
-    assert ask(stack, warm, address=OTHER).status == 200
+    assert [request(stack, cold).status for _ in range(3)] == [429, 200, 200]
+    assert request(stack, warm, address=OTHER).status == 200
 
 
-def test_a_native_grpc_caller_is_told_to_slow_down_not_that_nobody_is_there(stack: Stack) -> None:
+def test_a_throttled_native_grpc_caller_gets_resource_exhausted_not_unavailable(stack: Stack) -> None:
     with grpc.insecure_channel(stack.url.removeprefix("http://")) as channel:
         call = channel.unary_unary("/shop.v1.Orders/Get")
         codes = []
@@ -124,7 +124,7 @@ def test_behind_a_trusted_proxy_each_of_its_clients_is_an_address_and_none_can_n
     stack = stack_behind_a_proxy
 
     def status(forwarded_for: str, *headers: tuple[str, str]) -> int:
-        return ask(stack, guess(), ("x-forwarded-for", forwarded_for), *headers).status
+        return request(stack, guess(), ("x-forwarded-for", forwarded_for), *headers).status
 
     assert [status("198.51.100.7") for _ in range(BURST + 1)][-1] == 429
     # What the client itself wrote stands before what the proxy appended.

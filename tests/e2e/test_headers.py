@@ -1,4 +1,4 @@
-"""Headers through the real Envoy: no key and no forged identity reaches the backend, and no odd key opens anything."""
+"""Headers through the real Envoy: the backend receives no key and no forged identity; malformed keys are refused."""
 
 import pytest
 from support.clients.raw_http import Answer, send_settled
@@ -24,7 +24,7 @@ def identity(answer: Answer) -> dict[str, list[str]]:
 
 
 def identity_at_the_portal(answer: Answer) -> dict[str, list[str]]:
-    """What else but Envoy's own word reaches the portal."""
+    """Return the identity headers that the portal received, other than those that Envoy sets."""
     seen = identity(answer)
     (proof,) = seen.pop("x-authz-proxy")
     assert len(proof) >= 32

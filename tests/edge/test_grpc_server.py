@@ -27,11 +27,11 @@ class FixedChecker:
 
     def __init__(self) -> None:
         self.decision: Decision | Exception = Allow(ROUTE)
-        self.asked: list[RequestAttributes] = []
+        self.received: list[RequestAttributes] = []
 
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
-        for number, attributes in asked:
-            self.asked.append(attributes)
+    def check(self, requests: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+        for number, attributes in requests:
+            self.received.append(attributes)
             if isinstance(self.decision, Exception):
                 raise self.decision
             answer([(number, attributes, self.decision)])
@@ -66,7 +66,7 @@ async def test_a_decision_is_answered(channel: grpc.aio.Channel, checker: FixedC
     answer = await check(channel)(request)
     assert answer.status.code == 0
     assert answer.HasField("ok_response")
-    assert checker.asked[0].target == "/v1/whoami"
+    assert checker.received[0].target == "/v1/whoami"
     checker.decision = Deny(DenyReason.BARRED)
     assert (await check(channel)(request)).denied_response.status.code == 403
 
@@ -81,18 +81,18 @@ async def test_a_check_that_breaks_is_an_error_and_no_allow(channel: grpc.aio.Ch
 
 async def test_an_empty_request_is_decided_like_any_other(channel: grpc.aio.Channel, checker: FixedChecker) -> None:
     await check(channel)(CheckRequest())
-    (asked,) = checker.asked
-    assert (asked.request_id, asked.method, asked.target, asked.api_keys) == ("", "", "", ())
+    (requests,) = checker.received
+    assert (requests.request_id, requests.method, requests.target, requests.api_keys) == ("", "", "", ())
 
 
 async def test_bytes_that_are_no_request_are_no_allow(channel: grpc.aio.Channel, checker: FixedChecker) -> None:
     call = channel.unary_unary(f"/{SERVICE}/Check")
     with pytest.raises(grpc.aio.AioRpcError):
         await call(b"\xff\xff\xff")
-    assert checker.asked == []
+    assert checker.received == []
 
 
-async def test_health_follows_what_it_is_told(checker: FixedChecker, tmp_path: Path) -> None:
+async def test_health_reports_the_state_that_was_set(checker: FixedChecker, tmp_path: Path) -> None:
     server = GrpcServer(checker, f"unix:{tmp_path}/authz.sock")  # type: ignore[arg-type]  # as above
     await server.start()
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/authz.sock") as channel:

@@ -1,4 +1,4 @@
-"""Mutated HTTP/2 sessions against the check listener, for as long as asked: `make fuzz SECONDS=600`.
+"""Mutated HTTP/2 sessions against the check listener for a given time: `make fuzz SECONDS=600`.
 
 Whatever a peer sends, nothing may be raised, held or written without bound, and no check may be allowed: the checker
 behind it allows none. Seeds are sessions that exercise every kind of frame; each is damaged, and cut into reads.

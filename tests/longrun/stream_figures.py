@@ -1,4 +1,4 @@
-"""How soon a stream's end frees its slot, by cause, and how many ends are heard of an Envoy that is stopped.
+"""Figures: how soon a stream's end frees its slot, by cause, and how many ends a stopping Envoy reports.
 
 `make figures-streams` writes it to `build/streams/figures.json` and `figures.md`. What must hold is
 tested in `e2e`; this only measures.
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import median
 
-from support.clients.sse import Slots, counted, opened
+from support.clients.sse import LeaseCounts, counted, opened
 from support.clients.stream_ends import ENDS, with_short_streams
-from support.figures import Rows, write
+from support.measurements import Rows, write
 from support.servers.stack import ROOMY
 
 from authz.adapters import logs
@@ -26,7 +26,7 @@ KEYS, STREAMS_PER_KEY = 4, 2
 ENDED = 'authz_stream_releases_total{cause="end",stream="logs"}'
 
 
-def latencies(samples: int, tell: Callable[[str], None]) -> Rows:
+def latencies(samples: int, progress: Callable[[str], None]) -> Rows:
     """Measure every cause so many times, with two sidecars behind one Envoy."""
     stack = Stack(sidecars=2, ping_s=0.2, heartbeat_s=1)
     path = stack.folder / "envoy.yaml"
@@ -34,15 +34,15 @@ def latencies(samples: int, tell: Callable[[str], None]) -> Rows:
     stack.start()
     rows: Rows = {}
     try:
-        slots = Slots(stack)
+        leases = LeaseCounts(stack)
         for cause, end in ENDS.items():
-            tell(cause)
+            progress(cause)
             account_id = stack.create_account("figures")
             secret = stack.create_key("figures", "servers:read", limit=ROOMY, account_id=account_id).secret
             taken_ms = []
             for _ in range(samples):
                 ended_s = end(stack, secret)
-                slots.until(account_id, 0)
+                leases.wait_for(account_id, 0)
                 taken_ms.append((time.monotonic() - ended_s) * 1000)
             rows[cause] = {"median_ms": median(taken_ms), "worst_ms": max(taken_ms), "ends": samples}
     finally:
@@ -50,29 +50,29 @@ def latencies(samples: int, tell: Callable[[str], None]) -> Rows:
     return rows
 
 
-def exits(rounds: int, tell: Callable[[str], None]) -> Rows:
-    """Stop Envoy (SIGTERM) with open streams, on each listener so many times; count the ends that were heard."""
+def exits(rounds: int, progress: Callable[[str], None]) -> Rows:
+    """Stop Envoy (SIGTERM) with open streams, `rounds` times on each listener; count the ends that were reported."""
     return {
-        name: _exits(rounds, tell, name, on_grpc=on_grpc)
+        name: _exits(rounds, progress, name, on_grpc=on_grpc)
         for name, on_grpc in {"check listener": False, "grpc.aio": True}.items()
     }
 
 
-def _exits(rounds: int, tell: Callable[[str], None], name: str, *, on_grpc: bool) -> dict[str, float]:
+def _exits(rounds: int, progress: Callable[[str], None], name: str, *, on_grpc: bool) -> dict[str, float]:
     stack = Stack(ping_s=0.2, heartbeat_s=HEARTBEAT_S, on_grpc=on_grpc)
     stack.start()
     heard, freed_s = 0, []
     try:
         secrets = [stack.create_key("k", "servers:read", limit=ROOMY).secret for _ in range(KEYS)]
         for number in range(rounds):
-            tell(f"Envoy is stopped, {name}, {number + 1}")
+            progress(f"Envoy is stopped, {name}, {number + 1}")
             with ExitStack() as streams:
                 for secret in secrets * STREAMS_PER_KEY:
                     streams.enter_context(opened(stack, secret)[0])
-                time.sleep(2 * HEARTBEAT_S)  # each is told of
+                time.sleep(2 * HEARTBEAT_S)  # each is reported
                 before = counted(stack.admin_url, ENDED) if number else 0
                 stack.envoy.stop()
-                freed_s.append(Slots(stack).until(stack.account_id, 0))
+                freed_s.append(LeaseCounts(stack).wait_for(stack.account_id, 0))
                 heard += counted(stack.admin_url, ENDED) - before
             stack.start_envoy()
     finally:
@@ -94,10 +94,13 @@ def main() -> None:
     options = parser.parse_args()
     logs.silence()
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
-    found = {"the stream's end": latencies(options.samples, tell), "Envoy is stopped": exits(options.rounds, tell)}
+    found = {
+        "the stream's end": latencies(options.samples, progress),
+        "Envoy is stopped": exits(options.rounds, progress),
+    }
     sys.stdout.write(write("figures", found))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from support.clients.sse import Slots, Stream
+from support.clients.sse import LeaseCounts, Stream
 from support.servers.stack import ROOMY
 
 from authz.adapters import logs
@@ -31,7 +31,7 @@ REPORT = Path("build/streams/report.json")
 
 @dataclass(frozen=True)
 class Pace:
-    """How long it all takes, how often a stream is opened at most, how long streams last, and what leases live."""
+    """Durations: of the run, between two opens, of a stream, and the TTL of a lease."""
 
     seconds: float
     opens_per_s: float
@@ -140,8 +140,8 @@ class Soak:
             self.outcome.ended[cause] += 1
 
     def _conclude(self) -> None:
-        slots, started_s = Slots(self.stack), time.monotonic()
-        while left := sum(slots.taken(account_id) for account_id in self._account_ids):
+        leases, started_s = LeaseCounts(self.stack), time.monotonic()
+        while left := sum(leases.count(account_id) for account_id in self._account_ids):
             if time.monotonic() - started_s > self._pace.ttl_s + 5:
                 break
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The portal as an ASGI application over the real stores, asked as Envoy would ask it."""
+"""The portal as an ASGI application over the real stores, with requests as Envoy sends them."""
 
 import os
 from collections.abc import AsyncIterator
@@ -8,9 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from support.builders import policy
-from support.clients.portal_requests import SECRET, Browser, client
-from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.clients.portal_browser import SECRET, Browser, client
 from support.fakes.projection import MemoryProjection
+from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 from support.servers.postgres import database
 
 from authz.adapters.postgres.keys import PostgresKeys
@@ -40,35 +40,35 @@ async def link(redis_url: str) -> AsyncIterator[RedisLink]:
 
 
 @pytest.fixture
-def people(postgres: Postgres, link: RedisLink) -> People:
+def use_cases(postgres: Postgres, link: RedisLink) -> PortalUseCases:
     admin = KeyAdmin(
         PostgresKeys(postgres), MemoryProjection(), policy(), entropy=os.urandom, now=lambda: datetime.now(UTC)
     )
-    return People(postgres, link, admin)
+    return PortalUseCases(postgres, link, admin)
 
 
 @pytest.fixture
-def app(people: People) -> FastAPI:
-    return application(people.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
+def app(use_cases: PortalUseCases) -> FastAPI:
+    return application(use_cases.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
 
 
 @pytest.fixture
 async def envoy(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """What Envoy sends for a client at an address of its own."""
-    async with client(app, an_address()) as through:
+    async with client(app, random_address()) as through:
         yield through
 
 
 @pytest.fixture
 async def visitor(app: FastAPI) -> AsyncIterator[Browser]:
-    async with client(app, an_address()) as through:
+    async with client(app, random_address()) as through:
         yield Browser(through)
 
 
 @pytest.fixture
 async def owner(app: FastAPI) -> AsyncIterator[Browser]:
     """A browser that is logged in to an account of its own."""
-    async with client(app, an_address()) as through:
+    async with client(app, random_address()) as through:
         browser = Browser(through)
-        assert (await browser.sign_up(an_email(), PASSWORD)).status_code == 303
+        assert (await browser.sign_up(random_email(), PASSWORD)).status_code == 303
         yield browser

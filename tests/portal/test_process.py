@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.clients.portal_requests import SECRET
-from support.fakes.portal import an_email
+from support.clients.portal_browser import SECRET
+from support.portal_use_cases import random_email
 from support.servers.postgres import database
 
 from authz.adapters.postgres.pool import migrate
@@ -61,7 +61,7 @@ def test_what_an_operator_can_mend_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
-async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
+async def test_it_starts_without_its_stores_reports_it_and_stops_on_sigterm(
     folder: Path, redis: RedisServer, postgres_url: str
 ) -> None:
     breached = folder / "breached.txt"
@@ -88,7 +88,7 @@ async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
             await asyncio.sleep(0.02)
         async with httpx.AsyncClient(base_url=where, headers=THROUGH, trust_env=False) as envoy:
             for password, status in (("correct horse battery", 400), ("another horse battery", 200)):
-                answer = await envoy.post("/v1/public/signup", json={"email": an_email(), "password": password})
+                answer = await envoy.post("/v1/public/signup", json={"email": random_email(), "password": password})
                 assert answer.status_code == status, answer.text
             metrics = (await envoy.get(f"{admin}/metrics")).text
         for line in ('signups_total{outcome="opened"} 1.0', 'signups_total{outcome="refused"} 1.0'):

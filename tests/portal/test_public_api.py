@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
@@ -23,19 +23,19 @@ async def signed_up(envoy: httpx.AsyncClient, email: str) -> dict[str, object]:
     return document
 
 
-async def test_a_signup_gives_a_key_and_mails_a_link(envoy: httpx.AsyncClient, people: People) -> None:
-    email = an_email()
+async def test_a_signup_gives_a_key_and_mails_a_link(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> None:
+    email = random_email()
     document = await signed_up(envoy, email.upper())
     assert set(document) == {"api_key", "account_id", "email", "email_verified"}
     assert (document["email"], document["email_verified"]) == (email, False)
-    (key,) = await people.admin.keys(str(document["account_id"]))
+    (key,) = await use_cases.admin.keys(str(document["account_id"]))
     assert key.hint.endswith(str(document["api_key"])[-4:])
     assert key.scopes == {"servers:read", "servers:write", "billing:read"}
-    assert people.mail.mails[0][0] == email
+    assert use_cases.mail.mails[0][0] == email
 
 
 async def test_a_signup_that_is_refused_says_why(envoy: httpx.AsyncClient) -> None:
-    email = an_email()
+    email = random_email()
     await signed_up(envoy, email)
 
     async def refusal(**fields: str) -> tuple[int, object, str | None]:
@@ -69,19 +69,19 @@ async def test_a_body_that_cannot_be_read_is_a_bad_request(envoy: httpx.AsyncCli
         assert seen(answer) == (400, {"error": "bad request"}, None)
 
 
-async def test_a_login_gives_another_key(envoy: httpx.AsyncClient, people: People) -> None:
-    first = await signed_up(envoy, email := an_email())
+async def test_a_login_gives_another_key(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> None:
+    first = await signed_up(envoy, email := random_email())
     answer = await envoy.post("/v1/public/login", json={"email": f" {email} ", "password": PASSWORD})
     assert answer.status_code == 200
     assert answer.json() == first | {"api_key": answer.json()["api_key"]}
     assert answer.json()["api_key"] != first["api_key"]
-    assert len(await people.admin.keys(str(first["account_id"]))) == 2
+    assert len(await use_cases.admin.keys(str(first["account_id"]))) == 2
 
 
 async def test_a_login_that_is_refused_does_not_say_why(envoy: httpx.AsyncClient) -> None:
-    await signed_up(envoy, email := an_email())
+    await signed_up(envoy, email := random_email())
     wrong = {"email": email, "password": "wrong"}
-    for given in (wrong, {"email": an_email(), "password": PASSWORD}, {"email": "ada", "password": PASSWORD}):
+    for given in (wrong, {"email": random_email(), "password": PASSWORD}, {"email": "ada", "password": PASSWORD}):
         answer = await envoy.post("/v1/public/login", json=given)
         assert seen(answer) == (401, {"error": "invalid email or password"}, None)
     for _ in range(9):
@@ -90,18 +90,20 @@ async def test_a_login_that_is_refused_does_not_say_why(envoy: httpx.AsyncClient
     assert seen(answer) == (429, {"error": "too many attempts, try again later"}, "600")
 
 
-async def test_an_account_with_all_its_keys_logs_in_for_none(envoy: httpx.AsyncClient, people: People) -> None:
-    email = an_email()
+async def test_an_account_with_all_its_keys_logs_in_for_none(
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases
+) -> None:
+    email = random_email()
     document = await signed_up(envoy, email)
     for _ in range(24):
         answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
         assert answer.status_code == 200
     answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
     assert seen(answer) == (429, {"error": LIMIT}, None)
-    assert len(await people.admin.keys(str(document["account_id"]))) == 25
+    assert len(await use_cases.admin.keys(str(document["account_id"]))) == 25
 
 
-async def test_a_device_is_told_where_its_owner_approves_it(envoy: httpx.AsyncClient) -> None:
+async def test_a_device_gets_the_address_of_its_approval(envoy: httpx.AsyncClient) -> None:
     started = (await envoy.post("/v1/public/device/start", json={}, headers={"host": "evil.example"})).json()
     code = started["user_code"]
     assert code[4] == "-"
@@ -116,15 +118,15 @@ async def test_a_device_is_told_where_its_owner_approves_it(envoy: httpx.AsyncCl
     }
 
 
-async def test_a_device_polls_until_it_has_its_key_once(envoy: httpx.AsyncClient, people: People) -> None:
-    account_id = str((await signed_up(envoy, an_email()))["account_id"])
+async def test_a_device_polls_until_it_has_its_key_once(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> None:
+    account_id = str((await signed_up(envoy, random_email()))["account_id"])
     started = (await envoy.post("/v1/public/device/start", json={})).json()
 
     async def poll() -> tuple[int, object, str | None]:
         return seen(await envoy.post("/v1/public/device/poll", json={"device_code": started["device_code"]}))
 
     assert await poll() == (200, {"status": "pending"}, None)
-    await people.device.approve(started["user_code"], Approval(account_id, frozenset({"servers:read"})), "")
+    await use_cases.device.approve(started["user_code"], Approval(account_id, frozenset({"servers:read"})), "")
     status, document, _ = await poll()
     assert isinstance(document, dict)
     assert (status, document["status"], set(document)) == (200, "approved", {"status", "api_key"})
@@ -144,20 +146,20 @@ async def test_devices_are_slowed_down_in_the_contracts_words(envoy: httpx.Async
 
 
 async def test_a_full_account_tells_its_device_so_and_the_device_may_go_on(
-    envoy: httpx.AsyncClient, people: People
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases
 ) -> None:
-    email = an_email()
+    email = random_email()
     account_id = str((await signed_up(envoy, email))["account_id"])
     for _ in range(24):
         await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
     started = (await envoy.post("/v1/public/device/start")).json()
-    await people.device.approve(started["user_code"], Approval(account_id, frozenset({"servers:read"})), "")
+    await use_cases.device.approve(started["user_code"], Approval(account_id, frozenset({"servers:read"})), "")
     answer = await envoy.post("/v1/public/device/poll", json={"device_code": started["device_code"]})
     assert seen(answer) == (429, {"error": LIMIT}, None)
 
 
-async def test_whoami_tells_whose_key_it_is(envoy: httpx.AsyncClient, people: People) -> None:
-    email = an_email()
+async def test_whoami_tells_whose_key_it_is(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> None:
+    email = random_email()
     account_id = str((await signed_up(envoy, email))["account_id"])
     whose = {"x-authz-account-id": account_id}
     assert (await envoy.get("/v1/whoami", headers=whose)).json() == {
@@ -165,15 +167,17 @@ async def test_whoami_tells_whose_key_it_is(envoy: httpx.AsyncClient, people: Pe
         "email": email,
         "emailVerified": False,
     }
-    await people.verification.take(people.mail.code(), "")
+    await use_cases.verification.take(use_cases.mail.code(), "")
     assert (await envoy.get("/v1/whoami", headers=whose)).json()["emailVerified"] is True
     assert (await envoy.get("/v1/whoami")).status_code == 401
 
 
 @pytest.mark.parametrize("name", ["x-authz-proxy", ADDRESS])
-async def test_what_does_not_come_from_envoy_is_refused(envoy: httpx.AsyncClient, people: People, name: str) -> None:
-    account_id = str((await signed_up(envoy, an_email()))["account_id"])
-    del people
+async def test_what_does_not_come_from_envoy_is_refused(
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases, name: str
+) -> None:
+    account_id = str((await signed_up(envoy, random_email()))["account_id"])
+    del use_cases
     for sent in ({}, {name: ""}, {name: "x" * 32}):
         headers = {key: value for key, value in envoy.headers.items() if key != name} | sent
         if name == ADDRESS and sent:
@@ -199,14 +203,14 @@ async def test_what_cannot_be_read_is_a_bad_request(envoy: httpx.AsyncClient, bo
 
 
 async def test_a_body_that_is_too_large_is_not_read(envoy: httpx.AsyncClient) -> None:
-    answer = await envoy.post("/v1/public/login", json={"email": an_email(), "password": "x" * 100_000})
+    answer = await envoy.post("/v1/public/login", json={"email": random_email(), "password": "x" * 100_000})
     assert answer.status_code == 413
 
 
-async def test_stores_out_of_reach_are_a_503_and_nobody_gets_in(
+async def test_unavailable_stores_are_a_503_and_nobody_logs_in(
     envoy: httpx.AsyncClient, postgres: Postgres, link: RedisLink
 ) -> None:
-    await signed_up(envoy, email := an_email())
+    await signed_up(envoy, email := random_email())
     await postgres.close()
     for _ in range(2):
         answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
@@ -220,7 +224,7 @@ async def test_an_address_is_what_envoy_says_and_nothing_else(envoy: httpx.Async
         assert (await envoy.post("/v1/public/device/start", headers=forged)).status_code == 200
     answer = await envoy.post("/v1/public/device/start", headers={"x-forwarded-for": "198.51.100.77"})
     assert answer.status_code == 429
-    elsewhere = await envoy.post("/v1/public/device/start", headers={ADDRESS: an_address()})
+    elsewhere = await envoy.post("/v1/public/device/start", headers={ADDRESS: random_address()})
     assert elsewhere.status_code == 200
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import httpx
 import pytest
-from support.fakes.portal import PASSWORD, PUBLIC_URL, People, an_address, an_email
+from support.portal_use_cases import PASSWORD, PUBLIC_URL, PortalUseCases, random_address, random_email
 
 from authz.core.device import shown
 from authz.portal.browser_sessions import TOKEN_HEADER
@@ -19,9 +19,9 @@ async def token(envoy: httpx.AsyncClient) -> dict[str, str]:
     return {TOKEN_HEADER: facts["csrf_token"], "origin": PUBLIC_URL, "sec-fetch-site": "same-origin"}
 
 
-async def logged_in(envoy: httpx.AsyncClient, people: People) -> dict[str, str]:
-    email = an_email()
-    owner = await people.accounts.sign_up(email, PASSWORD, an_address())
+async def logged_in(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> dict[str, str]:
+    email = random_email()
+    owner = await use_cases.accounts.sign_up(email, PASSWORD, random_address())
     before = await token(envoy)
     answer = await envoy.post(f"{API}/session", json={"email": email, "password": PASSWORD}, headers=before)
     assert answer.json() == {
@@ -34,8 +34,8 @@ async def logged_in(envoy: httpx.AsyncClient, people: People) -> dict[str, str]:
     return await token(envoy)
 
 
-async def test_a_key_from_its_making_to_its_end(envoy: httpx.AsyncClient, people: People) -> None:
-    changes = await logged_in(envoy, people)
+async def test_a_key_from_its_making_to_its_end(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> None:
+    changes = await logged_in(envoy, use_cases)
     wanted = {"name": "ci", "scopes": ["servers:read"], "expires_at": "2100-01-01T00:00:00Z"}
     made = (await envoy.post(f"{API}/keys", json=wanted, headers=changes)).json()
     assert made["api_key"].startswith("ttk_")
@@ -60,15 +60,15 @@ async def test_a_key_from_its_making_to_its_end(envoy: httpx.AsyncClient, people
     assert (await envoy.get(f"{API}/keys")).status_code == 401
 
 
-async def test_a_device_is_shown_and_let_in_or_refused(envoy: httpx.AsyncClient, people: People) -> None:
-    changes = await logged_in(envoy, people)
+async def test_a_device_is_shown_and_approved_or_refused(envoy: httpx.AsyncClient, use_cases: PortalUseCases) -> None:
+    changes = await logged_in(envoy, use_cases)
     for verb, body, status in (("approve", {"scopes": ["servers:read"]}, "approved"), ("refuse", None, "expired")):
-        started = await people.device.start("203.0.113.7", "cli")
+        started = await use_cases.device.start("203.0.113.7", "cli")
         path = f"{API}/device/{shown(started.user_code)}"
         facts = (await envoy.get(path)).json()
         assert (facts["user_code"], facts["client"], facts["source_address"]) == (path[-9:], "cli", "203.0.113.7")
         assert (await envoy.post(f"{path}:{verb}", json=body, headers=changes)).status_code == 204
-        assert (await people.device.poll(started.device_code, an_address())).status == status
+        assert (await use_cases.device.poll(started.device_code, random_address())).status == status
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ async def test_a_device_is_shown_and_let_in_or_refused(envoy: httpx.AsyncClient,
     ],
 )
 async def test_a_change_from_elsewhere_is_refused(
-    envoy: httpx.AsyncClient, people: People, method: str, path: str
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases, method: str, path: str
 ) -> None:
-    changes = await logged_in(envoy, people)
+    changes = await logged_in(envoy, use_cases)
     for forged in ({}, changes | {TOKEN_HEADER: "x"}, changes | {"origin": "https://evil.example"}):
         answer = await envoy.request(method, API + path, json={}, headers=forged)
         assert answer.status_code == 403
@@ -100,8 +100,10 @@ async def test_nobody_sees_anything_without_a_session(envoy: httpx.AsyncClient, 
     assert (answer.status_code, answer.json()) == (401, {"error": "log in first"})
 
 
-async def test_what_the_rules_do_not_permit_is_refused_in_words(envoy: httpx.AsyncClient, people: People) -> None:
-    changes = await logged_in(envoy, people)
+async def test_what_the_rules_do_not_permit_is_refused_in_words(
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases
+) -> None:
+    changes = await logged_in(envoy, use_cases)
 
     async def refusal(path: str, body: Mapping[str, object]) -> tuple[int, str]:
         kind = {"content-type": "application/json"}

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI
-from support.clients.portal_requests import Browser, client, token_of
-from support.fakes.portal import PASSWORD, PUBLIC_URL, People, an_address, an_email
+from support.clients.portal_browser import Browser, client, token_of
+from support.portal_use_cases import PASSWORD, PUBLIC_URL, PortalUseCases, random_address, random_email
 
 from authz.portal.app import application
 from authz.portal.browser_sessions import portal_page
@@ -42,9 +42,11 @@ def test_no_form_is_left_out(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("path", FORMS)
-async def test_a_forged_form_changes_nothing(owner: Browser, visitor: Browser, people: People, path: str) -> None:
-    token = token_of((await owner.see("/dashboard/keys")).text)
-    strangers = token_of((await visitor.see("/dashboard/login")).text)
+async def test_a_forged_form_changes_nothing(
+    owner: Browser, visitor: Browser, use_cases: PortalUseCases, path: str
+) -> None:
+    token = token_of((await owner.fetch("/dashboard/keys")).text)
+    strangers = token_of((await visitor.fetch("/dashboard/login")).text)
     forgeries = [
         ({}, {}),
         ({"token": ""}, {}),
@@ -55,24 +57,24 @@ async def test_a_forged_form_changes_nothing(owner: Browser, visitor: Browser, p
         ({"token": token}, {"sec-fetch-site": "cross-site"}),
         ({"token": token}, {"sec-fetch-site": "same-site"}),
     ]
-    fields = {"email": an_email(), "password": PASSWORD, "name": "x", "scope": "servers:read", "life": ""}
+    fields = {"email": random_email(), "password": PASSWORD, "name": "x", "scope": "servers:read", "life": ""}
     for sent, headers in forgeries:
         answer = await owner.client.post(path, data=fields | sent, headers=headers)
         assert answer.status_code == 403, (sent, headers)
         assert "out of date" in answer.text
-    (account,) = await people.admin.accounts()
-    assert await people.admin.keys(account.id) == []
+    (account,) = await use_cases.admin.accounts()
+    assert await use_cases.admin.keys(account.id) == []
 
 
 async def test_a_form_without_the_cookie_changes_nothing(owner: Browser) -> None:
-    token = token_of((await owner.see("/dashboard/keys")).text)
+    token = token_of((await owner.fetch("/dashboard/keys")).text)
     owner.client.cookies.clear()
     answer = await owner.client.post("/dashboard/login", data={"token": token, "email": "x", "password": "y"})
     assert answer.status_code == 403
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_other_hosts_and_plain_text(visitor: Browser) -> None:
-    for answer in (await visitor.see("/dashboard/login"), await visitor.sign_up(an_email(), PASSWORD)):
+async def test_the_cookie_is_hidden_from_scripts_other_hosts_and_plain_http(visitor: Browser) -> None:
+    for answer in (await visitor.fetch("/dashboard/login"), await visitor.sign_up(random_email(), PASSWORD)):
         (cookie,) = answer.headers.get_list("set-cookie")
         name, *attributes = cookie.split("; ")
         assert name.startswith(f"{COOKIE}=")
@@ -82,34 +84,34 @@ async def test_the_cookie_is_out_of_reach_of_scripts_other_hosts_and_plain_text(
 async def test_a_planted_cookie_never_becomes_a_session(app: FastAPI, visitor: Browser) -> None:
     planted = "A" * 43
     visitor.client.cookies.set(COOKIE, planted, domain="portal.example")
-    email = an_email()
+    email = random_email()
     await visitor.sign_up(email, PASSWORD)
     assert visitor.client.cookies[COOKIE] != planted
-    assert (await visitor.see("/dashboard/keys")).status_code == 200
-    async with client(app, an_address()) as through:
+    assert (await visitor.fetch("/dashboard/keys")).status_code == 200
+    async with client(app, random_address()) as through:
         through.cookies.set(COOKIE, planted, domain="portal.example")
         assert (await through.get("/dashboard/keys")).status_code == 303
 
 
 async def test_a_login_ends_the_session_that_the_browser_came_with(app: FastAPI, owner: Browser) -> None:
     before = owner.client.cookies[COOKIE]
-    async with client(app, an_address()) as through:
+    async with client(app, random_address()) as through:
         other = Browser(through)
-        await other.sign_up(email := an_email(), PASSWORD)
-    page = await owner.see("/dashboard/account")
+        await other.sign_up(email := random_email(), PASSWORD)
+    page = await owner.fetch("/dashboard/account")
     await owner.client.post(
         "/dashboard/login", data={"token": token_of(page.text), "email": email, "password": PASSWORD}
     )
     assert owner.client.cookies[COOKIE] != before
     owner.client.cookies.set(COOKIE, before, domain="portal.example")
-    assert (await owner.see("/dashboard/keys")).status_code == 303
+    assert (await owner.fetch("/dashboard/keys")).status_code == 303
 
 
 async def test_a_session_that_was_left_is_over(owner: Browser) -> None:
     secret = owner.client.cookies[COOKIE]
-    await owner.send("/dashboard/keys", {}, action="/dashboard/logout")
+    await owner.submit("/dashboard/keys", {}, action="/dashboard/logout")
     owner.client.cookies.set(COOKIE, secret, domain="portal.example")
-    assert (await owner.see("/dashboard/keys")).status_code == 303
+    assert (await owner.fetch("/dashboard/keys")).status_code == 303
 
 
 @pytest.mark.parametrize("value", ["", "x", "A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "é", "../../../../etc"])
@@ -136,29 +138,29 @@ async def test_a_cookie_that_is_none_is_replaced(visitor: Browser, value: str) -
         "",
     ],
 )
-async def test_no_link_leads_away_from_the_portal(visitor: Browser, people: People, wanted: str) -> None:
+async def test_no_link_leads_away_from_the_portal(visitor: Browser, use_cases: PortalUseCases, wanted: str) -> None:
     assert portal_page(wanted) == "/dashboard/keys"
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
     page = await visitor.client.get("/dashboard/login", params={"next": wanted})
     assert 'name="next" value="/dashboard/keys"' in page.text
     answer = await visitor.log_in(email, PASSWORD, next=wanted)
     assert answer.headers["location"] == "/dashboard/keys"
 
 
-async def test_no_page_and_no_mail_believes_the_host_header(owner: Browser, people: People) -> None:
+async def test_no_page_and_no_mail_believes_the_host_header(owner: Browser, use_cases: PortalUseCases) -> None:
     headers = {"host": "evil.example", "x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
     for path in ("/dashboard/keys", "/dashboard", "/device", "/nowhere"):
         answer = await owner.client.get(path, headers=headers)
         assert "evil" not in answer.text + str(answer.headers)
-    token = token_of((await owner.see("/dashboard/account")).text)
+    token = token_of((await owner.fetch("/dashboard/account")).text)
     await owner.client.post("/dashboard/account/verification", data={"token": token}, headers=headers)
-    assert f"{PUBLIC_URL}/dashboard/verify?code=" in people.mail.mails[-1][2]
-    assert "evil" not in people.mail.mails[-1][2]
+    assert f"{PUBLIC_URL}/dashboard/verify?code=" in use_cases.mail.mails[-1][2]
+    assert "evil" not in use_cases.mail.mails[-1][2]
 
 
 async def test_a_form_that_is_too_large_or_has_files_is_not_read(owner: Browser) -> None:
-    token = token_of((await owner.see("/dashboard/keys/new")).text)
+    token = token_of((await owner.fetch("/dashboard/keys/new")).text)
     many = await owner.client.post("/dashboard/keys/new", data={"token": token, "scope": ["x"] * 200})
     file = await owner.client.post("/dashboard/keys/new", data={"token": token}, files={"name": os.urandom(9)})
     for answer in (many, file):
@@ -183,15 +185,15 @@ async def test_what_is_too_large_is_refused_like_everything_else(owner: Browser,
 
 
 async def test_a_crash_shows_nothing_of_itself(
-    envoy: httpx.AsyncClient, owner: Browser, people: People, monkeypatch: pytest.MonkeyPatch
+    envoy: httpx.AsyncClient, owner: Browser, use_cases: PortalUseCases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def crash(_account_id: str) -> None:
         raise RuntimeError("hunter2")
 
-    monkeypatch.setattr(people.ledger, "contact", crash)
-    monkeypatch.setattr(people.ledger, "owner", crash)
+    monkeypatch.setattr(use_cases.ledger, "contact", crash)
+    monkeypatch.setattr(use_cases.ledger, "owner", crash)
     program = await envoy.get("/v1/whoami", headers={"x-authz-account-id": "acct_1"})
-    page = await owner.see("/dashboard/keys")
+    page = await owner.fetch("/dashboard/keys")
     assert program.json() == {"error": "internal error"}
     assert "Internal error" in page.text
     for answer in (program, page):
@@ -200,9 +202,9 @@ async def test_a_crash_shows_nothing_of_itself(
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-async def test_on_loopback_the_cookie_has_a_name_that_browsers_take(people: People) -> None:
-    app = application(people.services("http://127.0.0.1:8000"), proxy_secret="s" * 32, readiness=dict)
-    async with client(app, an_address()) as through:
+async def test_on_loopback_the_cookie_has_a_name_that_browsers_accept(use_cases: PortalUseCases) -> None:
+    app = application(use_cases.services("http://127.0.0.1:8000"), proxy_secret="s" * 32, readiness=dict)
+    async with client(app, random_address()) as through:
         answer: httpx.Response = await through.get("/dashboard/login")
     assert answer.headers["set-cookie"].startswith("session=")
     assert "strict-transport-security" not in answer.headers

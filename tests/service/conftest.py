@@ -1,4 +1,4 @@
-"""Key administration over the real Postgres, with a projection that remembers what it was given."""
+"""Key administration over the real Postgres, with a projection in memory."""
 
 import os
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 from support.builders import policy
-from support.fakes.portal import People
 from support.fakes.projection import MemoryProjection
+from support.portal_use_cases import PortalUseCases
 from support.servers.postgres import database
 
 from authz.adapters.postgres.keys import PostgresKeys
@@ -56,5 +56,5 @@ async def link(redis_url: str) -> AsyncIterator[RedisLink]:
 
 
 @pytest.fixture
-def people(postgres: Postgres, link: RedisLink, admin: KeyAdmin) -> People:
-    return People(postgres, link, admin)
+def use_cases(postgres: Postgres, link: RedisLink, admin: KeyAdmin) -> PortalUseCases:
+    return PortalUseCases(postgres, link, admin)

@@ -41,8 +41,8 @@ def report(one: Lease, kind: AccessLogType = ALIVE) -> bytes:
     return message(entry(fields(one), kind))
 
 
-class Told:
-    """Stands where the leases are and remembers the signs."""
+class RecordedReports:
+    """Replaces the leases and records the reports."""
 
     def __init__(self) -> None:
         self.signs: list[tuple[str, Lease]] = []

@@ -1,4 +1,4 @@
-"""Vectors that rate limiters publish, for every bucket of ours to hold to."""
+"""Published test vectors of rate limiters, which every bucket of ours must satisfy."""
 
 from authz.core.limits import Limit
 

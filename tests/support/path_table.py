@@ -1,4 +1,4 @@
-"""The table of spellings in `data/paths.txt`, and how the most lenient reader would take a target."""
+"""The table of path spellings in `data/paths.txt`, and a model of the most lenient backend."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def spellings() -> list[tuple[str, str, str]]:
 
 
 def leniently_read(target: str) -> str:
-    """Take a target as a backend does that decodes to the end and then resolves everything there is to resolve."""
+    """Normalise a target like a backend that decodes repeatedly and then resolves all dot segments."""
     path = target.partition("?")[0].partition("#")[0]
     for _ in range(5):
         path = unquote_to_bytes(path).decode("latin-1")

@@ -1,12 +1,12 @@
-"""The ACL users that docs/redis.md tells operators to make are enough, on a server and in a cluster, and no more."""
+"""The ACL users of docs/redis.md have the permissions that they need, on a server and in a cluster, and no more."""
 
 import os
 
 import pytest
 from support.builders import record
-from support.contracts.key_projections import stored
-from support.contracts.key_takes import taken
-from support.contracts.redis_link import linked
+from support.contracts.key_lookups import take_one
+from support.contracts.key_projections import connected_store
+from support.contracts.redis_commands import started_link
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, PORTAL_USER, SERVER_USER, USER
 from support.servers.redis_cluster import Cluster
 
@@ -30,7 +30,7 @@ APPROVAL = Approval("acct_1", frozenset({"servers:read"}))
 async def work_as_the_sidecar(store: RedisStore) -> None:
     digest = os.urandom(32)
     assert await store.keys.put(digest, record())
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
     assert await store.keys.put(digest, record(revision=2))
     leases, lease = RedisLeases(store.link), Lease(os.urandom(4).hex(), "acct_1", "key_1", LOGS.name)
     assert (await leases.acquire(lease, LOGS, 5)).outcome is AcquireOutcome.GRANTED
@@ -61,25 +61,25 @@ async def work_as_the_portal(link: Caller) -> None:
 
 
 async def test_the_users_for_a_server_are_enough_and_no_more(server: RedisServer) -> None:
-    async with linked(server.url) as admin:
+    async with started_link(server.url) as admin:
         await admin.reached.wait()
         await admin.ask(*SERVER_USER)
         url = server.url.replace("//", f"//{USER}:{PASSWORD}@")
-        async with stored(url) as store:
+        async with connected_store(url) as store:
             await work_as_the_sidecar(store)
         await admin.ask(*PORTAL_USER)
-        async with stored(url) as store:
+        async with connected_store(url) as store:
             await work_as_the_portal(store.link)
 
 
 async def test_the_users_for_a_cluster_are_enough_and_no_more(redis_cluster: Cluster) -> None:
     for node in redis_cluster.primaries:
-        node.tell(*CLUSTER_USER)
+        node.execute(*CLUSTER_USER)
     url = redis_cluster.url.replace("//", f"//{USER}:{PASSWORD}@")
-    async with stored(url) as store:
+    async with connected_store(url) as store:
         for _ in range(10):
             await work_as_the_sidecar(store)
         for node in redis_cluster.primaries:
-            node.tell(*PORTAL_USER)
+            node.execute(*PORTAL_USER)
         for _ in range(10):
             await work_as_the_portal(store.link)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.bucket_vectors import FIVE, VECTORS
-from support.contracts.key_takes import record
+from support.contracts.key_lookups import record
 
 from authz.adapters.redis.connection.link import Script
 from authz.adapters.redis.records import BUCKET_BYTES, CHECK, redis_key
@@ -33,13 +33,13 @@ def clocked(now_s: float) -> Script:
 async def clocked_take(
     store: RedisStore, digest: bytes, cost: int, now_s: float, remembered: Limit | None = None
 ) -> tuple[bool, float]:
-    """Take tokens at a given time, also as one who remembers the key and its limit; tells whether, and what is left."""
+    """Take tokens at a given time, with or without a cached record; returns the outcome and the remaining tokens."""
     header, limit = b"", remembered or Limit(1, 1)
     if remembered is not None:
         header, _, _ = (await store.link.call(VALUE, redis_key(digest)))[BUCKET_BYTES:].partition(b"\n")
-    asked = struct.pack("<6d", cost, 0, limit.capacity, limit.refill_per_s, 1, 1)
+    start_take = struct.pack("<6d", cost, 0, limit.capacity, limit.refill_per_s, 1, 1)
     epoch = store.keys.epoch_of(digest).encode()
-    reply = await store.link.call(clocked(now_s), redis_key(digest), epoch, header + b"\n", asked)
+    reply = await store.link.call(clocked(now_s), redis_key(digest), epoch, header + b"\n", start_take)
     assert (len(reply) == 1 + BUCKET_BYTES) is (remembered is not None)
     return reply[:1] in b"gG", struct.unpack_from("<d", reply, 1)[0]
 

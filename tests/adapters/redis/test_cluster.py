@@ -1,4 +1,4 @@
-"""A real cluster in trouble: crashes, promotions, lost revokes, hangs. No record of another life is believed."""
+"""Failures of a real cluster: crashes, promotions, lost revokes, hangs. No record of an old epoch is trusted."""
 
 import asyncio
 import os
@@ -9,8 +9,8 @@ from signal import SIGCONT, SIGSTOP
 
 import pytest
 from support.builders import record
-from support.contracts.key_projections import bump_epoch, stored
-from support.contracts.key_takes import asked, taken, until_answered
+from support.contracts.key_lookups import start_take, take_one, take_when_available
+from support.contracts.key_projections import bump_epoch, connected_store
 from support.servers.redis_cluster import Cluster, cluster, digest_at, header
 
 from authz.adapters.redis.connection.cluster import RedisCluster
@@ -26,7 +26,7 @@ REVOKED = record(state=KeyState.REVOKED, revision=2)
 
 @pytest.fixture
 def made(folder: Path) -> Iterator[Cluster]:
-    """A cluster of the test's own, to be hurt; its first node has a replica."""
+    """A cluster that only this test uses and may break; its first node has a replica."""
     with cluster(folder, replicated=True) as made:
         yield made
         for node in made.nodes:
@@ -35,7 +35,7 @@ def made(folder: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def store(made: Cluster) -> AsyncIterator[RedisStore]:
-    async with stored(made.url) as store:
+    async with connected_store(made.url) as store:
         yield store
 
 
@@ -54,15 +54,15 @@ async def test_a_revoke_lost_in_a_promotion_is_not_lost_and_other_nodes_keep_the
     await store.keys.put(digest, REVOKED)
     first.kill()
     made.replica.signal(SIGCONT)
-    while made.replica.tell("ROLE")[0] != "master" or not isinstance(await asked(store.keys, elsewhere), Take):
+    while made.replica.execute("ROLE")[0] != "master" or not isinstance(await start_take(store.keys, elsewhere), Take):
         await asyncio.sleep(0.01)
-    made.replica.tell("SETRANGE", redis_key(digest), BUCKET_BYTES, old)  # the revoke may have been on its way
-    assert await until_answered(store.keys, digest) is None
+    made.replica.execute("SETRANGE", redis_key(digest), BUCKET_BYTES, old)  # the revoke may have been on its way
+    assert await take_when_available(store.keys, digest) is None
     assert store.keys.epoch_of(digest) not in {"", before}
-    assert (await taken(store.keys, elsewhere)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, elsewhere)).outcome is TakeOutcome.GRANTED
     assert not await store.keys.put(digest, record(), epoch=before)
     assert await store.keys.put(digest, REVOKED, epoch=store.keys.epoch_of(digest))
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.REVOKED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.REVOKED
     assert store.link.is_up
 
 
@@ -70,7 +70,7 @@ async def test_a_revoke_lost_by_a_restart_from_a_snapshot_is_not_lost(made: Clus
     third = made.primaries[2]
     digest = digest_at(made, third)
     await store.keys.put(digest, record())
-    third.tell("SAVE")
+    third.execute("SAVE")
     old = header(third, digest)
     await store.keys.put(digest, REVOKED)
     third.kill()
@@ -78,22 +78,20 @@ async def test_a_revoke_lost_by_a_restart_from_a_snapshot_is_not_lost(made: Clus
     while not third.is_ok:
         await asyncio.sleep(0.01)
     assert header(third, digest) == old
-    assert await until_answered(store.keys, digest) is None
+    assert await take_when_available(store.keys, digest) is None
 
 
-async def test_no_record_is_believed_once_its_life_is_over_though_nobody_was_told(
-    made: Cluster, store: RedisStore
-) -> None:
+async def test_no_record_of_an_old_epoch_is_trusted_even_without_notice(made: Cluster, store: RedisStore) -> None:
     first = made.primaries[0]
     digest = digest_at(made, first)
     await store.keys.put(digest, record())
-    assert isinstance(await asked(store.keys, digest), Take)
+    assert isinstance(await start_take(store.keys, digest), Take)
     bump_epoch(first)
     # At once, before the link can have looked.
     with pytest.raises(StoreUnavailable, match="another life"):
         await store.keys.put(digest, record())
-    assert not isinstance(await asked(store.keys, digest), Take)
-    assert await until_answered(store.keys, digest) is None
+    assert not isinstance(await start_take(store.keys, digest), Take)
+    assert await take_when_available(store.keys, digest) is None
 
 
 async def test_a_planned_failover_takes_the_records_to_another_life(made: Cluster, store: RedisStore) -> None:
@@ -102,18 +100,18 @@ async def test_a_planned_failover_takes_the_records_to_another_life(made: Cluste
     assert store.link.reconnected_at_s is None
     made.until_replicated()
     await asyncio.to_thread(made.fail_over)
-    assert await until_answered(store.keys, digest) is None
+    assert await take_when_available(store.keys, digest) is None
     assert store.link.reconnected_at_s is not None
     assert await store.keys.put(digest, record(), epoch=store.keys.epoch_of(digest))
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
 
 
 async def test_a_node_that_hangs_or_is_gone_is_an_outage_of_its_own_keys_only(made: Cluster) -> None:
     third = made.primaries[2]
     broken, whole = digest_at(made, third), digest_at(made, made.primaries[1])
     for node in made.primaries[:2]:
-        node.tell("CONFIG", "SET", "cluster-require-full-coverage", "no")
-    async with stored(made.url, deadline_s=0.1) as store:
+        node.execute("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    async with connected_store(made.url, deadline_s=0.1) as store:
         for digest in (broken, whole):
             await store.keys.put(digest, record())
         third.signal(SIGSTOP)
@@ -121,7 +119,7 @@ async def test_a_node_that_hangs_or_is_gone_is_an_outage_of_its_own_keys_only(ma
         third.kill()
         await assert_an_outage_of_one(store, broken, whole)
         third.start()
-        assert await until_answered(store.keys, broken) is None
+        assert await take_when_available(store.keys, broken) is None
         while not store.link.is_up:
             await asyncio.sleep(0.01)
 
@@ -129,7 +127,7 @@ async def test_a_node_that_hangs_or_is_gone_is_an_outage_of_its_own_keys_only(ma
 async def assert_an_outage_of_one(store: RedisStore, broken: bytes, whole: bytes) -> None:
     for _ in range(20):
         started_s = time.monotonic()
-        gone, there = await asyncio.gather(asked(store.keys, broken), asked(store.keys, whole))
+        gone, there = await asyncio.gather(start_take(store.keys, broken), start_take(store.keys, whole))
         assert isinstance(gone, StoreUnavailable)
         assert isinstance(there, Take)
         assert time.monotonic() - started_s < 0.5
@@ -140,15 +138,15 @@ async def test_any_node_leads_to_all_of_them_and_dead_ones_do_not_keep_anybody_o
     assert made.replica is not None
     made.primaries[0].kill()
     dead, replica = made.primaries[0].port, made.replica.port
-    async with stored(f"redis+cluster://127.0.0.1:{dead},127.0.0.1:{replica}") as store:
+    async with connected_store(f"redis+cluster://127.0.0.1:{dead},127.0.0.1:{replica}") as store:
         # Until the replica has taken over, the nodes themselves may say that the cluster is down.
         for node in made.primaries:
-            assert await until_answered(store.keys, digest_at(made, node)) is None
+            assert await take_when_available(store.keys, digest_at(made, node)) is None
 
 
 async def test_scripts_on_other_keys_run_where_their_key_is(redis_cluster: Cluster) -> None:
     count = Script(b"return redis.call('INCR', KEYS[1])")
-    async with stored(redis_cluster.url) as store:
+    async with connected_store(redis_cluster.url) as store:
         for number in range(20):
             key = b"counter-%d-%b" % (number, os.urandom(4).hex().encode())
             assert [await store.link.call(count, key) for _ in range(2)] == [1, 2]
@@ -172,7 +170,7 @@ async def test_what_is_no_cluster_is_an_outage_with_a_reason(redis_url: str, cap
 
 async def test_before_anything_is_known_keys_are_answered_all_the_same() -> None:
     store = redis_store("redis+cluster://127.0.0.1:1", deadline_s=1, in_flight_max=10, negative_ttl_s=5)
-    assert isinstance(await asked(store.keys, DIGEST), StoreUnavailable)
+    assert isinstance(await start_take(store.keys, DIGEST), StoreUnavailable)
     assert store.keys.epoch_of(DIGEST) == ""
     with pytest.raises(StoreUnavailable, match="no known node"):
         await store.keys.put(DIGEST, record())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from support.builders import record
-from support.contracts.key_projections import stored
-from support.contracts.key_takes import asked, taken, until_answered
-from support.servers.fake_redis import CERTIFICATE, either_way
+from support.contracts.key_lookups import start_take, take_one, take_when_available
+from support.contracts.key_projections import connected_store
+from support.servers.fake_redis import CERTIFICATE, tls_or_plain_proxy
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, USER
 from support.servers.redis_cluster import Cluster, cluster, digest_at, header, port_with_bus, slot_of
 
@@ -31,7 +31,7 @@ def made(folder: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def store(made: Cluster) -> AsyncIterator[RedisStore]:
-    async with stored(made.url) as store:
+    async with connected_store(made.url) as store:
         yield store
 
 
@@ -41,22 +41,22 @@ async def test_a_slot_on_the_move_answers_and_is_filled_on_both_sides(made: Clus
     slot = slot_of(staying)
     assert await store.keys.put(staying, record())
     made.begin_move(slot, source, target)
-    assert (await taken(store.keys, staying)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, staying)).outcome is TakeOutcome.GRANTED
     # What is not on the one side any more, or not yet, is the other side's.
-    source.tell("DEL", *source.tell("CLUSTER", "GETKEYSINSLOT", slot, 10))
-    assert await asked(store.keys, staying) is None
+    source.execute("DEL", *source.execute("CLUSTER", "GETKEYSINSLOT", slot, 10))
+    assert await start_take(store.keys, staying) is None
     epoch = store.keys.epoch_of(staying)
     assert len(epoch.split()) == 2
     assert await store.keys.put(staying, record(revision=2), epoch=epoch)
-    takes = await asyncio.gather(*(taken(store.keys, staying) for _ in range(50)))
+    takes = await asyncio.gather(*(take_one(store.keys, staying) for _ in range(50)))
     assert {take.outcome for take in takes} == {TakeOutcome.GRANTED}
-    assert target.tell("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+    assert target.execute("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
     assert await store.keys.put(staying, record(state=KeyState.REVOKED, revision=3))
-    assert (await taken(store.keys, staying)).outcome is TakeOutcome.REVOKED
+    assert (await take_one(store.keys, staying)).outcome is TakeOutcome.REVOKED
     # The commands of others on the same connection were not sent astray.
     elsewhere = digest_at(made, target)
     assert await store.keys.put(elsewhere, record())
-    assert (await taken(store.keys, elsewhere)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, elsewhere)).outcome is TakeOutcome.GRANTED
 
 
 async def test_a_moved_slot_is_followed_at_once_and_its_records_read_anew(made: Cluster, store: RedisStore) -> None:
@@ -65,10 +65,10 @@ async def test_a_moved_slot_is_followed_at_once_and_its_records_read_anew(made: 
     await store.keys.put(digest, record())
     made.move(slot_of(digest), source, target)
     # The target begins another life with it, which is an outage of a moment.
-    assert await until_answered(store.keys, digest) is None
+    assert await take_when_available(store.keys, digest) is None
     assert header(target, digest)
     assert await store.keys.put(digest, record(), epoch=store.keys.epoch_of(digest))
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
     assert isinstance(store.link, RedisCluster)
     assert len(store.link.links) == 3
 
@@ -80,10 +80,10 @@ async def test_a_key_revoked_after_its_slot_moved_away_stays_revoked_when_it_mov
     digest = digest_at(made, home)
     await store.keys.put(digest, record())
     made.move(slot_of(digest), home, away)
-    await until_answered(store.keys, digest)
+    await take_when_available(store.keys, digest)
     await store.keys.put(digest, REVOKED)
     made.move(slot_of(digest), away, home)
-    assert await until_answered(store.keys, digest) is None
+    assert await take_when_available(store.keys, digest) is None
 
 
 @pytest.mark.timeout(30)
@@ -94,10 +94,10 @@ async def test_a_revoke_lost_while_a_slot_was_away_is_not_lost_when_it_moves_bac
     digest = digest_at(made, home)
     slot = slot_of(digest)
     await store.keys.put(digest, record())
-    assert isinstance(await asked(store.keys, digest), Take)
-    replication_id, trusted = home.tell("INFO", "replication")["master_replid"], header(home, digest)
+    assert isinstance(await start_take(store.keys, digest), Take)
+    replication_id, trusted = home.execute("INFO", "replication")["master_replid"], header(home, digest)
     made.move(slot, home, away)
-    away.tell("SAVE")
+    away.execute("SAVE")
     while not await revoked(store, digest):
         await asyncio.sleep(0.01)
     away.kill()
@@ -107,8 +107,8 @@ async def test_a_revoke_lost_while_a_slot_was_away_is_not_lost_when_it_moves_bac
     made.move(slot, away, home)
     # It is back where it was believed, as it was believed; and the node has not lived another life as Redis sees it.
     assert header(home, digest) == trusted
-    assert home.tell("INFO", "replication")["master_replid"] == replication_id
-    assert await until_answered(store.keys, digest) is None
+    assert home.execute("INFO", "replication")["master_replid"] == replication_id
+    assert await take_when_available(store.keys, digest) is None
 
 
 async def revoked(store: RedisStore, digest: bytes) -> bool:
@@ -121,28 +121,28 @@ async def revoked(store: RedisStore, digest: bytes) -> bool:
 async def test_tls_and_an_acl_user_hold_for_all_nodes_and_for_redirections(folder: Path) -> None:
     async with AsyncExitStack() as down:
         ports = [port_with_bus() for _ in range(3)]
-        announced = [(port, await down.enter_async_context(either_way(port))) for port in ports]
+        announced = [(port, await down.enter_async_context(tls_or_plain_proxy(port))) for port in ports]
         with cluster(folder, announced=announced) as made:
             for node in made.primaries:
-                node.tell(*CLUSTER_USER)
+                node.execute(*CLUSTER_USER)
             first = announced[0][1]
             url = f"rediss+cluster://{USER}:{PASSWORD}@localhost:{first}?ssl_ca_certs={CERTIFICATE}"
-            async with stored(url) as store:
+            async with connected_store(url) as store:
                 for node in made.primaries:
                     digest = digest_at(made, node)
                     assert await store.keys.put(digest, record())
-                    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+                    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
                 source, target, _ = made.primaries
                 digest = digest_at(made, source)
                 made.begin_move(slot_of(digest), source, target)
-                assert await asked(store.keys, digest) is None
+                assert await start_take(store.keys, digest) is None
                 assert await store.keys.put(digest, record())
-                assert target.tell("CLUSTER", "COUNTKEYSINSLOT", slot_of(digest)) == 1
+                assert target.execute("CLUSTER", "COUNTKEYSINSLOT", slot_of(digest)) == 1
                 await wrongly_linked(url)
 
 
 async def wrongly_linked(url: str) -> None:
-    """Assert that neither a wrong password nor an unknown certificate leads anywhere."""
+    """Assert that a link with a wrong password or an unknown certificate does not connect."""
     for wrong in (url.replace(f":{PASSWORD}@", ":hunter2@"), url.partition("?")[0]):
         with pytest.raises(StoreUnavailable) as raised:
             await find_layout(read_url(wrong), {})

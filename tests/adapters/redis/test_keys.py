@@ -8,7 +8,7 @@ from binascii import b2a_base64
 import pytest
 from msgspec.structs import replace
 from redis.crc import key_slot
-from support.contracts.key_takes import DEFAULT, asked, asked_together, record, taken
+from support.contracts.key_lookups import DEFAULT, record, start_take, take_many, take_one
 
 from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis.connection.link import RedisLink, Script
@@ -58,7 +58,7 @@ def noting(store: RedisStore, digest: bytes, noted: list[str]) -> RedisKeys:
 
 async def test_a_key_costs_at_most_four_hundred_bytes(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(120_000, 1234.5678), expires_at_ms=4_102_444_800_000))
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     assert await store.link.call(MEMORY, name(digest)) <= 400
 
 
@@ -75,11 +75,11 @@ async def test_a_bucket_is_there_as_long_as_its_key_may_work_again(
 ) -> None:
     slow = record(limit=Limit(10_000, 0.01))
     await store.keys.put(digest, slow)
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     for change in (replace(slow, revision=2, state=state), replace(slow, revision=3)):
         assert await store.link.call(TTL, name(digest)) == FOR_EVER
         await store.keys.put(digest, change)
-    bucket = (await taken(store.keys, digest)).bucket
+    bucket = (await take_one(store.keys, digest)).bucket
     assert bucket is not None
     assert round(bucket.remaining) == 10_000 - 2
 
@@ -88,7 +88,7 @@ async def test_a_key_that_has_ended_is_forgotten_after_a_day(store: RedisStore, 
     now_ms = int(time.time() * 1000)
     soon = record(expires_at_ms=now_ms + 60_000)
     await store.keys.put(digest, soon)
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     for revision, end_ms, change in (
         (2, 60_000, soon),
         (3, 0, replace(soon, expires_at_ms=now_ms - 60_000)),
@@ -101,7 +101,7 @@ async def test_a_key_that_has_ended_is_forgotten_after_a_day(store: RedisStore, 
 
 async def test_a_key_that_is_no_more_leaves_no_bucket_behind(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(10_000, 0.01)))
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     await store.link.call(OVERWRITE, name(digest), NO_BUCKET + b"another1 1 a 0 - -\n")
     await store.keys.put(digest, KeyRecord(KeyState.UNKNOWN))
     assert 0 < await store.link.call(TTL, name(digest)) <= 5000
@@ -122,7 +122,7 @@ async def test_a_record_that_cannot_be_read_is_an_outage_of_one_key(
     await store.keys.put(digest, record())
     broken = header.format(epoch=store.keys.epoch_of(digest)).encode("latin-1")
     await store.link.call(OVERWRITE, name(digest), NO_BUCKET + broken + b"\n")
-    assert isinstance(await asked(store.keys, digest), StoreUnavailable)
+    assert isinstance(await start_take(store.keys, digest), StoreUnavailable)
 
 
 @pytest.mark.parametrize("value", [b"", b"few", bytes(64)])
@@ -130,16 +130,16 @@ async def test_what_is_no_record_counts_as_missing_and_is_written_over(
     store: RedisStore, digest: bytes, value: bytes
 ) -> None:
     await store.keys.put(digest, record())
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     await store.link.call(OVERWRITE, name(digest), value)
-    assert await asked(store.keys, digest) is None
+    assert await start_take(store.keys, digest) is None
     await store.keys.put(digest, record())
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
 
 
 async def test_a_foreign_value_in_a_keys_place_is_an_outage_of_one_key(store: RedisStore, digest: bytes) -> None:
     await store.link.call(Script(b"return redis.call('RPUSH', KEYS[1], 'x')"), name(digest))
-    assert isinstance(await asked(store.keys, digest), StoreUnavailable)
+    assert isinstance(await start_take(store.keys, digest), StoreUnavailable)
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         await store.keys.put(digest, record())
 
@@ -149,67 +149,67 @@ async def test_a_record_is_parsed_once_and_the_memory_of_it_is_bounded(
 ) -> None:
     monkeypatch.setattr("authz.adapters.redis.keys._CACHED_MAX", 3)
     await store.keys.put(digest, record())
-    first = await taken(store.keys, digest)
-    assert (await taken(store.keys, digest)).record is first.record
+    first = await take_one(store.keys, digest)
+    assert (await take_one(store.keys, digest)).record is first.record
     for number in range(5):
         other = os.urandom(32)
         await store.keys.put(other, replace(record(), key_id=f"key_{number}"))
-        await taken(store.keys, other)
+        await take_one(store.keys, other)
         gone = os.urandom(32)
         await store.keys.put(gone, replace(record(KeyState.REVOKED), key_id=f"key_{number}"))
-        await taken(store.keys, gone)
+        await take_one(store.keys, gone)
     keys = server_keys(store, digest)
     assert len(keys._known) + len(keys._stopped) <= 3  # noqa: SLF001 -- a bound nothing else shows
     assert len(keys._arguments) <= 3  # noqa: SLF001 -- as above
-    assert (await taken(store.keys, digest)).record == first.record
+    assert (await take_one(store.keys, digest)).record == first.record
 
 
 async def test_of_a_remembered_key_only_the_header_is_read(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record())
-    first = await taken(store.keys, digest)
+    first = await take_one(store.keys, digest)
     bucket_and_header, _, _ = (await store.link.call(VALUE, name(digest))).rpartition(b"\n")
     await store.link.call(OVERWRITE, name(digest), bucket_and_header + b"\nkey_another acct_another")
-    second = await taken(store.keys, digest)
+    second = await take_one(store.keys, digest)
     assert second.record is first.record
     assert second.bucket is not None
     assert second.bucket.remaining == pytest.approx(DEFAULT.capacity - 2, abs=1)
     other = RedisKeys(server_link(store, digest), negative_ttl_s=5, check=server_keys(store, digest)._check)  # noqa: SLF001 -- another sidecar's memory
-    assert (await taken(other, digest)).record.key_id == "key_another"
+    assert (await take_one(other, digest)).record.key_id == "key_another"
 
 
 async def test_whatever_changes_a_remembered_key_is_effective_at_once(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record())
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
     await store.keys.put(digest, record(revision=2, limit=Limit(1, 0.001)))
-    assert (await taken(store.keys, digest)).bucket == Bucket(Limit(1, 0.001), 0)
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.LIMITED
+    assert (await take_one(store.keys, digest)).bucket == Bucket(Limit(1, 0.001), 0)
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.LIMITED
     await store.keys.put(digest, replace(record(revision=3), scopes=frozenset({"logs:read"})))
-    assert (await taken(store.keys, digest)).record.scopes == {"logs:read"}
+    assert (await take_one(store.keys, digest)).record.scopes == {"logs:read"}
     soon_ms = int(time.time() * 1000) + 100
     await store.keys.put(digest, record(revision=4, expires_at_ms=soon_ms))
-    assert (await taken(store.keys, digest)).record.expires_at_ms == soon_ms
+    assert (await take_one(store.keys, digest)).record.expires_at_ms == soon_ms
     await asyncio.sleep(0.15)
-    expired = await taken(store.keys, digest)
+    expired = await take_one(store.keys, digest)
     assert (expired.outcome, expired.record.revision, expired.bucket) == (TakeOutcome.EXPIRED, 4, None)
     await store.keys.put(digest, record(KeyState.REVOKED, revision=5))
-    assert (await taken(store.keys, digest)).outcome is TakeOutcome.REVOKED
+    assert (await take_one(store.keys, digest)).outcome is TakeOutcome.REVOKED
 
 
 async def test_another_default_limit_applies_at_once(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record())
-    await taken(store.keys, digest)
-    smaller = await taken(store.keys, digest, default=Limit(10, 1))
+    await take_one(store.keys, digest)
+    smaller = await take_one(store.keys, digest, default=Limit(10, 1))
     assert smaller.bucket is not None
     assert (smaller.bucket.limit, round(smaller.bucket.remaining)) == (Limit(10, 1), 9)
 
 
-async def test_keys_that_are_asked_for_together_are_answered_in_their_places(store: RedisStore) -> None:
+async def test_keys_looked_up_together_are_answered_in_order(store: RedisStore) -> None:
     digests = [os.urandom(32) for _ in range(40)]
     for number, of_key in enumerate(digests[:30]):
         state = KeyState.REVOKED if number % 3 == 0 else KeyState.ACTIVE
         await store.keys.put(of_key, replace(record(state), key_id=f"key_{number}"))
     for _ in range(2):
-        replies = await asked_together(store.keys, digests)
+        replies = await take_many(store.keys, digests)
         assert replies[30:] == [None] * 10
         assert [reply.record.key_id for reply in replies[:30] if isinstance(reply, Take)] == [
             f"key_{number}" for number in range(30)
@@ -227,7 +227,7 @@ async def test_a_use_is_worth_a_note_once_in_half_a_minute_whichever_sidecar_see
     noted: list[str] = []
     sidecars = [noting(store, digest, noted) for _ in range(2)]
     await store.keys.put(digest, record(limit=Limit(5, 0.001)))
-    outcomes = [(await taken(sidecars[number % 2], digest)).outcome for number in range(20)]
+    outcomes = [(await take_one(sidecars[number % 2], digest)).outcome for number in range(20)]
     assert outcomes == [TakeOutcome.GRANTED] * 5 + [TakeOutcome.LIMITED] * 15
     assert noted[0] == record().key_id
     assert len(noted) <= 2  # half a minute may have ended meanwhile
@@ -238,27 +238,25 @@ async def test_a_key_that_opens_nothing_is_not_used(store: RedisStore, digest: b
     keys = noting(store, digest, noted)
     for revision, state in enumerate((KeyState.DISABLED, KeyState.SUSPENDED, KeyState.REVOKED), start=1):
         await store.keys.put(digest, record(state, revision))
-        await taken(keys, digest)
+        await take_one(keys, digest)
     await store.keys.put(digest, record(revision=4, expires_at_ms=1))
-    await taken(keys, digest)
+    await take_one(keys, digest)
     assert noted == []
 
 
 async def test_scripts_that_redis_forgot_charge_once(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(100, 0.001)))
     await server_link(store, digest).ask("SCRIPT", "FLUSH")
-    takes = await asyncio.gather(*(taken(store.keys, digest) for _ in range(30)))
+    takes = await asyncio.gather(*(take_one(store.keys, digest) for _ in range(30)))
     assert sorted(round(take.bucket.remaining) for take in takes if take.bucket) == [*range(70, 100)]
 
 
-async def test_a_script_forgotten_in_the_midst_of_keys_asked_for_together_charges_each_once(
-    store: RedisStore, digest: bytes
-) -> None:
+async def test_a_script_flushed_during_a_batch_charges_each_key_once(store: RedisStore, digest: bytes) -> None:
     await store.keys.put(digest, record(limit=Limit(100, 0.001)))
     before, _, behind = await asyncio.gather(
-        asked_together(store.keys, [digest] * 10),
+        take_many(store.keys, [digest] * 10),
         server_link(store, digest).ask("SCRIPT", "FLUSH"),
-        asked_together(store.keys, [digest] * 30),
+        take_many(store.keys, [digest] * 30),
     )
     replies = before + behind
     left = [round(reply.bucket.remaining) for reply in replies if isinstance(reply, Take) and reply.bucket]

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from redis.crc import key_slot
 from support.builders import LOGS, record
-from support.contracts.redis_link import asked
+from support.contracts.redis_commands import send
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.leases import RedisLeases, _keys
@@ -53,7 +53,7 @@ async def test_what_cannot_be_read_takes_no_slot(leases: RedisLeases, link: Redi
 async def test_scripts_that_were_forgotten_are_given_again(own_link: RedisLink, lease: Lease) -> None:
     leases = RedisLeases(own_link)
     for _ in range(2):
-        assert await asked(own_link, "SCRIPT", "FLUSH") == b"OK"
+        assert await send(own_link, "SCRIPT", "FLUSH") == b"OK"
         assert (await leases.acquire(lease, LOGS, 15)).of_key == 1
 
 
@@ -72,7 +72,7 @@ async def test_a_change_of_a_key_reaches_its_open_streams(store: RedisStore, lea
     assert (await leases.renew(lease, LOGS, 0)).outcome is stopped
 
 
-async def test_redis_out_of_reach_is_told(lease: Lease) -> None:
+async def test_an_unavailable_redis_is_reported(lease: Lease) -> None:
     link = RedisLink("redis://127.0.0.1:1/0", deadline_s=0.05, in_flight_max=1)
     with pytest.raises(StoreUnavailable):
         await RedisLeases(link).acquire(lease, LOGS, 15)

@@ -6,8 +6,8 @@ import time
 from multiprocessing.queues import Queue
 
 import pytest
-from support.contracts.key_projections import stored
-from support.contracts.key_takes import taken
+from support.contracts.key_lookups import take_one
+from support.contracts.key_projections import connected_store
 from support.servers.redis_cluster import Cluster
 
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
@@ -21,13 +21,13 @@ RECORD = KeyRecord(KeyState.ACTIVE, 1, "key_1", "acct_1", frozenset({"servers:re
 
 
 async def _admitted(url: str) -> list[tuple[float, float]]:
-    """Check as fast as the link allows; returns when each admitted check was asked and answered."""
+    """Check as fast as the link allows; returns when each admitted check was start_take and answered."""
     admitted: list[tuple[float, float]] = []
-    async with stored(url) as store:
+    async with connected_store(url) as store:
         await store.keys.put(DIGEST, RECORD)
         end_s = time.monotonic() + SECONDS
         while (asked_s := time.monotonic()) < end_s:
-            takes = await asyncio.gather(*(taken(store.keys, DIGEST) for _ in range(16)))
+            takes = await asyncio.gather(*(take_one(store.keys, DIGEST) for _ in range(16)))
             answered_s = time.monotonic()
             admitted += [(asked_s, answered_s) for take in takes if take.outcome is TakeOutcome.GRANTED]
     return admitted
@@ -52,7 +52,7 @@ def test_four_sidecars_admit_at_most_capacity_and_refill_in_any_window(
         worker.join()
     admitted = sorted(moment for moments in each for moment in moments)
     assert sum(bool(moments) for moments in each) == PROCESSES
-    # Everything admitted between two answers was asked and answered inside of the window that spans them.
+    # Everything admitted between two answers was start_take and answered inside of the window that spans them.
     for first, (since_s, _) in enumerate(admitted):
         until_s = since_s
         for count, (_, answered_s) in enumerate(admitted[first:], start=1):

@@ -5,8 +5,8 @@ import os
 import pytest
 from msgspec.structs import replace
 from support.builders import LOGS
-from support.contracts.key_takes import DEFAULT, looked_up, record, taken
-from support.contracts.redis_link import asked as command
+from support.contracts.key_lookups import DEFAULT, record, take_lookups, take_one
+from support.contracts.redis_commands import send as command
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.keys import RedisKeys
@@ -39,8 +39,8 @@ def lookup(digest: bytes, request_id: str = "1") -> Lookup:
     return Lookup(digest, 1, ROUTE, opening=Opening(request_id, LOGS, 15))
 
 
-async def acquired(keys: KeyProjection, asked: Lookup) -> tuple[TakeOutcome, Acquisition | None]:
-    (take,) = await looked_up(keys, [asked])
+async def acquired(keys: KeyProjection, start_take: Lookup) -> tuple[TakeOutcome, Acquisition | None]:
+    (take,) = await take_lookups(keys, [start_take])
     assert isinstance(take, Take)
     return take.outcome, take.acquired
 
@@ -66,7 +66,7 @@ async def test_a_remembered_key_takes_a_token_and_a_slot_in_one_call(
     assert answers == [(TakeOutcome.GRANTED, acquisition) for acquisition in (*granted, full)]
     assert {it.lease.lease_id for it in streams} == {"1", "2", "3"}
     assert {it.lease.key_id for it in streams} == {key.key_id}
-    last = (await taken(store.keys, digest)).bucket
+    last = (await take_one(store.keys, digest)).bucket
     assert last is not None
     assert last.remaining == pytest.approx(DEFAULT.capacity - 7, abs=1)
 
@@ -79,7 +79,7 @@ async def test_what_is_refused_takes_no_slot(
     store: RedisStore, digest: bytes, key: KeyRecord, refused: dict[str, object]
 ) -> None:
     await store.keys.put(digest, key)
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     assert await acquired(store.keys, replace(lookup(digest), **refused)) == (TakeOutcome.GRANTED, None)
     assert await RedisLeases(store.link).streams(key.account_id, LOGS.name) == []
 
@@ -88,7 +88,7 @@ async def test_a_key_that_has_changed_or_has_no_token_takes_no_slot(
     store: RedisStore, digest: bytes, key: KeyRecord
 ) -> None:
     await store.keys.put(digest, key)
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     await store.keys.put(digest, replace(key, revision=2, limit=Limit(1, 0.001)))
     assert await acquired(store.keys, lookup(digest)) == (TakeOutcome.GRANTED, None)
     assert await acquired(store.keys, lookup(digest)) == (TakeOutcome.LIMITED, None)
@@ -99,9 +99,9 @@ async def test_a_key_that_has_changed_or_has_no_token_takes_no_slot(
 
 async def test_streams_and_ordinary_checks_come_together(store: RedisStore, digest: bytes, key: KeyRecord) -> None:
     await store.keys.put(digest, key)
-    await taken(store.keys, digest)
+    await take_one(store.keys, digest)
     stream, plain, other = lookup(digest), Lookup(digest, 1, None), lookup(digest, "2")
-    takes = await looked_up(store.keys, [stream, plain, other])
+    takes = await take_lookups(store.keys, [stream, plain, other])
     counts = [take.acquired and take.acquired.of_key for take in takes if isinstance(take, Take)]
     assert counts == ([1, None, 2] if on_one_server(store) else [None] * 3)
 
@@ -109,7 +109,7 @@ async def test_streams_and_ordinary_checks_come_together(store: RedisStore, dige
 async def test_a_script_that_was_forgotten_is_given_again(own_link: RedisLink, digest: bytes, key: KeyRecord) -> None:
     keys = RedisKeys(own_link, negative_ttl_s=5)
     await keys.put(digest, key)
-    await taken(keys, digest)
+    await take_one(keys, digest)
     for number in (1, 2):
         assert await command(own_link, "SCRIPT", "FLUSH") == b"OK"
         _, acquisition = await acquired(keys, lookup(digest, str(number)))
@@ -122,11 +122,11 @@ async def test_leases_that_cannot_be_read_are_an_outage_of_the_stream(
 ) -> None:
     keys = RedisKeys(link, negative_ttl_s=5)
     await keys.put(digest, key)
-    await taken(keys, digest)
+    await take_one(keys, digest)
     await link.call(BREAK, f"l:{{{key.account_id}}}:{LOGS.name}".encode())
-    (reply,) = await looked_up(keys, [lookup(digest)])
+    (reply,) = await take_lookups(keys, [lookup(digest)])
     assert isinstance(reply, StoreUnavailable)
-    assert isinstance((await looked_up(keys, [Lookup(digest, 1, None)]))[0], Take)
+    assert isinstance((await take_lookups(keys, [Lookup(digest, 1, None)]))[0], Take)
 
 
 async def test_an_answer_about_leases_that_cannot_be_read_is_an_outage_of_the_stream(
@@ -134,10 +134,10 @@ async def test_an_answer_about_leases_that_cannot_be_read_is_an_outage_of_the_st
 ) -> None:
     keys = RedisKeys(link, negative_ttl_s=5)
     await keys.put(digest, key)
-    await taken(keys, digest)
+    await take_one(keys, digest)
 
     def unreadable(_reply: object) -> Acquisition:
         raise ValueError("no outcome")
 
     monkeypatch.setattr("authz.adapters.redis.keys.acquisition", unreadable)
-    assert isinstance((await looked_up(keys, [lookup(digest)]))[0], StoreUnavailable)
+    assert isinstance((await take_lookups(keys, [lookup(digest)]))[0], StoreUnavailable)

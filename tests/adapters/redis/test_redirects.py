@@ -6,7 +6,7 @@ from typing import Any, cast
 import hiredis
 import pytest
 from redis.crc import key_slot
-from support.contracts.key_takes import asked
+from support.contracts.key_lookups import start_take
 
 from authz.adapters.redis.cluster_keys import RedisClusterKeys
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster
@@ -59,16 +59,16 @@ def slots_of(address: Address) -> list[object]:
     ],
 )
 def test_a_redirection_is_read(text: str, slot: int, host: str, port: int, *, asking: bool) -> None:
-    told = failure(hiredis.ReplyError(text))
-    assert isinstance(told, Redirected)
-    assert (told.slot, told.host, told.port, told.asking) == (slot, host, port, asking)
+    found = failure(hiredis.ReplyError(text))
+    assert isinstance(found, Redirected)
+    assert (found.slot, found.host, found.port, found.asking) == (slot, host, port, asking)
 
 
 @pytest.mark.parametrize("text", ["MOVED", "MOVED 1 nowhere", "ERR MOVED 1 h:1", "CLUSTERDOWN The cluster is down"])
 def test_what_is_no_redirection_is_an_outage_with_its_words(text: str) -> None:
-    told = failure(hiredis.ReplyError(text))
-    assert not isinstance(told, Redirected)
-    assert text in str(told)
+    found = failure(hiredis.ReplyError(text))
+    assert not isinstance(found, Redirected)
+    assert text in str(found)
 
 
 async def test_the_node_that_knows_of_the_latest_failover_is_believed() -> None:
@@ -85,7 +85,7 @@ async def test_a_node_that_serves_is_believed_rather_than_one_that_does_not() ->
 
 
 @pytest.mark.parametrize("unnamed", [b"", None])
-async def test_a_node_that_does_not_name_itself_is_the_one_that_was_asked(unnamed: bytes | None) -> None:
+async def test_a_node_that_does_not_name_itself_is_the_one_that_answered(unnamed: bytes | None) -> None:
     known = links(there=AnsweringLink("ok", 1, [[0, 5, [unnamed, 6380, b"id"], [b"replica", 1, b"id"]]]))
     assert (await find_layout(read_url(NOWHERE), known)).ranges == ((0, 5, THERE),)
 
@@ -98,7 +98,7 @@ async def test_slots_that_cannot_be_read_are_an_outage(slots: object) -> None:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[RedisCluster]:
-    """A cluster of which nothing is known but what a redirection told."""
+    """A cluster of which only a redirection is known."""
     cluster = RedisCluster(NOWHERE, deadline_s=1, in_flight_max=10)
     yield cluster
     await cluster.close()
@@ -138,5 +138,5 @@ async def test_a_command_that_is_sent_to_and_fro_is_an_outage_in_the_end(cluster
     tries.clear()
     keys = RedisClusterKeys(cluster, negative_ttl_s=5, on_use=lambda _key_id: None)
     keys._keys_at = lambda link: Redirecting(link, negative_ttl_s=5)  # type: ignore[method-assign]  # noqa: SLF001 -- no node redirects for ever
-    assert isinstance(await asked(keys, DIGEST), StoreUnavailable)
+    assert isinstance(await start_take(keys, DIGEST), StoreUnavailable)
     assert len(tries) == REDIRECTS_MAX + 1

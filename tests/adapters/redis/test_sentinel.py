@@ -9,10 +9,10 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 import redis
 from support.builders import record
-from support.contracts.key_takes import asked, taken
-from support.contracts.redis_link import asked as link_asked
-from support.contracts.redis_link import linked, until_up
-from support.servers.fake_redis import behind_tls, either_way
+from support.contracts.key_lookups import start_take, take_one
+from support.contracts.redis_commands import send as send_command
+from support.contracts.redis_commands import started_link, wait_until_up
+from support.servers.fake_redis import tls_or_plain_proxy, tls_proxy
 from support.servers.redis_acl import PASSWORD, SENTINEL_USER, SERVER_USER, USER
 from support.servers.redis_sentinel import NAME, Sentinels, SentinelServer, sentinels
 
@@ -45,8 +45,8 @@ async def link(watched: Sentinels) -> AsyncIterator[RedisLink]:
 
 
 async def port_of(link: RedisLink) -> int:
-    """Ask where the link leads; 0 while there is no answer."""
-    answer = await link_asked(link, "CONFIG", "GET", "port")
+    """Return the port of the connected server; 0 while there is no connection."""
+    answer = await send_command(link, "CONFIG", "GET", "port")
     return int(answer[1]) if isinstance(answer, list) else 0
 
 
@@ -72,7 +72,7 @@ async def test_a_key_revoked_before_a_crash_stays_refused_after_the_promotion(
     watched.first.kill()
     replies: list[TakeReply] = []
     while not replies or isinstance(replies[-1], StoreUnavailable):
-        replies.append(await asked(keys, DIGEST))
+        replies.append(await start_take(keys, DIGEST))
         await asyncio.sleep(0.01)
     assert replies[-1] is None  # read anew from Postgres, not from before
     assert await port_of(link) == watched.second.port
@@ -89,9 +89,9 @@ async def test_a_primary_demoted_by_order_is_left_for_the_promoted(watched: Sent
     watched.fail_over()
     await until_at(link, watched.second.port)
     assert link.epoch not in {"", before}
-    assert await asked(keys, DIGEST) is None
+    assert await start_take(keys, DIGEST) is None
     assert await keys.put(DIGEST, record(), epoch=link.epoch)
-    assert (await taken(keys, DIGEST)).outcome is TakeOutcome.GRANTED
+    assert (await take_one(keys, DIGEST)).outcome is TakeOutcome.GRANTED
 
 
 async def test_a_primary_that_hung_through_its_replacement_is_not_believed_when_it_goes_on(
@@ -119,13 +119,13 @@ async def test_a_primary_that_does_not_know_of_its_replacement_is_left(watched: 
 async def test_sentinels_that_hang_or_are_gone_keep_nobody_out(watched: Sentinels, link: RedisLink) -> None:
     watched.sentinels[0].signal(SIGSTOP)
     watched.sentinels[1].kill()
-    await link_asked(link, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+    await send_command(link, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
     while link.is_up:
         await asyncio.sleep(0)
-    assert await until_up(link) < 2
+    assert await wait_until_up(link) < 2
     watched.sentinels[2].kill()
     epoch = link.epoch
-    for _ in range(150):  # longer than the interval at which they are asked
+    for _ in range(150):  # longer than the interval at which they are start_take
         assert (link.is_up, link.epoch) == (True, epoch)
         await asyncio.sleep(0.01)
 
@@ -141,22 +141,22 @@ async def test_tls_and_acl_users_hold_for_sentinels_and_what_they_lead_to(folder
     server = RedisServer(folder)
     server.start()
     user = " ".join(SENTINEL_USER[2:])
-    async with either_way(server.port) as port:
+    async with tls_or_plain_proxy(server.port) as port:
         sentinel = SentinelServer(folder, 0, port, f"user {user}", "requirepass another")
         sentinel.start_up()
         try:
             with redis.Redis(port=server.port) as client:
                 client.execute_command(*SERVER_USER)
                 client.execute_command("CONFIG", "SET", "requirepass", "another")
-            async with behind_tls(f"redis://127.0.0.1:{sentinel.port}") as sentinel_url:
+            async with tls_proxy(f"redis://127.0.0.1:{sentinel.port}") as sentinel_url:
                 place, _, ssl = sentinel_url.removeprefix("rediss://").partition("/0?")
                 users = f"sentinel_username={USER}&sentinel_password={PASSWORD}"
                 url = f"rediss+sentinel://{USER}:{PASSWORD}@{place}/{NAME}?{users}&{ssl}"
-                async with linked(url, scripts=(CHECK, PUT)) as link:
+                async with started_link(url, scripts=(CHECK, PUT)) as link:
                     await link.reached.wait()
                     keys = RedisKeys(link, negative_ttl_s=5)
                     assert await keys.put(DIGEST, record())
-                    assert (await taken(keys, DIGEST)).outcome is TakeOutcome.GRANTED
+                    assert (await take_one(keys, DIGEST)).outcome is TakeOutcome.GRANTED
                     assert await keys.put(DIGEST, KeyRecord(KeyState.UNKNOWN), epoch=link.epoch) is False
                 wrong = RedisLink(url.replace(f"word={PASSWORD}", "word=hunter2"), deadline_s=0.2, in_flight_max=10)
                 with pytest.raises(StoreUnavailable) as raised:

@@ -1,4 +1,4 @@
-"""Counts of attempts in the real Redis: windows of the length asked for, and nobody's address in a key's name."""
+"""Counts of attempts in the real Redis: windows of the requested length, and no address in a key's name."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What AUTHZ_REDIS_URL may say, and that a fault in it is told without a word of it."""
+"""Valid values of AUTHZ_REDIS_URL, and error messages that never quote it."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_a_cluster_is_named_by_some_of_its_nodes(end: str) -> None:
         ("redis+cluster://:hunter2@h:7000?socket_timeout=hunter2", "is no URL of a Redis"),
     ],
 )
-def test_a_fault_is_told_without_a_word_of_the_url(text: str, fault: str) -> None:
+def test_an_error_message_never_quotes_the_url(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault) as raised:
         read_url(text)
     assert "hunter" not in str(raised.value)

@@ -1,6 +1,6 @@
-"""Who calls: accounts with keys of many plans and scopes, some with an empty bucket, made as an operator makes them.
+"""Callers: accounts with keys of many plans and scopes, some with an empty bucket, created through the use cases.
 
-What they ask for is `traffic.py`.
+Their requests are in `traffic.py`.
 """
 
 import asyncio

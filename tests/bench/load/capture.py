@@ -1,4 +1,4 @@
-"""Checks as the real Envoy asks them: its header blocks and messages, recorded for requests of clients.
+"""Checks as the real Envoy sends them: its header blocks and messages, recorded for requests of clients.
 
 Recording is an ext_authz service of its own, which allows everything; what clients send is `traffic.py`.
 """
@@ -51,7 +51,7 @@ ID = b"%019d"
 
 
 class Recorder:
-    """Everything that Envoy has asked, in the order in which it asked."""
+    """All checks that Envoy has sent, in their order."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, bytes]] = []
@@ -129,11 +129,11 @@ def altered(call: Call, *, secret: str = "", method: str = "", target: str = "",
     message = CheckRequest.FromString(call.message)
     http = message.attributes.request.http
     http.method, http.path = method or http.method, target or http.path
-    told = HeaderMap.FromString(http.header_map)
-    for header in told.headers:
+    header_map = HeaderMap.FromString(http.header_map)
+    for header in header_map.headers:
         if header.key == "x-api-key":
             header.raw_value = secret.encode()
-    http.header_map = told.SerializeToString()
+    http.header_map = header_map.SerializeToString()
     return _cut(call.block, message, codes)
 
 
@@ -152,7 +152,7 @@ def _cut(block: bytes, message: CheckRequest, codes: frozenset[int]) -> Call:
 
 
 def _is_stateless(block: bytes) -> bool:
-    """Tell whether a block means the same on every connection: it neither uses the header table nor resizes it."""
+    """Return whether a block means the same on every connection: it neither uses the header table nor resizes it."""
     decoder = Decoder()
     decoder.header_table_size = 0
     try:

@@ -88,7 +88,7 @@ class Exchange:
         self._next_id = 1
         self._rest = b""
 
-    def ask(self, calls: Iterable[Framed], now_s: float) -> bytes:
+    def send(self, calls: Iterable[Framed], now_s: float) -> bytes:
         """Begin calls, whose latencies count from `now_s`; return what is to be sent."""
         out: list[bytes] = []
         for call in calls:
@@ -140,7 +140,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # TCP gives a full transport
         self._transport.write(HELLO)
-        self._ask(self._in_flight)
+        self._send_next(self._in_flight)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or ConnectionError("the connection was closed"))
@@ -152,11 +152,11 @@ class _Client(asyncio.Protocol):
             self._end(error)
         else:
             if ended:
-                self._ask(ended)
+                self._send_next(ended)
 
-    def _ask(self, count: int) -> None:
+    def _send_next(self, count: int) -> None:
         now_s = time.perf_counter()
-        out = self.exchange.ask(islice(self._calls, count if now_s < self._until_s else 0), now_s)
+        out = self.exchange.send(islice(self._calls, count if now_s < self._until_s else 0), now_s)
         if out:
             self._transport.write(out)
         elif not self.exchange.under_way:
@@ -207,7 +207,7 @@ def steady_exchange(port: int, calls: Iterator[Framed], *, seconds: float, per_s
                     raise ConnectionError("the connection was closed")
                 exchange.receive(data, time.perf_counter())
             while begun < calls_max and due_s <= time.perf_counter():
-                connection.sendall(exchange.ask(islice(calls, 1), due_s))
+                connection.sendall(exchange.send(islice(calls, 1), due_s))
                 begun += 1
                 due_s = started_s + begun / per_s
         return time.perf_counter() - started_s, exchange

@@ -40,7 +40,7 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # TCP gives a full transport
-        self._ask()
+        self._send_next()
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data
@@ -55,13 +55,13 @@ class _Client(asyncio.Protocol):
         status = int(data[9:12])
         if status not in self._statuses:
             run.unexpected[status] += 1
-        self._ask()
+        self._send_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
             self.done.set_exception(exc or ConnectionError("Envoy closed the connection"))
 
-    def _ask(self) -> None:
+    def _send_next(self) -> None:
         now_s = time.perf_counter()
         request = next(self._run.requests, None) if now_s < self._run.until_s else None
         if request is None:

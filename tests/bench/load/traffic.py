@@ -1,6 +1,6 @@
-"""What callers ask for: every row of the policy with random ids, from clients of many kinds, some of it to be refused.
+"""Requests of callers: every row of the policy with random ids, from clients of many kinds, some to be refused.
 
-Requests are values that know how authz has to answer them. Who asks is `callers.py`, how they travel `http_load.py`.
+Requests are values that know the expected answer. Callers are in `callers.py`, the HTTP client is in `http.py`.
 """
 
 import json

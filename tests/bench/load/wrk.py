@@ -1,4 +1,4 @@
-"""Envoy under wrk, where it is installed: the requests that `http_load.py` sends, at a fraction of its cost.
+"""Envoy under wrk, where it is installed: the requests of `http.py` at a fraction of its cost.
 
 wrk tells refused requests from others, not 403 from 429: what is verified is the share of refusals.
 """

@@ -10,15 +10,15 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import cycle
 
+from bench.environment.environment import Environment
+from bench.environment.envoy_variants import CONSTANT, CONSTANT_TRACED, IN_PROCESS, NONE, WHOLE, WHOLE_TRACED
+from bench.environment.machine import awake, processors
 from bench.load.http import Prepared, http_load
 from bench.load.measured import Load
 from bench.load.traffic import ALLOWED, STATUSES, HttpRequest
 from bench.load.wrk import WRK, Wrk
 from bench.report import Report, Row
-from bench.stage.envoys import CONSTANT, CONSTANT_TRACED, IN_PROCESS, NONE, WHOLE, WHOLE_TRACED
-from bench.stage.machine import awake, processors
-from bench.stage.stage import Stage
-from bench.turns import Rounds, Turn, in_turns, measured
+from bench.rounds import Rounds, Turn, in_turns, measured
 
 SECTION = "Requests through Envoy, by what it asks (connections)"
 MANY = 64
@@ -35,28 +35,30 @@ _UNAUTHORIZED = 16
 Sender = Callable[..., Awaitable[Load]]
 
 
-async def measure(stage: Stage) -> None:
+async def measure(environment: Environment) -> None:
     """Add a row for each variant with one connection and with many, and their ratios."""
-    senders = {name: _sender(stage, name) for name in _VARIANTS}
-    pids = {"envoy": stage.envoy.pid, "redis": stage.stack.redis.pid}
-    services = {WHOLE: stage.sidecar.pid, CONSTANT: stage.constant.pid}
+    senders = {name: _sender(environment, name) for name in _VARIANTS}
+    pids = {"envoy": environment.envoy.pid, "redis": environment.stack.redis.pid}
+    services = {WHOLE: environment.sidecar.pid, CONSTANT: environment.constant.pid}
     for connections, variants, which in _RUNS:
         turns: dict[str, Turn] = {}
         for name in variants:
-            send = partial(senders[name], stage.envoy.urls[name], seconds=stage.plan.envoy_s, connections=connections)
+            send = partial(
+                senders[name], environment.envoy.urls[name], seconds=environment.plan.envoy_s, connections=connections
+            )
             service = services.get(name.removesuffix(", traced"))
             asked = {} if service is None else {"server": service}
-            turns[name] = partial(measured, stage.report, send, asked | pids)
-        count = math.ceil(stage.plan.envoy_rounds / _FEWER) if which else stage.plan.envoy_rounds
+            turns[name] = partial(measured, environment.report, send, asked | pids)
+        count = math.ceil(environment.plan.envoy_rounds / _FEWER) if which else environment.plan.envoy_rounds
         with awake(processors(which)) if which else nullcontext():
             rounds = await in_turns(count, turns)
         condition = f"_{which}_awake" if which else ""
         for name, row in rounds.medians().items():
-            stage.report.row(SECTION, f"{name} ({connections}{condition.replace('_', ' ')})", row)
+            environment.report.row(SECTION, f"{name} ({connections}{condition.replace('_', ' ')})", row)
         if connections == MANY:
-            _ratios(stage.report, rounds)
+            _ratios(environment.report, rounds)
         else:
-            stage.report.ratio(f"envoy_added_p50_whole_over_constant_1{condition}", rounds.compare(_added))
+            environment.report.ratio(f"envoy_added_p50_whole_over_constant_1{condition}", rounds.compare(_added))
 
 
 def _ratios(report: Report, rounds: Rounds) -> None:
@@ -85,11 +87,11 @@ def _added(rows: Mapping[str, Row]) -> float:
     return (whole_ms - none_ms) / (constant_ms - none_ms)
 
 
-def _sender(stage: Stage, name: str) -> Sender:
+def _sender(environment: Environment, name: str) -> Sender:
     """Prepare the traffic for a variant, with the statuses that are right there."""
-    prepared = [Prepared(request.as_bytes(), _statuses(name, request)) for request in stage.requests]
+    prepared = [Prepared(request.as_bytes(), _statuses(name, request)) for request in environment.requests]
     if WRK:
-        return Wrk(stage.stack.folder, name.replace(" ", "-").replace("'", ""), prepared).load
+        return Wrk(environment.stack.folder, name.replace(" ", "-").replace("'", ""), prepared).load
     return lambda url, **shape: http_load(url, cycle(prepared), **shape)
 
 

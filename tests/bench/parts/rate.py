@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import cycle
 
+from bench.environment.environment import Environment, traffic
+from bench.environment.machine import ahead, apart, awake, processors, stolen_s
 from bench.load.checks import Exchange, Framed, joined, steady_exchange
 from bench.load.measured import Load
 from bench.parts.listener import CHECK, CONSTANT
 from bench.report import Report
-from bench.stage.machine import ahead, apart, awake, processors, stolen_s
-from bench.stage.stage import Stage, traffic
-from bench.turns import TRIES_MAX, speed
+from bench.rounds import TRIES_MAX, speed
 
 CALLS_PER_S = 2_000
 SECTION = f"Checks at {CALLS_PER_S:,} a second, from when each was due, on one connection"
@@ -28,22 +28,22 @@ _FLOOR_SHARE, _AMONG_SHARE = 0.15, 0.5
 _STRETCH_S = 1.0
 
 
-async def measure(stage: Stage) -> None:
+async def measure(environment: Environment) -> None:
     """Add two rows for authz and two for the constant answer; blocks meanwhile."""
-    report, whole_s = stage.report, stage.plan.fixed_s
+    report, whole_s = environment.report, environment.plan.fixed_s
     floor_s = whole_s * _FLOOR_SHARE
-    asked, allowed = cycle(traffic(stage.calls)), cycle(traffic(stage.calls, always_allowed=True))
-    pids = (os.getpid(), stage.sidecar.pid, stage.constant.pid, stage.stack.redis.pid)
+    asked, allowed = cycle(traffic(environment.calls)), cycle(traffic(environment.calls, always_allowed=True))
+    pids = (os.getpid(), environment.sidecar.pid, environment.constant.pid, environment.stack.redis.pid)
     own = processors()[-1]
     gc.collect()
     gc.disable()  # the generator's own pauses would be taken for the sidecar's
     try:
         with awake([own]):
             for name, port, calls, seconds in (
-                (f"{CONSTANT}, before", stage.constant_port, allowed, floor_s),
-                (CHECK, stage.sidecar.check_port, asked, whole_s),
-                (AMONG, stage.sidecar.check_port, asked, whole_s * _AMONG_SHARE),
-                (f"{CONSTANT}, after", stage.constant_port, allowed, floor_s),
+                (f"{CONSTANT}, before", environment.constant_port, allowed, floor_s),
+                (CHECK, environment.sidecar.check_port, asked, whole_s),
+                (AMONG, environment.sidecar.check_port, asked, whole_s * _AMONG_SHARE),
+                (f"{CONSTANT}, after", environment.constant_port, allowed, floor_s),
             ):
                 with ExitStack() as prepared:
                     if name != AMONG:
@@ -63,7 +63,7 @@ async def measure(stage: Stage) -> None:
 def _undisturbed(report: Report, port: int, calls: Iterator[Framed], seconds: float) -> Load:
     """Load for so many seconds in all, in stretches, with more of them where the host took the processors away.
 
-    There are at most as many as if each were a turn; the least disturbed ones count. The shortest time that is told of
+    There are at most as many as if each were a turn; the least disturbed ones count. The shortest time that is reported
     as stolen holds up twenty calls, and two in a stretch make its p99.9: undisturbed is what had nothing stolen.
     """
     stretch_s = min(seconds, _STRETCH_S)

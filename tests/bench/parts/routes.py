@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bench.environment.environment import Environment
+from bench.environment.processes import rss_mib
+from bench.environment.sidecars import Sidecar
 from bench.load.callers import EMPTY
 from bench.load.capture import altered
 from bench.load.checks import Framed, check_load, framed
 from bench.load.traffic import ALLOWED
 from bench.parts.keys import power
 from bench.report import Row
-from bench.stage.processes import rss_mib
-from bench.stage.sidecars import Sidecar
-from bench.stage.stage import Stage
-from bench.turns import Turn, in_turns, measured
+from bench.rounds import Turn, in_turns, measured
 
 from authz.demo.servers import shipped
 
@@ -34,26 +34,28 @@ _NOUNS = ("servers", "worlds", "players", "backups", "files", "ports", "mods", "
 _PATIENCE_S = 60.0
 
 
-async def measure(stage: Stage) -> None:
+async def measure(environment: Environment) -> None:
     """Add a row for every size of the policy, and their ratio."""
-    report, counts = stage.report, stage.plan.route_counts
+    report, counts = environment.report, environment.plan.route_counts
     chance = random.Random(3)  # noqa: S311 -- the same traffic in every run
     turns: dict[str, Turn] = {}
     more: dict[str, Row] = {}
     with ExitStack() as running:
         for count in counts:
             started_s = time.perf_counter()
-            sidecar = Sidecar(stage.stack, f"sidecar-{count}-routes", {"AUTHZ_POLICY_FILE": str(_policy(stage, count))})
+            sidecar = Sidecar(
+                environment.stack, f"sidecar-{count}-routes", {"AUTHZ_POLICY_FILE": str(_policy(environment, count))}
+            )
             running.callback(sidecar.stop)
             await asyncio.to_thread(sidecar.serve)
             ready_s = time.perf_counter() - started_s
-            calls = _calls(stage, count, chance)
+            calls = _calls(environment, count, chance)
             await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
             more[_row(count)] = {"rss_mib": rss_mib(sidecar.pid), "ready_s": ready_s}
-            load = partial(check_load, sidecar.check_port, cycle(calls), seconds=stage.plan.run_s)
+            load = partial(check_load, sidecar.check_port, cycle(calls), seconds=environment.plan.run_s)
             turns[_row(count)] = partial(measured, report, load, {"server": sidecar.pid})
         least, most = counts[0], counts[-1]
-        rounds = await in_turns(stage.plan.rounds, turns, _row(least), _row(most), often=stage.plan.often)
+        rounds = await in_turns(environment.plan.rounds, turns, _row(least), _row(most), often=environment.plan.often)
     for name, row in rounds.medians().items():
         report.row(SECTION, name, row | more[name])
     ratio = rounds.ratio(_row(most), _row(least), "server_us")
@@ -66,20 +68,20 @@ def _template(number: int) -> str:
     return f"/v1/area{area}/{noun}/{{id}}" + (f"/part{verb}" if verb else "")
 
 
-def _policy(stage: Stage, count: int) -> Path:
+def _policy(environment: Environment, count: int) -> Path:
     policy: dict[str, Any] = yaml.safe_load(shipped("policies/truetick.yaml").read_text())
     policy["routes"] = [{"scope": _SCOPE, "match": f"GET {_template(number)}"} for number in range(count)]
     del policy["streams"]
-    path = stage.stack.folder / f"{count}-routes.yaml"
+    path = environment.stack.folder / f"{count}-routes.yaml"
     path.write_text(yaml.safe_dump(policy))
     return path
 
 
-def _calls(stage: Stage, count: int, chance: random.Random) -> list[Framed]:
-    examples = [call for call in stage.calls if call.codes == _CODES and b"ttk_" in call.message]
-    callers = [caller for caller in stage.callers if _SCOPE in caller.scopes and caller.limit is not EMPTY]
+def _calls(environment: Environment, count: int, chance: random.Random) -> list[Framed]:
+    examples = [call for call in environment.calls if call.codes == _CODES and b"ttk_" in call.message]
+    callers = [caller for caller in environment.callers if _SCOPE in caller.scopes and caller.limit is not EMPTY]
     calls = []
-    for _ in range(stage.plan.requests):
+    for _ in range(environment.plan.requests):
         target = _template(chance.randrange(count)).format(id=f"srv-{chance.getrandbits(40):x}")
         secret = chance.choice(callers).secret
         calls.append(framed(altered(chance.choice(examples), secret=secret, method="GET", target=target, codes=_CODES)))

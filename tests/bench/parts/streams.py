@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bench.environment.environment import Environment
+from bench.environment.sidecars import Sidecar
 from bench.load.checks import check_load, framed, steady_load
-from bench.stage.sidecars import Sidecar
-from bench.stage.stage import Stage
-from bench.turns import Turn, in_turns, measured
+from bench.rounds import Turn, in_turns, measured
 
 from authz.core.limits import Limit
 from authz.demo.envoy import EnvoyServer
@@ -35,39 +35,39 @@ _ROUNDS = 3  # times the plan's: the differences are small
 _PATIENCE_S = 60.0
 
 
-async def measure(stage: Stage) -> None:
+async def measure(environment: Environment) -> None:
     """Add a row for each sidecar, and their ratios."""
-    calls = [framed(call) for call in stage.calls if _STREAM.encode() not in call.before + call.after]
+    calls = [framed(call) for call in environment.calls if _STREAM.encode() not in call.before + call.after]
     turns: dict[str, Turn] = {}
     async with AsyncExitStack() as running:
         for name in (NONE, CLASSES, REPORTING):
-            env = {"AUTHZ_POLICY_FILE": str(_policy(stage, name)), "AUTHZ_STREAM_HEARTBEAT_S": str(_HEARTBEAT_S)}
-            sidecar = Sidecar(stage.stack, f"sidecar, {name}", env)
+            env = {"AUTHZ_POLICY_FILE": str(_policy(environment, name)), "AUTHZ_STREAM_HEARTBEAT_S": str(_HEARTBEAT_S)}
+            sidecar = Sidecar(environment.stack, f"sidecar, {name}", env)
             running.callback(sidecar.stop)
             await asyncio.to_thread(sidecar.serve)
             await check_load(sidecar.check_port, iter(calls), seconds=_PATIENCE_S)
-            port, run_s, pids = sidecar.check_port, stage.plan.run_s, {"server": sidecar.pid}
+            port, run_s, pids = sidecar.check_port, environment.plan.run_s, {"server": sidecar.pid}
             load = partial(check_load, port, cycle(calls), seconds=run_s)
-            turns[name] = partial(measured, stage.report, load, pids)
+            turns[name] = partial(measured, environment.report, load, pids)
             # A machine that has nothing left tells more of itself than of a sidecar: latencies are compared at a rate.
             load = partial(asyncio.to_thread, steady_load, port, cycle(calls), seconds=run_s, per_s=_PER_S)
-            turns[_at_rate(name)] = partial(measured, stage.report, load, pids)
+            turns[_at_rate(name)] = partial(measured, environment.report, load, pids)
             if name == REPORTING:
-                await running.enter_async_context(_open_streams(stage, sidecar.check_port))
-        rounds = await in_turns(_ROUNDS * stage.plan.rounds, turns)
+                await running.enter_async_context(_open_streams(environment, sidecar.check_port))
+        rounds = await in_turns(_ROUNDS * environment.plan.rounds, turns)
     for name, row in rounds.medians().items():
-        stage.report.row(SECTION, name, row)
+        environment.report.row(SECTION, name, row)
     for short, name in (("streams", CLASSES), ("reporting_streams", REPORTING)):
-        stage.report.ratio(f"cpu_ordinary_{short}_over_none", rounds.ratio(name, NONE, "server_us"))
+        environment.report.ratio(f"cpu_ordinary_{short}_over_none", rounds.ratio(name, NONE, "server_us"))
         p99 = rounds.ratio(_at_rate(name), _at_rate(NONE), "p99_ms")
-        stage.report.ratio(f"p99_ordinary_{short}_over_none", p99)
+        environment.report.ratio(f"p99_ordinary_{short}_over_none", p99)
 
 
 def _at_rate(name: str) -> str:
     return f"{name}, {_PER_S:,} a second"
 
 
-def _policy(stage: Stage, name: str) -> Path:
+def _policy(environment: Environment, name: str) -> Path:
     policy: dict[str, Any] = yaml.safe_load(shipped("policies/truetick.yaml").read_text())
     policy["invalid_keys"] = {"capacity": 1_000_000, "refill_per_s": 1_000_000}
     if name == NONE:
@@ -76,15 +76,15 @@ def _policy(stage: Stage, name: str) -> Path:
             route.pop("stream", None)
     else:
         policy["streams"]["logs"] |= {"per_key": _OPEN, "per_account": _OPEN}
-    path = stage.stack.folder / f"{name}.yaml"
+    path = environment.stack.folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(policy))
     return path
 
 
 @asynccontextmanager
-async def _open_streams(stage: Stage, check_port: int) -> AsyncIterator[None]:
+async def _open_streams(environment: Environment, check_port: int) -> AsyncIterator[None]:
     """Keep streams open through an Envoy of their own, which reports them to one sidecar."""
-    stack, port = stage.stack, free_port()
+    stack, port = environment.stack, free_port()
     backend_port = int(stack.backend_url.rpartition(":")[2])
     envoy = EnvoyServer(
         Path(tempfile.mkdtemp(dir=stack.folder)),
@@ -101,7 +101,7 @@ async def _open_streams(stage: Stage, check_port: int) -> AsyncIterator[None]:
         await asyncio.to_thread(stack.backend.start, partial(accepts, backend_port))
         await asyncio.to_thread(envoy.start, partial(accepts, port))
         writers = [await _opened(port, request) for _ in range(_OPEN)]
-        await asyncio.sleep(2 * _HEARTBEAT_S)  # each is told of
+        await asyncio.sleep(2 * _HEARTBEAT_S)  # each is reported
         yield
         for writer in writers:
             writer.close()

@@ -126,7 +126,7 @@ def test_an_account_that_need_not_be_named_is_an_opening(binding: AccountBinding
     assert only(replace(strict, scope="other"), old=(strict,)).opens == ("other",)
 
 
-def test_what_else_a_row_says_is_told_too() -> None:
+def test_the_other_fields_of_a_row_are_reported_too() -> None:
     change = only(*swapped(READ, cost=5, errors=ErrorFormat.TEXT, stream="logs"))
     assert change.alters == ("cost: 1 → 5", "errors: json → text", "stream: none → logs")
     assert (change.opens, change.closes) == ((), ())
@@ -141,7 +141,7 @@ def test_a_method_that_may_pass_again_opens_its_rows() -> None:
     assert {change.closes for change in compare(new, old).changes} == {("servers:write",), ("no key",)}
 
 
-def test_what_stands_around_the_table_is_told() -> None:
+def test_changes_outside_the_routes_are_reported() -> None:
     old, new = policy(*TABLE), policy(READ, limit=Limit(240, 4))
     found = compare(old, replace(new, methods=frozenset({"POST"}), domain="x")).surroundings
     assert "limit: capacity 120, refill_per_s 2 → capacity 240, refill_per_s 4" in found

@@ -1,4 +1,4 @@
-"""Stores that crash, hang, come back empty or with an old memory: never a wrong allow, soon a 503, then service."""
+"""Stores that crash, hang, or restart empty or with an old snapshot: never a wrong allow, soon a 503, then service."""
 
 import os
 import time
@@ -40,23 +40,23 @@ def _service(stack: Stack, secret: str) -> Iterator[None]:
         stack.redis.start()
 
 
-def ask(stack: Stack, secret: str, target: str = "/v1/servers") -> tuple[Answer, float]:
+def request(stack: Stack, secret: str, target: str = "/v1/servers") -> tuple[Answer, float]:
     started_s = time.monotonic()
     answer = send(stack.url, "GET", target, ("x-api-key", secret))
     return answer, time.monotonic() - started_s
 
 
 def back_in_service(stack: Stack, secret: str) -> float:
-    """Ask until the answer is an allow; returns the seconds that took."""
+    """Repeat until the request is allowed; returns the seconds that took."""
     started_s = time.monotonic()
-    while ask(stack, secret)[0].status != 200:
+    while request(stack, secret)[0].status != 200:
         time.sleep(0.01)
     return time.monotonic() - started_s
 
 
 def assert_unavailable(stack: Stack, secret: str) -> None:
     for _ in range(20):
-        answer, took_s = ask(stack, secret)
+        answer, took_s = request(stack, secret)
         assert answer.status == 503
         assert answer.header("retry-after") == "1"
         assert {name: answer.document[name] for name in UNAVAILABLE} == UNAVAILABLE
@@ -65,7 +65,7 @@ def assert_unavailable(stack: Stack, secret: str) -> None:
 
 def test_redis_killed_is_a_503_and_restarted_empty_is_service(stack: Stack, secret: str) -> None:
     gone = stack.create_key("gone", "servers:read", limit=ROOMY)
-    assert ask(stack, gone.secret)[0].status == 200
+    assert request(stack, gone.secret)[0].status == 200
     stack.change_key(gone.key.id, AuditEvent.KEY_REVOKED)
     stack.redis.kill()
     assert_unavailable(stack, secret)
@@ -74,7 +74,7 @@ def test_redis_killed_is_a_503_and_restarted_empty_is_service(stack: Stack, secr
     assert send(stack.url, "POST", "/v1/public/login").status == 200
     stack.redis.start()
     assert back_in_service(stack, secret) < 2
-    assert ask(stack, gone.secret)[0].status == 401
+    assert request(stack, gone.secret)[0].status == 401
 
 
 def test_redis_hanging_is_a_503_in_time_and_going_on_is_service(stack: Stack, secret: str) -> None:
@@ -86,40 +86,40 @@ def test_redis_hanging_is_a_503_in_time_and_going_on_is_service(stack: Stack, se
 
 def test_a_revoked_key_stays_revoked_when_redis_loads_an_older_snapshot(stack: Stack, secret: str) -> None:
     made = stack.create_key("restored", "servers:read", limit=ROOMY)
-    assert ask(stack, made.secret)[0].status == 200
+    assert request(stack, made.secret)[0].status == 200
     with redis.Redis.from_url(stack.redis.url) as client:
         client.save()
     stack.change_key(made.key.id, AuditEvent.KEY_REVOKED)
-    assert ask(stack, made.secret)[0].status == 401
+    assert request(stack, made.secret)[0].status == 401
     stack.redis.kill()
     stack.redis.start()  # from the snapshot, in which the key works
     with redis.Redis.from_url(stack.redis.url) as client:
         assert client.dbsize() > 0
     back_in_service(stack, secret)
-    assert ask(stack, made.secret)[0].status == 401
+    assert request(stack, made.secret)[0].status == 401
     (stack.folder / "dump.rdb").unlink()
 
 
 def test_a_revoked_key_stays_revoked_when_redis_is_flushed(stack: Stack) -> None:
     made = stack.create_key("flushed", "servers:read", limit=ROOMY)
-    assert ask(stack, made.secret)[0].status == 200
+    assert request(stack, made.secret)[0].status == 200
     stack.change_key(made.key.id, AuditEvent.KEY_REVOKED)
     with redis.Redis.from_url(stack.redis.url) as client:
         client.flushall()
-    assert ask(stack, made.secret)[0].status == 401
+    assert request(stack, made.secret)[0].status == 401
 
 
 def test_without_postgres_keys_in_redis_work_and_others_are_a_503_not_a_401(stack: Stack, secret: str) -> None:
     fresh = stack.create_key("fresh", "servers:read", limit=ROOMY)
     with redis.Redis.from_url(stack.redis.url) as client:
         client.flushall()
-    assert ask(stack, secret)[0].status == 200
+    assert request(stack, secret)[0].status == 200
     stopped = processes(stack.postgres.pid)
     for pid in stopped:
         os.kill(pid, SIGSTOP)
     try:
-        assert ask(stack, secret)[0].status == 200
-        answer, took_s = ask(stack, fresh.secret)
+        assert request(stack, secret)[0].status == 200
+        answer, took_s = request(stack, fresh.secret)
         assert (answer.status, answer.header("retry-after")) == (503, "1")
         assert took_s < 0.2
     finally:
@@ -130,7 +130,7 @@ def test_without_postgres_keys_in_redis_work_and_others_are_a_503_not_a_401(stac
 
 def test_failures_are_counted_and_readiness_stays(stack: Stack, secret: str) -> None:
     stack.redis.signal(SIGSTOP)
-    ask(stack, secret)
+    request(stack, secret)
     stack.redis.signal(SIGCONT)
     metrics = httpx.get(f"{stack.admin_url}/metrics", trust_env=False).text
     counted = next(

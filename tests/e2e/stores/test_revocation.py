@@ -22,7 +22,7 @@ ACCOUNTS = REVOKES // 25
 
 @dataclass
 class Load:
-    """Requests at a steady rate, in a thread of its own; `admitted` holds (key, moment it was asked)."""
+    """Requests at a steady rate, in its own thread; `admitted` holds (key, start time of the request)."""
 
     url: str
     secrets: list[str]
@@ -81,7 +81,6 @@ async def revoked(stack: Stack, keys: list[tuple[str, str]]) -> dict[str, float]
 
 
 @pytest.mark.timed
-@pytest.mark.timeout(60)
 def test_no_check_that_starts_after_a_revoke_returned_admits_the_key(stack: Stack) -> None:
     keys = asyncio.run(created(stack))
     load = Load(stack.url, [secret for _, secret in keys])

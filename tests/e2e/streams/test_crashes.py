@@ -10,8 +10,8 @@ from typing import Self
 
 import httpx
 import pytest
-from support.clients.sse import Slots, Stream, counted, opened
-from support.figures import Seen
+from support.clients.sse import LeaseCounts, Stream, counted, opened
+from support.measurements import Figures
 from support.servers.stack import ROOMY
 
 from authz.demo.servers import shipped
@@ -26,7 +26,7 @@ MARGIN_S = 0.75  # for a machine that is busy
 def started(folder: Path, *, sidecars: int = 2, on_grpc: bool = False, drain_delay_s: float = 1.5) -> Stack:
     policy = folder / "policy.yaml"
     policy.write_text(shipped("policies/truetick.yaml").read_text().replace("ttl_s: 60", f"ttl_s: {TTL_S}"))
-    # The drain begins, as it does unless told otherwise, once Envoy's health checks have noticed.
+    # The drain begins, as it does by default, once Envoy's health checks have noticed.
     drain = {"AUTHZ_DRAIN_DELAY_S": str(drain_delay_s)}
     env = {"AUTHZ_POLICY_FILE": str(policy), "AUTHZ_REDIS_DEADLINE_S": "0.15", **drain}
     stack = Stack(sidecars=sidecars, ping_s=0.2, heartbeat_s=HEARTBEAT_S, env=env, on_grpc=on_grpc)
@@ -42,24 +42,24 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def seen() -> Iterator[Seen]:
-    """Take down what was seen, for `build/streams/crashes.md`."""
-    seen = Seen()
-    yield seen
-    seen.write("crashes", "what happened")
+def figures() -> Iterator[Figures]:
+    """Write the figures of this module to `build/streams/crashes.md`."""
+    made = Figures()
+    yield made
+    made.write("crashes", "what happened")
 
 
 @pytest.fixture
-def slots(stack: Stack) -> Slots:
-    return Slots(stack)
+def leases(stack: Stack) -> LeaseCounts:
+    return LeaseCounts(stack)
 
 
-class Three:
-    """A key with as many streams open as it may have, and somebody who wants a fourth all the time."""
+class ThreeStreams:
+    """A key with three open streams, its cap, and a thread that keeps trying to open a fourth."""
 
     def __init__(self, stack: Stack) -> None:
-        self.account_id = stack.create_account("Three")
-        made = stack.create_key("three", "servers:read", limit=ROOMY, account_id=self.account_id)
+        self.account_id = stack.create_account("Three streams")
+        made = stack.create_key("streams", "servers:read", limit=ROOMY, account_id=self.account_id)
         self._stack, self.secret = stack, made.secret
         self.streams = [opened(stack, self.secret)[0] for _ in range(3)]
         self.refusals: list[int] = []
@@ -88,42 +88,43 @@ class Three:
             time.sleep(0.02)
 
 
-def kept(slots: Slots, three: Three, for_s: float) -> int:
-    """See to it that three slots are taken at every moment of some seconds, and that their streams live.
+def kept(leases: LeaseCounts, streams: ThreeStreams, for_s: float) -> int:
+    """Assert for some seconds that three slots are taken at every moment and that their streams stay open.
 
-    Returns how often that was looked at.
+    Returns the number of samples.
     """
     until_s, looks = time.monotonic() + for_s, 0
     while time.monotonic() < until_s:
-        assert slots.taken(three.account_id) == 3
+        assert leases.count(streams.account_id) == 3
         time.sleep(0.02)
         looks += 1
-    assert three.admitted == 0
-    assert all(stream.read() for stream in three.streams)
+    assert streams.admitted == 0
+    assert all(stream.read() for stream in streams.streams)
     return looks
 
 
-def test_streams_outlive_their_leases_life_without_losing_their_slots(stack: Stack, slots: Slots) -> None:
-    with Three(stack) as three:
-        kept(slots, three, TTL_S + 1)
-        assert set(three.refusals) == {429}
+def test_streams_outlive_their_lease_ttl_without_losing_their_slots(stack: Stack, leases: LeaseCounts) -> None:
+    with ThreeStreams(stack) as streams:
+        kept(leases, streams, TTL_S + 1)
+        assert set(streams.refusals) == {429}
 
 
-@pytest.mark.timeout(40)
-def test_no_slot_is_freed_while_each_sidecar_is_killed_and_restarted(stack: Stack, slots: Slots, seen: Seen) -> None:
+def test_no_slot_is_freed_while_each_sidecar_is_killed_and_restarted(
+    stack: Stack, leases: LeaseCounts, figures: Figures
+) -> None:
     looks = 0
-    with Three(stack) as three:
+    with ThreeStreams(stack) as streams:
         for number in (0, 1):
             stack.sidecars[number].kill()
-            looks += kept(slots, three, 0.5)
+            looks += kept(leases, streams, 0.5)
             stack.start_sidecar(number)
-        looks += kept(slots, three, TTL_S)
-        assert set(three.refusals) <= {429, 503}
-    freed_s = slots.until(three.account_id, 0, 1)
-    seen.note("each sidecar killed and started again", freed_s=freed_s, looks=looks, early=0, over=three.admitted)
+        looks += kept(leases, streams, TTL_S)
+        assert set(streams.refusals) <= {429, 503}
+    freed_s = leases.wait_for(streams.account_id, 0, 1)
+    figures.note("each sidecar killed and started again", freed_s=freed_s, looks=looks, early=0, over=streams.admitted)
 
 
-def thirty(stack: Stack) -> tuple[list[str], list[Stream]]:
+def open_thirty_streams(stack: Stack) -> tuple[list[str], list[Stream]]:
     """Open as many streams as ten accounts may have with one key each; returns the accounts and the streams."""
     account_ids, streams = [], []
     for _ in range(10):
@@ -139,9 +140,8 @@ def close_all(streams: list[Stream], every_s: float) -> None:
         time.sleep(every_s)
 
 
-@pytest.mark.timeout(40)
-def test_sidecars_that_are_told_to_stop_lose_no_end(stack: Stack, slots: Slots, seen: Seen) -> None:
-    account_ids, streams = thirty(stack)
+def test_sidecars_that_shut_down_lose_no_end(stack: Stack, leases: LeaseCounts, figures: Figures) -> None:
+    account_ids, streams = open_thirty_streams(stack)
     thread = threading.Thread(target=close_all, args=(streams, 0.15))
     thread.start()
     for number in (0, 1):
@@ -149,23 +149,23 @@ def test_sidecars_that_are_told_to_stop_lose_no_end(stack: Stack, slots: Slots, 
         stack.start_sidecar(number)
         until_found_again(stack, number)
     thread.join()
-    freed_s = max(slots.until(account_id, 0, 1) for account_id in account_ids)
-    seen.note("each sidecar told to stop, 30 streams ending", freed_s=freed_s)
+    freed_s = max(leases.wait_for(account_id, 0, 1) for account_id in account_ids)
+    figures.note("each sidecar shut down, 30 streams ending", freed_s=freed_s)
 
 
-def test_sidecars_that_hang_up_before_envoy_has_noticed_lose_no_end(tmp_path: Path, seen: Seen) -> None:
+def test_sidecars_that_hang_up_before_envoy_has_noticed_lose_no_end(tmp_path: Path, figures: Figures) -> None:
     stack, freed_s = started(tmp_path, drain_delay_s=0), 0.0
     try:
         for number in (0, 1):
-            account_ids, streams = thirty(stack)
+            account_ids, streams = open_thirty_streams(stack)
             thread = threading.Thread(target=close_all, args=(streams, 0.01))
             thread.start()
             assert stack.sidecars[number].stop() == 0
             thread.join()
-            freed_s = max(freed_s, *(Slots(stack).until(account_id, 0, 1) for account_id in account_ids))
+            freed_s = max(freed_s, *(LeaseCounts(stack).wait_for(account_id, 0, 1) for account_id in account_ids))
             stack.start_sidecar(number)
             until_found_again(stack, number)
-        seen.note("each sidecar hung up unnoticed, 60 streams ending", freed_s=freed_s)
+        figures.note("each sidecar hung up unnoticed, 60 streams ending", freed_s=freed_s)
     finally:
         stack.stop()
 
@@ -177,37 +177,36 @@ def until_found_again(stack: Stack, number: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.timeout(40)
-def test_what_ends_while_no_sidecar_is_there_is_freed_when_its_lease_has_run_out(
-    stack: Stack, slots: Slots, seen: Seen
+def test_a_stream_that_ends_without_a_sidecar_is_freed_when_its_lease_expires(
+    stack: Stack, leases: LeaseCounts, figures: Figures
 ) -> None:
-    with Three(stack) as three:
-        kept(slots, three, 2 * HEARTBEAT_S)
+    with ThreeStreams(stack) as streams:
+        kept(leases, streams, 2 * HEARTBEAT_S)
         for sidecar in stack.sidecars:
             sidecar.kill()
-        three.streams.pop().close()
+        streams.streams.pop().close()
         ended_s = time.monotonic()
         for number in (0, 1):
             stack.start_sidecar(number)
-        slots.until(three.account_id, 2, TTL_S + MARGIN_S)
-        seen.note("all sidecars killed, a stream ending meanwhile", freed_s=time.monotonic() - ended_s)
+        leases.wait_for(streams.account_id, 2, TTL_S + MARGIN_S)
+        figures.note("all sidecars killed, a stream ending meanwhile", freed_s=time.monotonic() - ended_s)
         time.sleep(HEARTBEAT_S)
-        assert all(stream.read() for stream in three.streams)
+        assert all(stream.read() for stream in streams.streams)
 
 
-def test_slots_of_a_killed_envoy_are_free_soon(stack: Stack, slots: Slots, seen: Seen) -> None:
-    with Three(stack) as three:
-        looks = kept(slots, three, 2 * HEARTBEAT_S)
+def test_slots_of_a_killed_envoy_are_free_soon(stack: Stack, leases: LeaseCounts, figures: Figures) -> None:
+    with ThreeStreams(stack) as streams:
+        looks = kept(leases, streams, 2 * HEARTBEAT_S)
         stack.envoy.kill()
-        freed_s = slots.until(three.account_id, 0, SUSPECT_S + MARGIN_S)
+        freed_s = leases.wait_for(streams.account_id, 0, SUSPECT_S + MARGIN_S)
         stack.start_envoy()
-    seen.note("Envoy killed", freed_s=freed_s, looks=looks, early=0, over=three.admitted)
+    figures.note("Envoy killed", freed_s=freed_s, looks=looks, early=0, over=streams.admitted)
 
 
 @pytest.mark.parametrize("on_grpc", [False, True], ids=["check-listener", "grpc-server"])
-def test_slots_of_an_envoy_that_is_told_to_stop_are_free_at_once(
+def test_slots_of_an_envoy_that_shuts_down_are_free_at_once(
     tmp_path: Path,
-    seen: Seen,
+    figures: Figures,
     on_grpc: bool,  # noqa: FBT001 -- parametrised
 ) -> None:
     stack = started(tmp_path, sidecars=1, on_grpc=on_grpc)
@@ -219,9 +218,9 @@ def test_slots_of_an_envoy_that_is_told_to_stop_are_free_at_once(
                     streams.enter_context(opened(stack, secret)[0])
             time.sleep(2 * HEARTBEAT_S)
             stack.envoy.stop()
-            freed_s = Slots(stack).until(stack.account_id, 0, SUSPECT_S + MARGIN_S)
+            freed_s = LeaseCounts(stack).wait_for(stack.account_id, 0, SUSPECT_S + MARGIN_S)
         ends = ended(stack)
-        seen.note(f"Envoy told to stop, 8 streams, {'grpc.aio' if on_grpc else 'own core'}", freed_s=freed_s, ends=ends)
+        figures.note(f"Envoy shut down, 8 streams, {'grpc.aio' if on_grpc else 'own core'}", freed_s=freed_s, ends=ends)
         if not on_grpc:  # grpcio drops what has arrived when the connection closes behind it
             assert (ends, freed_s < 0.2) == (8, True)
     finally:
@@ -232,41 +231,43 @@ def ended(stack: Stack) -> int:
     return counted(stack.admin_url, 'authz_stream_releases_total{cause="end",stream="logs"}')
 
 
-def test_a_redis_that_lost_everything_hears_of_what_lives_before_it_is_asked_for_more(stack: Stack, seen: Seen) -> None:
+def test_an_emptied_redis_learns_of_open_streams_before_it_admits_more(stack: Stack, figures: Figures) -> None:
     exceeding = 'authz_stream_retakes_total{exceeds="true",stream="logs"}'
     before = sum(counted(url, exceeding) for url in stack.admin_urls)
-    with Three(stack) as three:
+    with ThreeStreams(stack) as streams:
         time.sleep(2 * HEARTBEAT_S)
         stack.redis.kill()
         stack.redis.start()
-        told_s = Slots(stack).until(three.account_id, 3, 2 * HEARTBEAT_S + MARGIN_S)
-        looks = kept(Slots(stack), three, 2 * HEARTBEAT_S)
-        seen.note("Redis killed and started empty", told_anew_s=told_s, looks=looks, over=three.admitted)
-        assert set(three.refusals) <= {429, 503}
+        reported_s = LeaseCounts(stack).wait_for(streams.account_id, 3, 2 * HEARTBEAT_S + MARGIN_S)
+        looks = kept(LeaseCounts(stack), streams, 2 * HEARTBEAT_S)
+        figures.note("Redis killed and started empty", reported_s=reported_s, looks=looks, over=streams.admitted)
+        assert set(streams.refusals) <= {429, 503}
     assert sum(counted(url, exceeding) for url in stack.admin_urls) == before
 
 
-def test_reports_that_a_hung_sidecar_reads_late_bring_nothing_back(stack: Stack, slots: Slots, seen: Seen) -> None:
-    with Three(stack) as three:
-        kept(slots, three, HEARTBEAT_S)
+def test_late_reports_of_a_hung_sidecar_acquire_nothing_again(
+    stack: Stack, leases: LeaseCounts, figures: Figures
+) -> None:
+    with ThreeStreams(stack) as streams:
+        kept(leases, streams, HEARTBEAT_S)
         for sidecar in stack.sidecars:
             sidecar.signal(SIGSTOP)
         time.sleep(2 * HEARTBEAT_S)
-        for stream in three.streams:
+        for stream in streams.streams:
             stream.close()
         for sidecar in stack.sidecars:
             sidecar.signal(SIGCONT)
-        three.streams.clear()
-    seen.note("all sidecars hung for 1 s, 3 streams ending", freed_s=slots.until(three.account_id, 0, 1.5))
+        streams.streams.clear()
+    figures.note("all sidecars hung for 1 s, 3 streams ending", freed_s=leases.wait_for(streams.account_id, 0, 1.5))
     time.sleep(2 * HEARTBEAT_S)
-    assert slots.taken(three.account_id) == 0
+    assert leases.count(streams.account_id) == 0
 
 
-def test_clients_that_vanish_during_their_check_leave_no_slot_taken(stack: Stack, slots: Slots) -> None:
+def test_clients_that_vanish_during_their_check_leave_no_slot_taken(stack: Stack, leases: LeaseCounts) -> None:
     account_id = stack.create_account("Hasty")
     secret = stack.create_key("h", "servers:read", limit=ROOMY, account_id=account_id).secret
     opened(stack, secret)[0].close()
-    slots.until(account_id, 0)
+    leases.wait_for(account_id, 0)
 
     def unwanted() -> int:
         name = 'authz_stream_releases_total{cause="unwanted",stream="logs"}'
@@ -284,12 +285,12 @@ def test_clients_that_vanish_during_their_check_leave_no_slot_taken(stack: Stack
         if turn > 8 and unwanted() > before:
             break
     # Where the client's leaving and authz' answer cross, the lease waits in vain for a sign of life.
-    slots.until(account_id, 0, TTL_S + MARGIN_S)
+    leases.wait_for(account_id, 0, TTL_S + MARGIN_S)
     assert unwanted() > before
 
 
 def vanish(url: str, secret: str) -> None:
-    """Ask for a stream and be gone before the answer."""
+    """Request a stream and close the connection before the response."""
     with httpx.Client(base_url=url, trust_env=False, timeout=0.03) as client:
         try:
             client.get("/v1/servers/s1/logs/stream", headers={"x-api-key": secret})

@@ -12,7 +12,7 @@ from statistics import median
 
 import httpx
 import pytest
-from support.clients.sse import TARGET, Slots, Stream, opened, opened_at_once
+from support.clients.sse import TARGET, LeaseCounts, Stream, opened, opened_at_once
 from support.clients.stream_ends import ENDS, with_short_streams
 from support.servers.stack import ROOMY
 
@@ -34,8 +34,8 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def slots(stack: Stack) -> Slots:
-    return Slots(stack)
+def leases(stack: Stack) -> LeaseCounts:
+    return LeaseCounts(stack)
 
 
 @pytest.fixture
@@ -47,9 +47,8 @@ def made(stack: Stack, account_id: str) -> NewApiKey:
     return stack.create_key("streams", "servers:read", limit=ROOMY, account_id=account_id)
 
 
-@pytest.mark.timeout(60)
 def test_the_fourth_stream_is_refused_and_each_that_closes_makes_room_within_a_second(
-    stack: Stack, key: NewApiKey, slots: Slots
+    stack: Stack, key: NewApiKey, leases: LeaseCounts
 ) -> None:
     streams = [opened(stack, key.secret)[0] for _ in range(3)]
     fourth = Stream(stack.url, key.secret)
@@ -60,13 +59,13 @@ def test_the_fourth_stream_is_refused_and_each_that_closes_makes_room_within_a_s
         streams[turn % 3], seconds = opened(stack, key.secret)
         taken_s.append(seconds)
     assert max(taken_s) < 1
-    assert slots.taken(key.key.account_id) == 3
+    assert leases.count(key.key.account_id) == 3
     for stream in (*streams, fourth):
         stream.close()
-    slots.until(key.key.account_id, 0)
+    leases.wait_for(key.key.account_id, 0)
 
 
-def test_the_eleventh_stream_of_an_account_is_refused(stack: Stack, slots: Slots) -> None:
+def test_the_eleventh_stream_of_an_account_is_refused(stack: Stack, leases: LeaseCounts) -> None:
     account_id = stack.create_account("Eleven")
     keys = [made(stack, account_id) for _ in range(4)]
     with ExitStack() as open_until_the_end:
@@ -74,22 +73,21 @@ def test_the_eleventh_stream_of_an_account_is_refused(stack: Stack, slots: Slots
         assert all(stream.status == 200 for stream in streams)
         eleventh = open_until_the_end.enter_context(Stream(stack.url, keys[3].secret))
         assert (eleventh.status, eleventh.received) == (429, b"too many concurrent log streams for this account\n")
-    slots.until(account_id, 0)
+    leases.wait_for(account_id, 0)
 
 
 @pytest.mark.timed
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 def test_caps_hold_exactly_under_two_hundred_opens_at_once_on_two_sidecars(
     stack: Stack,
-    slots: Slots,
+    leases: LeaseCounts,
     http2: bool,  # noqa: FBT001 -- parametrised
 ) -> None:
     account_id = stack.create_account("Two hundred")
     keys = [made(stack, account_id) for _ in range(4)]
     for made_key in keys:  # each is in Redis by then
         opened(stack, made_key.secret)[0].close()
-        slots.until(account_id, 0)
+        leases.wait_for(account_id, 0)
     before = peaks(stack)
     statuses = Counter(asyncio.run(opened_at_once(stack, [one.secret for one in keys] * 50, http2)))
     assert statuses == {200: 10, 429: 190}
@@ -97,7 +95,7 @@ def test_caps_hold_exactly_under_two_hundred_opens_at_once_on_two_sidecars(
     assert after[account_id] == 10
     assert max(after[one.key.id] for one in keys) == 3
     assert before[account_id] == 1
-    slots.until(account_id, 0)
+    leases.wait_for(account_id, 0)
 
 
 def peaks(stack: Stack) -> dict[str, int]:
@@ -107,12 +105,12 @@ def peaks(stack: Stack) -> dict[str, int]:
 
 @pytest.mark.parametrize("cause", ENDS)
 def test_a_stream_that_ends_frees_its_slot_within_a_second(
-    stack: Stack, key: NewApiKey, slots: Slots, cause: str, record_property: Callable[[str, object], None]
+    stack: Stack, key: NewApiKey, leases: LeaseCounts, cause: str, record_property: Callable[[str, object], None]
 ) -> None:
     latencies_s = []
     for _ in range(3):
         ended_s = ENDS[cause](stack, key.secret)
-        slots.until(key.key.account_id, 0)
+        leases.wait_for(key.key.account_id, 0)
         latencies_s.append(time.monotonic() - ended_s)
     assert max(latencies_s) < 1
     record_property("end_to_release_ms", [round(latency_s * 1000, 1) for latency_s in latencies_s])
@@ -140,14 +138,14 @@ def _whole(url: str, secret: str, query: str) -> bytes:
     return answer.content
 
 
-def test_only_streams_are_reported(stack: Stack, key: NewApiKey, slots: Slots) -> None:
+def test_only_streams_are_reported(stack: Stack, key: NewApiKey, leases: LeaseCounts) -> None:
     before = reported(stack)
     for _ in range(20):
         assert httpx.get(f"{stack.url}/v1/servers", headers={"x-api-key": key.secret}, trust_env=False).is_success
     assert httpx.get(stack.url + TARGET, trust_env=False).status_code == 401
     assert reported(stack) == before
     Stream(stack.url, key.secret).close()
-    slots.until(key.key.account_id, 0)
+    leases.wait_for(key.key.account_id, 0)
     assert reported(stack) == before + 1
 
 
@@ -157,21 +155,21 @@ def reported(stack: Stack) -> int:
 
 
 def test_a_revoked_key_opens_nothing_and_its_open_streams_are_shown_until_they_end(
-    stack: Stack, key: NewApiKey, slots: Slots
+    stack: Stack, key: NewApiKey, leases: LeaseCounts
 ) -> None:
     other = made(stack, key.key.account_id)
     with Stream(stack.url, key.secret) as stream, Stream(stack.url, other.secret):
-        slots.until(key.key.account_id, 2)
+        leases.wait_for(key.key.account_id, 2)
         stack.change_key(key.key.id, AuditEvent.KEY_REVOKED)
         with Stream(stack.url, key.secret) as refused:
             assert (refused.status, refused.received) == (401, b"unauthorized\n")
         listed = command(stack, "list", "--account", key.key.account_id, "--json")
         assert {row["key_id"]: row["state"] for row in json.loads(listed.stdout)}[key.key.id] == "stopped"
         assert stream.read()  # it lives: Envoy has no way to cut it
-    slots.until(key.key.account_id, 0)
+    leases.wait_for(key.key.account_id, 0)
 
 
-def test_an_operator_sees_streams_and_frees_a_slot(stack: Stack, key: NewApiKey, slots: Slots) -> None:
+def test_an_operator_sees_streams_and_frees_a_slot(stack: Stack, key: NewApiKey, leases: LeaseCounts) -> None:
     account_id = key.key.account_id
     with Stream(stack.url, key.secret):
         (row,) = json.loads(command(stack, "list", "--account", account_id, "--json").stdout)
@@ -179,8 +177,8 @@ def test_an_operator_sees_streams_and_frees_a_slot(stack: Stack, key: NewApiKey,
         assert row["lease_id"] in command(stack, "list", "--account", account_id).stdout
         freed = command(stack, "release", row["lease_id"], "--account", account_id)
         assert (freed.returncode, freed.stdout) == (0, f"{row['lease_id']} released\n")
-        slots.until(account_id, 1)  # the stream lives, and takes its slot again
-    slots.until(account_id, 0)
+        leases.wait_for(account_id, 1)  # the stream lives, and takes its slot again
+    leases.wait_for(account_id, 0)
     gone = command(stack, "release", row["lease_id"], "--account", account_id)
     assert (gone.returncode, gone.stderr) == (
         3,

@@ -53,8 +53,8 @@ def test_the_target_keeps_its_query_and_the_address_is_envoys() -> None:
 
 @pytest.mark.parametrize("raw", [True, False])
 def test_the_address_is_the_one_behind_trusted_proxies_where_envoy_tells_it(raw: bool) -> None:  # noqa: FBT001
-    told = (("x-api-key", b"a"), ("x-forwarded-for", b"6.6.6.6"), ("x-envoy-external-address", b"198.51.100.7"))
-    assert read(message(*told, raw=raw)).source_address() == "198.51.100.7"
+    fields = (("x-api-key", b"a"), ("x-forwarded-for", b"6.6.6.6"), ("x-envoy-external-address", b"198.51.100.7"))
+    assert read(message(*fields, raw=raw)).source_address() == "198.51.100.7"
     claimed = read(message(("x-forwarded-for", b"6.6.6.6"), raw=raw))
     assert claimed.source_address() == "203.0.113.9"
     endless = read(message(("x-envoy-external-address", b"9" * 60_000), raw=raw))
@@ -84,17 +84,17 @@ def said(sent: CheckRequest) -> RequestAttributes | None:
         headers = HeaderMap.FromString(sent.attributes.request.http.header_map).headers
     except DecodeError:
         return None
-    told = [(header.key, header.raw_value or header.value.encode()) for header in headers]
-    values = dict(told)
+    fields = [(header.key, header.raw_value or header.value.encode()) for header in headers]
+    values = dict(fields)
     return RequestAttributes(
         "42",
         "GET",
         "/v1/servers?x=1",
-        tuple(value for name, value in told if name == "x-api-key"),
+        tuple(value for name, value in fields if name == "x-api-key"),
         values.get("content-type", b"").startswith(b"application/grpc")
         and not values["content-type"].startswith(b"application/grpc-web"),
         not METHOD_OVERRIDES.isdisjoint(values),
-        any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in told),
+        any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in fields),
     )
 
 

@@ -1,4 +1,4 @@
-"""What each kind of caller is answered."""
+"""The response format of each kind of caller."""
 
 import json
 
@@ -109,7 +109,7 @@ def test_a_401_says_how_to_authenticate() -> None:
     assert "www-authenticate" not in headers(refusal(DenyReason.BARRED))
 
 
-def test_a_429_says_when_to_come_back() -> None:
+def test_a_429_carries_retry_after() -> None:
     answer = refusal(DenyReason.RATE_LIMITED, bucket=Bucket(Limit(120, 2), 0.5), retry_after_s=1)
     sent = headers(answer)
     assert sent["retry-after"] == "1"
@@ -166,7 +166,7 @@ def test_too_many_streams_are_refused_in_the_routes_format(reason: DenyReason, w
     assert written["details"][0]["metadata"] == {"stream": "logs"}
 
 
-def test_what_is_left_of_the_caps_is_told_in_concurrent_requests() -> None:
+def test_remaining_stream_slots_are_reported_in_concurrent_requests() -> None:
     bucket, use = Bucket(Limit(120, 2), 118), StreamUse(LOGS, of_key=1, of_account=4, lease_id="42")
     allowed = headers(encode(POLICY, request(), Allow(STREAM, PRINCIPAL, bucket, streams=use)))
     assert allowed["ratelimit-policy"] == (

@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
-from support.fakes.listener import LateChecker, asking, serving
+from support.fakes.allowing_checker import AllowingChecker, check_request, listener_on
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Deny
@@ -24,13 +24,13 @@ from authz.edge.check.messages import SERVICE
 
 
 @pytest.fixture
-def checker() -> LateChecker:
-    return LateChecker()
+def checker() -> AllowingChecker:
+    return AllowingChecker()
 
 
 @pytest.fixture
-async def listener(checker: LateChecker) -> AsyncIterator[CheckListener]:
-    listener = serving(checker, "127.0.0.1:0")
+async def listener(checker: AllowingChecker) -> AsyncIterator[CheckListener]:
+    listener = listener_on(checker, "127.0.0.1:0")
     await listener.start()
     listener.serve_health(serving=True)
     yield listener
@@ -57,14 +57,14 @@ def account(answer: CheckResponse) -> str:
 
 async def test_a_check_is_answered_again_and_again(channel: grpc.aio.Channel) -> None:
     for number in range(50):
-        assert account(await check(channel)(asking(f"/{number}"))) == f"/{number}"
+        assert account(await check(channel)(check_request(f"/{number}"))) == f"/{number}"
 
 
-async def test_each_answer_reaches_its_own_call(channel: grpc.aio.Channel, checker: LateChecker) -> None:
+async def test_each_answer_reaches_its_own_call(channel: grpc.aio.Channel, checker: AllowingChecker) -> None:
     chance = random.Random(3)  # noqa: S311 -- a test's delays
     checker.delay_s = lambda: chance.choice([0, 0.001, 0.01, 0.03])
     for _ in range(8):
-        calls = [check(channel)(asking(f"/{number}")) for number in range(256)]
+        calls = [check(channel)(check_request(f"/{number}")) for number in range(256)]
         for call in chance.sample(calls, 40):
             call.cancel()
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -76,9 +76,11 @@ async def test_each_answer_reaches_its_own_call(channel: grpc.aio.Channel, check
         assert all(isinstance(failure, asyncio.CancelledError) for failure in failures)
 
 
-async def test_a_check_that_breaks_is_an_error_and_no_allow(channel: grpc.aio.Channel, checker: LateChecker) -> None:
+async def test_a_check_that_breaks_is_an_error_and_no_allow(
+    channel: grpc.aio.Channel, checker: AllowingChecker
+) -> None:
     checker.failure = RuntimeError("broken")
-    answer = await check(channel)(asking("/"))
+    answer = await check(channel)(check_request("/"))
     assert answer.status.code == 14
     assert answer.error_response.status.code == 503
     assert "broken" not in str(answer)
@@ -87,9 +89,9 @@ async def test_a_check_that_breaks_is_an_error_and_no_allow(channel: grpc.aio.Ch
 async def test_headers_that_cannot_be_read_are_an_error_that_costs_the_others_nothing(
     channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = asking("/")
+    broken = check_request("/")
     broken.attributes.request.http.header_map = b"\x0a\xff"
-    calls = [check(channel)(request) for request in (asking("/1"), broken, asking("/2"))]
+    calls = [check(channel)(request) for request in (check_request("/1"), broken, check_request("/2"))]
     first, answer, second = await asyncio.gather(*calls)
     assert (account(first), account(second)) == ("/1", "/2")
     assert (answer.status.code, answer.error_response.status.code) == (14, 503)
@@ -97,11 +99,11 @@ async def test_headers_that_cannot_be_read_are_an_error_that_costs_the_others_no
 
 
 async def test_an_answer_that_cannot_be_written_is_an_error(
-    channel: grpc.aio.Channel, checker: LateChecker, monkeypatch: pytest.MonkeyPatch
+    channel: grpc.aio.Channel, checker: AllowingChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denial = Deny(DenyReason.BARRED)
     monkeypatch.setattr(checker, "check", lambda _attributes, answer: answer(None if denial else denial))
-    answer = await check(channel)(asking("/"))
+    answer = await check(channel)(check_request("/"))
     assert answer.status.code != 0
 
 
@@ -124,19 +126,19 @@ async def test_what_is_not_served_has_a_status(
 
 async def test_compression_is_refused(channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await check(channel)(asking("/" + "a" * 5000), compression=grpc.Compression.Gzip)
+        await check(channel)(check_request("/" + "a" * 5000), compression=grpc.Compression.Gzip)
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_large_request_arrives_whole_and_a_huge_one_is_refused(channel: grpc.aio.Channel) -> None:
     target = "/" + "a" * 200_000
-    assert account(await check(channel)(asking(target))) == target
+    assert account(await check(channel)(check_request(target))) == target
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await check(channel)(asking("/" + "a" * (1 << 20)))
+        await check(channel)(check_request("/" + "a" * (1 << 20)))
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_health_follows_what_it_is_told(listener: CheckListener, channel: grpc.aio.Channel) -> None:
+async def test_health_reports_the_state_that_was_set(listener: CheckListener, channel: grpc.aio.Channel) -> None:
     ask = HealthStub(channel).Check
     for is_serving, expected in ((True, 1), (False, 2)):
         listener.serve_health(serving=is_serving)
@@ -145,11 +147,11 @@ async def test_health_follows_what_it_is_told(listener: CheckListener, channel: 
 
 
 async def test_a_stop_lets_calls_under_way_finish(
-    listener: CheckListener, channel: grpc.aio.Channel, checker: LateChecker
+    listener: CheckListener, channel: grpc.aio.Channel, checker: AllowingChecker
 ) -> None:
-    await check(channel)(asking("/"))
+    await check(channel)(check_request("/"))
     checker.delay_s = lambda: 0.1
-    calls = [asyncio.ensure_future(check(channel)(asking(f"/{number}"))) for number in range(20)]
+    calls = [asyncio.ensure_future(check(channel)(check_request(f"/{number}"))) for number in range(20)]
     await asyncio.sleep(0.05)
     await listener.stop(5)
     assert [account(await call) for call in calls] == [f"/{number}" for number in range(20)]
@@ -157,10 +159,10 @@ async def test_a_stop_lets_calls_under_way_finish(
 
 
 async def test_a_stop_waits_no_longer_than_its_grace(
-    listener: CheckListener, channel: grpc.aio.Channel, checker: LateChecker
+    listener: CheckListener, channel: grpc.aio.Channel, checker: AllowingChecker
 ) -> None:
     checker.delay_s = lambda: 60
-    call = asyncio.ensure_future(check(channel)(asking("/")))
+    call = asyncio.ensure_future(check(channel)(check_request("/")))
     while not listener.peers:
         await asyncio.sleep(0.01)
     await listener.stop(0.05)
@@ -169,11 +171,11 @@ async def test_a_stop_waits_no_longer_than_its_grace(
 
 
 async def statuses(listener: CheckListener, patience: str) -> dict[bytes, bytes]:
-    """Ask once with a grpc-timeout, and return the header fields of the answer, whenever it comes."""
+    """Call once with a grpc-timeout, and return the header fields of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     peer = H2Connection(H2Configuration(header_encoding=None))
     peer.initiate_connection()
-    path, message = f"/{SERVICE}/Check", asking("/patient").SerializeToString()
+    path, message = f"/{SERVICE}/Check", check_request("/patient").SerializeToString()
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -193,7 +195,7 @@ async def statuses(listener: CheckListener, patience: str) -> dict[bytes, bytes]
     return seen
 
 
-async def test_a_caller_is_answered_within_its_timeout(listener: CheckListener, checker: LateChecker) -> None:
+async def test_a_caller_is_answered_within_its_timeout(listener: CheckListener, checker: AllowingChecker) -> None:
     checker.delay_s = lambda: 0.15
     before_s = time.monotonic()
     assert (await statuses(listener, "20m"))[b"grpc-status"] == b"4"
@@ -210,7 +212,7 @@ async def test_a_peer_that_speaks_no_http_2_is_shown_out(listener: CheckListener
     writer.close()
 
 
-async def test_a_peer_that_does_not_read_is_asked_no_more(listener: CheckListener, checker: LateChecker) -> None:
+async def test_a_peer_that_does_not_read_gets_no_more_calls(listener: CheckListener, checker: AllowingChecker) -> None:
     (peer,) = [listener._peer()]  # noqa: SLF001 -- the protocol alone, on a transport that counts
     paused: list[str] = []
 
@@ -232,12 +234,12 @@ async def test_a_peer_that_does_not_read_is_asked_no_more(listener: CheckListene
     assert checker.failure is None
 
 
-async def test_a_unix_socket_serves_too(checker: LateChecker, scratch: Path) -> None:
-    listener = serving(checker, f"unix:{scratch}/check.sock")
+async def test_a_unix_socket_serves_too(checker: AllowingChecker, scratch: Path) -> None:
+    listener = listener_on(checker, f"unix:{scratch}/check.sock")
     assert listener.port == 0
     await listener.stop(0)
     await listener.start()
     assert listener.port == 0
     async with grpc.aio.insecure_channel(f"unix:{scratch}/check.sock") as channel:
-        assert account(await check(channel)(asking("/unix"))) == "/unix"
+        assert account(await check(channel)(check_request("/unix"))) == "/unix"
     await listener.stop(1)

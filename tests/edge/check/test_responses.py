@@ -1,4 +1,4 @@
-"""Answers put together from pieces are byte for byte what protobuf writes for the same values."""
+"""Responses built from fragments are byte for byte what protobuf writes for the same values."""
 
 from dataclasses import replace
 

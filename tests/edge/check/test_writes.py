@@ -1,4 +1,4 @@
-"""When answers leave: together where they were decided together, at once where nothing else is waited for."""
+"""The moment of each write: together for responses decided together, at once when nothing else is pending."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from h2.connection import H2Connection
 from h2.events import TrailersReceived
-from support.fakes.listener import ROUTE, LateChecker, asking, serving
+from support.fakes.allowing_checker import ROUTE, AllowingChecker, check_request, listener_on
 
 from authz.core.check import Allow, RequestAttributes
 from authz.edge.check.messages import SERVICE
@@ -27,8 +27,8 @@ class Writes(asyncio.Transport):
         self.seen.append(b"closed")
 
 
-class HeldChecker(LateChecker):
-    """Allows /now at once, and all others when it is told to."""
+class HeldChecker(AllowingChecker):
+    """Allows /now at once, and all others when a test releases them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class HeldChecker(LateChecker):
         return bool(later)
 
 
-def alone(checker: LateChecker) -> tuple[Any, Writes, H2Connection]:
+def alone(checker: AllowingChecker) -> tuple[Any, Writes, H2Connection]:
     """Make the protocol of one connection, by itself, with its transport and its peer."""
-    peer, writes, client = serving(checker, "127.0.0.1:0")._peer(), Writes(), H2Connection()  # noqa: SLF001 -- as it says
+    peer, writes, client = listener_on(checker, "127.0.0.1:0")._peer(), Writes(), H2Connection()  # noqa: SLF001 -- as it says
     peer.connection_made(writes)
     client.initiate_connection()
     peer.data_received(client.data_to_send())
@@ -53,9 +53,9 @@ def alone(checker: LateChecker) -> tuple[Any, Writes, H2Connection]:
     return peer, writes, client
 
 
-def asked_together(client: H2Connection, *targets: str) -> bytes:
+def encoded_calls(client: H2Connection, *targets: str) -> bytes:
     for target in targets:
-        stream_id, message = client.get_next_available_stream_id(), asking(target).SerializeToString()
+        stream_id, message = client.get_next_available_stream_id(), check_request(target).SerializeToString()
         fields = {":method": "POST", ":scheme": "http", ":path": f"/{SERVICE}/Check", ":authority": "a"}
         client.send_headers(stream_id, [*fields.items(), ("content-type", "application/grpc")])
         client.send_data(stream_id, b"\0" + len(message).to_bytes(4) + message, end_stream=True)
@@ -65,9 +65,9 @@ def asked_together(client: H2Connection, *targets: str) -> bytes:
 async def test_what_is_decided_at_once_leaves_with_the_rest_or_at_once_where_there_is_none() -> None:
     checker = HeldChecker()
     peer, writes, client = alone(checker)
-    peer.data_received(asked_together(client, "/now"))
+    peer.data_received(encoded_calls(client, "/now"))
     assert len(writes.seen) == 1
-    peer.data_received(asked_together(client, "/later", "/now"))
+    peer.data_received(encoded_calls(client, "/later", "/now"))
     assert len(writes.seen) == 1
     checker.answer()
     assert len(writes.seen) == 2
@@ -75,7 +75,7 @@ async def test_what_is_decided_at_once_leaves_with_the_rest_or_at_once_where_the
     assert sorted(event.stream_id for event in events if isinstance(event, TrailersReceived)) == [1, 3, 5]
 
 
-async def test_a_faulty_peer_is_shown_out_at_once_also_while_a_store_is_asked() -> None:
+async def test_a_faulty_peer_is_disconnected_at_once_even_during_a_store_call() -> None:
     peer, writes, client = alone(HeldChecker())
-    peer.data_received(asked_together(client, "/later") + b"\0\0\0\x05\0\0\0\0\1")  # a push, from a client
+    peer.data_received(encoded_calls(client, "/later") + b"\0\0\0\x05\0\0\0\0\1")  # a push, from a client
     assert writes.seen[-1] == b"closed"

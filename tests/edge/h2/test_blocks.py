@@ -1,4 +1,4 @@
-"""Header blocks that are remembered say what they would have said when read anew."""
+"""Cached header blocks mean the same as when they are parsed again."""
 
 from collections.abc import Callable
 

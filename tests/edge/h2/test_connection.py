@@ -1,4 +1,4 @@
-"""What a peer that keeps to the rules gets: calls, answers, refusals, deadlines, streams, and a leave in peace."""
+"""A correct peer: calls, responses, refusals, deadlines, streams, and an orderly shutdown."""
 
 import pytest
 from h2.events import ConnectionTerminated, PingAckReceived
@@ -117,7 +117,7 @@ def test_call_that_is_not_served_ends_with_its_headers(
         assert answer["grpc-accept-encoding"] == "identity"
 
 
-def test_refused_call_whose_body_is_under_way_is_told_to_stop_without_an_error() -> None:
+def test_a_refused_call_with_an_unfinished_body_gets_a_no_error_reset() -> None:
     connection = settled()
     assert connection.receive(headers(1, block(_path="/no/Such")), 0.0) == []
     output = connection.take_output()
@@ -186,7 +186,7 @@ def test_trailers_end_a_request() -> None:
     assert b"grpc-status\x0212" in connection.take_output()
 
 
-def test_reset_of_a_call_is_told_where_it_was_delivered() -> None:
+def test_a_reset_is_reported_for_a_delivered_call() -> None:
     connection = settled()
     reset = [frame(RST_STREAM, 0, stream_id, b"\0\0\0\x08") for stream_id in (1, 3, 5, 7)]
     stream = headers(5, block(_path=STREAM.path)) + data(5, framed(b"x"), 0)
@@ -201,7 +201,7 @@ def test_reset_of_a_call_is_told_where_it_was_delivered() -> None:
     assert connection.take_output() == b""
 
 
-def test_streaming_call_that_must_end_is_told_to_the_service() -> None:
+def test_the_service_is_notified_when_a_streaming_call_must_end() -> None:
     connection = settled(Limits(upload_bytes_max=100_000))
     events = connection.receive(headers(1, block(_path=STREAM.path)) + data(1, framed(b"x") + b"\1", 0), 0.0)
     assert [type(event) for event in events] == [Cancelled]
@@ -258,7 +258,7 @@ def test_client_that_is_gone_leaves_nothing_to_answer() -> None:
     assert connection.receive(call(5), 0.0) == []
 
 
-def test_ping_comes_back_and_a_fault_is_heard_by_a_real_client() -> None:
+def test_a_real_client_gets_its_ping_ack_and_a_goaway_for_a_fault() -> None:
     peers = Peers()
     peers.client.ping(b"12345678")
     peers.server.receive(peers.client.data_to_send(), 0.0)
@@ -270,7 +270,7 @@ def test_ping_comes_back_and_a_fault_is_heard_by_a_real_client() -> None:
     assert end.error_code == ErrorCode.PROTOCOL_ERROR
 
 
-def test_refused_call_that_was_over_is_not_told_to_stop() -> None:
+def test_a_refused_call_that_had_ended_gets_no_reset() -> None:
     connection = settled()
     connection.receive(headers(1, block(_path="/no/Such"), END_HEADERS | END_STREAM), 0.0)
     assert codes(output := connection.take_output()) == ({}, None)

@@ -1,6 +1,6 @@
 """Whole conversations with python-hyper's client, in any order, cut anywhere; and noise in place of conversations.
 
-`AUTHZ_H2_EXAMPLES` asks for more of them than an ordinary run makes.
+`AUTHZ_H2_EXAMPLES` sets the number of examples.
 """
 
 import os
@@ -31,7 +31,7 @@ class Exchange:
     chance: random.Random
     calls: list[list[bytes]]
     peers: Peers = field(default_factory=lambda: Peers(Limits(stream_window_bytes=65_535)))
-    asked: dict[int, list[bytes]] = field(default_factory=dict)
+    messages: dict[int, list[bytes]] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
     sent: dict[int, bytes] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
@@ -53,7 +53,7 @@ class Exchange:
         self.carry()
 
     def unanswered(self) -> set[int]:
-        return self.asked.keys() - self.dropped - self.peers.over
+        return self.messages.keys() - self.dropped - self.peers.over
 
     def open(self) -> None:
         if not self.calls:
@@ -69,7 +69,7 @@ class Exchange:
         if self.chance.random() < 0.2:
             fields["content-length"] = str(len(body))
         self.client.send_headers(stream_id, list(fields.items()), end_stream=not body)
-        self.asked[stream_id] = messages
+        self.messages[stream_id] = messages
         if body:
             self.bodies[stream_id] = body
 
@@ -94,7 +94,7 @@ class Exchange:
         self.peers.move(*sorted(self.chance.randrange(waiting + 1) for _ in range(self.chance.randrange(4))))
 
     def answer(self) -> None:
-        arrived = {request.stream_id for request in self.peers.requests if len(self.asked[request.stream_id]) == 1}
+        arrived = {request.stream_id for request in self.peers.requests if len(self.messages[request.stream_id]) == 1}
         ready = sorted({*arrived, *self.peers.ended} - self.sent.keys())
         if ready:
             stream_id = self.chance.choice(ready)
@@ -130,7 +130,7 @@ def test_every_request_arrives_once_and_every_answer_reaches_its_stream(seed: in
     exchange = Exchange(chance, list(calls))
     exchange.run()
     peers = exchange.peers
-    for stream_id, messages in exchange.asked.items():
+    for stream_id, messages in exchange.messages.items():
         arrived = [request.message for request in peers.requests if request.stream_id == stream_id]
         if stream_id in exchange.dropped:
             assert arrived == messages[: len(arrived)]
@@ -159,7 +159,7 @@ def session(chance: random.Random) -> bytes:
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """Flip, cut, repeat and move pieces of a session."""
+    """Flip, cut, repeat and move parts of a session."""
     changed = bytearray(data)
     for _ in range(chance.randrange(1, 12)):
         place, length = chance.randrange(len(changed) + 1), chance.choice([1, 1, 1, 4, 9, 40])
@@ -222,18 +222,18 @@ def test_with_256_calls_in_flight_each_answer_reaches_its_own() -> None:
     peers = Peers()
     expected: dict[int, bytes] = {}
     for _ in range(6):
-        asked = {peers.call(framed(b"q%d" % number)): b"q%d" % number for number in range(256)}
+        sent = {peers.call(framed(b"q%d" % number)): b"q%d" % number for number in range(256)}
         peers.move()
-        assert {request.stream_id: request.message for request in peers.requests} == asked
-        order = chance.sample(list(asked), len(asked))
+        assert {request.stream_id: request.message for request in peers.requests} == sent
+        order = chance.sample(list(sent), len(sent))
         for stream_id in order[:50]:
             peers.client.reset_stream(stream_id)
         before, after = order[:25] + order[50:150], order[25:50] + order[150:]
         for stream_ids in (before, after):
             for stream_id in stream_ids:
-                peers.server.respond(stream_id, b"%d " % stream_id + asked[stream_id])
+                peers.server.respond(stream_id, b"%d " % stream_id + sent[stream_id])
             peers.move()
-        expected |= {stream_id: framed(b"%d " % stream_id + asked[stream_id]) for stream_id in order[50:]}
+        expected |= {stream_id: framed(b"%d " % stream_id + sent[stream_id]) for stream_id in order[50:]}
         assert sorted(peers.cancelled) == sorted(order[25:50])
         peers.requests.clear()
         peers.cancelled.clear()

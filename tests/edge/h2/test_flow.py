@@ -22,7 +22,7 @@ from authz.edge.h2.wire import (
 )
 
 
-def asked(*stream_ids: int, first: bytes = b"") -> Connection:
+def with_calls(*stream_ids: int, first: bytes = b"") -> Connection:
     connection = Connection(METHODS, Limits())
     connection.receive(SETTLED + first + b"".join(call(stream_id) for stream_id in stream_ids), 0.0)
     connection.take_output()
@@ -38,7 +38,7 @@ def sizes(output: bytes) -> list[tuple[int, int]]:
 
 
 def test_answer_waits_for_a_window_of_0_and_leaves_byte_by_byte() -> None:
-    connection = asked(1, first=settings({INITIAL_WINDOW_SIZE: 0}))
+    connection = with_calls(1, first=settings({INITIAL_WINDOW_SIZE: 0}))
     connection.respond(1, b"hi")
     assert sizes(connection.take_output()) == []
     for _ in range(7):
@@ -50,7 +50,7 @@ def test_answer_waits_for_a_window_of_0_and_leaves_byte_by_byte() -> None:
 
 
 def test_window_below_zero_after_a_setting_is_filled_before_anything_leaves() -> None:
-    connection = asked(1)
+    connection = with_calls(1)
     connection.respond(1, b"z" * 70_000)
     assert sum(size for _, size in sizes(connection.take_output())) == 65_535
     connection.receive(window_update(0, 100_000) + settings({INITIAL_WINDOW_SIZE: 0}), 0.0)
@@ -63,7 +63,7 @@ def test_window_below_zero_after_a_setting_is_filled_before_anything_leaves() ->
 
 
 def test_answers_share_the_connections_window() -> None:
-    connection = asked(1, 3, 5, 7)
+    connection = with_calls(1, 3, 5, 7)
     for stream_id in (1, 3, 5, 7):
         connection.respond(stream_id, b"x" * 30_000)
     sent = sizes(connection.take_output())
@@ -76,7 +76,7 @@ def test_answers_share_the_connections_window() -> None:
 
 
 def test_stream_without_a_window_holds_up_no_other() -> None:
-    connection = asked(1, 3)
+    connection = with_calls(1, 3)
     connection.receive(settings({INITIAL_WINDOW_SIZE: 0}) + window_update(3, 100), 0.0)
     connection.take_output()
     connection.respond(1, b"blocked")
@@ -85,7 +85,7 @@ def test_stream_without_a_window_holds_up_no_other() -> None:
 
 
 def test_large_answer_leaves_in_frames_every_peer_accepts() -> None:
-    connection = asked(1, first=settings({INITIAL_WINDOW_SIZE: 1_000_000}) + window_update(0, 1_000_000))
+    connection = with_calls(1, first=settings({INITIAL_WINDOW_SIZE: 1_000_000}) + window_update(0, 1_000_000))
     connection.respond(1, b"x" * 100_000)
     sent = sizes(connection.take_output())
     assert max(size for _, size in sent) == FRAME_BYTES_MAX
@@ -101,7 +101,7 @@ def test_reset_of_a_waiting_answer_frees_its_stream_and_no_window() -> None:
 
 
 def test_answered_call_is_answered_once_even_while_it_waits() -> None:
-    connection = asked(1, first=settings({INITIAL_WINDOW_SIZE: 0}))
+    connection = with_calls(1, first=settings({INITIAL_WINDOW_SIZE: 0}))
     connection.respond(1, b"first")
     connection.respond(1, b"second")
     connection.receive(window_update(1, 1_000), 0.0)
@@ -125,7 +125,7 @@ def test_uploads_larger_than_every_window_arrive() -> None:
     assert [len(request.message) for request in peers.requests] == [1_000_000]
 
 
-def test_padding_counts_against_the_windows_and_is_given_back() -> None:
+def test_padding_counts_against_the_windows_and_is_returned() -> None:
     connection = Connection(METHODS, Limits(stream_window_bytes=65_535, connection_window_bytes=65_535))
     connection.receive(SETTLED + headers(1), 0.0)
     connection.take_output()
@@ -203,7 +203,7 @@ def test_drain_ends_with_a_streaming_call_that_was_answered() -> None:
 
 
 def test_table_given_up_while_an_answer_waits_is_announced_by_its_trailers() -> None:
-    connection = asked(1, first=settings({INITIAL_WINDOW_SIZE: 0}))
+    connection = with_calls(1, first=settings({INITIAL_WINDOW_SIZE: 0}))
     connection.respond(1, b"")
     connection.receive(settings({HEADER_TABLE_SIZE: 0}) + window_update(1, 5), 0.0)
     assert [payload[:2] for kind, _, _, payload in frames(connection.take_output()) if kind == HEADERS] == [

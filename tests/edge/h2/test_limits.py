@@ -1,4 +1,4 @@
-"""What an unpleasant peer gets: floods cut off, streams and memory bounded."""
+"""Hostile peers: floods are cut off, streams and memory are bounded."""
 
 from collections.abc import Callable
 
@@ -44,7 +44,7 @@ def settled(limits: Limits) -> Connection:
     return connection
 
 
-def test_incomplete_requests_are_bounded_together_and_their_room_comes_back() -> None:
+def test_incomplete_requests_are_bounded_together_and_their_memory_is_freed() -> None:
     connection = settled(Limits(upload_bytes_max=100_000))
     for round_ in range(3):
         ids = [round_ * 100 + number for number in range(1, 15, 2)]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.fakes.listener import LateChecker, asking, serving
+from support.fakes.allowing_checker import AllowingChecker, check_request, listener_on
 from support.servers.programs import program
 
 from authz._pb.check_pb2 import CheckResponse
@@ -20,7 +20,7 @@ PREFIX_BYTES = 5
 
 @pytest.fixture
 async def listener() -> AsyncIterator[CheckListener]:
-    listener = serving(LateChecker(), "127.0.0.1:0")
+    listener = listener_on(AllowingChecker(), "127.0.0.1:0")
     await listener.start()
     yield listener
     await listener.stop(0)
@@ -28,13 +28,13 @@ async def listener() -> AsyncIterator[CheckListener]:
 
 @pytest.fixture
 def body(folder: Path) -> Path:
-    message = asking(TARGET).SerializeToString()
+    message = check_request(TARGET).SerializeToString()
     path = folder / "body"
     path.write_bytes(b"\0" + len(message).to_bytes(4) + message)
     return path
 
 
-async def told_by(name: str, *options: str, port: int, body: Path) -> bytes:
+async def output_of(name: str, *options: str, port: int, body: Path) -> bytes:
     """Run a client and return what it printed."""
     client = await asyncio.create_subprocess_exec(
         *(program(name), *options, *HEADERS, "-d", str(body), f"http://127.0.0.1:{port}/{SERVICE}/Check"),
@@ -71,12 +71,12 @@ def accounts(output: bytes) -> list[str]:
         "--multiply=1 --window-bits=1",
     ],
 )
-async def test_nghttp_is_answered_however_it_asks(listener: CheckListener, body: Path, options: str) -> None:
-    output = await told_by("nghttp", *options.split(), port=listener.port, body=body)
+async def test_nghttp_is_answered_with_every_option(listener: CheckListener, body: Path, options: str) -> None:
+    output = await output_of("nghttp", *options.split(), port=listener.port, body=body)
     assert accounts(output) == [TARGET] * (20 if "=20" in options else 1)
 
 
 async def test_every_call_of_h2load_is_answered(listener: CheckListener, body: Path) -> None:
-    output = await told_by("h2load", "-n4000", "-c4", "-m100", port=listener.port, body=body)
+    output = await output_of("h2load", "-n4000", "-c4", "-m100", port=listener.port, body=body)
     assert re.search(rb"4000 succeeded, 0 failed, 0 errored, 0 timeout", output)
     assert re.search(rb"status codes: 4000 2xx", output)

@@ -1,7 +1,7 @@
 """Recently used keys keep working while a store is unavailable, if the operator chose that."""
 
 from support.builders import record, take
-from support.fakes.checker import Clock, Stack, refused
+from support.fakes.checker_dependencies import CheckerUnderTest, FakeClock, assert_denied
 
 from authz.core.check import Allow, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import DenyReason, StoreUnavailable
@@ -11,41 +11,41 @@ from authz.service.check.failure_modes import FailureMode, FailureModes, RecentK
 
 async def test_degrade_admits_keys_seen_lately_and_nobody_else() -> None:
     failure = StoreUnavailable("redis", "closed")
-    stack = Stack(take("servers:read"), failure, failure, failure=FailureModes(redis=FailureMode.DEGRADE))
+    stack = CheckerUnderTest(take("servers:read"), failure, failure, failure=FailureModes(redis=FailureMode.DEGRADE))
     assert isinstance(await stack.decide(), Allow)
     assert isinstance(await stack.decide(), Allow)
     assert stack.observed.degrades == ["redis"]
     stack.clock.now_s += 61
-    refused(await stack.decide(), DenyReason.STORE_UNAVAILABLE)
+    assert_denied(await stack.decide(), DenyReason.STORE_UNAVAILABLE)
 
 
 async def test_degrade_of_one_store_says_nothing_about_the_other() -> None:
     failure = StoreUnavailable("postgres", "closed")
-    stack = Stack(take("servers:read"), None, found=failure, failure=FailureModes(redis=FailureMode.DEGRADE))
+    stack = CheckerUnderTest(take("servers:read"), None, found=failure, failure=FailureModes(redis=FailureMode.DEGRADE))
     assert isinstance(await stack.decide(), Allow)
-    refused(await stack.decide(), DenyReason.STORE_UNAVAILABLE)
+    assert_denied(await stack.decide(), DenyReason.STORE_UNAVAILABLE)
 
 
 async def test_degrade_limits_each_key_to_its_bucket() -> None:
     failure = StoreUnavailable("redis", "closed")
     last = take("servers:read", remaining=1)
-    stack = Stack(last, failure, failure, failure=FailureModes(redis=FailureMode.DEGRADE))
+    stack = CheckerUnderTest(last, failure, failure, failure=FailureModes(redis=FailureMode.DEGRADE))
     decisions = [await stack.decide() for _ in range(3)]
     assert [isinstance(decision, Allow) for decision in decisions] == [True, True, False]
-    refused(decisions[2], DenyReason.RATE_LIMITED)
+    assert_denied(decisions[2], DenyReason.RATE_LIMITED)
 
 
 async def test_degrade_forgets_a_key_once_it_was_refused() -> None:
     failure = StoreUnavailable("redis", "closed")
     revoked = Take(TakeOutcome.REVOKED, record(state=KeyState.REVOKED))
-    stack = Stack(take("servers:read"), revoked, failure, failure=FailureModes(redis=FailureMode.DEGRADE))
+    stack = CheckerUnderTest(take("servers:read"), revoked, failure, failure=FailureModes(redis=FailureMode.DEGRADE))
     assert isinstance(await stack.decide(), Allow)
-    refused(await stack.decide(), DenyReason.KEY_REVOKED)
-    refused(await stack.decide(), DenyReason.STORE_UNAVAILABLE)
+    assert_denied(await stack.decide(), DenyReason.KEY_REVOKED)
+    assert_denied(await stack.decide(), DenyReason.STORE_UNAVAILABLE)
 
 
 def test_recent_keys_are_bounded_and_expire() -> None:
-    clock = Clock()
+    clock = FakeClock()
     recent = RecentKeys(size=1, window_s=60, now_s=clock)
     expiring = Take(
         TakeOutcome.GRANTED,

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 from support.builders import FORMAT, KEY, policy, record, request
-from support.fakes.checker import Clock
-from support.fakes.leases import Counted, MemoryLeases
+from support.fakes.checker_dependencies import FakeClock
+from support.fakes.leases import LeaseCounters, MemoryLeases
 from support.fakes.projection import MemoryProjection
 
 from authz.core.check import Allow, Decision, Deny, KeyRecord, KeyState, Lookup, RequestAttributes
@@ -60,11 +60,11 @@ class Silent:
     def degraded(self, store: str) -> None: ...
 
 
-class Stack:
+class CheckerUnderTest:
     """A checker over a projection in memory, with an address' bucket of three."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.projection = MemoryProjection()
         self.directory = Directory()
         self.checker = Checker(
@@ -72,7 +72,7 @@ class Stack:
             self.projection,
             self.directory,
             Silent(),
-            leases=Leases(MemoryLeases(), Counted(), stream_class=lambda _name: None, heartbeat_s=5),
+            leases=Leases(MemoryLeases(), LeaseCounters(), stream_class=lambda _name: None, heartbeat_s=5),
             failure=FailureModes(),
             recent=RecentKeys(size=2, window_s=60, now_s=self.clock),
             invalid_keys=InvalidKeys(self.clock),
@@ -105,14 +105,14 @@ def test_everything_that_says_bad_key_is_judged_and_nothing_else() -> None:
     unauthorized = {reason for reason, denial in DENIALS.items() if denial.http == 401}
     assert unauthorized == {*BAD, DenyReason.KEY_MISSING}
     for reason in DenyReason:
-        judge = InvalidKeys(Clock()).judge
+        judge = InvalidKeys(FakeClock()).judge
         judged = [judge(LIMIT, from_("203.0.113.9"), Deny(reason)).reason for _ in range(4)]
         assert judged[:3] == [reason] * 3
         assert judged[3] is (DenyReason.ADDRESS_THROTTLED if reason in BAD else reason)
 
 
-def test_every_bad_key_of_a_throttled_address_is_answered_alike_and_told_when_to_come_again() -> None:
-    clock = Clock()
+def test_every_bad_key_of_a_throttled_address_gets_the_same_answer_with_retry_after() -> None:
+    clock = FakeClock()
     throttle = InvalidKeys(clock)
     for _ in range(3):
         throttle.judge(LIMIT, from_("203.0.113.9"), Deny(DenyReason.KEY_MALFORMED))
@@ -127,7 +127,7 @@ def test_every_bad_key_of_a_throttled_address_is_answered_alike_and_told_when_to
 
 
 def test_addresses_are_counted_apart_and_an_ipv6_network_together() -> None:
-    throttle = InvalidKeys(Clock())
+    throttle = InvalidKeys(FakeClock())
 
     def reason(address: str) -> DenyReason:
         return throttle.judge(LIMIT, from_(address), Deny(DenyReason.KEY_UNKNOWN)).reason
@@ -138,7 +138,7 @@ def test_addresses_are_counted_apart_and_an_ipv6_network_together() -> None:
 
 
 def test_a_changed_limit_applies_to_the_next_bad_key() -> None:
-    throttle = InvalidKeys(Clock())
+    throttle = InvalidKeys(FakeClock())
     deny = Deny(DenyReason.KEY_UNKNOWN)
     assert throttle.judge(LIMIT, from_("203.0.113.9"), deny) is deny
     assert throttle.judge(Limit(1, 1), from_("203.0.113.9"), deny) is deny
@@ -148,7 +148,7 @@ def test_a_changed_limit_applies_to_the_next_bad_key() -> None:
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(invalid_keys, "ADDRESSES_MAX", 10)
     monkeypatch.setattr(invalid_keys, "REQUESTED_MAX", 10)
-    throttle = InvalidKeys(Clock())
+    throttle = InvalidKeys(FakeClock())
     empty = Limit(1, 0.001)
     for number in range(100):
         attributes = from_(f"203.0.113.{number}")
@@ -162,7 +162,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_flood_of_guesses_leaves_the_directory_alone() -> None:
-    stack = Stack()
+    stack = CheckerUnderTest()
     reasons = await stack.reasons(guesses(100))
     assert reasons == [DenyReason.KEY_UNKNOWN] * 3 + [DenyReason.ADDRESS_THROTTLED] * 97
     assert stack.directory.loads == 3
@@ -170,7 +170,7 @@ async def test_a_flood_of_guesses_leaves_the_directory_alone() -> None:
 
 
 async def test_a_key_that_works_is_admitted_in_the_middle_of_a_flood_and_pays_nothing() -> None:
-    stack = Stack()
+    stack = CheckerUnderTest()
     await stack.projection.put(digest(KEY.encode()), record("servers:read"))
     mixed = [key for bad in guesses(50) for key in (bad, KEY)]
     reasons = await stack.reasons(mixed)
@@ -178,8 +178,8 @@ async def test_a_key_that_works_is_admitted_in_the_middle_of_a_flood_and_pays_no
     assert stack.directory.loads == 3
 
 
-async def test_a_key_that_works_and_was_lost_from_the_projection_is_loaded_when_it_is_asked_for_again() -> None:
-    stack = Stack()
+async def test_a_working_key_lost_from_the_projection_is_loaded_again_on_demand() -> None:
+    stack = CheckerUnderTest()
     await stack.reasons(guesses(10))
     first = await stack.decide(KEY)
     assert isinstance(first, Deny)
@@ -190,7 +190,7 @@ async def test_a_key_that_works_and_was_lost_from_the_projection_is_loaded_when_
 
 
 async def test_guesses_sent_twice_get_a_few_loads_at_once_and_leave_room_for_others() -> None:
-    stack = Stack()
+    stack = CheckerUnderTest()
     await stack.reasons(guesses(3))
     tries = guesses(20)
     await stack.reasons(tries)
@@ -208,7 +208,7 @@ async def test_guesses_sent_twice_get_a_few_loads_at_once_and_leave_room_for_oth
 
 
 async def test_a_request_without_a_key_is_not_a_guess() -> None:
-    stack = Stack()
+    stack = CheckerUnderTest()
     answers: list[Decided] = []
     stack.checker.check([(number, request("GET", "/v1/servers/s1")) for number in range(10)], answers.extend)
     assert {decision.reason for _, _, decision in answers if isinstance(decision, Deny)} == {DenyReason.KEY_MISSING}
@@ -216,7 +216,7 @@ async def test_a_request_without_a_key_is_not_a_guess() -> None:
 
 
 async def test_a_shadow_route_lets_pass_what_the_throttle_would_refuse() -> None:
-    stack = Stack()
+    stack = CheckerUnderTest()
     decisions = [await stack.decide(guess(), target="/v1/shadowed") for _ in range(4)]
     marks = [decision.would_deny for decision in decisions if isinstance(decision, Allow)]
     assert marks == [DenyReason.KEY_UNKNOWN] * 3 + [DenyReason.ADDRESS_THROTTLED]

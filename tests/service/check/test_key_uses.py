@@ -69,7 +69,7 @@ async def test_a_key_tells_when_it_was_last_used(admin: KeyAdmin, uses: KeyUses,
     assert listed == await admin.key(made.key.id)
 
 
-async def test_a_late_note_of_another_sidecar_takes_nothing_back(
+async def test_a_late_note_of_another_sidecar_changes_nothing(
     admin: KeyAdmin, postgres: Postgres, made: NewApiKey
 ) -> None:
     ledger = PostgresUses(postgres)

@@ -1,10 +1,10 @@
-"""A lease through its life: what each sign does to it, and what happens while the store is away."""
+"""The life cycle of a lease: the effect of each report, and of an unavailable store."""
 
 import asyncio
 
 import pytest
 from support.builders import LOGS
-from support.fakes.leases import BEGIN_S, Counted, MemoryLeases
+from support.fakes.leases import BEGIN_S, LeaseCounters, MemoryLeases
 
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Lease, ReleaseCause
@@ -21,12 +21,12 @@ class Stack:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = MemoryLeases()
-        self.counted = Counted()
+        self.counted = LeaseCounters()
         self.leases = Leases(self.store, self.counted, stream_class={LOGS.name: LOGS}.get, heartbeat_s=HEARTBEAT_S)
         monkeypatch.setattr(Leases, "_now_s", lambda _leases: self.store.now_s)
 
     async def settle(self) -> None:
-        """Let every task that was begun end."""
+        """Wait until every started task has ended."""
         while tasks := self.leases._tasks.running:  # noqa: SLF001 -- what nobody else waits for
             await asyncio.gather(*tasks)
 
@@ -107,7 +107,9 @@ async def test_streams_whose_reporter_breaks_off_run_out_unless_another_reports_
     assert await stack.open() == ["2"]
 
 
-async def test_an_end_that_the_store_did_not_hear_is_told_again(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_end_that_did_not_arrive_at_the_store_is_sent_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(leases_module, "_RETRY_MIN_S", 0.001)
     await stack.leases.acquire(lease(1), LOGS)
     stack.store.is_down = True
@@ -118,7 +120,7 @@ async def test_an_end_that_the_store_did_not_hear_is_told_again(stack: Stack, mo
     assert await stack.open() == []
 
 
-async def test_an_end_that_the_store_never_hears_is_given_up_when_the_lease_has_run_out(
+async def test_an_end_that_never_arrives_is_dropped_when_the_lease_has_expired(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases_module, "_RETRY_MIN_S", 0.001)
@@ -130,7 +132,7 @@ async def test_an_end_that_the_store_never_hears_is_given_up_when_the_lease_has_
     assert stack.counted.releases == []
 
 
-async def test_a_store_that_lost_its_leases_hears_of_what_lives_before_anything_new(stack: Stack) -> None:
+async def test_an_emptied_store_learns_of_open_streams_before_new_ones(stack: Stack) -> None:
     for number in (1, 2, 3):
         await stack.leases.acquire(lease(number), LOGS)
         stack.leases.renew(lease(number), OPENED_MS, "envoy")
@@ -146,7 +148,7 @@ async def test_a_store_that_lost_its_leases_hears_of_what_lives_before_anything_
     assert stack.counted.retakes == [False] * 3
 
 
-async def test_a_stream_whose_end_went_elsewhere_is_forgotten_and_not_brought_back(stack: Stack) -> None:
+async def test_a_stream_whose_end_another_sidecar_saw_is_dropped_and_stays_dropped(stack: Stack) -> None:
     stack.leases.renew(lease(1), OPENED_MS, "envoy")
     await stack.pass_s(3 * HEARTBEAT_S)
     assert stack.leases.alive() == {}
@@ -156,7 +158,7 @@ async def test_a_stream_whose_end_went_elsewhere_is_forgotten_and_not_brought_ba
     assert await stack.open() == ["2"]
 
 
-async def test_a_store_out_of_reach_is_told_to_the_check_and_to_nobody_else(stack: Stack) -> None:
+async def test_an_unavailable_store_is_reported_to_the_check_alone(stack: Stack) -> None:
     stack.store.is_down = True
     with pytest.raises(StoreUnavailable):
         await stack.leases.acquire(lease(1), LOGS)

@@ -22,7 +22,7 @@ ME = Actor("operator:ada")
 
 
 class StallingProjection(MemoryProjection):
-    """Lets the first write wait at the door until `go`."""
+    """Delays the first write until `go`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ async def test_an_accounts_streams_are_listed_oldest_first(store: MemoryLeases) 
     assert await admin.streams("acct_2") == []
 
 
-async def test_a_slot_that_was_freed_by_hand_is_taken_again_by_a_stream_that_lives(store: MemoryLeases) -> None:
+async def test_a_slot_released_by_an_operator_is_acquired_again_by_an_open_stream(store: MemoryLeases) -> None:
     admin = StreamAdmin(store, policy())
     assert (await admin.release("acct_1", "1")).lease == FIRST
     assert [stream.lease for stream in await admin.streams("acct_1")] == [SECOND]

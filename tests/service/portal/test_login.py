@@ -1,4 +1,4 @@
-"""Logging in: who is right gets in, who is wrong learns nothing, and guessing comes to an end."""
+"""Login: the right password succeeds, a wrong one reveals nothing, and guessing is stopped."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
-from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
 from authz.adapters.argon2 import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
@@ -25,27 +25,27 @@ T = TypeVar("T")
 UNLIMITED = {attempt: Throttle(10**9, 10**9, 60) for attempt in Attempt}
 
 
-async def refusal(people: People, email: str, password: str, address: str = "") -> str:
+async def refusal(use_cases: PortalUseCases, email: str, password: str, address: str = "") -> str:
     with pytest.raises(WrongCredentials) as raised:
-        await people.login.authenticate(email, password, address or an_address())
+        await use_cases.login.authenticate(email, password, address or random_address())
     return str(raised.value)
 
 
-async def test_the_right_password_says_who_someone_is(people: People) -> None:
-    email = an_email()
-    owner = await people.accounts.sign_up(email, PASSWORD, an_address())
-    assert await people.login.authenticate(email, PASSWORD, an_address()) == owner
+async def test_the_right_password_identifies_its_owner(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    owner = await use_cases.accounts.sign_up(email, PASSWORD, random_address())
+    assert await use_cases.login.authenticate(email, PASSWORD, random_address()) == owner
 
 
-async def test_an_unknown_address_and_a_wrong_password_get_the_same_answer(people: People) -> None:
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
-    answers = {await refusal(people, email, "wrong"), await refusal(people, an_email(), PASSWORD)}
-    answers |= {await refusal(people, email, "x" * 10_000), await refusal(people, "no address", PASSWORD)}
+async def test_an_unknown_address_and_a_wrong_password_get_the_same_answer(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
+    answers = {await refusal(use_cases, email, "wrong"), await refusal(use_cases, random_email(), PASSWORD)}
+    answers |= {await refusal(use_cases, email, "x" * 10_000), await refusal(use_cases, "no address", PASSWORD)}
     assert answers == {"invalid email or password"}
 
 
-async def told_apart_by(login: Login, known: str, unknown: str, *, tries: int) -> float:
+async def timing_difference(login: Login, known: str, unknown: str, *, tries: int) -> float:
     """How much longer a wrong password takes than an unknown address, as a share: the median over so many pairs.
 
     The two of a pair follow each other in either order, so that whatever else the machine is doing meets both alike.
@@ -66,18 +66,18 @@ async def told_apart_by(login: Login, known: str, unknown: str, *, tries: int) -
 async def test_an_unknown_address_takes_the_time_of_a_wrong_password(
     postgres: Postgres, link: RedisLink, admin: KeyAdmin
 ) -> None:
-    people = People(postgres, link, admin, UNLIMITED)
+    use_cases = PortalUseCases(postgres, link, admin, UNLIMITED)
     passwords = Argon2Passwords(memory_kib=8192, passes=1)  # cheaper, so that whatever else differs weighs more
-    login = Login(people.ledger, passwords, people.gate, normalised_email, people.metrics)
-    people.accounts._passwords = passwords  # noqa: SLF001 -- one strength for both
-    known = an_email()
-    await people.accounts.sign_up(known, PASSWORD, an_address())
-    assert abs(await told_apart_by(login, known, an_email(), tries=200)) < 0.05
+    login = Login(use_cases.ledger, passwords, use_cases.gate, normalised_email, use_cases.metrics)
+    use_cases.accounts._passwords = passwords  # noqa: SLF001 -- one strength for both
+    known = random_email()
+    await use_cases.accounts.sign_up(known, PASSWORD, random_address())
+    assert abs(await timing_difference(login, known, random_email(), tries=200)) < 0.05
 
 
-async def test_the_first_unknown_address_costs_one_hash_like_every_other_refusal(people: People) -> None:
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
+async def test_the_first_unknown_address_costs_one_hash_like_every_other_refusal(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
     work: list[str] = []
 
     class Watched(Argon2Passwords):
@@ -86,20 +86,20 @@ async def test_the_first_unknown_address_costs_one_hash_like_every_other_refusal
             return await super()._run(work_of)
 
     passwords = Watched(memory_kib=64, passes=1)
-    login = Login(people.ledger, passwords, people.gate, normalised_email, people.metrics)
-    for whom in (an_email(), email, an_email(), "no address"):
+    login = Login(use_cases.ledger, passwords, use_cases.gate, normalised_email, use_cases.metrics)
+    for whom in (random_email(), email, random_email(), "no address"):
         with pytest.raises(WrongCredentials):
-            await login.authenticate(whom, "wrong", an_address())
+            await login.authenticate(whom, "wrong", random_address())
         assert work == ["_verify"]
         work.clear()
     assert not passwords.is_outdated(passwords.decoy)
     passwords.close()
 
 
-async def test_guesses_that_come_together_are_all_counted(people: People) -> None:
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
-    guesses = [people.login.authenticate(email, f"guess {number}", an_address()) for number in range(50)]
+async def test_guesses_that_come_together_are_all_counted(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
+    guesses = [use_cases.login.authenticate(email, f"guess {number}", random_address()) for number in range(50)]
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
     assert sum(isinstance(outcome, WrongCredentials) for outcome in outcomes) == 10
     throttled = [outcome for outcome in outcomes if isinstance(outcome, Throttled)]
@@ -107,28 +107,28 @@ async def test_guesses_that_come_together_are_all_counted(people: People) -> Non
         ("too many attempts, try again later", 600)
     }
     with pytest.raises(Throttled):
-        await people.login.authenticate(email, PASSWORD, an_address())
+        await use_cases.login.authenticate(email, PASSWORD, random_address())
 
 
-async def test_an_address_that_guesses_at_many_accounts_is_stopped(people: People) -> None:
-    address = an_address()
+async def test_an_address_that_guesses_at_many_accounts_is_stopped(use_cases: PortalUseCases) -> None:
+    address = random_address()
     for _ in range(DEFAULT_THROTTLES[Attempt.LOGIN].per_address):
-        await refusal(people, an_email(), "wrong", address)
+        await refusal(use_cases, random_email(), "wrong", address)
     with pytest.raises(Throttled):
-        await people.login.authenticate(an_email(), "wrong", address)
-    await refusal(people, an_email(), "wrong")
+        await use_cases.login.authenticate(random_email(), "wrong", address)
+    await refusal(use_cases, random_email(), "wrong")
 
 
-async def test_logins_that_succeed_do_not_lock_their_owner_out(people: People) -> None:
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
+async def test_logins_that_succeed_do_not_lock_their_owner_out(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
     for _ in range(15):
-        await people.login.authenticate(email, PASSWORD, an_address())
+        await use_cases.login.authenticate(email, PASSWORD, random_address())
 
 
-async def test_a_window_ends(people: People, link: RedisLink) -> None:
-    gate = Gate(people.gate._counters, {Attempt.LOGIN: Throttle(1, 0, 1)}, people.metrics)  # noqa: SLF001 -- the same store
-    address = an_address()
+async def test_a_window_ends(use_cases: PortalUseCases, link: RedisLink) -> None:
+    gate = Gate(use_cases.gate._counters, {Attempt.LOGIN: Throttle(1, 0, 1)}, use_cases.metrics)  # noqa: SLF001 -- the same store
+    address = random_address()
     await gate.admit(Attempt.LOGIN, address=address)
     with pytest.raises(Throttled):
         await gate.admit(Attempt.LOGIN, address=address)
@@ -142,27 +142,27 @@ async def test_a_window_ends(people: People, link: RedisLink) -> None:
     assert link.is_up
 
 
-async def test_where_nobody_can_count_nobody_gets_in(people: People, link: RedisLink) -> None:
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
+async def test_without_a_counter_store_nobody_logs_in(use_cases: PortalUseCases, link: RedisLink) -> None:
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
     await link.close()
     with pytest.raises(StoreUnavailable):
-        await people.login.authenticate(email, PASSWORD, an_address())
+        await use_cases.login.authenticate(email, PASSWORD, random_address())
 
 
-async def test_a_hash_of_older_parameters_is_made_anew_at_the_next_login(people: People) -> None:
-    email = an_email()
-    await people.accounts.sign_up(email, PASSWORD, an_address())
+async def test_a_hash_of_older_parameters_is_made_anew_at_the_next_login(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    await use_cases.accounts.sign_up(email, PASSWORD, random_address())
     stronger = Argon2Passwords(memory_kib=128, passes=2)
-    login = Login(people.ledger, stronger, people.gate, normalised_email, people.metrics)
-    before = await login.authenticate(email, PASSWORD, an_address())
-    after = await login.authenticate(email, PASSWORD, an_address())
+    login = Login(use_cases.ledger, stronger, use_cases.gate, normalised_email, use_cases.metrics)
+    before = await login.authenticate(email, PASSWORD, random_address())
+    after = await login.authenticate(email, PASSWORD, random_address())
     assert (stronger.is_outdated(before.password_hash), stronger.is_outdated(after.password_hash)) == (True, False)
     assert after.generation == before.generation
     assert after.password_hash.startswith("$argon2id$v=19$m=128,t=2,p=1$")
 
 
-async def test_a_crowd_is_told_to_come_back_and_does_not_hold_up_who_came_first() -> None:
+async def test_excess_callers_get_retry_after_and_do_not_delay_the_first() -> None:
     passwords = Argon2Passwords(memory_kib=4096, passes=1, waiting_max=5)
     outcomes = await asyncio.gather(*(passwords.hash(PASSWORD) for _ in range(50)), return_exceptions=True)
     assert sum(isinstance(outcome, StoreUnavailable) for outcome in outcomes) == 45

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from support.fakes.portal import PASSWORD, People, an_address, an_email
+from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.sessions import RedisSessions
@@ -13,37 +13,39 @@ ALL = Script(b"return redis.call('KEYS', 's:*')")
 TTL = Script(b"return redis.call('PTTL', KEYS[1])")
 
 
-async def an_owner(people: People) -> Owner:
-    return await people.accounts.sign_up(an_email(), PASSWORD, an_address())
+async def an_owner(use_cases: PortalUseCases) -> Owner:
+    return await use_cases.accounts.sign_up(random_email(), PASSWORD, random_address())
 
 
-async def test_a_session_is_its_owners_until_it_is_ended(people: People) -> None:
-    owner = await an_owner(people)
-    secret = await people.sessions.open(owner)
-    assert await people.sessions.owner(secret) == owner
-    await people.sessions.end(secret)
-    assert await people.sessions.owner(secret) is None
+async def test_a_session_is_its_owners_until_it_is_ended(use_cases: PortalUseCases) -> None:
+    owner = await an_owner(use_cases)
+    secret = await use_cases.sessions.open(owner)
+    assert await use_cases.sessions.owner(secret) == owner
+    await use_cases.sessions.end(secret)
+    assert await use_cases.sessions.owner(secret) is None
 
 
-async def test_what_was_never_a_session_is_nobodys(people: People) -> None:
-    for secret in ("", "x", people.sessions.new_secret()):
-        assert await people.sessions.owner(secret) is None
+async def test_an_unknown_session_has_no_owner(use_cases: PortalUseCases) -> None:
+    for secret in ("", "x", use_cases.sessions.new_secret()):
+        assert await use_cases.sessions.owner(secret) is None
 
 
-async def test_every_login_has_a_secret_of_its_own_which_is_not_kept(people: People, link: RedisLink) -> None:
-    owner = await an_owner(people)
-    secrets = {await people.sessions.open(owner) for _ in range(3)}
+async def test_every_login_has_a_secret_of_its_own_which_is_not_kept(
+    use_cases: PortalUseCases, link: RedisLink
+) -> None:
+    owner = await an_owner(use_cases)
+    secrets = {await use_cases.sessions.open(owner) for _ in range(3)}
     assert len(secrets) == 3
     kept = b"".join([key + b"".join(await link.call(DUMP, key)) for key in await link.call(ALL, b"-")])
     assert not [secret for secret in secrets if secret.encode() in kept]
 
 
-async def test_a_new_password_ends_every_session_of_before(people: People) -> None:
-    owner = await an_owner(people)
-    before = await people.sessions.open(owner)
-    changed = await people.accounts.change_password(owner, PASSWORD, "another horse battery", an_address())
-    assert await people.sessions.owner(before) is None
-    assert await people.sessions.owner(await people.sessions.open(changed)) == changed
+async def test_a_new_password_ends_every_session_of_before(use_cases: PortalUseCases) -> None:
+    owner = await an_owner(use_cases)
+    before = await use_cases.sessions.open(owner)
+    changed = await use_cases.accounts.change_password(owner, PASSWORD, "another horse battery", random_address())
+    assert await use_cases.sessions.owner(before) is None
+    assert await use_cases.sessions.owner(await use_cases.sessions.open(changed)) == changed
 
 
 async def test_use_puts_off_the_idle_end_and_never_the_last(link: RedisLink) -> None:

@@ -1,4 +1,4 @@
-"""Chromium as Debian packages it, driven by Playwright: pages as people see them, light, dark and narrow."""
+"""Debian's Chromium driven by Playwright: pages in light, dark and narrow windows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def chromium() -> Iterator[Browser]:
 def visit(
     browser: Browser, url: str, *, scheme: Scheme = "light", narrow: bool = False, scripts: bool = True
 ) -> Iterator[Page]:
-    """Open a window with no past; what its console complains about, a breach of the CSP included, fails the test."""
+    """Open a window with an empty profile; any console error, including a CSP violation, fails the test."""
     context = browser.new_context(
         base_url=url,
         color_scheme=scheme,
@@ -76,8 +76,8 @@ def make_key(page: Page, name: str, *scopes: str) -> str:
     return page.get_by_label(f"Key “{name}”").input_value()
 
 
-def looked_at(page: Page, name: str, scheme: Scheme, *, narrow: bool) -> None:
-    """Keep a picture of the page, and hold it to the rules of WCAG 2.2, levels A and AA."""
+def check_appearance(page: Page, name: str, scheme: Scheme, *, narrow: bool) -> None:
+    """Save a screenshot of the page, and check it against WCAG 2.2, levels A and AA."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{name}-{'narrow' if narrow else scheme}.png", full_page=True)
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -87,6 +87,6 @@ def looked_at(page: Page, name: str, scheme: Scheme, *, narrow: bool) -> None:
 
 
 def is_too_wide(page: Page) -> bool:
-    """Tell whether the page has to be scrolled sideways."""
+    """Return whether the page must be scrolled sideways."""
     scrolls = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     return bool(scrolls)

@@ -71,7 +71,7 @@ def codes(output: bytes) -> tuple[dict[int, int], int | None]:
 
 @dataclass
 class Peers:
-    """A client and our server; bytes move when told to."""
+    """A client and our server; bytes move only when a test calls `move` or `back`."""
 
     limits: Limits = field(default_factory=Limits)
     server: Connection = field(init=False)
@@ -91,14 +91,14 @@ class Peers:
         self.client.initiate_connection()
 
     def move(self, *cuts: int) -> None:
-        """Carry everything over, from the client in pieces that end at `cuts`."""
+        """Move all bytes; those of the client arrive in parts that end at `cuts`."""
         waiting = self.client.data_to_send()
         for start, end in zip([0, *cuts], [*cuts, len(waiting)], strict=True):
             self._take(waiting[start:end])
         self.back()
 
     def back(self) -> None:
-        """Carry what the server has to say to the client."""
+        """Move the server's output to the client."""
         if out := self.server.take_output():
             for event in self.client.receive_data(out):
                 self._note(event)

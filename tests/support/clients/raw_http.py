@@ -40,7 +40,7 @@ def send(
     body: bytes = b"",
     address: str = "127.0.0.1",
 ) -> Answer:
-    """Send one request exactly as given, from one of this machine's addresses, asking the backend to echo it."""
+    """Send one request exactly as given, from one of this machine's addresses; the backend echoes it."""
     where = urlsplit(url)
     lines = [
         (b"host", f"{where.hostname}:{where.port}".encode()),
@@ -62,7 +62,7 @@ def send(
 
 
 def send_settled(url: str, method: str, target: str, *headers: tuple[str | bytes, str | bytes]) -> Answer:
-    """Send one request, again while a store is late: on a busy machine a key's first load may be, and costs nothing."""
+    """Send one request, and repeat it while a store is late: on a busy machine, a key's first load may be."""
     while (answer := send(url, method, target, *headers)).status == _LATE:
         pass
     return answer

@@ -1,4 +1,4 @@
-"""Clients of server-sent events that end in every way a client can; and what Redis holds of their streams meanwhile."""
+"""Clients of server-sent events that can end in every way, and the leases of their streams in Redis."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ TARGET = "/v1/servers/s1/logs/stream?tail=1"
 
 
 class Stream:
-    """One stream over HTTP/1.1, on a connection of its own."""
+    """One stream over HTTP/1.1, on its own connection."""
 
     def __init__(self, url: str, secret: str, query: str = "", server: str = "s1") -> None:
         where = urlsplit(url)
@@ -47,42 +47,42 @@ class Stream:
             return False
 
     def read(self) -> bool:
-        """Take in what comes next; returns False at the end."""
+        """Read the next bytes; returns False at the end."""
         data = self._socket.recv(65_536)
         self.received += data
         return bool(data)
 
     def read_to_the_end(self) -> None:
-        """Take in all there is, until the stream ends or is cut."""
+        """Read until the stream ends or is reset."""
         with suppress(ConnectionResetError):
             while not self.received.endswith(b"\r\n0\r\n\r\n") and self.read():
                 pass
 
     def close(self) -> None:
-        """Leave in good order."""
+        """Close the connection."""
         self._socket.close()
 
     def reset(self) -> None:
-        """Leave with a reset."""
+        """Reset the connection."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
 
-class Slots:
-    """What Redis holds of an account's streams, seen by the server's clock."""
+class LeaseCounts:
+    """The number of an account's leases in Redis, by the server's clock."""
 
     def __init__(self, stack: Stack) -> None:
         self._redis = redis.Redis.from_url(stack.redis.url)
 
-    def taken(self, account_id: str) -> int:
-        """Count the leases that have not run out."""
+    def count(self, account_id: str) -> int:
+        """Count the leases that have not expired."""
         seconds, micros = self._redis.time()
         texts = self._redis.hvals(f"l:{{{account_id}}}:logs")
         return sum(int(text.split()[2]) > seconds * 1000 + micros / 1000 for text in texts)
 
-    def until(self, account_id: str, count: int, within_s: float = 10) -> float:
-        """Wait until so many leases are left; returns how long that took in seconds."""
-        return waited(lambda: self.taken(account_id) == count, within_s)
+    def wait_for(self, account_id: str, count: int, within_s: float = 10) -> float:
+        """Wait until `count` leases are left; returns the waiting time in seconds."""
+        return waited(lambda: self.count(account_id) == count, within_s)
 
 
 def waited(is_so: Callable[[], bool], within_s: float = 10) -> float:
@@ -100,7 +100,7 @@ def counted(admin_url: str, name: str) -> int:
 
 
 def opened(stack: Stack, secret: str, within_s: float = 10) -> tuple[Stream, float]:
-    """Open a stream as soon as there is room for it; returns it with how long that took in seconds."""
+    """Open a stream as soon as a slot is free; returns it with the waiting time in seconds."""
     started_s = time.monotonic()
     while (stream := Stream(stack.url, secret)).status != 200:
         stream.close()

@@ -1,4 +1,4 @@
-"""Every way in which a stream can end, over HTTP/1.1 and HTTP/2; what its end frees is seen with `sse.Slots`."""
+"""Every way in which a stream can end, over HTTP/1.1 and HTTP/2; `sse.LeaseCounts` shows the freed slot."""
 
 import copy
 import subprocess

@@ -1,4 +1,4 @@
-"""The `truetick` command in a process of its own: with pipes, or at a terminal that a test types into."""
+"""The `truetick` command in its own process: with pipes, or at a terminal that a test types into."""
 
 import os
 import pty
@@ -24,7 +24,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
-    """What a person's environment holds: no desktop, no settings of ours."""
+    """Return environment variables of a user: no desktop, none of our settings."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("TRUETICK_", "COLUMNS"))}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         outside.pop(name, None)
@@ -46,7 +46,7 @@ def truetick(
 
 
 def names(folder: Path) -> list[str]:
-    """What a folder holds; nothing where there is none."""
+    """Return the names in a folder; none if it does not exist."""
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 

@@ -1,11 +1,11 @@
-"""Every projection of key records that the contract is held to, each with a way to begin another life of its data."""
+"""Every projection that must satisfy the contract, each with a way to start a new epoch of its data."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from support.contracts.redis_link import packed
+from support.contracts.redis_commands import encode_command
 from support.fakes.projection import MemoryProjection
 from support.servers.redis_cluster import Cluster, Node
 from support.servers.redis_sentinel import Sentinels
@@ -17,18 +17,18 @@ from authz.service.ports import KeyProjection
 
 
 class Subject:
-    """A projection, whose records `begin_another_life` voids; it returns once that has been noticed."""
+    """A projection; `start_new_epoch` voids its records and returns once the projection has noticed."""
 
-    def __init__(self, keys: KeyProjection, begin_another_life: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, keys: KeyProjection, start_new_epoch: Callable[[], Awaitable[None]]) -> None:
         self.epoch_of = keys.epoch_of
         self.take = keys.take
         self.put = keys.put
-        self.begin_another_life = begin_another_life
+        self.start_new_epoch = start_new_epoch
 
 
 @asynccontextmanager
-async def stored(url: str, deadline_s: float = 1) -> AsyncIterator[RedisStore]:
-    """Yield what is put together for a URL, once it has reached all of Redis."""
+async def connected_store(url: str, deadline_s: float = 1) -> AsyncIterator[RedisStore]:
+    """Yield the store of a URL, once it is connected to every node."""
     store = redis_store(url, deadline_s=deadline_s, in_flight_max=20_000, negative_ttl_s=5)
     store.link.start()
     try:
@@ -41,20 +41,20 @@ async def stored(url: str, deadline_s: float = 1) -> AsyncIterator[RedisStore]:
 
 def in_memory() -> Subject:
     keys = MemoryProjection()
-    return Subject(keys, keys.begin_another_life)
+    return Subject(keys, keys.start_new_epoch)
 
 
 @asynccontextmanager
 async def on_server(url: str) -> AsyncIterator[Subject]:
-    async def turn_replica_and_back() -> None:
+    async def demote_and_promote() -> None:
         """Demote the server and promote it again: it keeps its process, its data and its connections."""
         assert isinstance(store.link, RedisLink)
         for order in (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")):
-            store.link.submit(packed(*order), lambda _reply: None)
-        await _until_others([store.link], [store.link.epoch])
+            store.link.submit(encode_command(*order), lambda _reply: None)
+        await _wait_for_new_epochs([store.link], [store.link.epoch])
 
-    async with stored(url) as store:
-        yield Subject(store.keys, turn_replica_and_back)
+    async with connected_store(url) as store:
+        yield Subject(store.keys, demote_and_promote)
 
 
 @asynccontextmanager
@@ -64,9 +64,9 @@ async def behind_sentinels(watched: Sentinels) -> AsyncIterator[Subject]:
         before = store.link.epoch
         await asyncio.to_thread(watched.until_replicated)
         await asyncio.to_thread(watched.fail_over)
-        await _until_others([store.link], [before])
+        await _wait_for_new_epochs([store.link], [before])
 
-    async with stored(watched.url) as store:
+    async with connected_store(watched.url) as store:
         yield Subject(store.keys, fail_over)
 
 
@@ -77,18 +77,18 @@ async def in_cluster(made: Cluster) -> AsyncIterator[Subject]:
         before = [link.epoch for link in store.link.links]
         for node in made.primaries:
             await asyncio.to_thread(bump_epoch, node)
-        await _until_others(store.link.links, before)
+        await _wait_for_new_epochs(store.link.links, before)
 
-    async with stored(made.url) as store:
+    async with connected_store(made.url) as store:
         yield Subject(store.keys, bump)
 
 
 def bump_epoch(node: Node) -> None:
-    """Begin another life of one node's data without a failover; it must not know of a higher epoch than its own."""
-    while not node.tell("CLUSTER", "BUMPEPOCH").startswith("BUMPED"):
+    """Start a new epoch of one node's data without a failover; it must not know a higher epoch than its own."""
+    while not node.execute("CLUSTER", "BUMPEPOCH").startswith("BUMPED"):
         time.sleep(0.01)
 
 
-async def _until_others(links: list[RedisLink], before: list[str]) -> None:
+async def _wait_for_new_epochs(links: list[RedisLink], before: list[str]) -> None:
     while any(link.epoch in {"", epoch} for link, epoch in zip(links, before, strict=True)):
         await asyncio.sleep(0.005)

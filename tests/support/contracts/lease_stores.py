@@ -1,4 +1,4 @@
-"""Stores of leases that can be told that time has passed, for the contract that all of them are held to."""
+"""Lease stores whose time a test can advance, for the contract that all of them must satisfy."""
 
 from typing import Protocol
 

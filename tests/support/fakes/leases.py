@@ -1,4 +1,4 @@
-"""Leases in memory, written independently of the scripts: what users of leases are tested on, held against Redis."""
+"""Leases in memory, written independently of the Lua scripts; the contract tests compare both."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ BEGIN_S = 1_700_000_000.0
 
 @dataclass
 class Held:
-    """A lease that is known: it counts until `counts_until_s` and is forgotten at `known_until_s`."""
+    """A known lease: it counts until `counts_until_s` and is deleted at `known_until_s`."""
 
     lease: Lease
     opened_s: float
@@ -131,11 +131,11 @@ class MemoryLeases:
         self._stopped[account_id, key_id] = state is not KeyState.ACTIVE
 
     async def wait(self, seconds: float, *_leases: Lease) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now_s += seconds
 
     async def lose_everything(self) -> None:
-        """Forget what a Redis that keeps nothing on disk forgets when it restarts."""
+        """Delete everything, like the restart of a Redis without persistence."""
         self.held.clear()
         self._ended_until_s.clear()
         self.reconnected_at_s = self.now_s
@@ -175,8 +175,8 @@ def _is_beside(it: Held, lease: Lease) -> bool:
     return (it.lease.account_id, it.lease.stream) == (lease.account_id, lease.stream)
 
 
-class Counted:
-    """Remembers what it was told of leases."""
+class LeaseCounters:
+    """Records the events of leases."""
 
     def __init__(self) -> None:
         self.acquisitions: list[AcquireOutcome] = []

@@ -1,4 +1,4 @@
-"""A projection in memory: what the tests of its users stand on, held to the same contract as Redis."""
+"""A projection in memory for tests of its users; it satisfies the same contract as Redis."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ class MemoryProjection:
         self.is_down = False
         self._buckets: dict[bytes, TokenBucket] = {}
 
-    async def begin_another_life(self) -> None:
+    async def start_new_epoch(self) -> None:
         """Void every record, as a promotion does."""
         self._life += 1
         self.records.clear()

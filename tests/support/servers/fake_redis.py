@@ -1,4 +1,4 @@
-"""Servers that stand where a Redis should, for what a Redis does not do on request."""
+"""Servers in place of a Redis, for behaviour that a real one does not show on request."""
 
 import asyncio
 import ssl
@@ -12,8 +12,8 @@ TLS_HANDSHAKE = b"\x16"
 CERTIFICATE = Path(__file__).parents[2] / "data" / "tls" / "localhost.pem"
 
 
-class SpeakingServer:
-    """Answers OK to everything but INFO, for which it has an answer of its own; then, if told so, hangs up."""
+class ScriptedRedis:
+    """Answers OK to every command except INFO, which gets `info`; closes the connection after that if `hangs_up`."""
 
     def __init__(self, info: bytes, *, hangs_up: bool) -> None:
         self.info = info
@@ -40,39 +40,37 @@ class SpeakingServer:
 
 
 @asynccontextmanager
-async def speaking(info: bytes, *, hangs_up: bool = False) -> AsyncIterator[tuple[SpeakingServer, int]]:
+async def scripted_redis(info: bytes, *, hangs_up: bool = False) -> AsyncIterator[tuple[ScriptedRedis, int]]:
     """Yield a server and its port on loopback; what is connected to it must be closed by then."""
-    fake = SpeakingServer(info, hangs_up=hangs_up)
+    fake = ScriptedRedis(info, hangs_up=hangs_up)
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     yield fake, server.sockets[0].getsockname()[1]
     server.close()
 
 
 @asynccontextmanager
-async def behind_tls(url: str) -> AsyncIterator[str]:
-    """Yield the rediss:// URL of a TLS server that passes everything on to the Redis at `url`."""
+async def tls_proxy(url: str) -> AsyncIterator[str]:
+    """Yield the rediss:// URL of a TLS server that forwards to the Redis at `url`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
-    async with _passing_on(lambda _first: urlsplit(url).port or 0, ssl=context) as port:
+    async with _proxy(lambda _first: urlsplit(url).port or 0, ssl=context) as port:
         yield f"rediss://localhost:{port}/0?ssl_ca_certs={CERTIFICATE}"
 
 
 @asynccontextmanager
-async def either_way(to_port: int, port: int = 0) -> AsyncIterator[int]:
-    """Yield a port that speaks TLS to those who do and passes everything on to `to_port`: one address for both."""
-    async with behind_tls(f"redis://127.0.0.1:{to_port}") as tls_url:
+async def tls_or_plain_proxy(to_port: int, port: int = 0) -> AsyncIterator[int]:
+    """Yield one port that accepts TLS and plain connections and forwards both to `to_port`."""
+    async with tls_proxy(f"redis://127.0.0.1:{to_port}") as tls_url:
         tls_port = urlsplit(tls_url).port or 0
-        async with _passing_on(
-            lambda first: tls_port if first.startswith(TLS_HANDSHAKE) else to_port, port=port
-        ) as either:
+        async with _proxy(lambda first: tls_port if first.startswith(TLS_HANDSHAKE) else to_port, port=port) as either:
             yield either
 
 
 @asynccontextmanager
-async def _passing_on(
+async def _proxy(
     choose: Callable[[bytes], int], port: int = 0, ssl: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Yield the port of a server that passes connections on to the port chosen by the first bytes they bring."""
+    """Yield the port of a proxy that chooses the target port by the first bytes of a connection."""
     ends: set[asyncio.StreamWriter] = set()
 
     async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

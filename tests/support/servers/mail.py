@@ -1,4 +1,4 @@
-"""A mail server that takes what it is given, for what an SMTP client says and sends."""
+"""A mail server that accepts every mail, for tests of an SMTP client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class MailServer:
-    """Speaks as much SMTP as one mail needs; knows no TLS. `refuses` is a command that it turns down."""
+    """Supports the SMTP commands of one mail, without TLS. `refuses` is a command that it rejects."""
 
     def __init__(self, refuses: str = "") -> None:
         self.refuses = refuses

@@ -1,4 +1,4 @@
-"""A fresh database in the real Postgres for each test that asks for one."""
+"""A fresh database in the real Postgres for each test that uses it."""
 
 import asyncio
 import itertools
@@ -31,6 +31,6 @@ async def database(postgres_url: str) -> AsyncIterator[str]:
 
 
 def processes(postmaster: int) -> list[int]:
-    """A postmaster and everything it started: stopped alone, it would leave its backends answering."""
+    """Return a postmaster and its children: without them, its backends would keep answering."""
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     return [postmaster, *map(int, children)]

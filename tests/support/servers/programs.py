@@ -1,4 +1,4 @@
-"""Programs from Debian's packages that some tests drive: there, or the reason why a test is skipped or fails."""
+"""Programs from Debian's packages that some tests run: their path, or the reason of a skip or a failure."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The ACL users that docs/redis.md tells operators to make: what it says is what the tests connect with."""
+"""The ACL users of docs/redis.md: tests connect with the documented rules."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def port_with_bus() -> int:
 
 
 class Node(RedisServer):
-    """One node. It keeps nothing on disk but what it is told to save, and its place in the cluster."""
+    """One node. It saves nothing on disk except on SAVE, and its cluster configuration."""
 
     def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
         folder.mkdir()
@@ -41,25 +41,25 @@ class Node(RedisServer):
 
     @property
     def is_ok(self) -> bool:
-        """Tell whether the node serves, and sees every other node as it should be."""
+        """Return whether the node serves and every other node is healthy in its view."""
         with self.client as client:
             views = client.cluster("nodes").values()
             ok = client.cluster("info")["cluster_state"] == "ok"
         return ok and not any("fail" in view["flags"] or "handshake" in view["flags"] for view in views)
 
-    def tell(self, *words: Any) -> Any:  # noqa: ANN401 -- any reply
+    def execute(self, *words: Any) -> Any:  # noqa: ANN401 -- any reply
         with self.client as client:
             return client.execute_command(*words)
 
     @property
     def id(self) -> str:
-        return str(self.tell("CLUSTER", "MYID"))
+        return str(self.execute("CLUSTER", "MYID"))
 
 
 class Cluster:
     """Three primaries with a third of the slots each; with `replicated`, a fourth node is the first one's replica.
 
-    With `announced`, each primary listens on the first port of a pair and tells everybody the second.
+    With `announced`, each primary listens on the first port of a pair and announces the second.
     """
 
     def __init__(self, folder: Path, *, replicated: bool = False, announced: Sequence[tuple[int, int]] = ()) -> None:
@@ -68,12 +68,12 @@ class Cluster:
             Node(
                 folder / f"node-{number}",
                 "--cluster-announce-port",
-                str(told),
+                str(announced_port),
                 "--cluster-announce-bus-port",
                 str(port + _BUS_OFFSET),
                 port=port,
             )
-            for number, (port, told) in enumerate(ports)
+            for number, (port, announced_port) in enumerate(ports)
         ]
         self.replica = Node(folder / "replica", "--cluster-replica-validity-factor", "0") if replicated else None
         self.nodes = [*self.primaries, *([self.replica] if self.replica else [])]
@@ -90,22 +90,22 @@ class Cluster:
         first = self.primaries[0]
         for number, node in enumerate(self.primaries):
             slots = [slot for slot in range(REDIS_CLUSTER_HASH_SLOTS) if self.primary_of(slot) is node]
-            node.tell("CLUSTER", "ADDSLOTS", *slots)
-            node.tell("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            node.execute("CLUSTER", "ADDSLOTS", *slots)
+            node.execute("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in self.nodes[1:]:
-            node.tell("CLUSTER", "MEET", "127.0.0.1", first.port)
+            node.execute("CLUSTER", "MEET", "127.0.0.1", first.port)
         self.until_ok()
         if self.replica:
-            self.replica.tell("CLUSTER", "REPLICATE", first.id)
+            self.replica.execute("CLUSTER", "REPLICATE", first.id)
             self.until_replicated()
 
     def until_ok(self) -> None:
         for node in self.nodes:
-            while not node.pid or len(node.tell("CLUSTER", "NODES")) < len(self.nodes) or not node.is_ok:
+            while not node.pid or len(node.execute("CLUSTER", "NODES")) < len(self.nodes) or not node.is_ok:
                 time.sleep(0.02)
 
     def until_replicated(self) -> None:
-        """Wait until the replica has what its primary has."""
+        """Wait until the replica has caught up with its primary."""
         assert self.replica is not None
         with self.replica.client as replica, self.primaries[0].client as primary:
             while replica.info("replication").get("master_link_status") != "up":
@@ -115,21 +115,21 @@ class Cluster:
     def fail_over(self) -> None:
         """Order a failover to the replica, as an operator does; returns once it is the primary."""
         assert self.replica is not None
-        while self.replica.tell("ROLE")[0] != "master":
-            self.replica.tell("CLUSTER", "FAILOVER")  # forgotten where the two do not know each other yet
+        while self.replica.execute("ROLE")[0] != "master":
+            self.replica.execute("CLUSTER", "FAILOVER")  # forgotten where the two do not know each other yet
             deadline_s = time.monotonic() + 1
-            while self.replica.tell("ROLE")[0] != "master" and time.monotonic() < deadline_s:
+            while self.replica.execute("ROLE")[0] != "master" and time.monotonic() < deadline_s:
                 time.sleep(0.01)
 
     def begin_move(self, slot: int, source: Node, target: Node) -> None:
-        target.tell("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
-        source.tell("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        target.execute("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.execute("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
 
     def end_move(self, slot: int, source: Node, target: Node) -> None:
-        while names := source.tell("CLUSTER", "GETKEYSINSLOT", slot, 100):
-            source.tell("MIGRATE", "127.0.0.1", target.port, "", 0, 1000, "KEYS", *names)
+        while names := source.execute("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.execute("MIGRATE", "127.0.0.1", target.port, "", 0, 1000, "KEYS", *names)
         for node in (target, source, *self.primaries):
-            node.tell("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            node.execute("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     def move(self, slot: int, source: Node, target: Node) -> None:
         """Move a slot with its keys, as redis-cli does."""
@@ -142,15 +142,15 @@ def slot_of(digest: bytes) -> int:
 
 
 def digest_at(made: Cluster, node: Node) -> bytes:
-    """Make up a key that a node has the slot of."""
+    """Return a digest whose slot a node owns."""
     while made.primary_of(slot_of(digest := os.urandom(32))) is not node:
         pass
     return digest
 
 
 def header(node: Node, digest: bytes) -> str:
-    """Return the header of a record as a node has it, whatever it is worth."""
-    return str(node.tell("GETRANGE", redis_key(digest), BUCKET_BYTES, -1)).partition("\n")[0]
+    """Return the header of a record on a node, trusted or not."""
+    return str(node.execute("GETRANGE", redis_key(digest), BUCKET_BYTES, -1)).partition("\n")[0]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A primary, its replica and three sentinels, all real: what a test of failovers brings up for itself."""
+"""A primary, its replica and three sentinels, all real, for tests of failovers."""
 
 import time
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ class Sentinels:
                     time.sleep(0.02)
 
     def until_replicated(self) -> None:
-        """Wait until the replica, whichever it is by now, has what the primary has."""
+        """Wait until the current replica has caught up with the primary."""
         with self.client(self.first) as one, self.client(self.second) as other:
             while True:
                 replications = {client: client.info("replication") for client in (one, other)}

@@ -1,4 +1,4 @@
-"""What tests of the whole stack share: keys with roomy buckets, and every scope there is."""
+"""Shared values of tests of the whole stack: keys with large buckets, and all scopes."""
 
 from dataclasses import dataclass
 

@@ -26,7 +26,7 @@ class Answer:
 
 
 @dataclass
-class Asked:
+class ReceivedRequest:
     """One request that arrived."""
 
     method: str
@@ -58,7 +58,7 @@ class ContractApi:
         self.keys: dict[str, Account] = {}
         self.devices: dict[str, Device] = {}
         self.planned: dict[str, list[Answer]] = defaultdict(list)
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.expires_in, self.interval = 60, 1
         self.browser_url = ""
         self._lock = Lock()
@@ -81,24 +81,24 @@ class ContractApi:
         next(device for device in self.devices.values() if device.user_code == user_code).status = "expired"
 
     def paths(self) -> list[str]:
-        return [asked.path for asked in self.asked]
+        return [request.path for request in self.requests]
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, request: ReceivedRequest) -> Answer:
         with self._lock:
-            self.asked.append(asked)
-            if self.planned[asked.path]:
-                return self.planned[asked.path].pop(0)
-            match (asked.method, asked.path):
+            self.requests.append(request)
+            if self.planned[request.path]:
+                return self.planned[request.path].pop(0)
+            match (request.method, request.path):
                 case ("POST", "/v1/public/signup"):
-                    return self._sign_up(asked.document)
+                    return self._sign_up(request.document)
                 case ("POST", "/v1/public/login"):
-                    return self._log_in(asked.document)
+                    return self._log_in(request.document)
                 case ("POST", "/v1/public/device/start"):
                     return self._start()
                 case ("POST", "/v1/public/device/poll"):
-                    return self._poll(asked.document)
+                    return self._poll(request.document)
                 case ("GET", "/v1/whoami"):
-                    return self._who_am_i(asked.headers.get("x-api-key", ""))
+                    return self._who_am_i(request.headers.get("x-api-key", ""))
         return Answer(401, BAD_KEY)
 
     def _sign_up(self, document: dict[str, Any]) -> Answer:
@@ -161,7 +161,7 @@ def _handler(api: ContractApi) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("content-length", "0"))
             body = self.rfile.read(length)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = api.answer(Asked(self.command, self.path, headers, json.loads(body) if body else {}))
+            answer = api.answer(ReceivedRequest(self.command, self.path, headers, json.loads(body) if body else {}))
             content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
             self.send_response(answer.status)
             for name, value in ({"content-type": "application/json"} | answer.headers).items():

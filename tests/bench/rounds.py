@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from statistics import median
 
+from bench.environment.machine import stolen_s
+from bench.environment.processes import cpu_s
 from bench.load.measured import Load
 from bench.report import Report, Row
-from bench.stage.machine import stolen_s
-from bench.stage.processes import cpu_s
 
 STOLEN_MAX_S = 0.02
 """How much of the processors' time the host may take away from a turn that counts."""

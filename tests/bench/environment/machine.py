@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROCESSORS = Path("/sys/devices/system/cpu")
-"""Where Linux is told, of each processor, how many microseconds it may take to wake."""
+"""The Linux files that set, for each processor, how many microseconds it may take to wake."""
 
 _LATENCY = "power/pm_qos_resume_latency_us"
 _NONE, _ANY = "n/a", "0"  # Documentation/ABI/testing/sysfs-devices-power
@@ -56,7 +56,7 @@ def stolen_s(stat: Path = STAT) -> float:
 
 
 def packs(cmdline: Path = CMDLINE) -> bool:
-    """Tell whether the kernel was told to pack work onto few processors, as some of virtual machines are."""
+    """Return whether the kernel is configured to pack work onto few processors, as some virtual machines are."""
     try:
         words = dict(word.partition("=")[::2] for word in cmdline.read_text().split())
     except OSError:
@@ -72,18 +72,18 @@ def processors(which: str = "all") -> list[int]:
 
 @contextmanager
 def awake(numbers: Iterable[int], root: Path = PROCESSORS) -> Iterator[bool]:
-    """Keep processors awake, and let the others sleep; tells whether that was permitted."""
-    every, kept, told = processors(), set(numbers), {}
+    """Keep processors awake, and let the others sleep; yields whether that was permitted."""
+    every, kept, written = processors(), set(numbers), {}
     try:
         with suppress(OSError):
             for number in every:
                 file = root / f"cpu{number}" / _LATENCY
                 before = file.read_text()
                 file.write_text(_NONE if number in kept else _ANY)
-                told[file] = before
-        yield len(told) == len(every)
+                written[file] = before
+        yield len(written) == len(every)
     finally:
-        for file, before in told.items():
+        for file, before in written.items():
             file.write_text(before)
 
 
@@ -101,7 +101,7 @@ def apart(pids: Iterable[int], number: int) -> Iterator[None]:
 
 @contextmanager
 def ahead(pids: Iterable[int]) -> Iterator[str]:
-    """Let processes run ahead of all ordinary ones where that is permitted; gives the note to the report."""
+    """Give processes priority over all ordinary ones where that is permitted; yields the note for the report."""
     threads = _threads(pids)
     try:
         yield AHEAD if _schedule(threads, os.SCHED_RR, os.sched_param(1)) else AMONG_OTHERS

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, through Envoy: an owner's day, pages that anyone can use, and pictures of them."""
+"""The dashboard in a real browser, through Envoy: an owner's tasks, accessible pages, and screenshots."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
-from support.clients.browser import Scheme, chromium, is_too_wide, log_in, looked_at, make_key, sign_up, visit
-from support.clients.owners import PASSWORD, Caller
+from support.clients.browser import Scheme, check_appearance, chromium, is_too_wide, log_in, make_key, sign_up, visit
+from support.clients.portal_client import PASSWORD, PortalClient
 from support.clients.terminal import running
 
 from authz.demo.stack import DemoOwner, Stack
@@ -23,9 +23,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def device(portal_stack: Stack) -> Iterator[Caller]:
+def device(portal_stack: Stack) -> Iterator[PortalClient]:
     """A command on another machine."""
-    caller = Caller(portal_stack.url)
+    caller = PortalClient(portal_stack.url)
     yield caller
     caller.client.close()
 
@@ -40,7 +40,7 @@ def an_email() -> str:
     return f"{secrets.token_hex(6)}@example.com"
 
 
-def status(device: Caller, api_key: str) -> int:
+def status(device: PortalClient, api_key: str) -> int:
     return device.client.get("/v1/servers", headers={"x-api-key": api_key}).status_code
 
 
@@ -53,7 +53,7 @@ def link_of(command: subprocess.Popen[str]) -> str:
     return found[0]
 
 
-def test_a_key_from_its_making_to_its_end(browser: Browser, portal_stack: Stack, device: Caller) -> None:
+def test_a_key_from_its_making_to_its_end(browser: Browser, portal_stack: Stack, device: PortalClient) -> None:
     with visit(browser, portal_stack.url) as page:
         sign_up(page, an_email(), PASSWORD)
         api_key = make_key(page, "deploy", "servers:read", "billing:read")
@@ -91,8 +91,8 @@ def test_a_key_from_its_making_to_its_end(browser: Browser, portal_stack: Stack,
         assert not page.get_by_text(successor[-4:]).is_visible()
 
 
-def test_a_command_is_let_in_and_another_refused(
-    browser: Browser, portal_stack: Stack, device: Caller, folder: Path
+def test_one_command_is_approved_and_another_refused(
+    browser: Browser, portal_stack: Stack, device: PortalClient, folder: Path
 ) -> None:
     with visit(browser, portal_stack.url) as page:
         sign_up(page, email := an_email(), PASSWORD)
@@ -142,7 +142,7 @@ def test_the_keyboard_alone_is_enough(browser: Browser, portal_stack: Stack, own
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_scripts_are_not_needed(browser: Browser, portal_stack: Stack, device: Caller, owner: DemoOwner) -> None:
+def test_scripts_are_not_needed(browser: Browser, portal_stack: Stack, device: PortalClient, owner: DemoOwner) -> None:
     with visit(browser, portal_stack.url, scripts=False) as page:
         log_in(page, owner.email, owner.password)
         api_key = make_key(page, "plain", "servers:read")
@@ -153,7 +153,7 @@ def test_scripts_are_not_needed(browser: Browser, portal_stack: Stack, device: C
 
 
 def test_names_of_any_length_fit_windows_of_any_width(
-    browser: Browser, portal_stack: Stack, owner: DemoOwner, device: Caller
+    browser: Browser, portal_stack: Stack, owner: DemoOwner, device: PortalClient
 ) -> None:
     name = secrets.token_hex(1) + "W" * 98
     with visit(browser, portal_stack.url) as page:
@@ -183,12 +183,12 @@ def test_everyone_can_use_the_pages_before_a_login(
     with visit(browser, portal_stack.url, scheme=scheme, narrow=narrow) as page:
         for path, name in (("login", "01-login"), ("signup", "02-signup"), ("verify?code=x", "03-verify")):
             page.goto(f"/dashboard/{path}")
-            looked_at(page, name, scheme, narrow=narrow)
+            check_appearance(page, name, scheme, narrow=narrow)
         page.goto("/dashboard/login")
         page.get_by_label("E-mail address").fill("nobody@example.com")
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Log in").click()
-        looked_at(page, "04-login-refused", scheme, narrow=narrow)
+        check_appearance(page, "04-login-refused", scheme, narrow=narrow)
 
 
 @VARIANTS
@@ -199,44 +199,44 @@ def test_everyone_can_use_the_pages_about_keys(
     with visit(browser, portal_stack.url, scheme=scheme, narrow=narrow) as page:
         log_in(page, owner.email, owner.password)
         page.goto("/dashboard/keys/new")
-        looked_at(page, "05-key-new", scheme, narrow=narrow)
+        check_appearance(page, "05-key-new", scheme, narrow=narrow)
         make_key(page, backup, "servers:read", "backups")
-        looked_at(page, "06-key-made", scheme, narrow=narrow)
+        check_appearance(page, "06-key-made", scheme, narrow=narrow)
         make_key(page, old, "files:write")
         page.goto("/dashboard/keys")
         page.get_by_role("row").filter(has_text=old).get_by_role("link", name="Rotate").click()
-        looked_at(page, "07-key-rotate", scheme, narrow=narrow)
+        check_appearance(page, "07-key-rotate", scheme, narrow=narrow)
         page.goto("/dashboard/keys")
         page.get_by_role("row").filter(has_text=old).get_by_role("link", name="Revoke").click()
-        looked_at(page, "08-key-revoke", scheme, narrow=narrow)
+        check_appearance(page, "08-key-revoke", scheme, narrow=narrow)
         page.get_by_role("button", name="Revoke the key").click()
         make_key(page, paused, "console")
         page.goto("/dashboard/keys")
         page.get_by_role("row").filter(has_text=paused).get_by_role("link", name="Disable").click()
-        looked_at(page, "16-key-disable", scheme, narrow=narrow)
+        check_appearance(page, "16-key-disable", scheme, narrow=narrow)
         page.get_by_role("button", name="Disable the key").click()
         page.get_by_role("row").filter(has_text=backup).get_by_text("2 of 7 scopes").click()
         page.get_by_text("Keys that no longer work").first.click()
-        looked_at(page, "09-keys", scheme, narrow=narrow)
+        check_appearance(page, "09-keys", scheme, narrow=narrow)
 
 
 @VARIANTS
 def test_everyone_can_use_the_other_pages(
-    browser: Browser, portal_stack: Stack, device: Caller, owner: DemoOwner, scheme: Scheme, *, narrow: bool
+    browser: Browser, portal_stack: Stack, device: PortalClient, owner: DemoOwner, scheme: Scheme, *, narrow: bool
 ) -> None:
     with visit(browser, portal_stack.url, scheme=scheme, narrow=narrow) as page:
         log_in(page, owner.email, owner.password)
         page.goto("/device")
         page.get_by_label("Code").fill("BCDF-2345")
         page.get_by_role("button", name="Continue").click()
-        looked_at(page, "10-device-code", scheme, narrow=narrow)
+        check_appearance(page, "10-device-code", scheme, narrow=narrow)
         page.get_by_label("Code").fill(device.public("device/start", {}).json()["user_code"])
         page.get_by_role("button", name="Continue").click()
         expect(page.get_by_text("another address than yours")).to_be_visible()
-        looked_at(page, "11-device-grant", scheme, narrow=narrow)
+        check_appearance(page, "11-device-grant", scheme, narrow=narrow)
         page.get_by_label("The device in front of me").check()
         page.get_by_role("button", name="Approve").click()
-        looked_at(page, "12-device-done", scheme, narrow=narrow)
+        check_appearance(page, "12-device-done", scheme, narrow=narrow)
         for path, name in (("activity", "13-activity"), ("account", "14-account"), ("nowhere", "15-failure")):
             page.goto(f"/dashboard/{path}")
-            looked_at(page, name, scheme, narrow=narrow)
+            check_appearance(page, name, scheme, narrow=narrow)

@@ -1,6 +1,6 @@
-"""A listener that allows everything without looking: the floor under every check, on the same HTTP/2 core.
+"""A listener that allows everything without a decision: the lowest possible cost of a check on the same HTTP/2 core.
 
-Its one answer is as long as a real one, and gives Envoy the same headers to apply: what is compared is the thinking.
+Its one response is as long as a real one and has the same headers, so that the difference is the cost of deciding.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ANSWER = ANSWERS.write(REQUEST, ALLOW)
 
 
 class NoChecker:
-    """What a listener reads of a checker before the first check."""
+    """The attributes that a listener reads from a checker before the first check."""
 
     policy = POLICY
 

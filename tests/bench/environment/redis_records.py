@@ -1,6 +1,6 @@
-"""Redis filled with key records and their buckets, by the scripts that the sidecar itself runs.
+"""Key records and their buckets in Redis, written by the scripts of the sidecar itself.
 
-What is asked of them is `by_keys.py`.
+The checks that use them are in `parts/keys.py`.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ async def fill(url: str, secrets: Sequence[str], count: int) -> None:
 
 
 async def memory_bytes(url: str) -> int:
-    """Ask Redis how much memory it uses."""
+    """Return how much memory Redis uses."""
     async with Redis.from_url(url) as redis:
         return int((await redis.info("memory"))["used_memory"])
 

@@ -1,4 +1,4 @@
-"""Programs and browsers that reach the portal through Envoy, each from an address of its own."""
+"""Clients of the portal through Envoy, each from its own address."""
 
 import random
 import secrets
@@ -9,7 +9,7 @@ import httpx
 PASSWORD = "correct horse battery"
 
 
-class Caller:
+class PortalClient:
     """A client at one of loopback's sixteen million addresses, as no throttle has met it before.
 
     It keeps the session's cookie by hand: httpx keeps secure cookies from plain HTTP, which browsers allow on loopback.
@@ -30,7 +30,7 @@ class Caller:
     def credentials(self, **fields: str) -> dict[str, str]:
         return {"email": self.email, "password": PASSWORD} | fields
 
-    def signed_up(self) -> dict[str, Any]:
+    def sign_up(self) -> dict[str, Any]:
         answer = self.public("signup", self.credentials())
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
@@ -50,5 +50,5 @@ class Caller:
             self.token = answer.json()["csrf_token"]
 
 
-def seen(answer: httpx.Response) -> tuple[int, Any, str | None]:
+def outcome(answer: httpx.Response) -> tuple[int, Any, str | None]:
     return answer.status_code, answer.json(), answer.headers.get("retry-after")

@@ -1,11 +1,11 @@
-"""A checker with scripted surroundings: what its tests stand on."""
+"""A checker with scripted dependencies: projection, directory, observer, clock and leases."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from support.builders import KEY, policy, record, request
-from support.fakes.leases import Counted, MemoryLeases
+from support.fakes.leases import LeaseCounters, MemoryLeases
 
 from authz.core.check import Decision, Deny, KeyRecord, Lookup, RequestAttributes
 from authz.core.errors import DenyReason, StoreUnavailable
@@ -15,7 +15,7 @@ from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.leases import Leases
 from authz.service.ports import Decided, Taken, TakeReply
 
-ASK = request("GET", "/v1/servers/s1", KEY)
+REQUEST = request("GET", "/v1/servers/s1", KEY)
 
 
 class ScriptedProjection:
@@ -26,13 +26,13 @@ class ScriptedProjection:
         self.puts: list[tuple[KeyRecord, str | None]] = []
         self.put_fails = False
         self.epoch = "e1"
-        self.asked: list[Lookup] = []
+        self.lookups: list[Lookup] = []
 
     def epoch_of(self, _digest: bytes) -> str:
         return self.epoch
 
     def take(self, lookups: Sequence[Lookup], _default: Limit, taken: Taken) -> None:
-        self.asked += lookups
+        self.lookups += lookups
         replies, self.replies = self.replies[: len(lookups)], self.replies[len(lookups) :]
         asyncio.get_running_loop().call_soon(taken, range(len(replies)), replies)
 
@@ -63,8 +63,8 @@ class ScriptedDirectory:
         yield self.found
 
 
-class Observed:
-    """Remembers what it was told."""
+class RecordingObserver:
+    """Records the calls of the checker."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
@@ -87,7 +87,7 @@ class Observed:
         self.degrades.append(store)
 
 
-class Clock:
+class FakeClock:
     def __init__(self) -> None:
         self.now_s = 1_000.0
 
@@ -95,8 +95,8 @@ class Clock:
         return self.now_s
 
 
-class Stack:
-    """A checker with its scripted surroundings."""
+class CheckerUnderTest:
+    """A checker with its scripted dependencies."""
 
     def __init__(
         self,
@@ -106,11 +106,11 @@ class Stack:
     ) -> None:
         self.projection = ScriptedProjection(*replies)
         self.directory = ScriptedDirectory(found or record("servers:read"))
-        self.observed = Observed()
-        self.clock = Clock()
+        self.observed = RecordingObserver()
+        self.clock = FakeClock()
         recent = RecentKeys(size=2, window_s=60, now_s=self.clock)
         self.streams = MemoryLeases()
-        self.counted = Counted()
+        self.counted = LeaseCounters()
         leases = Leases(self.streams, self.counted, stream_class=policy().streams.get, heartbeat_s=5)
         self.checker = Checker(
             policy(),
@@ -122,22 +122,22 @@ class Stack:
             recent=recent,
         )
 
-    async def decide(self, attributes: RequestAttributes = ASK) -> Decision:
+    async def decide(self, attributes: RequestAttributes = REQUEST) -> Decision:
         return (await self.decide_all(attributes))[0]
 
-    async def decide_all(self, *asked: RequestAttributes) -> list[Decision]:
-        answers: list[asyncio.Future[Decision]] = [asyncio.get_running_loop().create_future() for _ in asked]
+    async def decide_all(self, *requests: RequestAttributes) -> list[Decision]:
+        answers: list[asyncio.Future[Decision]] = [asyncio.get_running_loop().create_future() for _ in requests]
 
         def answer(decided: Sequence[Decided]) -> None:
             for number, attributes, decision in decided:
-                assert attributes is asked[number]
+                assert attributes is requests[number]
                 answers[number].set_result(decision)
 
-        self.checker.check(list(enumerate(asked)), answer)
+        self.checker.check(list(enumerate(requests)), answer)
         return await asyncio.gather(*answers)
 
 
-def refused(decision: Decision, reason: DenyReason) -> Deny:
+def assert_denied(decision: Decision, reason: DenyReason) -> Deny:
     assert isinstance(decision, Deny)
     assert decision.reason is reason
     return decision

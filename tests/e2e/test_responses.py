@@ -1,4 +1,4 @@
-"""Every kind of answer through Envoy: the tour itself, error bodies word for word, and native gRPC callers."""
+"""Every kind of response through Envoy: the tour itself, exact error bodies, and native gRPC callers."""
 
 import json
 import time
@@ -63,7 +63,7 @@ def test_the_log_stream_is_refused_in_one_line_of_text(
     assert (answer.header("content-type") or "").startswith("text/plain")
 
 
-def test_rate_headers_count_down_and_say_when_to_come_back(stack: Stack) -> None:
+def test_rate_headers_count_down_and_a_429_has_retry_after(stack: Stack) -> None:
     secret = stack.create_key("counted", "servers:read", limit=Limit(3, 0.2)).secret
     answers = [send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)) for _ in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
@@ -74,7 +74,7 @@ def test_rate_headers_count_down_and_say_when_to_come_back(stack: Stack) -> None
     assert json.loads(answers[3].body)["message"] == "rate limit exceeded"
 
 
-def test_probing_costs_tokens_and_a_401_costs_none(stack: Stack) -> None:
+def test_a_denied_valid_key_spends_tokens_and_a_401_spends_none(stack: Stack) -> None:
     secret = stack.create_key("probing", "servers:read", limit=Limit(4, 0.001)).secret
     for target in ("/v1/nowhere", "/v1/admin/users", "/v1/servers/s1/file"):
         send_settled(stack.url, "GET", target, ("x-api-key", secret))

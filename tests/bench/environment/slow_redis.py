@@ -1,6 +1,6 @@
-"""A way to Redis that is slow at random, now and then slower than a check may wait, and that forgets keys all the time.
+"""A proxy to Redis that delays replies at random, sometimes beyond a check's deadline, and a task that deletes keys.
 
-What it makes of checks is `crosstalk.py`'s business.
+The checks that run on it are in `crosstalk.py`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _READ_BYTES = 65_536
 
 @asynccontextmanager
 async def slowed(url: str, chance: random.Random) -> AsyncIterator[str]:
-    """Yield the URL of a proxy that holds every reply back for a while."""
+    """Yield the URL of a proxy that delays every reply."""
     where = urlsplit(url)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What was seen while something was tested or measured, as JSON and as a table: figures that a test only bounds."""
+"""Figures that tests and measurements note, written as JSON and as a Markdown table."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ Rows = dict[str, dict[str, float]]
 FOLDER = Path("build/streams")
 
 
-class Seen:
-    """Rows of figures by what happened."""
+class Figures:
+    """Rows of figures by event."""
 
     def __init__(self) -> None:
         self.rows: Rows = {}
@@ -19,7 +19,7 @@ class Seen:
         self.rows[what] = figures
 
     def write(self, name: str, title: str) -> None:
-        """Write what there is into `build/streams`."""
+        """Write the rows into `build/streams`."""
         write(name, {title: self.rows})
 
 

@@ -1,4 +1,4 @@
-"""A key's record, and how a projection is asked for one, as a check does, with the wait for the answer."""
+"""Takes from a projection, as checks make them, one or many at a time, with the wait for the reply."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,41 +18,43 @@ def record(state: KeyState = KeyState.ACTIVE, revision: int = 1, **fields: objec
     return KeyRecord(state, revision, "key_aaaabbbbccccdddd", "acct_aaaabbbbccccdddd", _SCOPES, **fields)  # type: ignore[arg-type]
 
 
-async def asked_together(keys: KeyProjection, digests: Sequence[bytes]) -> list[TakeReply]:
-    """Ask for several keys at once; returns the answers in their order."""
-    return await looked_up(keys, [Lookup(digest, 1, None) for digest in digests])
+async def take_many(keys: KeyProjection, digests: Sequence[bytes]) -> list[TakeReply]:
+    """Take from several keys in one batch; returns the replies in their order."""
+    return await take_lookups(keys, [Lookup(digest, 1, None) for digest in digests])
 
 
-async def looked_up(keys: KeyProjection, lookups: Sequence[Lookup]) -> list[TakeReply]:
-    """Ask several lookups at once; returns the answers in their order."""
+async def take_lookups(keys: KeyProjection, lookups: Sequence[Lookup]) -> list[TakeReply]:
+    """Make several lookups in one batch; returns the replies in their order."""
     answers: dict[int, TakeReply] = {}
     complete = asyncio.Event()
 
-    def told(places: Sequence[int], replies: Sequence[TakeReply]) -> None:
+    def receive(places: Sequence[int], replies: Sequence[TakeReply]) -> None:
         assert answers.keys().isdisjoint(places)
         answers.update(zip(places, replies, strict=True))
         if len(answers) == len(lookups):
             complete.set()
 
-    keys.take(lookups, DEFAULT, told)
+    keys.take(lookups, DEFAULT, receive)
     await complete.wait()
     return [answers[place] for place in range(len(lookups))]
 
 
-def asked(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> asyncio.Future[TakeReply]:
+def start_take(
+    keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT
+) -> asyncio.Future[TakeReply]:
     answer: asyncio.Future[TakeReply] = asyncio.get_running_loop().create_future()
     keys.take([Lookup(digest, cost, None)], default, lambda _places, replies: answer.set_result(replies[0]))
     return answer
 
 
-async def taken(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> Take:
-    reply = await asked(keys, digest, cost, default)
+async def take_one(keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> Take:
+    reply = await start_take(keys, digest, cost, default)
     assert isinstance(reply, Take)
     return reply
 
 
-async def until_answered(keys: KeyProjection, digest: bytes) -> Take | None:
-    """Ask until the store is in reach; returns its answer."""
-    while isinstance(reply := await asked(keys, digest), StoreUnavailable):
+async def take_when_available(keys: KeyProjection, digest: bytes) -> Take | None:
+    """Repeat until the store is available; returns its reply."""
+    while isinstance(reply := await start_take(keys, digest), StoreUnavailable):
         await asyncio.sleep(0.01)
     return reply

@@ -1,4 +1,4 @@
-"""The portal's use cases over the real stores, with cheap password hashes and a mailbox to look into."""
+"""The portal's use cases over the real stores, with cheap password hashes and a readable mailbox."""
 
 import os
 import re
@@ -32,11 +32,11 @@ PASSWORD = "correct horse battery"
 PUBLIC_URL = "https://portal.example"
 
 
-def an_email() -> str:
+def random_email() -> str:
     return f"{os.urandom(6).hex()}@example.com"
 
 
-def an_address() -> str:
+def random_address() -> str:
     """An address that no other test counts attempts for."""
     return "2001:db8:" + ":".join(os.urandom(2).hex() for _ in range(6))
 
@@ -58,8 +58,8 @@ class Mailbox:
         return found[1]
 
 
-class People:
-    """Every use case of the portal, and what they stand on."""
+class PortalUseCases:
+    """Every use case of the portal with its dependencies."""
 
     def __init__(
         self, postgres: Postgres, link: RedisLink, admin: KeyAdmin, throttles: Throttles = DEFAULT_THROTTLES

@@ -6,7 +6,7 @@ from html import unescape
 
 import httpx
 from fastapi import FastAPI
-from support.fakes.portal import PUBLIC_URL
+from support.portal_use_cases import PUBLIC_URL
 
 from authz.portal.envoy_only import ADDRESS, PROOF
 
@@ -22,16 +22,16 @@ def client(app: FastAPI, address: str) -> httpx.AsyncClient:
 
 
 class Browser:
-    """A visitor who fills in our forms: it keeps the cookie and sends each form's token with it."""
+    """A browser that fills in our forms: it keeps the cookie and sends each form's CSRF token."""
 
     def __init__(self, through: httpx.AsyncClient) -> None:
         self.client = through
 
-    async def see(self, path: str) -> httpx.Response:
+    async def fetch(self, path: str) -> httpx.Response:
         return await self.client.get(path)
 
-    async def send(self, page: str, fields: Mapping[str, Sequence[str]], action: str = "") -> httpx.Response:
-        """Open a page, fill in its form, and send it as a browser does, which says where the form came from."""
+    async def submit(self, page: str, fields: Mapping[str, Sequence[str]], action: str = "") -> httpx.Response:
+        """Open a page, fill in its form, and send it with the Origin header that a browser sends."""
         token = token_of((await self.client.get(page)).text)
         headers = {"origin": PUBLIC_URL, "sec-fetch-site": "same-origin"}
         return await self.client.post(
@@ -39,10 +39,10 @@ class Browser:
         )
 
     async def sign_up(self, email: str, password: str) -> httpx.Response:
-        return await self.send("/dashboard/signup", {"email": email, "password": password})
+        return await self.submit("/dashboard/signup", {"email": email, "password": password})
 
     async def log_in(self, email: str, password: str, **fields: str) -> httpx.Response:
-        return await self.send("/dashboard/login", {"email": email, "password": password, **fields})
+        return await self.submit("/dashboard/login", {"email": email, "password": password, **fields})
 
 
 def token_of(page: str) -> str:
@@ -57,8 +57,8 @@ def secret_of(page: str) -> str:
     return unescape(found[1])
 
 
-async def made(browser: Browser, name: str = "ci", *scopes: str, life: str = "90") -> str:
-    page = await browser.send(
+async def make_key(browser: Browser, name: str = "ci", *scopes: str, life: str = "90") -> str:
+    page = await browser.submit(
         "/dashboard/keys/new", {"name": name, "scope": list(scopes or ["servers:read"]), "life": life}
     )
     assert page.status_code == 200, page.text

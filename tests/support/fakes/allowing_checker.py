@@ -1,4 +1,4 @@
-"""The check listener on a checker that answers when a test wants it to."""
+"""The check listener with a checker that allows everything after a given delay."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from authz.service.check.batch import Answer
 ROUTE = policy().routes[0]
 
 
-class LateChecker:
-    """Allows every check after a while of its own, in the name of the target it asks for."""
+class AllowingChecker:
+    """Allows every check after `delay_s`; the account id is the requested target."""
 
     policy = policy()
 
@@ -33,11 +33,11 @@ class LateChecker:
                 answer([(number, attributes, decision)])
 
 
-def serving(checker: LateChecker, listen: str) -> CheckListener:
+def listener_on(checker: AllowingChecker, listen: str) -> CheckListener:
     return CheckListener(checker, listen, check_s_max=0.2)  # type: ignore[arg-type]  # all it asks of a checker
 
 
-def asking(target: str) -> CheckRequest:
+def check_request(target: str) -> CheckRequest:
     request = CheckRequest()
     request.attributes.request.http.path = target
     return request

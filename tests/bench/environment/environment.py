@@ -1,6 +1,6 @@
-"""Everything that is measured, running: the stack, a constant-answer listener, an Envoy for every variant, and traffic.
+"""The running servers that the bench measures: the stack, a constant listener, an Envoy for every variant, and traffic.
 
-What is measured on it is the parts' business: `by_*.py` and `footprint.py`.
+The measurements are in `parts/`.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.environment.envoy_variants import RECORD, BenchEnvoy
+from bench.environment.sidecars import Sidecar
 from bench.load.callers import Caller, make_callers
 from bench.load.capture import Call, capture, recording
 from bench.load.checks import Framed, check_load, framed
 from bench.load.traffic import HttpRequest, Traffic
 from bench.plan import Plan
 from bench.report import Report
-from bench.stage.envoys import RECORD, BenchEnvoy
-from bench.stage.sidecars import Sidecar
 
 from authz.adapters.policy_file.loader import load_policy
 from authz.demo.servers import Server, accepts, free_port
@@ -29,7 +29,7 @@ _PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Stage:
+class Environment:
     """What the parts measure: `sidecar`, which is as shipped; the stack's own is the one that carries grpcio.
 
     `calls` are `requests` as Envoy asks about them; each was made once, to warm up.
@@ -57,8 +57,8 @@ def constant_listener(folder: Path, name: str) -> tuple[Server, int]:
 
 
 @asynccontextmanager
-async def staged(plan: Plan, report: Report) -> AsyncIterator[Stage]:
-    """Start everything, make keys, and record the traffic; stop everything afterwards."""
+async def bench_environment(plan: Plan, report: Report) -> AsyncIterator[Environment]:
+    """Start all servers, make keys and record the traffic; stop all servers afterwards."""
     chance = random.Random(1)  # noqa: S311 -- the same traffic in every run
     stack = Stack()
     await asyncio.to_thread(stack.start)
@@ -88,7 +88,7 @@ async def staged(plan: Plan, report: Report) -> AsyncIterator[Stage]:
             await asyncio.to_thread(envoy.start_all)
             calls = await capture(recorder, envoy.urls[RECORD], requests)
         await check_load(sidecar.check_port, iter(traffic(calls)), seconds=_PATIENCE_S)
-        yield Stage(plan, report, stack, sidecar, constant, constant_port, envoy, callers, requests, calls)
+        yield Environment(plan, report, stack, sidecar, constant, constant_port, envoy, callers, requests, calls)
     finally:
         for server in reversed(servers):
             server.stop()

@@ -1,6 +1,6 @@
-"""One Envoy with a listener for each thing that is compared: the shipped configuration, but for what it does to authz.
+"""One Envoy with a listener for each compared variant: the shipped configuration with another authorization filter.
 
-Its answer to what may pass is a direct response, so that no backend is measured. Nothing is logged.
+Allowed requests get a direct response, so that no backend is measured. Nothing is logged.
 """
 
 import copy
@@ -24,7 +24,7 @@ _TRACER = "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig"
 
 
 class BenchEnvoy(Server):
-    """An Envoy whose listeners are named by `urls`; `ports` are those of the services that they ask."""
+    """An Envoy whose listeners are named by `urls`; `ports` are those of the services that they call."""
 
     def __init__(self, folder: Path, ports: Mapping[str, int], secrets: Sequence[str]) -> None:
         self._ports = {name: free_port() for name in (NONE, IN_PROCESS, *_ASKS)}
@@ -97,7 +97,7 @@ def _cluster(authz: Any, name: str, port: int) -> Any:  # noqa: ANN401 -- YAML
 
 
 def _buffer() -> Any:  # noqa: ANN401 -- YAML
-    """Answer no request before its body is there: Envoy would close the connection, where no check is waited for."""
+    """Answer no request before its body has arrived: without a check to wait for, Envoy would close the connection."""
     return {
         "name": "envoy.filters.http.buffer",
         "typed_config": {"@type": f"{_EXTENSIONS}.buffer.v3.Buffer", "max_request_bytes": 65_536},

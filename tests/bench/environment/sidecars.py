@@ -1,4 +1,4 @@
-"""Further sidecars beside the stack's own, each with settings of its own."""
+"""Additional sidecars on the stack's stores, each with its own settings."""
 
 import sys
 import urllib.request
@@ -15,9 +15,9 @@ _OK = 200
 
 
 class Sidecar(Server):
-    """One `authz serve` without grpcio, on the stack's stores unless `env` says otherwise; asked at `check_port`.
+    """One `authz serve` without grpcio, on the stack's stores unless `env` says otherwise; it listens at `check_port`.
 
-    Its policy is the sample one, but for its patience with bad keys: a load comes from few addresses.
+    Its policy is the sample one with a higher limit for bad keys, because a load comes from few addresses.
     """
 
     def __init__(self, stack: Stack, name: str, env: dict[str, str]) -> None:
