@@ -134,7 +134,7 @@ async def test_a_wrong_password_is_named_without_the_password(folder: Path) -> N
     try:
         link = RedisLink(server.url.replace("//", "//:hunter2@"), deadline_s=1, in_flight_max=10)
         with pytest.raises(StoreUnavailable) as raised:
-            await link._connect()  # noqa: SLF001 -- one attempt, without the loop around it
+            await link._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
         assert not raised.value.transient
         assert "hunter2" not in str(raised.value)
     finally:
@@ -167,4 +167,4 @@ async def test_a_certificate_of_another_is_not_accepted(server: RedisServer) -> 
     async with tls_proxy(server.url) as url:
         link = RedisLink(url.partition("?")[0], deadline_s=1, in_flight_max=10)
         with pytest.raises(StoreUnavailable, match="certificate"):
-            await link._connect()  # noqa: SLF001 -- one attempt, without the loop around it
+            await link._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it

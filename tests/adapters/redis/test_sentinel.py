@@ -133,7 +133,7 @@ async def test_sentinels_that_hang_or_are_gone_keep_nobody_out(watched: Sentinel
 async def test_a_name_that_no_sentinel_knows_is_an_outage_with_a_reason(watched: Sentinels) -> None:
     link = RedisLink(watched.url.replace(NAME, "other"), deadline_s=0.2, in_flight_max=10)
     with pytest.raises(StoreUnavailable, match="No such master"):
-        await link._connect()  # noqa: SLF001 -- one attempt, without the loop around it
+        await link._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
     await link.close()
 
 
@@ -160,7 +160,7 @@ async def test_tls_and_acl_users_hold_for_sentinels_and_what_they_lead_to(folder
                     assert await keys.put(DIGEST, KeyRecord(KeyState.UNKNOWN), epoch=link.epoch) is False
                 wrong = RedisLink(url.replace(f"word={PASSWORD}", "word=hunter2"), deadline_s=0.2, in_flight_max=10)
                 with pytest.raises(StoreUnavailable) as raised:
-                    await wrong._connect()  # noqa: SLF001 -- one attempt, without the loop around it
+                    await wrong._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
                 await wrong.close()
                 assert not raised.value.transient
                 assert "hunter2" not in str(raised.value)

@@ -10,33 +10,28 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from hashlib import sha1
 from typing import Any, Protocol
 
-import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import RedisError
 
+from authz.adapters.redis.connection.data_mark import DataMark
 from authz.adapters.redis.connection.epoch import OF_SERVER, Life
-from authz.adapters.redis.connection.errors import failure, is_forgotten
+from authz.adapters.redis.connection.errors import is_forgotten
+from authz.adapters.redis.connection.handshake import CONNECT_S, Handshake, Script, checked, name_of, packed
 from authz.adapters.redis.connection.pipe import OnAnswered, Pipe, Reply, Submit, SubmitAll, refuse, refuse_all
-from authz.adapters.redis.connection.primary import find_primary
 from authz.core.errors import StoreUnavailable
 
-_SETUP_DEADLINE_S = 0.5
+__all__ = ["Caller", "RedisLink", "Script", "packed"]
+
+SHORT_OUTAGE_S = 2.0
+"""A reconnection to the same data within this time lost nothing that was kept alive from here: leases last longer."""
+
 _BACKOFF_MIN_S = 0.02
 _BACKOFF_MAX_S = 0.5
-_WATCH_INTERVAL_S = 1.0
+_PROBE_INTERVAL_S = 1.0
 
 _log = logging.getLogger("authz.redis")
-
-
-class Script:
-    """A Lua script: its source and its SHA-1, which identifies it in Redis."""
-
-    def __init__(self, source: bytes) -> None:
-        self.source = source
-        self.sha = sha1(source, usedforsecurity=False).hexdigest()
 
 
 class Caller(Protocol):
@@ -59,7 +54,8 @@ class RedisLink:
     replication id, which Redis replaces with every restart and every promotion of a replica. The run id is not
     sufficient: a primary that was demoted and promoted again keeps it, and may have missed writes in between
     (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `connected_at_s` is the time of the
-    latest connection, on the loop's clock; `reconnected_at_s` is the same if it replaced another.
+    latest connection, on the loop's clock; `reconnected_at_s` is that of the latest one after which data may be lost:
+    the server has other data than before (`DataMark`), or the outage was longer than `SHORT_OUTAGE_S`.
     """
 
     def __init__(
@@ -71,13 +67,11 @@ class RedisLink:
         scripts: Sequence[Script] = (),
         on_answered: OnAnswered = lambda _seconds, _commands: None,
         life: Life = OF_SERVER,
+        connect_s: float = CONNECT_S,
     ) -> None:
-        self._primary = find_primary(url)
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
-        self._scripts = scripts
         self._on_answered = on_answered
-        self._life = life
         self._loading: set[Script] = set()
         self._pipe: Pipe | None = None
         # The methods of the pipe while there is one: this saves a call per command.
@@ -85,6 +79,12 @@ class RedisLink:
         self.submit_all: SubmitAll = _none_connected
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._mark = DataMark(is_shared=life is OF_SERVER)
+        self._life = life
+        self._handshake = Handshake(url, connect_s=connect_s, life=life, mark=self._mark, scripts=scripts)
+        self._last_epoch = ""
+        self._lost_at_s = 0.0
+        self._is_closing = False
         self.epoch = ""
         self.connected_at_s: float | None = None
         self.reconnected_at_s: float | None = None
@@ -95,12 +95,28 @@ class RedisLink:
         """Return whether there is a connection."""
         return self._pipe is not None
 
+    @property
+    def fault(self) -> str:
+        """Return why commands fail now; empty if they succeed."""
+        return "not connected" if self._pipe is None else self._pipe.fault
+
+    @property
+    def memory_policy(self) -> str:
+        """Return the eviction policy of the server, if it has a memory limit; empty if it evicts nothing."""
+        return self._handshake.memory_policy
+
+    @property
+    def data_mark(self) -> bytes:
+        """Return the mark of the server's data, which scripts compare; empty in a cluster."""
+        return self._mark.value
+
     def start(self) -> None:
         """Connect, and reconnect after every loss until `close`."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
 
     async def close(self) -> None:
         """Close the connection; pending commands are refused."""
+        self._is_closing = True
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -108,7 +124,7 @@ class RedisLink:
         if self._pipe is not None:
             self._pipe.abort()
             await self._lost.wait()
-        await self._primary.close()
+        await self._handshake.primary.close()
 
     def load(self, script: Script) -> None:
         """Load a script into a server that does not know it; commands submitted later can use it."""
@@ -123,11 +139,11 @@ class RedisLink:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.submit(command, partial(self._settle_or_load, script, answered))
         value = await answered
-        return _checked(await self._reply(command) if is_forgotten(value) else value)
+        return checked(await self._reply(command) if is_forgotten(value) else value)
 
     async def ask(self, *words: str | bytes) -> Any:  # noqa: ANN401 -- any reply
         """Send one command; return its reply. Raises `StoreUnavailable`."""
-        return _checked(await self._reply(packed(*words)))
+        return checked(await self._reply(packed(*words)))
 
     async def _reply(self, command: bytes) -> Any:  # noqa: ANN401 -- any reply
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -144,11 +160,11 @@ class RedisLink:
         delay_s, complaint = 0.0, ""
         while True:
             try:
-                connection, epoch = await self._connect()
+                connection, epoch = await self._handshake.connect()
             except StoreUnavailable as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    _log.warning("redis is out of reach", extra={"error": complaint})
+                    _log.warning("redis is unavailable", extra={"error": complaint})
             else:
                 complaint = ""
                 self._take_over(connection, epoch)
@@ -157,29 +173,6 @@ class RedisLink:
             # Jitter spreads the reconnections of many sidecars.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 -- not a secret
             delay_s = min(_BACKOFF_MAX_S, delay_s * 2 or _BACKOFF_MIN_S)
-
-    async def _connect(self) -> tuple[AbstractConnection, str]:
-        """Open a connection and load the scripts; return it with the epoch of the server's data."""
-        try:
-            async with asyncio.timeout(_SETUP_DEADLINE_S):
-                connection = await self._primary.connection()
-                return connection, await self._set_up(connection)
-        except Exception as error:
-            transient = not isinstance(error, AuthenticationError)
-            raise StoreUnavailable("redis", str(error) or "no answer in time", transient=transient) from error
-
-    async def _set_up(self, connection: AbstractConnection) -> str:
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
-            await connection.send_command(*self._life.question)
-            epoch = self._life.read(await connection.read_response(disable_decoding=True))
-            for script in self._scripts:
-                await connection.send_command("SCRIPT", "LOAD", script.source)
-                await connection.read_response()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return epoch
 
     def _take_over(self, connection: AbstractConnection, epoch: str) -> None:
         # redis-py loses its stream. The reference to the writer stays: without it, the transport would close.
@@ -195,38 +188,56 @@ class RedisLink:
         )
         self.submit, self.submit_all = self._pipe.submit, self._pipe.submit_all
         writer.transport.set_protocol(self._pipe)
-        self.epoch = epoch
         self.connected_at_s = asyncio.get_running_loop().time()
-        if self.reached.is_set():
+        is_same = self._mark.is_known and epoch == self._last_epoch
+        was_short = self.connected_at_s - self._lost_at_s < SHORT_OUTAGE_S
+        if self.reached.is_set() and not (is_same and was_short):
             self.reconnected_at_s = self.connected_at_s
+        self._mark.confirm()
+        self.epoch = self._last_epoch = epoch
         self.reached.set()
-        _log.info("redis connected", extra={"epoch": epoch, "server": _name_of(writer)})
+        _log.info("redis connected", extra={"epoch": epoch, "server": name_of(writer)})
         # A loss after redis-py's last read was reported to its protocol only.
         if writer.is_closing():
             self._drop(writer)
 
     def _drop(self, writer: asyncio.StreamWriter) -> None:
         self._pipe, self.epoch, self.submit, self.submit_all = None, "", _not_connected, _none_connected
+        self._lost_at_s = asyncio.get_running_loop().time()
         self._lost.set()
-        _log.warning("redis connection lost", extra={"server": _name_of(writer)})
+        if not self._is_closing:
+            _log.warning("redis connection lost", extra={"server": name_of(writer)})
 
     async def _watch(self, epoch: str) -> bool:
         """Wait for the loss of the connection; close it if the epoch changes, or the server is replaced or a replica.
 
         Return whether the connection lasted for a while: after an immediate loss the next attempt needs a delay.
         """
-        lasted = False
+        probed_at_s, lasted, now_s = self.connected_at_s or 0.0, False, asyncio.get_running_loop().time
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH_INTERVAL_S):
+                async with asyncio.timeout(self._handshake.primary.watch_interval_s):
                     await self._lost.wait()
             if self._pipe is None:
                 return lasted
             lasted = True
-            self._pipe.submit(packed(*self._life.question), partial(self._leave_unless, epoch))
+            if now_s() - probed_at_s >= _PROBE_INTERVAL_S:
+                probed_at_s = now_s()
+                self._probe(self._pipe, epoch)
             # A primary that a partition separates from its Sentinels does not know that it was replaced.
-            if await self._primary.has_moved() and self._pipe is not None:
+            if await self._handshake.primary.has_moved() and self._pipe is not None:
                 self._pipe.abort()
+
+    def _probe(self, pipe: Pipe, epoch: str) -> None:
+        """Ask what only the server knows: its epoch, its data mark, and whether it accepts writes."""
+        pipe.submit(packed(*self._life.question), partial(self._leave_unless, epoch))
+        for words in self._mark.probe:
+            pipe.submit(packed(*words), self._leave_unless_marked)
+
+    def _leave_unless_marked(self, value: object) -> None:
+        if self._pipe is not None and self._mark.is_lost(value):
+            _log.warning("redis has lost its data")
+            self._pipe.abort()
 
     def _leave_unless(self, epoch: str, value: object) -> None:
         if self._pipe is not None and not isinstance(value, StoreUnavailable):
@@ -236,26 +247,6 @@ class RedisLink:
                 changed = True
             if changed:
                 self._pipe.abort()
-
-
-def _name_of(writer: asyncio.StreamWriter) -> str:
-    """Return the address of the server; a unix socket has none on this side."""
-    peer = writer.get_extra_info("peername")
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
-
-
-def packed(*words: str | bytes) -> bytes:
-    """Encode a command in the Redis protocol."""
-    command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub asks for a tuple of one
-    return command
-
-
-def _checked(value: Any) -> Any:  # noqa: ANN401 -- any reply
-    if isinstance(value, hiredis.ReplyError):
-        raise failure(value)
-    if isinstance(value, StoreUnavailable):
-        raise value
-    return value
 
 
 def _settle(answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 -- any reply

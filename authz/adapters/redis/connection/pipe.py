@@ -30,6 +30,9 @@ _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one e
 # Errors of a server that is not, or not yet, the writable primary. Redis before version 7 quotes the first of them
 # inside a longer error of a script. The scripts for clusters return the last one.
 _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
+# Errors of a server that is reachable and answers no check: out of memory, unable to save, too few replicas, or a user
+# without the rights.
+_REFUSING = ("OOM ", "MISCONF ", "NOREPLICAS ", "NOPERM ", "NOAUTH ", "CLUSTERDOWN ")
 
 _log = logging.getLogger("authz.redis")
 
@@ -51,6 +54,9 @@ class Pipe(asyncio.Protocol):
     Every command is answered within `deadline_s` of its write, possibly with `StoreUnavailable`. A later reply is
     dropped in its order, so that no other command receives it. After ten more deadlines without a reply the connection
     closes.
+
+    `fault` says why commands fail on a connection that is open: replies are late, or the server refuses them. It is
+    empty while they succeed.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Pipe(asyncio.Protocol):
         self._observed = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._hang_watch: asyncio.TimerHandle | None = None
+        self.fault = ""
 
     def submit(self, command: bytes, reply: Reply) -> None:
         """Queue a packed command for the write at the end of this turn, unless too many are pending."""
@@ -145,10 +152,18 @@ class Pipe(asyncio.Protocol):
     def _complete(self, asked: _Asked) -> None:
         self._answered += asked.count
         if asked.reply is not None:
+            self.fault = ""
             _deliver(asked.reply, asked.replies)
         else:
             self._refused -= 1
-        if _ReplyError in map(type, asked.replies) and any(map(_is_wrong_server, asked.replies)):
+        if _ReplyError in map(type, asked.replies):
+            self._inspect(asked.replies)
+
+    def _inspect(self, replies: list[Any]) -> None:
+        """Note an error that concerns the server and not the command."""
+        errors = [str(value) for value in replies if isinstance(value, _ReplyError)]
+        self.fault = next((error for error in errors if any(word in error for word in _REFUSING)), self.fault)
+        if any(word in error for error in errors for word in _WRONG_SERVER):
             self.abort()
 
     def _flush(self) -> None:
@@ -158,7 +173,11 @@ class Pipe(asyncio.Protocol):
         self._commands.clear()
         self._writes.append((self._loop.time(), self._asked))
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(self._deadline_s, self._sweep)
+            self._sweeper = self._loop.call_later(self._deadline_s, self._read_first)
+
+    def _read_first(self) -> None:
+        """Let the loop read the socket once more: after a stall of this process, replies in time wait there unread."""
+        self._sweeper = self._loop.call_later(_TIMER_SLACK_S, self._sweep)
 
     def _sweep(self) -> None:
         """Refuse the commands past their deadline: one timer for all writes, set for the oldest pending one."""
@@ -166,7 +185,7 @@ class Pipe(asyncio.Protocol):
         while self._writes:
             sent_s, end = self._writes[0]
             if sent_s + self._deadline_s > now_s + _TIMER_SLACK_S:
-                self._sweeper = self._loop.call_at(sent_s + self._deadline_s, self._sweep)
+                self._sweeper = self._loop.call_at(sent_s + self._deadline_s, self._read_first)
                 return
             self._expire(end)
             self._observe(now_s)
@@ -186,6 +205,8 @@ class Pipe(asyncio.Protocol):
             late.append(asked)
         self._refused += len(late)
         self._expired = end
+        if late:
+            self.fault = f"no answer within {self._deadline_s * 1000:g} ms"
         for asked in late:  # a callback may submit again
             _refuse_rest(asked, f"no answer within {self._deadline_s * 1000:g} ms")
         if self._hang_watch is None:
@@ -208,10 +229,6 @@ def _refuse_rest(asked: _Asked, why: str) -> None:
     if reply is not None:
         missing = asked.count - len(asked.replies)
         _deliver(reply, [*asked.replies, *[StoreUnavailable("redis", why)] * missing])
-
-
-def _is_wrong_server(value: object) -> bool:
-    return isinstance(value, _ReplyError) and any(word in str(value) for word in _WRONG_SERVER)
 
 
 def _deliver(reply: Reply, value: object) -> None:

@@ -25,8 +25,14 @@ _SET_UP: dict[str, Any] = {
 }
 
 
+_SERVER_INTERVAL_S = 1.0
+_SENTINEL_INTERVAL_S = 0.25
+
+
 class Primary(Protocol):
-    """The location of the writable data."""
+    """The location of the writable data. `watch_interval_s` is how often to ask whether it has moved."""
+
+    watch_interval_s: float
 
     async def connection(self) -> AbstractConnection:
         """Create a connection that is not open yet; raises `RedisError`."""
@@ -43,6 +49,8 @@ class Primary(Protocol):
 
 class OneServer:
     """A server at a fixed address."""
+
+    watch_interval_s = _SERVER_INTERVAL_S
 
     def __init__(self, url: str) -> None:
         self._pool = ConnectionPool.from_url(url, **_SET_UP)
@@ -67,6 +75,8 @@ class SentinelPrimary:
     come from a Sentinel that a partition separated before the failover
     (https://redis.io/docs/latest/develop/reference/sentinel-clients/ queries them one after the other).
     """
+
+    watch_interval_s = _SENTINEL_INTERVAL_S
 
     def __init__(self, url: RedisUrl) -> None:
         self._url = url

@@ -1,0 +1,70 @@
+"""What tells whether a server still has the data that it had: a random mark in a key of its own.
+
+A flush, an eviction and a restored snapshot take the mark away or replace it, while the replication id stays
+(`epoch.py`). One mark serves all sidecars: the first that connects writes it.
+"""
+
+import secrets
+
+import hiredis
+
+from authz.core.errors import StoreUnavailable
+
+KEY = b"l:data"
+"""The key of the mark; no account is named like this, because leases have a hash tag in their keys."""
+
+_MARK_BYTES = 9
+
+
+class DataMark:
+    """The mark of one server's data, as this process knows it.
+
+    `value` is what the server had at the last connection. `is_shared` is false for a node of a cluster, where the key
+    belongs to one node only: then there is no mark, and `is_known` is always true.
+    """
+
+    def __init__(self, *, is_shared: bool) -> None:
+        self._is_shared = is_shared
+        self._confirmed = b""
+        self.value = b""
+
+    @property
+    def questions(self) -> list[tuple[str | bytes, ...]]:
+        """Return the commands that write the mark if there is none, and read it."""
+        if not self._is_shared:
+            return []
+        return [("SET", KEY, secrets.token_urlsafe(_MARK_BYTES), "NX"), ("GET", KEY)]
+
+    @property
+    def probe(self) -> list[tuple[str | bytes, ...]]:
+        """Return the commands that read the mark, and that a server refuses if it refuses writes."""
+        # Writing nothing at offset 0 changes nothing, and is refused like every write.
+        return [("GET", KEY), ("SETRANGE", KEY, "0", "")] if self._is_shared else []
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether the server has the data of the connection before."""
+        return not self._is_shared or self.value == self._confirmed != b""
+
+    def read(self, replies: list[object]) -> None:
+        """Take the mark from the replies to `questions`; a server that refuses writes may have none."""
+        mark = replies[-1] if replies else b""
+        self.value = mark if isinstance(mark, bytes) else b""
+
+    def confirm(self) -> None:
+        """Remember the mark as that of the present connection."""
+        self._confirmed = self.value
+
+    def is_lost(self, reply: object) -> bool:
+        """Return whether a reply to `probe` shows other data than those of the present connection."""
+        if not self.value or isinstance(reply, int | StoreUnavailable | hiredis.ReplyError):
+            return False
+        return reply != self.value
+
+
+def eviction_policy(info: object) -> str:
+    """Return the eviction policy that `INFO memory` names; empty if there is no limit, or nothing is evicted."""
+    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    policy = fields.get("maxmemory_policy", "noeviction").strip()
+    return "" if policy == "noeviction" or fields.get("maxmemory", "0").strip() == "0" else policy

@@ -1,0 +1,112 @@
+"""Opens connections to Redis that are ready for use: redis-py's set-up, the server's state, and the scripts.
+
+`link.py` keeps a connection open and replaces it; `primary.py` finds the server.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AuthenticationError, ResponseError
+
+from authz.adapters.redis.connection.data_mark import DataMark, eviction_policy
+from authz.adapters.redis.connection.epoch import Life
+from authz.adapters.redis.connection.errors import failure
+from authz.adapters.redis.connection.primary import find_primary
+from authz.core.errors import StoreUnavailable
+
+CONNECT_S = 1.0
+"""How long a connection may take to open, set-up included, unless a setting says otherwise."""
+
+_log = logging.getLogger("authz.redis")
+
+
+class Script:
+    """A Lua script: its source and its SHA-1, which identifies it in Redis."""
+
+    def __init__(self, source: bytes) -> None:
+        self.source = source
+        self.sha = sha1(source, usedforsecurity=False).hexdigest()
+
+
+class Handshake:
+    """Opens connections for one link.
+
+    `memory_policy` is the eviction policy of the server of the latest connection, if it has a memory limit; empty if it
+    evicts nothing.
+    """
+
+    def __init__(self, url: str, *, connect_s: float, life: Life, mark: DataMark, scripts: Sequence[Script]) -> None:
+        self.primary = find_primary(url)
+        self.memory_policy = ""
+        self._connect_s = connect_s
+        self._life = life
+        self._mark = mark
+        self._scripts = scripts
+
+    async def connect(self) -> tuple[AbstractConnection, str]:
+        """Return an open connection and the epoch of the server's data. Raises `StoreUnavailable`."""
+        try:
+            async with asyncio.timeout(self._connect_s):
+                connection = await self.primary.connection()
+                return connection, await self._set_up(connection)
+        except Exception as error:
+            transient = not isinstance(error, AuthenticationError)
+            why = str(error) or f"no connection within {self._connect_s:g} s (AUTHZ_REDIS_CONNECT_S)"
+            raise StoreUnavailable("redis", why, transient=transient) from error
+
+    async def _set_up(self, connection: AbstractConnection) -> str:
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+            # All in one write: with a distant server each round trip counts against the time limit.
+            state = [self._life.question, *self._mark.questions, ("INFO", "memory")]
+            loads = [("SCRIPT", "LOAD", script.source) for script in self._scripts]
+            await connection.send_packed_command(b"".join(packed(*words) for words in (*state, *loads)))
+            epoch_reply, *marks, memory = [await _reply_on(connection) for _ in state]
+            for reply in [await _reply_on(connection) for _ in loads]:
+                checked(reply)
+            self._mark.read(marks)
+            self._note_memory(eviction_policy(memory))
+            return self._life.read(epoch_reply)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
+    def _note_memory(self, policy: str) -> None:
+        if policy and policy != self.memory_policy:
+            text = "redis evicts keys: buckets and leases may be lost; set maxmemory-policy to noeviction"
+            _log.warning(text, extra={"maxmemory_policy": policy})
+        self.memory_policy = policy
+
+
+def packed(*words: str | bytes) -> bytes:
+    """Encode a command in the Redis protocol."""
+    command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub asks for a tuple of one
+    return command
+
+
+def checked(value: Any) -> Any:  # noqa: ANN401 -- any reply
+    """Return a reply; raise `StoreUnavailable` for an error."""
+    if isinstance(value, hiredis.ReplyError):
+        raise failure(value)
+    if isinstance(value, StoreUnavailable):
+        raise value
+    return value
+
+
+def name_of(writer: asyncio.StreamWriter) -> str:
+    """Return the address of the server; a unix socket has none on this side."""
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+
+
+async def _reply_on(connection: AbstractConnection) -> Any:  # noqa: ANN401 -- any reply
+    """Read one reply; return an error as a value, because the replies behind it must be read too."""
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return hiredis.ReplyError(str(error))
