@@ -70,6 +70,7 @@ class Settings(BaseSettings):
         "rediss for TLS. docs/redis.md describes the forms.",
     )
     redis_deadline_s: Seconds = Field(0.05, description="The deadline of one Redis command, in seconds.")
+    redis_connect_s: Seconds = Field(1, description="How long a connection to Redis may take to open, in seconds.")
     redis_in_flight_max: int = Field(
         10_000, gt=0, description="Commands that may wait for Redis at the same time, at most."
     )

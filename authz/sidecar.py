@@ -96,6 +96,7 @@ class Sidecar:
             scripts=LEASE_SCRIPTS,
             on_answered=metrics.redis_answered,
             on_use=self._uses.note,
+            connect_s=settings.redis_connect_s,
         )
         self._link = redis.link
         self._directory = PostgresKeys(self._postgres)
@@ -130,7 +131,7 @@ class Sidecar:
 
     def stores_up(self) -> dict[str, bool]:
         """Return for each store whether it is available."""
-        return {"redis": self._link.is_up, "postgres": self._postgres.is_up}
+        return {"redis": not self._link.fault, "postgres": self._postgres.is_up}
 
     def streams_alive(self) -> dict[str, int]:
         """Return the number of open streams that are reported here, by class."""

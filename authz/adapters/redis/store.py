@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis.cluster_keys import RedisClusterKeys
 from authz.adapters.redis.connection.cluster import RedisCluster
+from authz.adapters.redis.connection.handshake import CONNECT_S
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.url import Form, read_url
@@ -33,6 +34,7 @@ def redis_store(
     scripts: Sequence[Script] = (),
     on_answered: OnAnswered = lambda _seconds, _commands: None,
     on_use: OnUse = lambda _key_id: None,
+    connect_s: float = CONNECT_S,
 ) -> RedisStore:
     """Build the adapter for a URL; `link.start()` connects it. Raises `ValueError`.
 
@@ -45,6 +47,7 @@ def redis_store(
             in_flight_max=in_flight_max,
             scripts=(*CLUSTER_SCRIPTS, *scripts),
             on_answered=on_answered,
+            connect_s=connect_s,
         )
         return RedisStore(cluster, RedisClusterKeys(cluster, negative_ttl_s=negative_ttl_s, on_use=on_use))
     link = RedisLink(
@@ -53,5 +56,6 @@ def redis_store(
         in_flight_max=in_flight_max,
         scripts=(CHECK, PUT, OPENING, *scripts),
         on_answered=on_answered,
+        connect_s=connect_s,
     )
     return RedisStore(link, RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use))

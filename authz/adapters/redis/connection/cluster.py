@@ -17,6 +17,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from authz.adapters.redis.connection.epoch import IN_CLUSTER, OF_NODE
 from authz.adapters.redis.connection.errors import Redirected
+from authz.adapters.redis.connection.handshake import CONNECT_S
 from authz.adapters.redis.connection.link import RedisLink, Script, packed
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.slots import Layout, find_layout
@@ -54,6 +55,7 @@ class RedisCluster:
         in_flight_max: int,
         scripts: Sequence[Script] = (),
         on_answered: OnAnswered = lambda _seconds, _commands: None,
+        connect_s: float = CONNECT_S,
     ) -> None:
         self._url = read_url(url)
         self._new_link = partial(
@@ -63,6 +65,7 @@ class RedisCluster:
             scripts=scripts,
             on_answered=on_answered,
             life=OF_NODE,
+            connect_s=connect_s,
         )
         self._links: dict[Address, RedisLink] = {}
         self._owners: list[RedisLink | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
@@ -83,6 +86,18 @@ class RedisCluster:
     def is_up(self) -> bool:
         """Return whether every slot has a connected primary."""
         return None not in self._owners and all(link.is_up for link in self._links.values())
+
+    @property
+    def fault(self) -> str:
+        """Return why commands to some node fail now; empty if all succeed."""
+        if None in self._owners:
+            return "no known node has some of the slots"
+        return next((link.fault for link in self._links.values() if link.fault), "")
+
+    @property
+    def memory_policy(self) -> str:
+        """Return the eviction policy of a node that evicts keys; empty if none does."""
+        return next((link.memory_policy for link in self._links.values() if link.memory_policy), "")
 
     @property
     def reconnected_at_s(self) -> float | None:
@@ -155,7 +170,7 @@ class RedisCluster:
             except StoreUnavailable as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    _log.warning("the redis cluster is out of reach", extra={"error": complaint})
+                    _log.warning("the redis cluster is unavailable", extra={"error": complaint})
             else:
                 complaint = ""
                 self._apply(layout)
