@@ -51,16 +51,16 @@ bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench
 	@touch $@
 
 crosstalk: install ## does every answer reach its own call? A million checks on a slow Redis (CHECKS=1000000)
-	$(BIN)/python tests/bench/crosstalk.py --checks $(or $(CHECKS),1000000)
+	PYTHONPATH=tests $(BIN)/python -m bench.crosstalk --checks $(or $(CHECKS),1000000)
 
 soak: install ## does a sidecar grow? Five million checks (CHECKS=5000000)
-	$(BIN)/python tests/bench/soak.py --checks $(or $(CHECKS),5000000)
+	PYTHONPATH=tests $(BIN)/python -m bench.soak --checks $(or $(CHECKS),5000000)
 
 soak-streams: install ## streams that end and crash at random: do caps hold, does a slot leak? (MINUTES=30 OPENS=2000)
-	PYTHONPATH=tests $(BIN)/python tests/longrun/stream_soak.py --minutes $(or $(MINUTES),30) --opens $(or $(OPENS),2000)
+	PYTHONPATH=tests $(BIN)/python -m longrun.stream_soak --minutes $(or $(MINUTES),30) --opens $(or $(OPENS),2000)
 
 figures-streams: install ## how soon does a stream's end free its slot, by cause, and what does a stopped Envoy tell? (SAMPLES=30)
-	PYTHONPATH=tests $(BIN)/python tests/longrun/stream_figures.py --samples $(or $(SAMPLES),30)
+	PYTHONPATH=tests $(BIN)/python -m longrun.stream_figures --samples $(or $(SAMPLES),30)
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)
