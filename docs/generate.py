@@ -47,6 +47,7 @@ _WHEN = {
     DenyReason.PATH_NOT_CANONICAL: "The path has more than one reading, or a form that is never accepted.",
     DenyReason.METHOD_REFUSED: "The policy's `methods` do not list the method.",
     DenyReason.METHOD_OVERRIDDEN: "A header names another method, such as `x-http-method-override`.",
+    DenyReason.HEADER_ALIAS: "A header that backends may read as `x-authz-…` or as the key, or too many `x-authz-…`.",
     DenyReason.KEY_ON_SESSION_ROUTE: "A request with an API key on a route of the dashboard.",
     DenyReason.KEY_MISSING: "No key.",
     DenyReason.KEY_REPEATED: "Several keys.",

@@ -20,7 +20,8 @@ class RequestAttributes(Value):
     `request_id` is Envoy's stream id: it is the same for every retry of one check, and a client cannot choose it.
     `target` is the request target as the backend will receive it, query included. `api_keys` holds every value of the
     API key header, as bytes. `body` is empty if Envoy is not configured to send it. `source_address` is a function,
-    because few requests need the address.
+    because few requests need the address. `reserved_headers` holds the names of the client's headers that only authz
+    may set (`core/reserved_headers.py`).
     """
 
     request_id: str
@@ -32,6 +33,7 @@ class RequestAttributes(Value):
     has_body: bool = False
     body: bytes = b""
     source_address: Callable[[], str] = str
+    reserved_headers: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Omit fields that may contain a secret."""

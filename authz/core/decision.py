@@ -15,6 +15,7 @@ from authz.core.limits import retry_after_s
 from authz.core.policy.path import parse
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
+from authz.core.reserved_headers import is_refused
 from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamUse
 
 Plan: TypeAlias = Lookup | Allow | Deny
@@ -32,6 +33,21 @@ _KEY_REFUSALS = {
     TakeOutcome.SUSPENDED: DenyReason.ACCOUNT_SUSPENDED,
 }
 
+# The refusals of a request whose key is valid. Only then may a shadow route assert the caller's identity.
+_VALID_KEY = frozenset(
+    {
+        DenyReason.RATE_LIMITED,
+        DenyReason.BARRED,
+        DenyReason.SCOPE_MISSING,
+        DenyReason.ACCOUNT_MISMATCH,
+        DenyReason.ACCOUNT_REPEATED,
+        DenyReason.ACCOUNT_ABSENT,
+        DenyReason.BODY_UNREADABLE,
+        DenyReason.STREAMS_OF_KEY,
+        DenyReason.STREAMS_OF_ACCOUNT,
+    }
+)
+
 _STREAM_REFUSALS = {
     AcquireOutcome.KEY_FULL: DenyReason.STREAMS_OF_KEY,
     AcquireOutcome.ACCOUNT_FULL: DenyReason.STREAMS_OF_ACCOUNT,
@@ -47,8 +63,8 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
     if attributes.method not in policy.methods:
         return Deny(DenyReason.METHOD_REFUSED)
-    if attributes.overrides_method:
-        return Deny(DenyReason.METHOD_OVERRIDDEN)
+    if (attributes.overrides_method or attributes.reserved_headers) and (reason := _header_refusal(attributes)):
+        return Deny(reason)
     match = policy.router.match(attributes.method, target)
     if match is None:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
@@ -67,6 +83,12 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
         return Lookup(digest(presented), route.cost, route)
     accounts, refusal = claimed_accounts(route, match.variables or {}, target, attributes)
     return Lookup(digest(presented), route.cost, route, (), accounts, refusal)
+
+
+def _header_refusal(attributes: RequestAttributes) -> DenyReason | None:
+    if attributes.overrides_method:
+        return DenyReason.METHOD_OVERRIDDEN
+    return DenyReason.HEADER_ALIAS if is_refused(attributes.reserved_headers) else None
 
 
 def _without_key(route: Route, attributes: RequestAttributes) -> Allow | Deny:
@@ -113,7 +135,11 @@ def admit(allow: Allow, stream: StreamClass, lease_id: str, acquired: Acquisitio
 
 
 def enforce(decision: Decision) -> Decision:
-    """Allow, with a mark, what a shadow route would deny; return every other decision unchanged."""
+    """Allow, with a mark, what a shadow route would deny; return every other decision unchanged.
+
+    Such an allow asserts no identity unless the key proved valid: the backend must not act for a revoked key.
+    """
     if isinstance(decision, Allow) or decision.route is None or not decision.route.shadow:
         return decision
-    return Allow(decision.route, decision.principal, decision.bucket, would_deny=decision.reason)
+    principal = decision.principal if decision.reason in _VALID_KEY else None
+    return Allow(decision.route, principal, decision.bucket, would_deny=decision.reason)

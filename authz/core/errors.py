@@ -27,6 +27,7 @@ class DenyReason(StrEnum):
     PATH_NOT_CANONICAL = "path_not_canonical"
     METHOD_REFUSED = "method_refused"
     METHOD_OVERRIDDEN = "method_overridden"
+    HEADER_ALIAS = "header_alias"
     KEY_ON_SESSION_ROUTE = "key_on_session_route"
     KEY_MISSING = "key_missing"
     KEY_REPEATED = "key_repeated"
@@ -82,6 +83,7 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.PATH_NOT_CANONICAL: _BAD_REQUEST,
     DenyReason.METHOD_REFUSED: _BAD_REQUEST,
     DenyReason.METHOD_OVERRIDDEN: _BAD_REQUEST,
+    DenyReason.HEADER_ALIAS: _BAD_REQUEST,
     DenyReason.KEY_ON_SESSION_ROUTE: _FORBIDDEN,
     DenyReason.KEY_MISSING: _UNAUTHORIZED,
     DenyReason.KEY_REPEATED: _UNAUTHORIZED,

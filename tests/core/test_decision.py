@@ -51,6 +51,8 @@ def test_every_bad_key_looks_the_same_from_outside() -> None:
         (request("POST", "/v1/servers/x%3Astart", KEY), DenyReason.PATH_NOT_CANONICAL),
         (request("TRACE", "/v1/whoami", KEY), DenyReason.METHOD_REFUSED),
         (request("POST", "/v1/public/login", overrides_method=True), DenyReason.METHOD_OVERRIDDEN),
+        (request("POST", "/v1/public/login", reserved_headers=("x_authz_scopes",)), DenyReason.HEADER_ALIAS),
+        (request("GET", "/v1/shadowed", KEY, reserved_headers=("x_api_key",)), DenyReason.HEADER_ALIAS),
         (request("GET", "/dashboard/keys", KEY), DenyReason.KEY_ON_SESSION_ROUTE),
         (request("GET", "/dashboard/keys", ""), DenyReason.KEY_ON_SESSION_ROUTE),
         (request(), DenyReason.KEY_MISSING),
@@ -173,6 +175,24 @@ def test_a_shadow_route_lets_pass_and_says_what_it_would_have_done() -> None:
     decision = enforce(planned) if not isinstance(planned, Lookup) else None
     assert isinstance(decision, Allow)
     assert decision.would_deny is DenyReason.KEY_MISSING
+    assert decision.principal is None
+
+
+@pytest.mark.parametrize("reason", DenyReason)
+def test_a_shadow_route_asserts_an_identity_only_if_the_key_is_valid(reason: DenyReason) -> None:
+    (route,) = (route for route in POLICY.routes if route.shadow)
+    decision = enforce(Deny(reason, route, record("servers:read").principal))
+    assert isinstance(decision, Allow)
+    is_valid = reason.value.startswith(("account_", "streams_", "scope_", "body_", "rate_", "barred"))
+    is_valid = is_valid and reason is not DenyReason.ACCOUNT_SUSPENDED
+    assert (decision.principal is not None) is is_valid
+    assert decision.would_deny is reason
+
+
+@pytest.mark.parametrize("outcome", set(TakeOutcome) - {TakeOutcome.GRANTED, TakeOutcome.LIMITED})
+def test_a_shadow_route_asserts_no_identity_of_a_key_in_any_other_state(outcome: TakeOutcome) -> None:
+    decision = enforce(conclude(lookup(request("GET", "/v1/shadowed", KEY)), Take(outcome, record("servers:read"))))
+    assert isinstance(decision, Allow)
     assert decision.principal is None
 
 

@@ -55,8 +55,13 @@ def test_paths_headers_and_addresses_are_normalised_before_anything_else(manager
 
 def test_no_answer_is_no_permission(manager: Any) -> None:  # noqa: ANN401 -- YAML
     names = [item["name"] for item in manager["http_filters"]]
-    assert names == ["envoy.filters.http.cors", "envoy.filters.http.ext_authz", "envoy.filters.http.router"]
-    authz = manager["http_filters"][1]["typed_config"]
+    assert names == [
+        "envoy.filters.http.header_mutation",
+        "envoy.filters.http.cors",
+        "envoy.filters.http.ext_authz",
+        "envoy.filters.http.router",
+    ]
+    authz = manager["http_filters"][2]["typed_config"]
     assert authz["failure_mode_allow"] is False
     assert authz["validate_mutations"] is True
     assert authz["encode_raw_headers"] is True

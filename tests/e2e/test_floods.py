@@ -11,6 +11,7 @@ import pytest
 import redis
 import yaml
 from support.clients.raw_http import Answer, send
+from support.servers.envoys import ext_authz
 from support.servers.stack import ROOMY
 
 from authz.core.keys import KeyFormat
@@ -47,7 +48,7 @@ def stack_behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     manager["xff_num_trusted_hops"] = 1
-    patterns = manager["http_filters"][1]["typed_config"]["allowed_headers"]["patterns"]
+    patterns = ext_authz(manager)["allowed_headers"]["patterns"]
     patterns.append({"exact": "x-envoy-external-address"})
     file.write_text(json.dumps(config))
     stack.start()

@@ -86,6 +86,7 @@ def request(
     has_body: bool = False,
     is_grpc: bool = False,
     overrides_method: bool = False,
+    reserved_headers: tuple[str, ...] = (),
 ) -> RequestAttributes:
     return RequestAttributes(
         request_id="1",
@@ -97,6 +98,7 @@ def request(
         has_body=has_body,
         body=body,
         source_address=lambda: "203.0.113.9",
+        reserved_headers=reserved_headers,
     )
 
 

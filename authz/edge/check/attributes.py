@@ -12,6 +12,7 @@ from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
 from authz.core.check import RequestAttributes
 from authz.core.policy.policy import KeyRules
+from authz.core.reserved_headers import reserved
 from authz.core.value import Value
 
 METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
@@ -36,6 +37,7 @@ class _HeaderFlags(Value):
     is_grpc: bool
     overrides_method: bool
     has_body: bool
+    reserved_headers: tuple[str, ...] = ()
 
 
 class _Source(Value):
@@ -79,7 +81,7 @@ class AttributesReader:
             headers = _headers(http)
             api_keys = tuple(_value(header) for header in headers if header.key == self._key_header)
             external = next((_value(header) for header in headers if header.key == _EXTERNAL_ADDRESS), b"")
-            flags = _header_flags(headers)
+            flags = _header_flags(headers, self._key_header)
             if len(key) == self._key_bytes:
                 self._cache(before, after, flags)
         return RequestAttributes(
@@ -92,6 +94,7 @@ class AttributesReader:
             flags.has_body,
             http.raw_body or http.body.encode(),
             _Source(attributes.source, external),
+            flags.reserved_headers,
         )
 
     def _cache(self, before: bytes, after: bytes, flags: _HeaderFlags) -> None:
@@ -112,7 +115,7 @@ class AttributesReader:
             self._around[before, after] = flags
 
 
-def _header_flags(headers: Sequence[HeaderValue]) -> _HeaderFlags:
+def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFlags:
     is_grpc = overrides_method = has_body = False
     for header in headers:
         name = header.key
@@ -125,7 +128,7 @@ def _header_flags(headers: Sequence[HeaderValue]) -> _HeaderFlags:
             has_body = True
         elif name in METHOD_OVERRIDES:
             overrides_method = True
-    return _HeaderFlags(is_grpc, overrides_method, has_body)
+    return _HeaderFlags(is_grpc, overrides_method, has_body, reserved((header.key for header in headers), key_header))
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:

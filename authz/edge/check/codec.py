@@ -25,6 +25,7 @@ _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-id", "x-authz-scopes"
+_IDENTITY = (ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER)
 _RATELIMIT = "ratelimit"
 
 Headers = list[tuple[str, str]]
@@ -36,18 +37,20 @@ def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) ->
         case Deny():
             return _refusal(policy, attributes, decision)
         case Allow():
-            return _permission(policy, decision)
+            return _permission(policy, attributes, decision)
         case _:
             assert_never(decision)
 
 
-def _permission(policy: Policy, allow: Allow) -> CheckResponse:
+def _permission(policy: Policy, attributes: RequestAttributes, allow: Allow) -> CheckResponse:
     identity = [] if allow.principal is None else identity_headers(allow.principal)
+    is_identified = allow.principal is not None
+    removed = [*removed_headers(policy, is_identified=is_identified), *further_removed(attributes.reserved_headers)]
     return CheckResponse(
         status=Status(code=0),
         ok_response=OkHttpResponse(
             headers=options(identity),
-            headers_to_remove=[policy.keys.header],
+            headers_to_remove=removed,
             response_headers_to_add=options(rate_headers(policy.rate_headers, allow.bucket, allow.streams)),
         ),
         dynamic_metadata=_metadata(allow),
@@ -135,6 +138,19 @@ def identity_headers(principal: Principal) -> Headers:
         (KEY_HEADER, principal.key_id),
         (SCOPES_HEADER, scopes_text(principal.scopes)),
     ]
+
+
+def removed_headers(policy: Policy, *, is_identified: bool) -> tuple[str, ...]:
+    """Return the headers that every allow removes: the key, and the identity headers that it does not set.
+
+    Envoy removes after it sets, so a header that is set must not be in the list.
+    """
+    return (policy.keys.header,) if is_identified else (policy.keys.header, *_IDENTITY)
+
+
+def further_removed(reserved_headers: Iterable[str]) -> list[str]:
+    """Return the client's reserved headers beside those that every allow sets or removes."""
+    return [name for name in reserved_headers if name not in _IDENTITY]
 
 
 def scopes_text(scopes: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ A serialised message is the concatenation of its fields in the order of their nu
 fragment once, and the fragments are joined. The content is in `codec.py`. A test compares each response with protobuf.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,8 +62,9 @@ class ResponseWriter:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._removed = OkHttpResponse(headers_to_remove=[policy.keys.header]).SerializeToString()
-        self._nobody = _Caller(policy, b"", self._removed, _ALLOW, _DENY)
+        self._removed = _removed(codec.removed_headers(policy, is_identified=True))
+        unset = _removed(codec.removed_headers(policy, is_identified=False))
+        self._nobody = _Caller(policy, b"", unset, _ALLOW, _DENY)
         self._scopes: dict[frozenset[str], bytes] = {}
         self._rates = _Rates(policy.rate_headers, TO_ADD)
         self._denied_rates = _Rates(policy.rate_headers, HEADERS)
@@ -78,8 +80,10 @@ class ResponseWriter:
         if caller is None or caller.policy is not self.policy:
             caller = self._caller(principal)
         ok = caller.headers + caller.scopes
+        if attributes.reserved_headers:
+            ok += _removed(codec.further_removed(attributes.reserved_headers))
         if decision.streams is not None:
-            return self._stream(decision, caller)
+            return self._stream(decision, caller, ok)
         if bucket is not None:
             ok += self._rates.of(bucket)
         metadata = caller.allowed
@@ -88,9 +92,9 @@ class ResponseWriter:
         metadata += route.fragment or _route_fragment(route)
         return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
-    def _stream(self, allow: Allow, caller: _Caller) -> bytes:
-        """Serialise the response to a request that opens a stream."""
-        ok = caller.headers + caller.scopes + self._rates.with_streams(allow.bucket, allow.streams)
+    def _stream(self, allow: Allow, caller: _Caller, ok: bytes) -> bytes:
+        """Serialise the response to a request that opens a stream; `ok` begins its OkHttpResponse."""
+        ok += self._rates.with_streams(allow.bucket, allow.streams)
         entries = {} if allow.streams is None else codec.lease_fields(allow.streams)
         entries |= {} if allow.would_deny is None else {"reason": allow.would_deny.value}
         entries["route"] = allow.route.template
@@ -201,6 +205,10 @@ class _Rates:
 def _route_fragment(route: Route) -> bytes:
     object.__setattr__(route, "fragment", _ENTRIES["route"](route.template))
     return route.fragment
+
+
+def _removed(names: Iterable[str]) -> bytes:
+    return OkHttpResponse(headers_to_remove=names).SerializeToString()
 
 
 def _wait(seconds: int) -> bytes:

@@ -70,7 +70,7 @@ def _listener(listener: Any, name: str, port: int, secrets: Sequence[str]) -> An
     listener |= {"name": name, "address": _address(port)}
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     del manager["access_log"]
-    cors, ext_authz, router = manager["http_filters"]
+    trailers, cors, ext_authz, router = manager["http_filters"]
     for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
         del route["route"]
         route["direct_response"] = {"status": 200, "body": {"inline_string": "ok"}}
@@ -81,7 +81,7 @@ def _listener(listener: Any, name: str, port: int, secrets: Sequence[str]) -> An
         asking = [ext_authz, _buffer()]
     else:
         asking = [_buffer(), *([_api_key_auth(secrets), _local_ratelimit()] if name == IN_PROCESS else [])]
-    manager["http_filters"] = [cors, *asking, router]
+    manager["http_filters"] = [trailers, cors, *asking, router]
     if name in {CONSTANT_TRACED, WHOLE_TRACED}:
         manager["tracing"] = {"provider": _tracer()}
     return listener

@@ -166,6 +166,16 @@ def test_native_grpc_callers_are_known_by_their_content_type(content_type: bytes
     assert read(message(("content-type", content_type))).is_grpc is is_grpc
 
 
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("name", ["x-authz-account-id", "X-Authz-Other", "x_authz_scopes", "x_api_key"])
+def test_reserved_headers_are_found_in_both_header_encodings(raw: bool, name: str) -> None:  # noqa: FBT001
+    reader = AttributesReader(KEYS)
+    for key in (KEY, KEY[::-1], KEY):  # the bytes around the key are cached only if they are known headers
+        sent = message(("accept", b"*/*"), ("x-api-key", key.encode()), (name, b"acct_forged"), raw=raw)
+        assert reader.read(sent).reserved_headers == (name,)
+        assert reader.read(message(("x-api-key", key.encode()), raw=raw)).reserved_headers == ()
+
+
 def test_method_overrides_and_bodies_are_noticed() -> None:
     for name in METHOD_OVERRIDES:
         assert read(message((name, b"DELETE"))).overrides_method

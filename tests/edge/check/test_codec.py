@@ -17,6 +17,7 @@ from authz.edge.check.codec import encode
 POLICY = policy()
 PRINCIPAL = Principal("acct_1", "key_1", frozenset({"servers:write", "servers:read"}))
 ROUTE = Route("GET", "/v1/servers", Access.SCOPE, "servers:read")
+IDENTITY = ("x-authz-account-id", "x-authz-key-id", "x-authz-scopes")
 
 
 def headers(answer: CheckResponse) -> dict[str, str]:
@@ -50,7 +51,20 @@ def test_an_open_route_sets_no_identity() -> None:
     answer = encode(POLICY, request(), Allow(Route("POST", "/v1/public/login", Access.PUBLIC)))
     assert not answer.ok_response.headers
     assert not answer.ok_response.response_headers_to_add
-    assert list(answer.ok_response.headers_to_remove) == ["x-api-key"]
+    assert list(answer.ok_response.headers_to_remove) == ["x-api-key", *IDENTITY]
+
+
+@pytest.mark.parametrize("principal", [None, PRINCIPAL])
+@pytest.mark.parametrize("would_deny", [None, DenyReason.SCOPE_MISSING])
+def test_an_allow_removes_every_identity_header_of_the_client_that_it_does_not_set(
+    principal: Principal | None, would_deny: DenyReason | None
+) -> None:
+    sent = request(reserved_headers=("x-authz-scopes", "x-authz-proxy", "x-authz-other"))
+    ok = encode(POLICY, sent, Allow(ROUTE, principal, would_deny=would_deny)).ok_response
+    removed, is_set = list(ok.headers_to_remove), {option.header.key for option in ok.headers}
+    assert len(removed) == len(set(removed))
+    assert is_set.isdisjoint(removed)  # Envoy removes after it sets
+    assert is_set | set(removed) == {"x-api-key", *IDENTITY, "x-authz-proxy", "x-authz-other"}
 
 
 def test_rate_headers_replace_what_a_backend_sends() -> None:

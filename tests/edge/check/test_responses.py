@@ -43,9 +43,17 @@ DENIES = st.builds(
 )
 
 
-@given(st.integers(0, 3), ALLOWS | DENIES, st.booleans())
-def test_every_answer_is_what_protobuf_writes(which: int, decision: Decision, is_grpc: bool) -> None:  # noqa: FBT001
-    attributes = request("GET", "/v1/servers", KEY, is_grpc=is_grpc)
+RESERVED = st.lists(st.sampled_from(["x-authz-account-id", "x-authz-scopes", "x-authz-other", "x-authz-"]), max_size=4)
+
+
+@given(st.integers(0, 3), ALLOWS | DENIES, st.booleans(), RESERVED.map(tuple))
+def test_every_answer_is_what_protobuf_writes(
+    which: int,
+    decision: Decision,
+    is_grpc: bool,  # noqa: FBT001
+    reserved: tuple[str, ...],
+) -> None:
+    attributes = request("GET", "/v1/servers", KEY, is_grpc=is_grpc, reserved_headers=reserved)
     expected = encode(POLICIES[which], attributes, decision).SerializeToString(deterministic=True)
     for _ in range(2):  # the second time from the pieces kept
         assert ANSWERS[which].write(attributes, decision) == expected
