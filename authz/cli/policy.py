@@ -42,6 +42,14 @@ def schema() -> None:
 
 
 @app.command()
+def envoy(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
+    """Print Envoy's `local_reply_config` for a policy: the responses of Envoy itself, in the format of the API."""
+    from authz.edge.check.local_replies import local_reply_config  # noqa: PLC0415 -- see the module's docstring
+
+    typer.echo(local_reply_config(load_policy(file)), nl=False)
+
+
+@app.command()
 def explain(
     method: Annotated[str, typer.Argument(help="GET, POST, …")],
     target: Annotated[str, typer.Argument(metavar="PATH", help="The path as a client sends it, with its query.")],

@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
+from authz.core.policy.policy import Policy
 from authz.portal.account_pages import AccountPages
 from authz.portal.body_limit import BodyLimit
 from authz.portal.browser_sessions import LoginNeeded
@@ -26,7 +27,7 @@ from authz.portal.envoy_only import EnvoyOnly
 from authz.portal.error_responses import json_response
 from authz.portal.key_pages import KeyPages
 from authz.portal.pages import Pages, redirect
-from authz.portal.public_api import PublicApi
+from authz.portal.public_api import WHO_AM_I, PublicApi
 from authz.portal.request_metrics import RequestMetrics
 from authz.portal.response_headers import ResponseHeaders, put
 from authz.portal.services import Services
@@ -96,11 +97,11 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     ):
         app.include_router(part.router)
     app.mount(_STATIC, _Static(packages=[("authz.portal", "static")]))
-    _answer_errors(app, pages, services.observer, is_https=is_https)
+    _answer_errors(app, pages, services.policy, services.observer, is_https=is_https)
     return app
 
 
-def _answer_errors(app: FastAPI, pages: Pages, observer: PortalObserver, *, is_https: bool) -> None:
+def _answer_errors(app: FastAPI, pages: Pages, policy: Policy, observer: PortalObserver, *, is_https: bool) -> None:
     """Respond to each error in the format of its route: HTML for pages, else JSON."""
 
     async def answer(request: Request, error: Exception) -> Response:
@@ -110,7 +111,8 @@ def _answer_errors(app: FastAPI, pages: Pages, observer: PortalObserver, *, is_h
         failure = error.__cause__ if isinstance(error, NotEffectiveYet) else error
         if isinstance(failure, StoreUnavailable):
             observer.store_failed(failure.store)
-        response = pages.failure(request, error) if is_page else json_response(error)
+        domain = policy.domain if request.url.path == WHO_AM_I else ""
+        response = pages.failure(request, error) if is_page else json_response(error, domain)
         put(response.headers, is_https=is_https)
         return response
 

@@ -4,13 +4,17 @@ Pages show the same texts in HTML: `pages.py`.
 """
 
 import logging
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from authz.core.error_body import error_body
 from authz.core.errors import (
+    DENIALS,
     EmailTaken,
+    GrpcCode,
     KeyLimitReached,
     KeyUnknown,
     NotEffectiveYet,
@@ -61,7 +65,15 @@ def described(error: Exception) -> tuple[int, str, dict[str, str]]:
     return status, "internal error", {}
 
 
-def json_response(error: Exception) -> Response:
-    """Create the JSON response to an error."""
+def json_response(error: Exception, domain: str = "") -> Response:
+    """Create the JSON response to an error; with the `domain` of an API, in the format of its keyed routes."""
     status, words, headers = described(error)
-    return JSONResponse({"error": words}, status_code=status, headers=headers)
+    body = _error_body(domain, status, words) if domain else {"error": words}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _error_body(domain: str, status: int, words: str) -> Any:  # noqa: ANN401 -- JSON
+    """Build the body with the code and the text that authz uses for this status."""
+    denial = next((each for each in DENIALS.values() if each.http == status), None)
+    code = GrpcCode.INTERNAL if denial is None else denial.code
+    return error_body(domain, int(code), words, words if denial is None else denial.line)

@@ -17,6 +17,9 @@ from authz.core.owners import Owner
 from authz.portal.services import Services
 from authz.service.portal.device import GRANT_LIFE_S, POLL_INTERVAL_S
 
+WHO_AM_I = "/v1/whoami"
+"""The one keyed route of the portal: its errors have the format of the API, not that of the public routes."""
+
 _log = logging.getLogger("authz.portal")
 
 
@@ -88,7 +91,7 @@ class PublicApi:
         add("/v1/public/login", self.log_in, methods=["POST"])
         add("/v1/public/device/start", self.start_device, methods=["POST"])
         add("/v1/public/device/poll", self.poll_device, methods=["POST"], response_model_exclude_none=True)
-        add("/v1/whoami", self.who_am_i, methods=["GET"])
+        add(WHO_AM_I, self.who_am_i, methods=["GET"])
 
     async def sign_up(self, wanted: Credentials, request: Request, later: BackgroundTasks) -> LoggedIn:
         """Create an account and its first key."""

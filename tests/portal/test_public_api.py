@@ -1,12 +1,18 @@
 """The routes for commands: fields, statuses, words and Retry-After as published clients expect them."""
 
+from typing import NoReturn
+
 import httpx
 import pytest
+from support.builders import request as attributes
 from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
+from authz.core.check import Deny
 from authz.core.device import Approval
+from authz.core.errors import DenyReason, StoreUnavailable
+from authz.edge.check.codec import refusal_text
 from authz.portal.envoy_only import ADDRESS
 
 LIMIT = "api key limit reached (max 25 per account); revoke an unused key first"
@@ -169,7 +175,26 @@ async def test_whoami_tells_whose_key_it_is(envoy: httpx.AsyncClient, use_cases:
     }
     await use_cases.verification.take(use_cases.mail.code(), "")
     assert (await envoy.get("/v1/whoami", headers=whose)).json()["emailVerified"] is True
-    assert (await envoy.get("/v1/whoami")).status_code == 401
+    nobody = await envoy.get("/v1/whoami")
+    assert (nobody.status_code, nobody.json()["code"], nobody.json()["message"]) == (
+        401,
+        16,
+        "invalid or missing api key",
+    )
+
+
+async def test_whoami_without_postgres_fails_like_the_other_keyed_routes(
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_account_id: str) -> NoReturn:
+        raise StoreUnavailable("postgres", "closed")
+
+    monkeypatch.setattr(use_cases.accounts, "contact", fail)
+    failed = await envoy.get("/v1/whoami", headers={"x-authz-account-id": "acct_1"})
+    refusal = Deny(DenyReason.STORE_UNAVAILABLE, use_cases.services().policy.routes[0])
+    assert failed.status_code == 503
+    assert failed.text == refusal_text(use_cases.services().policy, attributes(), refusal)[1]
+    assert failed.headers["retry-after"] == "1"
 
 
 @pytest.mark.parametrize("name", ["x-authz-proxy", ADDRESS])

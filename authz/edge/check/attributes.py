@@ -28,7 +28,7 @@ _CACHED_BYTES_MAX, _CACHE_MAX = 256, 4_096
 # Set by Envoy, which removes a client's header of this name. Present only where Envoy's configuration sends it.
 _EXTERNAL_ADDRESS = "x-envoy-external-address"
 _ADDRESS_CHARS_MAX = 45  # an IPv6 address with an embedded IPv4 address
-_GRPC, _GRPC_WEB = b"application/grpc", b"application/grpc-web"
+_GRPC, _GRPC_SUBTYPE = b"application/grpc", b"application/grpc+"
 
 
 class _HeaderFlags(Value):
@@ -120,8 +120,9 @@ def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFla
     for header in headers:
         name = header.key
         if name == "content-type":
-            # gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
-            is_grpc = _value(header).startswith(_GRPC) and not _value(header).startswith(_GRPC_WEB)
+            # As Envoy decides. gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
+            value = _value(header)
+            is_grpc = value == _GRPC or value.startswith(_GRPC_SUBTYPE)
         elif name == "content-length":
             has_body = has_body or _value(header) != b"0"
         elif name == "transfer-encoding":

@@ -15,6 +15,7 @@ from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpRespons
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
+from authz.core.error_body import error_body
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
 from authz.core.limits import Limit, full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
@@ -110,13 +111,8 @@ def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Den
         return "text/plain", message  # Envoy copies the body to grpc-message
     if deny.route is not None and deny.route.errors is ErrorFormat.TEXT:
         return "text/plain; charset=utf-8", denial.line.format(**words) + "\n"
-    info = {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": denial.line.format(**_words(Deny(deny.reason))).upper().replace(" ", "_"),
-        "domain": policy.domain,
-        "metadata": _details(deny),
-    }
-    body = {"code": int(denial.code), "message": message, "details": [info]}
+    line = denial.line.format(**_words(Deny(deny.reason)))
+    body = error_body(policy.domain, int(denial.code), message, line, _details(deny))
     return "application/json", json.dumps(body, separators=(",", ":"))
 
 

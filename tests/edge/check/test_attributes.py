@@ -91,8 +91,7 @@ def said(sent: CheckRequest) -> RequestAttributes | None:
         "GET",
         "/v1/servers?x=1",
         tuple(value for name, value in fields if name == "x-api-key"),
-        values.get("content-type", b"").startswith(b"application/grpc")
-        and not values["content-type"].startswith(b"application/grpc-web"),
+        (values.get("content-type", b"") + b"+").startswith(b"application/grpc+"),
         not METHOD_OVERRIDES.isdisjoint(values),
         any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in fields),
     )
@@ -159,6 +158,11 @@ def test_only_headers_without_secrets_are_kept_and_not_for_ever() -> None:
         (b"application/grpc", True),
         (b"application/grpc+proto", True),
         (b"application/grpc-web+proto", False),
+        (b"application/grpcfoo", False),
+        (b"application/grpc;charset=utf-8", False),
+        (b"application/grpc,application/json", False),
+        (b"application/grpc ", False),
+        (b"Application/grpc", False),
         (b"application/json", False),
     ],
 )
