@@ -1,34 +1,53 @@
 .DEFAULT_GOAL := help
 # The distribution's own first, if it can make environments: under load, one compiled in place costs more (docs/bench.md).
 PYTHON ?= $(shell /usr/bin/python3.11 -c 'import ensurepip' 2>/dev/null && echo /usr/bin/python3.11 || \
-  command -v python3.11 || command -v python3)
+  command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.14 || command -v python3)
 BIN := .venv/bin
+DEMO := .venv/.demo
 STAMP := .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps
+# $(call packages,ARGUMENTS): install with uv, which takes a third of pip's time, and with pip where uv does not work.
+packages = $(UV) $(1) || $(PIP) $(1)
 
-.PHONY: help install demo test check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance docs lock protos programs
+.PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance \
+  docs dist tour-installed lock protos programs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## create .venv with every locked dependency and the authz command
 
-$(STAMP): pyproject.toml deploy/requirements-dev.txt deploy/requirements-xds.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "authz needs Python 3.11 or newer: make PYTHON=/path/to/python")'
+# What runs the product and its demo, and nothing of the developers' tools.
+$(DEMO): pyproject.toml deploy/requirements-uv.txt deploy/requirements-demo.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "authz needs Python 3.11 or newer: make PYTHON=/path/to/python")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/xds -r deploy/requirements-xds.txt
+	-@$(PIP) --require-hashes -r deploy/requirements-uv.txt
+	$(call packages,--require-hashes -r deploy/requirements-demo.txt)
+	$(call packages,--no-build-isolation -e .)
 	@touch $@
 
-programs: ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk
-	(for program in chromium nghttp h2load wrk; do command -v $$program >/dev/null || exit 1; done) || { apt-get update -qq && \
-	  apt-get install -y -qq --no-install-recommends chromium nghttp2-client wrk; }
+$(STAMP): $(DEMO) deploy/requirements-dev.txt deploy/requirements-xds.txt
+	$(call packages,--require-hashes -r deploy/requirements-dev.txt)
+	$(call packages,--require-hashes --target .venv/xds -r deploy/requirements-xds.txt)
+	@touch $@
 
-demo: install ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
+programs: ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk, Redis 7
+	.ci/programs
+
+demo: $(DEMO) ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
 	$(BIN)/authz demo
 
-test: install ## run every test, with real servers
-	$(BIN)/python -m pytest
+test: install ## run every test, with real servers: side by side, then those that measure time one by one (WORKERS=3)
+	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) --dist loadfile
+	$(BIN)/python -m pytest -m timed
+
+test-redis: install ## run what speaks to Redis against another server than the packaged Valkey (REDIS=redis-server)
+	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest -m "not timed" \
+	  -n $(or $(WORKERS),3) --dist loadfile tests/adapters/redis tests/contracts tests/service tests/e2e/stores
+
+test-fast: install ## run the tests that need no server, with fewer random examples
+	AUTHZ_H2_EXAMPLES=20 $(BIN)/python -m pytest -m "not server and not timed" -n $(or $(WORKERS),2) --dist loadfile
 
 check: lint type test ## what CI runs
 
@@ -71,12 +90,23 @@ conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conve
 docs: install ## write docs/reference/ from the code
 	$(BIN)/python docs/generate.py
 
-lock: install ## pin every dependency with hashes, from pyproject.toml
-	$(PYTHON) -m pip install --quiet --target build/uv uv
-	for set in "requirements.txt" "requirements-dev.txt --extra demo --extra dev" \
-	    "requirements-bench.txt --extra demo --extra dev --extra bench -c deploy/requirements-dev.txt"; do \
-	  PYTHONPATH=build/uv $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/$$set; done
+dist: install ## build the wheel and the sdist: build/dist/
+	rm -rf build/dist
+	$(BIN)/python -m hatchling build -d build/dist
+
+tour-installed: dist ## install the wheel into an empty environment, and run the tour from an empty folder
+	.ci/tour-installed $(PYTHON) build/dist/*.whl $(wildcard $(BIN)/uv)
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) -o deploy/requirements$(1).txt
+AS_DEV := -c deploy/requirements-dev.txt
+lock: install ## pin every dependency with hashes, from pyproject.toml, in one version each (UPGRADE=1 takes newer ones)
+	echo uv | $(call LOCK,-uv) -
+	$(call LOCK,-dev) pyproject.toml --extra demo --extra dev --group build
+	$(call LOCK) pyproject.toml $(AS_DEV)
+	$(call LOCK,-portal) pyproject.toml $(AS_DEV) --extra portal
+	$(call LOCK,-demo) pyproject.toml $(AS_DEV) --extra demo --group build
+	$(call LOCK,-bench) pyproject.toml $(AS_DEV) --extra demo --extra dev --extra bench --group build
 
 protos: install ## compile protos/ into authz/_pb/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/authz/_pb/*.proto

@@ -17,12 +17,49 @@ from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
-from authz.demo.servers import PostgresServer, RedisServer
+from authz.demo.servers import PostgresServer, RedisServer, Server, redis_binary
 from authz.demo.stack import Stack
 
 # Machines are shared, so the duration of one example proves nothing. Each test has a time limit by kind.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+# Tests with the `server` marker start real servers: those below these paths, and those that use one of these fixtures.
+# Elsewhere a test that starts servers by itself sets the marker itself.
+SERVER_PATHS = (
+    "adapters/postgres/",
+    "adapters/redis/",
+    "bench/",
+    "client/test_contract.py",
+    "contracts/",
+    "demo/",
+    "e2e/",
+    "portal/test_process.py",
+)
+SERVER_FIXTURES = {"postgres_url", "portal_stack", "redis_cluster", "redis_sentinels", "redis_url", "server", "stack"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what starts servers."""
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    if path.startswith(SERVER_PATHS) or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.server)
+
+
+def pytest_report_header() -> str:
+    """Name the server that the tests of Redis run against."""
+    version = subprocess.run([redis_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    return version.strip()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to start servers where they were excluded: a missing marker is an error."""
+    if "not server" in config.option.markexpr:
+
+        def refuse(self: Server, _is_ready: object = None) -> None:
+            raise RuntimeError(f"a test without the marker `server` starts {self.name}")
+
+        Server.start = refuse  # type: ignore[assignment, method-assign]
 
 
 # The kinds of tests by folder: a whole stack, real servers, or no server at all. The limits include
@@ -34,11 +71,12 @@ TIME_LIMITS_S = {
     "client/test_contract.py": 60,
     "adapters/policy_file": 5,
     "adapters/prometheus": 5,
-    "adapters": 20,
-    "contracts": 20,
-    "client": 20,
-    "service": 20,
-    "portal": 20,
+    "adapters": 60,
+    "contracts": 60,
+    "client": 60,  # several processes in each test
+    "installed": 60,
+    "service": 60,
+    "portal": 60,
     "docs/test_reference.py": 20,  # runs the generator, which imports everything
     "edge/h2/test_exchange.py": 60,  # thousands of generated conversations
     "edge": 20,

@@ -17,6 +17,7 @@ from rich.table import Table
 from authz import __version__
 from authz.adapters import logs
 from authz.cli.accounts import app as accounts
+from authz.cli.extras import ExtraMissing, extra
 from authz.cli.keys import app as keys
 from authz.cli.output import AsJson
 from authz.cli.policy import app as policy
@@ -42,8 +43,8 @@ def main() -> None:
 
         typer.echo(rendered(error), err=True)
         raise SystemExit(1) from None
-    except (SettingsError, StoreUnavailable) as error:
-        _errors.print(f"[red]error:[/red] {error}")
+    except (ExtraMissing, SettingsError, StoreUnavailable) as error:
+        _errors.print(f"[red]error:[/red] {escape(str(error))}")
         raise SystemExit(1) from None
 
 
@@ -69,7 +70,8 @@ def portal() -> None:
     """Run the portal, where people log in and manage keys, until SIGTERM."""
     import uvloop  # noqa: PLC0415 -- see the module's docstring
 
-    from authz.portal_app import serve as run  # noqa: PLC0415
+    with extra("portal"):
+        from authz.portal_app import serve as run  # noqa: PLC0415
     from authz.settings import load  # noqa: PLC0415
 
     uvloop.run(run(load()))
@@ -110,6 +112,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run a complete stack on this machine: Envoy, authz, Redis, Postgres and a small backend."""
-    from authz.demo.run import run_demo  # noqa: PLC0415
+    with extra("demo"):
+        from authz.demo.run import run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))

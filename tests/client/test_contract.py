@@ -54,7 +54,7 @@ class Portal:
         owner.client.close()
 
 
-@pytest.fixture(params=["contract", "portal"])
+@pytest.fixture(params=["contract", pytest.param("portal", marks=pytest.mark.server)])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "portal":
         yield Portal(request.getfixturevalue("portal_stack"))
