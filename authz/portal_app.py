@@ -16,6 +16,7 @@ from authz.adapters import logs
 from authz.adapters.argon2 import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
 from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.owners import PostgresOwners
 from authz.adapters.postgres.pool import Postgres
@@ -71,11 +72,13 @@ class Portal:
             negative_ttl_s=settings.negative_ttl_s,
         )
         self._postgres = Postgres(
-            settings.postgres_url.get_secret_value(),
+            settings.reader("postgres_url"),
             deadline_s=_STORE_DEADLINE_S,
             pool_max=settings.postgres_pool_max,
+            connect_s=settings.postgres_connect_s,
         )
         self._keys = PostgresKeys(self._postgres)
+        self._directory = PostgresDirectory(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
         self.registry = registry(self._metrics)
@@ -157,7 +160,7 @@ class Portal:
     async def _watch_postgres(self) -> None:
         while True:
             try:
-                await self._keys.probe()
+                await self._directory.probe()
             except StoreUnavailable as error:
                 _log.warning("postgres is unavailable", extra={"error": str(error)})
             await asyncio.sleep(_PROBE_INTERVAL_S)

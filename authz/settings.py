@@ -3,18 +3,22 @@
 Routes, limits and texts of an API are policy, not settings.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from authz.adapters.postgres.url import read_postgres_url
 from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import SettingsError
 from authz.service.check.failure_modes import FailureMode
 
 PREFIX = "AUTHZ_"
+_FILE = "_file"
+_SECRET_BYTES_MAX = 65_536
 _UNIX = "unix:"
 _PORT_MAX = 65535
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -47,6 +51,11 @@ def _checked_mail_url(value: SecretStr) -> SecretStr:
     raise ValueError("must be smtp://…, smtps://… or log:")
 
 
+def _checked_postgres_url(value: SecretStr) -> SecretStr:
+    read_postgres_url(value.get_secret_value())
+    return value
+
+
 def _checked_redis_url(value: SecretStr) -> SecretStr:
     read_url(value.get_secret_value())
     return value
@@ -55,6 +64,7 @@ def _checked_redis_url(value: SecretStr) -> SecretStr:
 Listen = Annotated[str, AfterValidator(_checked_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
 
 
@@ -74,13 +84,26 @@ class Settings(BaseSettings):
     redis_in_flight_max: int = Field(
         10_000, gt=0, description="Commands that may wait for Redis at the same time, at most."
     )
-    postgres_url: SecretStr = Field(
-        SecretStr("postgresql://authz@127.0.0.1:5432/authz"), description="Postgres, as a libpq URL."
+    redis_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_REDIS_URL.")
+    postgres_url: Annotated[SecretStr, AfterValidator(_checked_postgres_url)] = Field(
+        SecretStr("postgresql://authz@127.0.0.1:5432/authz"),
+        description="Postgres, as a libpq URL of one host or several. docs/stores.md describes the parameters.",
+    )
+    postgres_url_file: OptionalFile = Field(
+        None, description="A file that contains AUTHZ_POSTGRES_URL; it is read again for each connection."
+    )
+    postgres_connect_s: Seconds = Field(
+        2, description="The deadline for connecting to one Postgres server, in seconds."
     )
     postgres_deadline_s: Seconds = Field(
-        0.05, description="The deadline for loading one key from Postgres, in seconds."
+        0.5, description="The deadline of one Postgres transaction, in seconds; the server cancels a longer one."
     )
     postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres, at most.")
+    load_wait_s: Seconds = Field(
+        0.15,
+        description="How long after its arrival a check may wait for a key to load, in seconds; less than Envoy's "
+        "timeout.",
+    )
     redis_failure: FailureMode = Field(
         FailureMode.DENY, description="While Redis is unavailable: deny (503), or degrade to recently used keys."
     )
@@ -133,6 +156,9 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="The secret by which the portal recognises Envoy: 32 characters or more, the same in both.",
     )
+    portal_proxy_secret_file: OptionalFile = Field(
+        None, description="A file that contains AUTHZ_PORTAL_PROXY_SECRET."
+    )
     public_url: Annotated[str, AfterValidator(_checked_public_url)] = Field(
         "http://127.0.0.1:8000", description="The public origin of the portal; links in pages and mails start with it."
     )
@@ -146,6 +172,7 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="smtp://[user:password@]host[:port] (STARTTLS) or smtps://…; log: prints mails; empty sends none.",
     )
+    mail_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_MAIL_URL.")
     mail_from: str = Field("authz@localhost", description="The sender of the portal's mails.")
     log_level: str = Field(
         "info",
@@ -156,6 +183,38 @@ class Settings(BaseSettings):
         0.01, ge=0, le=1, description="The fraction of allowed checks that is logged, 0 to 1."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in given.keys() & {f"{name}{_FILE}" for name in cls.model_fields}:
+            secret = name.removesuffix(_FILE)
+            if not given[name]:
+                continue
+            if given.get(secret):
+                raise ValueError(f"{variable(secret)} and {variable(name)} are both set")
+            try:
+                given = given | {secret: read_secret(Path(given[name]))}
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{variable(name)}: cannot be read: {type(error).__name__}") from None
+        return given
+
+    def reader(self, name: str) -> Callable[[], str]:
+        """Return what reads a secret setting: its file each time where it has one, which may raise OSError."""
+        file: Path | None = getattr(self, f"{name}{_FILE}")
+        secret: SecretStr = getattr(self, name)
+        return secret.get_secret_value if file is None else lambda: read_secret(file)
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def read_secret(file: Path) -> str:
+    """Read a secret from a file, without the line's end; raises OSError, and ValueError where it is no text."""
+    with file.open("rb") as opened:
+        return opened.read(_SECRET_BYTES_MAX).decode().rstrip("\r\n")
+
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
     """Read the settings; raises `SettingsError`, which names each invalid setting without its value."""
@@ -163,7 +222,8 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
         return Settings(**overrides)
     except ValidationError as error:
         faults = (
-            f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
+            ": ".join([*(variable(str(name)) for name in fault["loc"][:1]), fault["msg"]])
+            for fault in error.errors(include_input=False)
         )
         raise SettingsError("; ".join(faults)) from None
 
@@ -171,10 +231,12 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
 def described() -> list[tuple[str, str, str]]:
     """Return each setting as (variable, default, description)."""
     return [
-        (f"{PREFIX}{name.upper()}", _plain(field.default), field.description or "")
+        (variable(name), _plain(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
 
 
 def _plain(default: object) -> str:
+    if default is None:
+        return ""
     return default.get_secret_value() if isinstance(default, SecretStr) else str(default)

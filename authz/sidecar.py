@@ -22,6 +22,7 @@ from authz.adapters import logs
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.policy_file.yaml import rendered
+from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
@@ -39,6 +40,7 @@ from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.key_uses import KeyUses, keep_writing
 from authz.service.check.leases import PENDING_HEARTBEATS, Leases
+from authz.service.check.loads import LoadLimits
 from authz.service.keys.admin import KeyAdmin, keep_reconciling
 from authz.service.ports import Decided
 from authz.settings import Settings, load
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 _PING_INTERVAL_S = 1.0
 _GC_OBJECTS = 20_000
+_BATCHES_MAX = 4
 
 _log = logging.getLogger("authz")
 
@@ -83,9 +86,10 @@ class Sidecar:
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
         self._postgres = Postgres(
-            settings.postgres_url.get_secret_value(),
+            settings.reader("postgres_url"),
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
+            connect_s=settings.postgres_connect_s,
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
         redis = redis_store(
@@ -99,7 +103,7 @@ class Sidecar:
             connect_s=settings.redis_connect_s,
         )
         self._link = redis.link
-        self._directory = PostgresKeys(self._postgres)
+        self._directory = PostgresDirectory(self._postgres)
         decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
         log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
         streams = StreamMetrics(policy.streams, self.streams_alive)
@@ -118,10 +122,11 @@ class Sidecar:
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
+            loads=_load_limits(settings),
         )
-        self._admin = KeyAdmin(self._directory, redis.keys, policy, entropy=os.urandom, now=_now)
+        self._admin = KeyAdmin(PostgresKeys(self._postgres), redis.keys, policy, entropy=os.urandom, now=_now)
         # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
-        check_s_max = 3 * settings.redis_deadline_s + settings.postgres_deadline_s
+        check_s_max = 3 * settings.redis_deadline_s + settings.load_wait_s
         self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self.registry = registry(metrics, streams)
@@ -243,6 +248,11 @@ def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
     return GrpcServer(checker, listen)
+
+
+def _load_limits(settings: Settings) -> LoadLimits:
+    # Loads never use all connections: changes, last uses and the probe need one as well.
+    return LoadLimits(max(1, min(_BATCHES_MAX, settings.postgres_pool_max - 1)), settings.load_wait_s)
 
 
 def _now() -> datetime:

@@ -80,7 +80,7 @@ def portal() -> None:
 @app.command()
 def migrate() -> None:
     """Migrate the Postgres schema to the newest version."""
-    from authz.adapters.postgres.pool import migrate as run  # noqa: PLC0415
+    from authz.adapters.postgres.migrations import migrate as run  # noqa: PLC0415
     from authz.settings import load  # noqa: PLC0415
 
     applied = asyncio.run(run(load().postgres_url.get_secret_value()))

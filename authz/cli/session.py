@@ -30,7 +30,9 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     """
     settings = settings or load()
     policy = load_policy(settings.policy_file)
-    postgres = Postgres(settings.postgres_url.get_secret_value(), deadline_s=_DEADLINE_S, pool_max=2)
+    postgres = Postgres(
+        settings.reader("postgres_url"), deadline_s=_DEADLINE_S, pool_max=2, connect_s=settings.postgres_connect_s
+    )
     await postgres.start()
     try:
         async with _connected(settings) as redis:

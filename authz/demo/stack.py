@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 
 from pydantic import SecretStr
 
-from authz.adapters.postgres.pool import migrate
+from authz.adapters.postgres.migrations import migrate
 from authz.cli.session import open_admin
 from authz.core.accounts import Actor, AuditEvent, NewApiKey
 from authz.core.limits import Limit

@@ -56,10 +56,11 @@ class KeyProjection(Protocol):
 class KeyDirectory(Protocol):
     """The authoritative records of keys (Postgres)."""
 
-    def hold(self, digest: bytes) -> AbstractAsyncContextManager[KeyRecord]:
-        """Read a key's record and lock it: no change of the key or its account commits before the block ends.
+    def hold(self, digests: Sequence[bytes]) -> AbstractAsyncContextManager[Mapping[bytes, KeyRecord]]:
+        """Read the records of keys and hold them still: no change of them or their accounts commits before the end.
 
-        A key that does not exist gives a record in the state `UNKNOWN`. Raises `StoreUnavailable`.
+        A key that does not exist has a record in the state `UNKNOWN`. A key that is being changed has none here: ask
+        again a moment later. Raises `StoreUnavailable`, also where the server that answers may not know every key.
         """
         ...
 

@@ -14,7 +14,8 @@ from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, r
 from support.servers.postgres import database
 
 from authz.adapters.postgres.keys import PostgresKeys
-from authz.adapters.postgres.pool import Postgres, migrate
+from authz.adapters.postgres.migrations import migrate
+from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
 from authz.portal.app import application
 from authz.service.keys.admin import KeyAdmin

@@ -13,7 +13,7 @@ from support.clients.portal_browser import SECRET
 from support.portal_use_cases import random_email
 from support.servers.postgres import database
 
-from authz.adapters.postgres.pool import migrate
+from authz.adapters.postgres.migrations import migrate
 from authz.demo.servers import RedisServer, Server, free_port, shipped
 from authz.portal.envoy_only import ADDRESS, PROOF
 

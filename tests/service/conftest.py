@@ -10,8 +10,10 @@ from support.fakes.projection import MemoryProjection
 from support.portal_use_cases import PortalUseCases
 from support.servers.postgres import database
 
+from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
-from authz.adapters.postgres.pool import Postgres, migrate
+from authz.adapters.postgres.migrations import migrate
+from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
 from authz.service.keys.admin import KeyAdmin
 
@@ -34,6 +36,11 @@ async def postgres(database_url: str) -> AsyncIterator[Postgres]:
 @pytest.fixture
 def ledger(postgres: Postgres) -> PostgresKeys:
     return PostgresKeys(postgres)
+
+
+@pytest.fixture
+def directory(postgres: Postgres) -> PostgresDirectory:
+    return PostgresDirectory(postgres)
 
 
 @pytest.fixture

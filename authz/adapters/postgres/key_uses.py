@@ -28,5 +28,5 @@ class PostgresUses:
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         """Note when keys were used, by id."""
         noted = orjson.dumps(uses).decode()
-        async with self._postgres.connection() as connection:
+        async with self._postgres.transaction(durable=False) as connection:
             await connection.execute(_NOTE, noted)

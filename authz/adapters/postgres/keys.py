@@ -1,27 +1,32 @@
 """Accounts, keys and pending changes in Postgres: the truth that Redis projects.
 
-The pool and its deadlines are `postgres.py`; who may ask for what is `service/key_admin.py`.
+Reads for checks are `directory.py`; who may ask for what is `service/keys/admin.py`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from authz.adapters.postgres.audit import is_disabled_by_others, write_audit
-from authz.adapters.postgres.pool import Postgres, transaction
+from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
 from authz.core.check import KeyRecord, KeyState
 from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
 
-_RECORD = (
-    "SELECT k.*, a.suspended_at FROM api_keys k JOIN accounts a ON a.id = k.account_id "
-    "WHERE {} ORDER BY k.created_at, k.id"
+# Columns are named, never *: a release works with the schema of the next one.
+RECORD_COLUMNS = (
+    "k.id, k.account_id, k.scopes, k.capacity, k.refill_per_s, k.expires_at, k.disabled_at, k.revoked_at, k.revision, "
+    "a.suspended_at"
 )
-_EXISTS = "SELECT true FROM api_keys WHERE digest = $1"
+"""What `key_record` reads, of a key `k` and its account `a`."""
+
+_ACCOUNTS = "SELECT id, name, email, created_at, suspended_at FROM accounts ORDER BY created_at, id"
+_RECORD = f"SELECT k.digest, {RECORD_COLUMNS} FROM api_keys k JOIN accounts a ON a.id = k.account_id WHERE k.id = $1"  # noqa: S608 -- ours
+_CHANGED = "SELECT account_id, revoked_at FROM api_keys WHERE id = $1 FOR UPDATE"
 _KEY = (
-    "SELECT k.*, u.last_used_at FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id "
-    "WHERE {} ORDER BY k.created_at, k.id"
+    "SELECT k.id, k.account_id, k.name, k.hint, k.scopes, k.capacity, k.refill_per_s, k.created_at, k.expires_at, "
+    "k.disabled_at, k.revoked_at, k.revision, k.replaces, u.last_used_at "
+    "FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id WHERE {} ORDER BY k.created_at, k.id"
 )
 # The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
 # account comes first, as it does for those who change it.
@@ -48,29 +53,10 @@ _ACCOUNT_CHANGES = {
 
 
 class PostgresKeys:
-    """The directory and the ledger of keys (`service.ports.KeyDirectory`, `service.ports.KeyLedger`)."""
+    """The ledger of keys (`service.ports.KeyLedger`)."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-
-    async def probe(self) -> None:
-        """Look whether keys can be read at all; raises `StoreUnavailable`, also where the schema is missing."""
-        async with self._postgres.transaction() as connection:
-            await connection.fetch(_RECORD.format("false"))
-
-    @asynccontextmanager
-    async def hold(self, digest: bytes) -> AsyncIterator[KeyRecord]:
-        """Read a key's record and hold it still (`service.ports.KeyDirectory`).
-
-        A key that does not exist needs no holding: its record gives way to every other, so one question is enough.
-        """
-        async with self._postgres.connection() as connection:
-            if not await connection.fetchval(_EXISTS, digest):
-                yield KeyRecord(KeyState.UNKNOWN)
-                return
-            async with transaction(connection):
-                row = await connection.fetchrow(_RECORD.format("k.digest = $1") + _STILL, digest)
-                yield KeyRecord(KeyState.UNKNOWN) if row is None else _record(row)
 
     async def add_account(self, account: Account, actor: Actor) -> None:
         """Keep a new account."""
@@ -87,7 +73,9 @@ class PostgresKeys:
     async def accounts(self) -> list[Account]:
         """Return every account, oldest first."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch("SELECT * FROM accounts ORDER BY created_at, id")
+            rows = await connection.fetch(
+                "SELECT id, name, email, created_at, suspended_at FROM accounts ORDER BY created_at, id"
+            )
         return [Account(**dict(row)) for row in rows]
 
     async def add_key(
@@ -124,7 +112,9 @@ class PostgresKeys:
         """Revoke, disable, enable or limit a key."""
         columns = _limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
         async with self._postgres.transaction() as connection:
-            key = await connection.fetchrow("SELECT * FROM api_keys WHERE id = $1 FOR UPDATE", key_id)
+            key = await connection.fetchrow(
+                "SELECT account_id, revoked_at FROM api_keys WHERE id = $1 FOR UPDATE", key_id
+            )
             if key is None:
                 raise Refused(f"there is no key {key_id}")
             if key["revoked_at"] is not None and event is not AuditEvent.KEY_REVOKED:
@@ -192,8 +182,8 @@ class PostgresKeys:
     async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
         """Hand a key's present record to `put` while it is held still, and note that it is effective."""
         async with self._postgres.transaction() as connection:
-            row = await connection.fetchrow(_RECORD.format("k.id = $1") + _STILL, key_id)
-            done = await put(row["digest"], _record(row))
+            row = await connection.fetchrow(_RECORD + _STILL, key_id)
+            done = await put(row["digest"], key_record(row))
             if done:
                 await connection.execute("DELETE FROM key_outbox WHERE key_id = $1", key_id)
         return done
@@ -201,7 +191,7 @@ class PostgresKeys:
 
 async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- untyped driver
     # The account's row is the queue in which creations stand: two cannot both see the last free place.
-    account = await connection.fetchrow("SELECT * FROM accounts WHERE id = $1 FOR UPDATE", account_id)
+    account = await connection.fetchrow("SELECT suspended_at FROM accounts WHERE id = $1 FOR UPDATE", account_id)
     if account is None:
         raise Refused(f"there is no account {account_id}")
     if account["suspended_at"] is not None:
@@ -235,7 +225,8 @@ def _limit(row: Any) -> Limit | None:  # noqa: ANN401 -- untyped driver
     return None if row["capacity"] is None else Limit(row["capacity"], row["refill_per_s"])
 
 
-def _record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
+def key_record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
+    """Return the record that Redis projects, from a row of `RECORD_COLUMNS`."""
     states = (
         (KeyState.REVOKED, row["revoked_at"]),
         (KeyState.SUSPENDED, row["suspended_at"]),

@@ -17,7 +17,7 @@ from authz.service.check.batch import Answer, Batch, PendingCheck, broken, unava
 from authz.service.check.failure_modes import FailureMode, FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.leases import Leases
-from authz.service.check.loads import KeyLoads
+from authz.service.check.loads import KeyLoads, LoadLimits
 from authz.service.check.streams import StreamOpenings
 from authz.service.ports import CheckObserver, Decided, KeyDirectory, KeyProjection, TakeReply
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("authz.check")
 class Checker:
     """Decides checks against the policy in force, the projection and, on a miss, the directory."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what a checker is made of, each by name
         self,
         policy: Policy,
         projection: KeyProjection,
@@ -38,6 +38,7 @@ class Checker:
         failure: FailureModes,
         recent: RecentKeys,
         invalid_keys: InvalidKeys | None = None,
+        loads: LoadLimits = LoadLimits(),  # noqa: B008 -- a frozen value
     ) -> None:
         self.policy = policy
         self.leases = leases
@@ -47,7 +48,7 @@ class Checker:
         self._remembers = FailureMode.DEGRADE in {failure.redis, failure.postgres}
         self._recent = recent
         self._invalid_keys = invalid_keys or InvalidKeys()
-        self._loads = KeyLoads(projection, directory, observer, self._invalid_keys, self._loaded)
+        self._loads = KeyLoads(projection, directory, observer, self._invalid_keys, self._loaded, limits=loads)
         self._streams = StreamOpenings(leases, observer, self._finish_one)
 
     def check(self, requests: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:

@@ -1,28 +1,49 @@
-"""Loads of missing keys from the directory into the projection: one at a time for each key.
+"""Loads of keys that the projection does not hold, from the directory: many keys at a time, each key once.
 
-A load does not decide: the checker queries the projection again after the record is written.
+A load decides nothing by itself: the checker asks the projection again once the record is written.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count, islice
 from time import perf_counter
 from typing import TypeAlias
 
-from authz.core.check import Deny, KeyState, Take, TakeOutcome
+from authz.core.check import Deny, KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
+from authz.core.value import Value
 from authz.service.check.batch import PendingCheck
 from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.tasks import Tasks
 from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection
 
-LOADS_MAX = 1000
-"""The most concurrent loads; beyond it, checks of keys that the projection does not hold are refused."""
+LOADS_MAX = 10_000
+"""Keys that are being loaded or wait for it; beyond it, checks of other missing keys are refused."""
+
+KEYS_MAX = 128
+"""Keys that are loaded together: so many cost the event loop about as much as one turn of checks."""
+
+_CHANGING_PAUSE_S = 0.01
 
 Loaded: TypeAlias = Callable[[Sequence[PendingCheck], StoreUnavailable | Take | None], None]
 """Called with the checks that waited: a failure, a take that ends them, or None to query the projection again."""
 
 
+class LoadLimits(Value):
+    """How many loads run at once, and how long after its arrival a check may wait for one, in seconds."""
+
+    batches_max: int = 4
+    wait_s: float = 0.15
+
+
 class KeyLoads:
-    """Writes missing key records into the projection."""
+    """Writes missing key records into the projection.
+
+    All keys that are missed in one turn of the event loop are read together, and those that are missed while every
+    load is taken go together with the next. A check that has waited as long as its caller can wait is answered; the
+    load goes on, so that the next check of the key finds it.
+    """
 
     def __init__(
         self,
@@ -31,13 +52,21 @@ class KeyLoads:
         observer: CheckObserver,
         invalid_keys: InvalidKeys,
         loaded: Loaded,
+        *,
+        limits: LoadLimits = LoadLimits(),  # noqa: B008 -- a frozen value
     ) -> None:
         self._projection = projection
         self._directory = directory
         self._observer = observer
         self._invalid_keys = invalid_keys
         self._loaded = loaded
-        self._waiting: dict[bytes, list[PendingCheck]] = {}
+        self._limits = limits
+        self._waiting: dict[bytes, dict[int, PendingCheck]] = {}
+        self._queue: dict[bytes, None] = {}
+        self._deadlines: deque[tuple[float, bytes, int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._numbers = count()
+        self._running = 0
         self._tasks = Tasks()
 
     def begin(self, check: PendingCheck) -> Deny | StoreUnavailable | None:
@@ -45,39 +74,104 @@ class KeyLoads:
         digest = check.lookup.digest
         if check.batch.loaded:
             return StoreUnavailable("redis", "lost a record that was just written")
-        waiting = self._waiting.get(digest)
-        if waiting is not None:
-            waiting.append(check)
-            return None
-        if len(self._waiting) >= LOADS_MAX:
-            return StoreUnavailable("postgres", "too many keys are being loaded")
-        refusal = self._invalid_keys.refuse_load(check.batch.policy.invalid_keys, check.attributes, check.lookup)
-        if refusal is None:
-            self._waiting[digest] = [check]
-            self._tasks.begin(self._load(digest))
-        return refusal
+        if digest not in self._waiting:
+            if len(self._waiting) >= LOADS_MAX:
+                return StoreUnavailable("postgres", "too many keys are being loaded")
+            refusal = self._invalid_keys.refuse_load(check.batch.policy.invalid_keys, check.attributes, check.lookup)
+            if refusal is not None:
+                return refusal
+            self._waiting[digest] = {}
+            self._enqueue(digest)
+        number = next(self._numbers)
+        self._waiting[digest][number] = check
+        self._deadlines.append((check.batch.started_s + self._limits.wait_s, digest, number))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._limits.wait_s, self._answer_late)
+        return None
 
     async def close(self) -> None:
-        """Wait for the loads in progress."""
-        await self._tasks.finish()
+        """Wait for the loads under way, and for those of all checks that wait."""
+        while self._waiting:
+            await self._tasks.finish()
+            await asyncio.sleep(_CHANGING_PAUSE_S)
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _load(self, digest: bytes) -> None:
-        result: StoreUnavailable | None = StoreUnavailable("postgres", "the load was interrupted")
-        started_s = perf_counter()
+    def _enqueue(self, digest: bytes) -> None:
+        if not self._queue:
+            asyncio.get_running_loop().call_soon(self._load_queued)
+        self._queue[digest] = None
+
+    def _load_queued(self) -> None:
+        while self._queue and self._running < self._limits.batches_max:
+            self._running += 1
+            digests = list(islice(self._queue, KEYS_MAX))
+            for digest in digests:
+                del self._queue[digest]
+            self._tasks.begin(self._load(digests))
+
+    async def _load(self, digests: Sequence[bytes]) -> None:
+        failure, started_s = StoreUnavailable("postgres", "the load was cut short"), perf_counter()
+        left = set(digests)
         try:
-            # The epoch is read before the row: a store that restarts in between must not receive a row that may have
-            # changed meanwhile.
-            epoch = self._projection.epoch_of(digest)
-            async with self._directory.hold(digest) as record:
+            # The epochs are noted before the rows are read: a store that restarts in between must not be given what may
+            # have changed meanwhile.
+            epochs = {digest: self._projection.epoch_of(digest) for digest in digests}
+            async with self._directory.hold(digests) as records:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
-                if record.state is KeyState.UNKNOWN:
-                    # These checks need not wait until the projection has the record.
-                    checks, self._waiting[digest] = self._waiting[digest], []
-                    self._loaded(checks, Take(TakeOutcome.UNKNOWN, record))
-                await self._projection.put(digest, record, epoch=epoch)
-            result = None
+                self._answer_unknown(records)
+                # While the rows are held still, no change of them is reported as done.
+                writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
+                for digest, result in zip(records, await asyncio.gather(*writes), strict=True):
+                    left.discard(digest)
+                    self._finish(digest, result)
+            if left:
+                asyncio.get_running_loop().call_later(_CHANGING_PAUSE_S, self._load_again, list(left))
+                left.clear()
         except StoreUnavailable as error:
-            result = error
+            failure = error
         finally:
-            self._invalid_keys.loaded(digest)
-            self._loaded(self._waiting.pop(digest), result)
+            self._running -= 1
+            for digest in left:
+                self._finish(digest, failure)
+            self._load_queued()
+
+    def _load_again(self, digests: Sequence[bytes]) -> None:
+        """Load keys that were being changed, as long as a check waits for them."""
+        for digest in digests:
+            if self._waiting[digest]:
+                self._enqueue(digest)
+            else:
+                self._finish(digest, None)
+
+    async def _put(self, digest: bytes, record: KeyRecord, epoch: str) -> StoreUnavailable | None:
+        try:
+            await self._projection.put(digest, record, epoch=epoch)
+        except StoreUnavailable as error:
+            return error
+        return None
+
+    def _answer_unknown(self, records: Mapping[bytes, KeyRecord]) -> None:
+        # These need not wait until the projection knows that the key does not exist.
+        for digest, record in records.items():
+            if record.state is KeyState.UNKNOWN:
+                checks, self._waiting[digest] = self._waiting[digest], {}
+                self._loaded(list(checks.values()), Take(TakeOutcome.UNKNOWN, record))
+
+    def _finish(self, digest: bytes, result: StoreUnavailable | None) -> None:
+        self._invalid_keys.loaded(digest)
+        self._loaded(list(self._waiting.pop(digest).values()), result)
+
+    def _answer_late(self) -> None:
+        now_s, late = perf_counter(), list[PendingCheck]()
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            _, digest, number = self._deadlines.popleft()
+            check = self._waiting.get(digest, {}).pop(number, None)
+            if check is not None:
+                late.append(check)
+        if late:
+            self._loaded(late, StoreUnavailable("postgres", "the key is still being loaded"))
+        self._timer = None
+        if self._deadlines:
+            wait_s = max(0.001, self._deadlines[0][0] - now_s)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._answer_late)

@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 from support.servers.postgres import database, on_database, processes
 
-from authz.adapters.postgres.keys import PostgresKeys
-from authz.adapters.postgres.pool import Postgres, migrate
+from authz.adapters.postgres.directory import PostgresDirectory
+from authz.adapters.postgres.migrations import migrate
+from authz.adapters.postgres.pool import Postgres
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import PostgresServer
 
@@ -111,7 +112,7 @@ async def test_values_in_a_drivers_message_are_not_passed_on(empty_url: str) -> 
 async def test_keys_cannot_be_read_before_the_schema_is_there(empty_url: str) -> None:
     postgres = Postgres(empty_url, deadline_s=5, pool_max=1)
     await postgres.start()
-    keys = PostgresKeys(postgres)
+    keys = PostgresDirectory(postgres)
     with pytest.raises(StoreUnavailable, match="UndefinedTableError"):
         await keys.probe()
     assert not postgres.reached.is_set()

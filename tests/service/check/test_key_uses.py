@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
-from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Actor, AuditEvent, NewApiKey
 from authz.core.errors import StoreUnavailable
@@ -79,10 +79,10 @@ async def test_a_late_note_of_another_sidecar_changes_nothing(
 
 
 async def test_a_use_changes_no_revision_and_waits_for_no_load(
-    admin: KeyAdmin, ledger: PostgresKeys, uses: KeyUses, made: NewApiKey
+    admin: KeyAdmin, directory: PostgresDirectory, uses: KeyUses, made: NewApiKey
 ) -> None:
     uses.note(made.key.id)
-    async with ledger.hold(digest(made.secret.encode())), asyncio.timeout(2):
+    async with directory.hold([digest(made.secret.encode())]), asyncio.timeout(2):
         await uses.write()
     assert (await admin.key(made.key.id)).revision == made.key.revision
 

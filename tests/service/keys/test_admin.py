@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from support.fakes.projection import MemoryProjection
 
-from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Actor, AuditEvent, NewApiKey
 from authz.core.check import KeyState
@@ -218,12 +218,12 @@ async def test_the_audit_log_has_every_event_and_takes_no_change(admin: KeyAdmin
 
 
 async def test_a_revocation_waits_for_a_load_under_way(
-    ledger: PostgresKeys, admin: KeyAdmin, projection: MemoryProjection
+    directory: PostgresDirectory, admin: KeyAdmin, projection: MemoryProjection
 ) -> None:
     made = await created(admin)
     order: list[str] = []
-    async with ledger.hold(digest(made.secret.encode())) as record:
-        assert record.state is KeyState.ACTIVE
+    async with directory.hold([digest(made.secret.encode())]) as records:
+        assert [record.state for record in records.values()] == [KeyState.ACTIVE]
         revoking = asyncio.create_task(admin.change_key(made.key.id, AuditEvent.KEY_REVOKED, ME))
         done, _ = await asyncio.wait({revoking}, timeout=0.2)
         assert not done
@@ -232,6 +232,6 @@ async def test_a_revocation_waits_for_a_load_under_way(
     assert projected(projection, made) is KeyState.REVOKED
 
 
-async def test_a_digest_nobody_has_is_held_as_unknown(ledger: PostgresKeys) -> None:
-    async with ledger.hold(bytes(32)) as record:
-        assert record.state is KeyState.UNKNOWN
+async def test_a_digest_nobody_has_is_held_as_unknown(directory: PostgresDirectory) -> None:
+    async with directory.hold([bytes(32)]) as records:
+        assert [record.state for record in records.values()] == [KeyState.UNKNOWN]

@@ -10,6 +10,7 @@ import pytest
 from support.builders import policy
 from support.fakes.projection import MemoryProjection
 
+from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Actor, AuditEvent, NewApiKey
@@ -129,12 +130,12 @@ async def test_nothing_but_another_revocation_can_be_done_to_a_revoked_key(admin
         await admin.change_key(made.key.id, event, ME)
 
 
-async def test_loads_and_suspensions_at_once_never_deadlock(admin: KeyAdmin, ledger: PostgresKeys) -> None:
+async def test_loads_and_suspensions_at_once_never_deadlock(admin: KeyAdmin, postgres: Postgres) -> None:
     made = await created(admin)
 
     async def load() -> None:
         for _ in range(30):
-            async with ledger.hold(hashed(made)):
+            async with PostgresDirectory(postgres).hold([hashed(made)]):
                 await asyncio.sleep(0)
 
     async def suspend() -> None:
@@ -158,8 +159,8 @@ async def test_a_frozen_process_that_holds_a_key_still_does_not_keep_it_from_bei
         await postgres.close()
 
     async def hold_and_freeze() -> None:
-        async with PostgresKeys(frozen).hold(hashed(made)):
-            # Runs in a thread while this thread, and with it this event loop, is blocked.
+        async with PostgresDirectory(frozen).hold([hashed(made)]):
+            # Runs in a thread while this thread, and with it this event loop, stands still.
             with ThreadPoolExecutor() as elsewhere:
                 elsewhere.submit(asyncio.run, revoke_elsewhere()).result(timeout=15)
 

@@ -1,7 +1,7 @@
 """A checker with scripted dependencies: projection, directory, observer, clock and leases."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from support.builders import KEY, policy, record, request
@@ -44,7 +44,7 @@ class ScriptedProjection:
 
 
 class ScriptedDirectory:
-    """Holds one record; loads wait for `gate`."""
+    """Holds one record for every key; loads wait for `gate`. Keys in `changing` have none for now."""
 
     def __init__(self, found: KeyRecord | StoreUnavailable) -> None:
         self.found = found
@@ -52,15 +52,18 @@ class ScriptedDirectory:
         self.loading = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.batches: list[int] = []
+        self.changing: set[bytes] = set()
 
     @asynccontextmanager
-    async def hold(self, _digest: bytes) -> AsyncIterator[KeyRecord]:
-        self.loads += 1
+    async def hold(self, digests: Sequence[bytes]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+        self.loads += len(digests)
+        self.batches.append(len(digests))
         self.loading.set()
         await self.gate.wait()
         if isinstance(self.found, StoreUnavailable):
             raise self.found
-        yield self.found
+        yield {digest: self.found for digest in digests if digest not in self.changing}
 
 
 class RecordingObserver:

@@ -1,0 +1,50 @@
+"""The directory of keys in Postgres: many records read in one query, and held still while they are written elsewhere.
+
+Who changes keys is `keys.py`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from authz.adapters.postgres.keys import RECORD_COLUMNS, key_record
+from authz.adapters.postgres.pool import Postgres
+from authz.core.check import KeyRecord, KeyState
+
+# The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
+# account comes first, as it does for those who change it. Rows that somebody changes are skipped, not waited for: one
+# of them must not keep the others waiting. A row that is skipped still exists, which the second part tells.
+_HELD = (
+    f"WITH held AS (SELECT k.digest, {RECORD_COLUMNS} FROM api_keys k JOIN accounts a ON a.id = k.account_id "  # noqa: S608 -- ours
+    "WHERE k.digest = ANY($1) FOR SHARE OF a, k SKIP LOCKED) "
+    "SELECT e.digest AS existing, held.* FROM api_keys e LEFT JOIN held ON held.digest = e.digest "
+    "WHERE e.digest = ANY($1)"
+)
+_UNKNOWN = KeyRecord(KeyState.UNKNOWN)
+
+
+class PostgresDirectory:
+    """Reads the records of keys (`service.ports.KeyDirectory`)."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def probe(self) -> None:
+        """Check whether keys can be read; raises `StoreUnavailable`, also where the schema is missing."""
+        try:
+            async with self._postgres.transaction(durable=False) as connection:
+                await connection.fetch(_HELD, [])
+        finally:
+            self._postgres.keep_warm()
+
+    @asynccontextmanager
+    async def hold(self, digests: Sequence[bytes]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+        """Read the records of keys and hold them still (`service.ports.KeyDirectory`)."""
+        async with self._postgres.transaction(durable=False) as connection:
+            rows = await connection.fetch(_HELD, list(digests))
+            records = dict.fromkeys(digests, _UNKNOWN)
+            for row in rows:
+                if row["digest"] is None:
+                    del records[row["existing"]]
+                else:
+                    records[row["digest"]] = key_record(row)
+            yield records

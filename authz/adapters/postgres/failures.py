@@ -1,0 +1,79 @@
+"""What goes wrong with Postgres: which kind of failure it is, and what an operator can do about it.
+
+The messages of the driver may quote values and the URL's parts, so none of them is passed on: only what is known here
+and the error's kind.
+"""
+
+from typing import Final
+
+import asyncpg
+
+from authz.core.errors import StoreUnavailable
+
+
+class NotPrimary(Exception):  # noqa: N818 -- named for what is so
+    """The server takes no writes: it is a standby, or read-only. What it does not hold may exist all the same."""
+
+
+FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, NotPrimary)
+"""Everything that a transaction can raise."""
+
+CONNECT_FAILURES: Final = (*FAILURES, asyncpg.InternalClientError, ValueError)
+"""Everything that an attempt to connect can raise; a ValueError is about the URL."""
+
+_NOT_PRIMARY: Final = (NotPrimary, asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
+_HOPELESS: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+    ValueError,
+)
+_SCHEMA: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
+_GONE: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+
+
+def is_wrong_server(error: BaseException) -> bool:
+    """Tell whether the server takes no writes."""
+    return isinstance(error, _NOT_PRIMARY)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether the failure is one of Postgres or of the way to it, and not of what was asked."""
+    kinds = (*_GONE, *_NOT_PRIMARY, *_SCHEMA, *_HOPELESS, TimeoutError, asyncpg.InsufficientResourcesError)
+    return isinstance(error, kinds) and not isinstance(error, asyncpg.QueryCanceledError)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether trying again can help."""
+    return not isinstance(error, _HOPELESS)
+
+
+def unavailable(error: BaseException) -> StoreUnavailable:
+    """Return a failure of a transaction as what its callers expect."""
+    return StoreUnavailable("postgres", description(error), transient=is_transient(error))
+
+
+def description(error: BaseException, *, connecting: bool = False) -> str:
+    """Describe a failure for the log, without a value in it."""
+    if isinstance(error, TimeoutError):
+        if connecting:
+            return "no connection in time: connecting took longer than AUTHZ_POSTGRES_CONNECT_S"
+        return "no answer in time: a transaction took longer than AUTHZ_POSTGRES_DEADLINE_S"
+    if is_wrong_server(error):
+        return "not the primary: the server is a standby or read-only"
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return "a lock was not free within AUTHZ_POSTGRES_DEADLINE_S"
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return "a statement took longer than AUTHZ_POSTGRES_DEADLINE_S and was cancelled"
+    name = type(error).__name__
+    if isinstance(error, _SCHEMA):
+        return f"the schema is missing or old: run authz migrate ({name})"
+    if type(error) is ValueError:  # the URL's reader quotes no value
+        return f"AUTHZ_POSTGRES_URL: {error}"
+    return f"{'cannot connect: ' if connecting else ''}{name}"
