@@ -32,8 +32,17 @@ $(STAMP): $(DEMO) deploy/requirements-dev.txt deploy/requirements-xds.txt
 	$(call packages,--require-hashes --target .venv/xds -r deploy/requirements-xds.txt)
 	@touch $@
 
-programs: ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk, Redis 7
+programs: build/programs/.unpacked ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk, Redis 7, PgBouncer
 	.ci/programs
+
+# Unpacked, not installed: an installation would start a daemon.
+build/programs/.unpacked:
+	mkdir -p build/programs/packages
+	cd build/programs/packages && (apt-get download -qq pgbouncer libc-ares2 libevent-2.1-7 2>/dev/null || \
+	  { apt-get update -qq && apt-get download -qq pgbouncer libc-ares2 $$(apt-cache depends pgbouncer | sed -n 's/.*Depends: \(libevent-2[^ ]*\)$$/\1/p'); })
+	for package in build/programs/packages/*.deb; do dpkg -x $$package build/programs; done
+	chmod -R a+rX build/programs
+	@touch $@
 
 demo: $(DEMO) ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
 	$(BIN)/authz demo

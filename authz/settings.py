@@ -156,9 +156,7 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="The secret by which the portal recognises Envoy: 32 characters or more, the same in both.",
     )
-    portal_proxy_secret_file: OptionalFile = Field(
-        None, description="A file that contains AUTHZ_PORTAL_PROXY_SECRET."
-    )
+    portal_proxy_secret_file: OptionalFile = Field(None, description="A file that contains AUTHZ_PORTAL_PROXY_SECRET.")
     public_url: Annotated[str, AfterValidator(_checked_public_url)] = Field(
         "http://127.0.0.1:8000", description="The public origin of the portal; links in pages and mails start with it."
     )

@@ -78,12 +78,20 @@ def portal() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    *,
+    app_role: Annotated[
+        str, typer.Option(help="Grant this role what the application needs; it must exist and own no table.")
+    ] = "",
+) -> None:
     """Migrate the Postgres schema to the newest version."""
     from authz.adapters.postgres.migrations import migrate as run  # noqa: PLC0415
     from authz.settings import load  # noqa: PLC0415
 
-    applied = asyncio.run(run(load().postgres_url.get_secret_value()))
+    def report(line: str) -> None:
+        typer.echo(line, err=True)
+
+    applied = asyncio.run(run(load().reader("postgres_url"), report, app_role=app_role))
     typer.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
 
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from authz.adapters.postgres.connecting import Connector
 from authz.adapters.postgres.failures import FAILURES, description
+from authz.adapters.postgres.grants import grant
 from authz.adapters.postgres.session import Session
 from authz.core.errors import StoreUnavailable
 
@@ -52,9 +53,15 @@ class Migration:
 
 
 async def migrate(
-    url: str | Callable[[], str], report: Report = lambda _line: None, *, patience_s: float = _PATIENCE_S
+    url: str | Callable[[], str],
+    report: Report = lambda _line: None,
+    *,
+    app_role: str = "",
+    patience_s: float = _PATIENCE_S,
 ) -> list[str]:
-    """Bring the schema up to date; returns the names of the migrations applied.
+    """Migrate the schema to the newest version; returns the names of the migrations applied.
+
+    An `app_role` receives the privileges that the application needs.
 
     Safe to run from several processes at once, and while others use the tables: a table that somebody uses for long is
     asked for again and again, up to `patience_s` seconds for each migration. Raises `StoreUnavailable` when Postgres
@@ -67,13 +74,20 @@ async def migrate(
         turn = _Turn(sessions[0], _TURN_LOCK, report, patience_s)
         await turn.take("another process migrates")
         sessions.append(await connector.connect())
-        return await _applied(_Turn(sessions[1], _LOCK, report, patience_s))
+        work = _Turn(sessions[1], _LOCK, report, patience_s)
+        applied = await _applied(work)
+        if app_role:
+            await work.take("another process migrates")
+            await grant(work.session, app_role)
+            await work.session.commit()
+            report(f"{app_role}: privileges granted")
     except FAILURES as error:
         message = f"{type(error).__name__}: {error}" if isinstance(error, asyncpg.PostgresError) else description(error)
         raise StoreUnavailable("postgres", message) from error
     finally:
         for session in sessions:
             session.terminate()
+    return applied
 
 
 def shipped_migrations() -> Sequence[Migration]:

@@ -95,14 +95,15 @@ class Postgres:
         on failure.
         """
         session: Session | None = None
+        acquired: list[Session] = []
         try:
             async with asyncio.timeout(self._deadline_s + _GRACE_S):
-                session = await self._begun(durable=durable)
+                session = await self._begun(acquired, durable=durable)
                 yield session
                 await session.commit()
         except FAILURES as error:
             await self._take_back(session, error)
-            if session is None and isinstance(error, TimeoutError):
+            if not acquired and isinstance(error, TimeoutError):
                 raise self._none_free() from None
             raise unavailable(error) from error
         except BaseException as error:
@@ -129,11 +130,15 @@ class Postgres:
         self._idle.rotate(-1)
         self._connect_some()
 
-    async def _begun(self, *, durable: bool) -> Session:
-        """Return a connection with a transaction begun; one that does not answer is left for another."""
+    async def _begun(self, acquired: list[Session], *, durable: bool) -> Session:
+        """Return a connection with a transaction begun; one that does not answer is left for another.
+
+        Each that was tried is added to `acquired`.
+        """
         loop = asyncio.get_running_loop()
         while True:
             session = await self._acquired()
+            acquired.append(session)
             started_s = loop.time()
             beginning = loop.create_task(session.begin(self._deadline_s, durable=durable))
             patience_s = _BEGIN_ROUNDS * self._begin_s + _BEGIN_SLACK_S if self._has_other() else None

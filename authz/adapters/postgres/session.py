@@ -24,13 +24,13 @@ _CHECK_INTERVAL_SINCE = (14,)
 # account's keys would not see the keys that were added while it waited for its turn.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; "
-    "SET LOCAL statement_timeout = {deadline}; SET LOCAL lock_timeout = {deadline}; "
+    "SET LOCAL statement_timeout = {deadline}; SET LOCAL lock_timeout = {lock}; "
     "SET LOCAL idle_in_transaction_session_timeout = {idle}; {more}"
     # The first fails where the server takes no writes, the second where a limit was not taken over. Neither is decided
     # when the statement is planned, because the functions are not immutable.
     "SELECT 1 / (NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean))::int; "
     "SELECT CASE WHEN current_setting('statement_timeout')::interval = interval '{deadline} ms' "
-    "AND current_setting('lock_timeout')::interval = interval '{deadline} ms' "
+    "AND current_setting('lock_timeout')::interval = interval '{lock} ms' "
     "AND current_setting('idle_in_transaction_session_timeout')::interval = interval '{idle} ms' "
     "AND current_setting('transaction_isolation') = 'read committed' "
     "THEN 0 ELSE ('not in force: ' || current_setting('statement_timeout'))::int END"
@@ -64,7 +64,8 @@ class Session:
         """
         deadline_ms = max(1, int(deadline_s * 1000))
         more = (_CHECKED if self._checks_client else "") + ("" if durable else _UNFLUSHED)
-        script = _BEGIN.format(deadline=deadline_ms, idle=deadline_ms + FROZEN_MS, more=more)
+        lock_ms = max(1, deadline_ms * 9 // 10)  # the first to end, because it says more than that time was up
+        script = _BEGIN.format(deadline=deadline_ms, lock=lock_ms, idle=deadline_ms + FROZEN_MS, more=more)
         try:
             await self._connection.execute(script)
         except asyncpg.DivisionByZeroError:

@@ -3,13 +3,12 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import asyncpg
 import pytest
-from support.servers.postgres import database, on_database, processes
+from support.servers.postgres import on_database, processes
 
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.migrations import migrate
@@ -21,12 +20,6 @@ from authz.demo.servers import PostgresServer
 async def ping(postgres: Postgres) -> None:
     async with postgres.transaction() as connection:
         await connection.execute("SELECT 1")
-
-
-@pytest.fixture
-async def empty_url(postgres_url: str) -> AsyncIterator[str]:
-    async with database(postgres_url) as url:
-        yield url
 
 
 async def test_migrations_apply_once_whoever_comes_first(empty_url: str) -> None:

@@ -2,14 +2,19 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 
+from authz.adapters.postgres.pool import Postgres
+
 _numbers = itertools.count()
+
+Opened = Callable[..., Awaitable[Postgres]]
+"""Opens a pool on a URL that is closed after the test, with settings of `Postgres`."""
 
 
 def on_database(postgres_url: str, name: str) -> str:

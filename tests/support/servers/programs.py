@@ -2,13 +2,29 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+
+UNPACKED = Path(__file__).parents[3] / "build" / "programs"
+"""Where `make programs` unpacks packages that would start a daemon if they were installed."""
 
 
 def program(name: str) -> str:
     """Return where a program is; without it a test is skipped, except where CI has to have it."""
     path = shutil.which(name)
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {name}: make programs")
-    return path
+        _missing(name)
+    return str(path)
+
+
+def unpacked(name: str) -> tuple[str, str]:
+    """Return where a daemon's program is, and the folder of its libraries; without it as `program`."""
+    path = UNPACKED / "usr" / "sbin" / name
+    if not path.exists():
+        _missing(name)
+    return str(path), ":".join(map(str, (UNPACKED / "usr" / "lib").glob("*-linux-gnu")))
+
+
+def _missing(name: str) -> None:
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {name}: make programs")

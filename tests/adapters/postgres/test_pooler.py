@@ -1,0 +1,70 @@
+"""Behind PgBouncer: nothing is refused or outlives its transaction, and no statement reaches another client."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from longrun.pooler_mixing import key_digest, key_id, make_account, mixed
+from support.servers.postgres import Opened, on_database
+from support.servers.postgres_variants import TcpPostgres, pgbouncer
+
+from authz.adapters.postgres.directory import PostgresDirectory
+from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.migrations import migrate
+from authz.core.accounts import Actor, AuditEvent
+from authz.core.check import KeyState
+from authz.demo.servers import free_port
+
+ME = Actor("operator:ada", "local")
+
+
+@pytest.fixture(params=["transaction", "session"])
+async def pooled_url(
+    request: pytest.FixtureRequest, tcp_server: TcpPostgres, empty_url: str, folder: Path
+) -> AsyncIterator[str]:
+    where = f"host=127.0.0.1 port={tcp_server.port}"
+    with pgbouncer(folder, where, free_port(), "default_pool_size = 6", mode=request.param) as url:
+        yield on_database(url, empty_url.rpartition("/")[2])
+
+
+async def test_everything_runs_through_it(pooled_url: str, opened: Opened) -> None:
+    assert "0001_accounts_and_keys.sql" in await migrate(pooled_url)
+    assert await migrate(pooled_url) == []
+    postgres = await opened(pooled_url)
+    keys, directory = PostgresKeys(postgres), PostgresDirectory(postgres)
+    await directory.probe()
+    await make_account(keys, 1)
+    await keys.change_key(key_id(1, 0), AuditEvent.KEY_REVOKED, ME)
+    async with directory.hold([key_digest(1, 0), key_digest(1, 1), bytes(32)]) as records:
+        assert [record.state for record in records.values()] == [KeyState.REVOKED, KeyState.ACTIVE, KeyState.UNKNOWN]
+
+
+async def test_limits_are_in_force_in_a_transaction_and_gone_after_it(pooled_url: str, opened: Opened) -> None:
+    postgres = await opened(pooled_url, deadline_s=0.7, pool_max=1)
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_isolation")
+    async with postgres.transaction() as connection:
+        inside = [await connection.fetchval("SELECT current_setting($1)", name) for name in names]
+    assert inside == ["700ms", "630ms", "1700ms", "read committed"]
+    other = await asyncpg.connect(pooled_url, statement_cache_size=0)
+    assert [await other.fetchval(f"SHOW {name}") for name in names[:3]] == ["0", "0", "0"]
+    await other.close()
+
+
+async def test_a_migration_leaves_no_lock_on_the_servers_connection(pooled_url: str, empty_url: str) -> None:
+    await migrate(pooled_url)
+    direct = await asyncpg.connect(empty_url)
+    assert await direct.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    await direct.close()
+
+
+@pytest.mark.timeout(120)
+async def test_no_process_changes_what_only_another_was_asked_to_change(
+    tcp_server: TcpPostgres, empty_url: str, folder: Path
+) -> None:
+    where = f"host=127.0.0.1 port={tcp_server.port}"
+    with pgbouncer(folder, where, free_port(), "default_pool_size = 3") as url:
+        found = await mixed(empty_url, on_database(url, empty_url.rpartition("/")[2]), processes=4, seconds=4)
+    assert found.faults == []
+    assert found.changes > 20
+    assert found.reads > 60

@@ -1,0 +1,123 @@
+"""A libpq URL: what of it is honoured, what is refused by name, and that no fault quotes a password."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from authz.adapters.postgres.pool import Postgres
+from authz.adapters.postgres.url import Host, Keepalive, read_postgres_url
+from authz.core.errors import StoreUnavailable
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://u:p@db/authz", [Host("db", None)]),
+        ("postgres://db:6000", [Host("db", 6000)]),
+        ("postgresql://a:1,b:2,c/x", [Host("a", 1), Host("b", 2), Host("c", None)]),
+        ("postgresql://u@[::1]:5433,[fe80::2]/x", [Host("::1", 5433), Host("fe80::2", None)]),
+        ("postgresql:///x?host=/run/a,db2&port=1,2", [Host("/run/a", 1), Host("db2", 2)]),
+        ("postgresql://u@/x?host=/run/a", [Host("/run/a", None)]),
+        ("postgresql://a,b/x?port=7", [Host("a", 7), Host("b", 7)]),
+        ("postgresql:///?service=authz", []),
+        ("postgresql://:6000/x", [Host("localhost", 6000)]),
+    ],
+)
+def test_the_servers_of_a_url_are_tried_one_by_one(url: str, hosts: list[Host]) -> None:
+    assert list(read_postgres_url(url).hosts) == hosts
+
+
+def test_what_the_driver_knows_reaches_it_and_the_rest_is_ours() -> None:
+    url = read_postgres_url(
+        "postgresql://u:p%2F%40@h/db?sslmode=verify-full&sslrootcert=/ca.pem&application_name=x&connect_timeout=3"
+        "&keepalives_idle=7&keepalives_interval=8&keepalives_count=9&tcp_user_timeout=1000&target_session_attrs=primary"
+        "&client_encoding=UTF8&gssencmode=disable&channel_binding=prefer&options=-c%20search_path%3Dauthz"
+    )
+    assert url.dsn == "postgresql://u:p%2F%40@h/db?sslmode=verify-full&sslrootcert=%2Fca.pem"
+    assert url.startup == {"application_name": "x", "options": "-c search_path=authz"}
+    assert url.keepalive == Keepalive(True, 7, 8, 9, 1000)
+    assert url.connect_s == 3
+    assert "p%2F" not in repr(url)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("sslcrldir=/x", "sslcrldir is not supported"),
+        ("require_auth=scram-sha-256", "require_auth is not supported"),
+        ("hostaddr=10.0.0.1", "hostaddr is not supported"),
+        ("statement_timeout=5", "statement_timeout is not supported; a server's setting is set with options"),
+        ("target_session_attrs=standby", "target_session_attrs is supported with any, primary, read-write only"),
+        ("target_session_attrs=prefer-standby", "target_session_attrs"),
+        ("channel_binding=require", "channel_binding is supported with disable, prefer only"),
+        ("gssencmode=require", "gssencmode"),
+        ("load_balance_hosts=random", "load_balance_hosts"),
+        ("sslrootcert=system", "sslrootcert must name a file"),
+        ("connect_timeout=soon", "connect_timeout must be a whole number"),
+        ("keepalives_idle=-1", "keepalives_idle must be a whole number"),
+        ("hunter2", "not of the form name=value"),
+        ("Hunter2!=1", "the parameter … is not supported"),
+    ],
+)
+def test_a_parameter_that_cannot_be_honoured_is_refused_by_name(parameter: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        read_postgres_url(f"postgresql://u:secret@h/db?{parameter}")
+    assert "secret" not in str(raised.value)
+    assert "unter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hun/ter2@h/db",
+        "postgresql://u:hun#ter2@h/db",
+        "postgresql://u:hun@ter2@h/db",
+        "postgresql://u:hun?ter2@h/db",
+        "postgresql://u:hun%ter2@h/db",
+        "postgresql://u:hunter2%@h/db",
+        "postgresql://u:12/34hunter2@h/db",
+        "postgresql://u:12?34hunter2@h/db",
+        "postgresql://u:hun:ter2/@h/db",
+        "postgresql://u@h:hunter2/db",
+    ],
+)
+def test_a_password_that_needs_escapes_is_explained_and_not_quoted(url: str) -> None:
+    with pytest.raises(ValueError, match=r"percent-encode / as %2F|name=value") as raised:
+        read_postgres_url(url)
+    for part in ("hun", "ter2", "34"):
+        assert part not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["host=db user=u password=hunter2", "mysql://u:hunter2@h", "", "hunter2"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="must be postgresql://") as raised:
+        read_postgres_url(url)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_keepalives_are_set_on_tcp_and_left_alone_elsewhere() -> None:
+    with socket.socket() as tcp:
+        Keepalive(idle_s=7).apply(tcp)
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+    with socket.socket(socket.AF_UNIX) as unix:
+        Keepalive().apply(unix)
+        assert not unix.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+async def test_a_url_that_breaks_later_is_a_fault_without_its_value(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://u:hun#ter2@h/db")
+    postgres = Postgres(file.read_text, deadline_s=1, pool_max=1)
+    await postgres.start()
+    with pytest.raises(StoreUnavailable, match="AUTHZ_POSTGRES_URL: the user or the password") as raised:
+        async with postgres.transaction():
+            pass
+    assert not raised.value.transient
+    assert "ter2" not in str(raised.value)
+    file.unlink()
+    with pytest.raises(StoreUnavailable, match=r"FileNotFoundError|percent-encode"):
+        async with postgres.transaction():
+            pass
+    await postgres.close()
