@@ -118,8 +118,9 @@ class _Turn:
                 await self.session.execute("SELECT pg_advisory_xact_lock($1)", self._lock)
                 return migration is not None and await _applied_once(self, migration)
             except asyncpg.LockNotAvailableError:
-                if loop.time() > ends_at_s:
-                    raise
+                if loop.time() >= ends_at_s:
+                    was = otherwise.replace(" is ", " was ")
+                    raise StoreUnavailable("postgres", f"{was} for {self._patience_s:.0f} s") from None
                 await self.session.rollback()
                 if tries % _TRIES_PER_LINE == 0:
                     self.report(f"{otherwise}; trying again")

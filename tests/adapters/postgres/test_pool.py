@@ -136,7 +136,7 @@ async def test_a_slow_network_is_slow_and_not_an_outage(
 ) -> None:
     async with delayed(("127.0.0.1", tcp_server.port), round_trip_s) as proxy:
         url = on_database(f"postgresql://postgres@127.0.0.1:{proxy.port}/", name_of(empty_url))
-        postgres = await opened(url, deadline_s=0.5, connect_s=2)
+        postgres = await opened(url, deadline_s=1, connect_s=2)
         assert await until_up(postgres) < 2
         for _ in range(5):
             await ping(postgres)

@@ -1,9 +1,11 @@
 """PostgreSQL as people run it: on TCP with options, with a streaming standby, and behind PgBouncer."""
 
+import pwd
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from support.servers.programs import unpacked
 
@@ -36,7 +38,10 @@ class TcpPostgres(PostgresServer):
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [str(self._programs / "bin" / name), *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, user=self._user, timeout=60)
+        user: dict[str, Any] = {}
+        if self._user is not None:  # root's own group would keep it out of folders that are open to others
+            user = {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
+        done = subprocess.run(command, check=False, capture_output=True, timeout=60, **user)
         if done.returncode:
             raise ServerFailed(f"{name} failed: {done.stderr.decode(errors='replace').strip()}")
 
