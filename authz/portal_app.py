@@ -20,6 +20,7 @@ from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.owners import PostgresOwners
 from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import registry
 from authz.adapters.prometheus.portal import PortalMetrics
 from authz.adapters.redis.grants import RedisGrants
@@ -27,7 +28,7 @@ from authz.adapters.redis.sessions import RedisSessions
 from authz.adapters.redis.store import redis_store
 from authz.adapters.redis.throttles import RedisThrottles
 from authz.adapters.smtp import LoggedMail, NoMail, SmtpMail
-from authz.core.errors import SettingsError, StoreUnavailable
+from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.admin_http import AdminServer, QuietServer, bound
 from authz.portal.app import application
@@ -42,12 +43,14 @@ from authz.service.portal.ports import Mail
 from authz.service.portal.sessions import Sessions
 from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
+from authz.service.supervision import Supervisor
 from authz.settings import Settings
 
 _STORE_DEADLINE_S = 2.0  # a person can wait longer for a page than a check for a key
 _PROBE_INTERVAL_S = 1.0
 _SECRET_CHARS_MIN = 32
 _KEEP_ALIVE_S = 60  # longer than the idle timeout of Envoy: a request on a connection that is closing would fail
+_UNAVAILABLE = "postgres is unavailable"
 
 _log = logging.getLogger("authz.portal")
 
@@ -81,8 +84,12 @@ class Portal:
         self._directory = PostgresDirectory(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
-        self.registry = registry(self._metrics)
-        self._admin = AdminServer(self.registry, self.readiness, settings.portal_admin_listen)
+        self._supervisor = Supervisor()
+        faults = self._supervisor.faults
+        background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
+        self.registry = registry(self._metrics, background)
+        listen = settings.portal_admin_listen
+        self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
         config = uvicorn.Config(
             app,
@@ -96,7 +103,7 @@ class Portal:
             timeout_graceful_shutdown=int(settings.drain_grace_s),
         )
         self._server = QuietServer(config)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._serving: asyncio.Task[None] | None = None
 
     def readiness(self) -> dict[str, bool]:
         """Return each condition of readiness by name."""
@@ -108,21 +115,17 @@ class Portal:
         await self._postgres.start()
         self._redis.link.start()
         self._admin.start()
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._server.serve(sockets=[listener])),
-            loop.create_task(self._watch_postgres()),
-        ]
+        self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))
+        self._supervisor.keep("postgres", self._directory.probe, _PROBE_INTERVAL_S, event=_UNAVAILABLE)
         at = self._settings
         _log.info("listening", extra={"portal": at.portal_listen, "admin": at.portal_admin_listen})
 
     async def stop(self) -> None:
         """Finish open requests, then close everything."""
-        serving, watching = self._tasks
         self._server.should_exit = True
-        await serving
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        if self._serving is not None:
+            await self._serving
+        await self._supervisor.stop()
         await self._redis.link.close()
         await self._postgres.close()
         self._passwords.close()
@@ -156,14 +159,6 @@ class Portal:
             ),
             observer=metrics,
         )
-
-    async def _watch_postgres(self) -> None:
-        while True:
-            try:
-                await self._directory.probe()
-            except StoreUnavailable as error:
-                _log.warning("postgres is unavailable", extra={"error": str(error)})
-            await asyncio.sleep(_PROBE_INTERVAL_S)
 
 
 async def serve(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -26,6 +27,7 @@ from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
@@ -38,11 +40,12 @@ from authz.edge.check.listener import CheckListener
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
-from authz.service.check.key_uses import KeyUses, keep_writing
+from authz.service.check.key_uses import KeyUses
 from authz.service.check.leases import PENDING_HEARTBEATS, Leases
 from authz.service.check.loads import LoadLimits
-from authz.service.keys.admin import KeyAdmin, keep_reconciling
+from authz.service.keys.admin import KeyAdmin
 from authz.service.ports import Decided
+from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 _PING_INTERVAL_S = 1.0
 _GC_OBJECTS = 20_000
 _BATCHES_MAX = 4
+_UNAVAILABLE = "postgres is unavailable"
 
 _log = logging.getLogger("authz")
 
@@ -129,10 +133,13 @@ class Sidecar:
         check_s_max = 3 * settings.redis_deadline_s + settings.load_wait_s
         self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
-        self.registry = registry(metrics, streams)
-        self._http = AdminServer(self.registry, self.readiness, settings.admin_listen)
+        self._supervisor = Supervisor()
+        faults = self._supervisor.faults
+        background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
+        self.registry = registry(metrics, streams, background)
+        self._http = AdminServer(self.registry, self.readiness, settings.admin_listen, faults=lambda: faults)
         self._is_draining = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._serving: asyncio.Task[None] | None = None
 
     def stores_up(self) -> dict[str, bool]:
         """Return for each store whether it is available."""
@@ -155,13 +162,12 @@ class Sidecar:
         if self._grpc is not None:
             await self._grpc.start()
         self._http.start()
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._watch_postgres()),
-            loop.create_task(self._serve_when_reached()),
-            loop.create_task(keep_reconciling(self._admin, self._settings.reconcile_interval_s, _report)),
-            loop.create_task(keep_writing(self._uses, self._settings.last_use_interval_s, _report_unwritten)),
-        ]
+        self._supervisor.keep("postgres", self._directory.probe, _PING_INTERVAL_S, event=_UNAVAILABLE)
+        pending = "changes are not effective yet"
+        self._supervisor.keep("reconcile", self._reconcile, self._settings.reconcile_interval_s, event=pending)
+        interval_s, unwritten = self._settings.last_use_interval_s, "last uses of keys are not written yet"
+        self._supervisor.keep("last_use", partial(self._uses.write, interval_s), interval_s, event=unwritten)
+        self._serving = asyncio.get_running_loop().create_task(self._serve_when_reached())
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
 
@@ -173,9 +179,9 @@ class Sidecar:
         grace_s = self._settings.drain_grace_s
         listeners = (self._hot,) if self._grpc is None else (self._hot, self._grpc)
         await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._serving is not None:
+            self._serving.cancel()
+        await self._supervisor.stop()
         await self._checker.close()
         with suppress(StoreUnavailable):
             await self._uses.write()
@@ -193,14 +199,10 @@ class Sidecar:
         if self._grpc is not None:
             await self._grpc.serve_health(serving=serving)
 
-    async def _watch_postgres(self) -> None:
-        """Probe Postgres regularly: checks use it too seldom to detect an outage."""
-        while True:
-            try:
-                await self._directory.probe()
-            except StoreUnavailable as error:
-                _log.warning("postgres is unavailable", extra={"error": str(error)})
-            await asyncio.sleep(_PING_INTERVAL_S)
+    async def _reconcile(self) -> None:
+        count = await self._admin.reconcile()
+        if count:
+            _log.info("changes made effective", extra={"keys": count})
 
     async def _serve_when_reached(self) -> None:
         await self._link.reached.wait()
@@ -257,14 +259,3 @@ def _load_limits(settings: Settings) -> LoadLimits:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _report_unwritten(error: Exception) -> None:
-    _log.warning("last uses of keys are not written yet", extra={"error": str(error)})
-
-
-def _report(outcome: int | Exception) -> None:
-    if isinstance(outcome, Exception):
-        _log.warning("changes are not effective yet", extra={"error": str(outcome)})
-    else:
-        _log.info("changes made effective", extra={"keys": outcome})

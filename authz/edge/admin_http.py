@@ -5,7 +5,7 @@ They are read-only.
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import uvicorn
@@ -31,11 +31,20 @@ class QuietServer(uvicorn.Server):
 class AdminServer:
     """The admin server of one metrics registry on `HOST:PORT` or `unix:/PATH`, until `stop`.
 
-    `readiness` returns the conditions of readiness by name.
+    `readiness` returns the conditions of readiness by name, `faults` what fails at present and why. A fault changes no
+    status: readiness decides that.
     """
 
-    def __init__(self, registry: CollectorRegistry, readiness: Readiness, listen: str) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        readiness: Readiness,
+        listen: str,
+        *,
+        faults: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._registry = registry
+        self._faults = faults
         self._readiness = readiness
         self._socket = bound(listen)
         routes = [
@@ -71,8 +80,9 @@ class AdminServer:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, _request: Request) -> Response:
-        conditions = self._readiness()
-        return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
+        conditions, faults = self._readiness(), self._faults()
+        body = {**conditions, "faults": dict(faults)} if faults else conditions
+        return JSONResponse(body, status_code=200 if all(conditions.values()) else 503)
 
 
 def bound(listen: str) -> socket.socket:

@@ -10,7 +10,6 @@ from datetime import datetime
 from itertools import islice
 from math import ceil
 
-from authz.core.errors import StoreUnavailable
 from authz.service.ports import UseLedger
 
 NOTES_MAX = 100_000
@@ -54,15 +53,3 @@ class KeyUses:
                     del self._unwritten[key_id]
             left -= len(batch)
             await asyncio.sleep(pause_s)
-
-
-async def keep_writing(uses: KeyUses, interval_s: float, report: Callable[[Exception], None]) -> None:
-    """Write the uses of each interval of `interval_s` seconds during the next one, forever; report failed rounds."""
-    loop = asyncio.get_running_loop()
-    while True:
-        ends_at_s = loop.time() + interval_s
-        try:
-            await uses.write(interval_s)
-        except StoreUnavailable as error:
-            report(error)
-        await asyncio.sleep(ends_at_s - loop.time())

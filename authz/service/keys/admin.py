@@ -3,7 +3,6 @@
 A `ports.KeyLedger` stores them; how a sidecar decides is `service/check/`.
 """
 
-import asyncio
 from base64 import b32encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -197,19 +196,6 @@ class KeyAdmin:
 
     def _id(self, kind: str) -> str:
         return f"{kind}_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
-
-
-async def keep_reconciling(admin: KeyAdmin, interval_s: float, report: Callable[[int | Exception], None]) -> None:
-    """Make pending changes effective every `interval_s` seconds, forever; report rounds with changes or failures."""
-    while True:
-        await asyncio.sleep(interval_s)
-        try:
-            count = await admin.reconcile()
-        except (NotEffectiveYet, StoreUnavailable) as error:
-            report(error)
-        else:
-            if count:
-                report(count)
 
 
 def _checked_name(name: str) -> str:
