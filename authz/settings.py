@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     )
     postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres, at most.")
     load_wait_s: Seconds = Field(
-        0.15,
+        0.16,
         description="How long after its arrival a check may wait for a key to load, in seconds; less than Envoy's "
         "timeout.",
     )

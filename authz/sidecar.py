@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 _PING_INTERVAL_S = 1.0
 _GC_OBJECTS = 20_000
-_BATCHES_MAX = 4
 _UNAVAILABLE = "postgres is unavailable"
 
 _log = logging.getLogger("authz")
@@ -254,7 +253,7 @@ def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
 
 def _load_limits(settings: Settings) -> LoadLimits:
     # Loads never use all connections: changes, last uses and the probe need one as well.
-    return LoadLimits(max(1, min(_BATCHES_MAX, settings.postgres_pool_max - 1)), settings.load_wait_s)
+    return LoadLimits(max(1, settings.postgres_pool_max - 2), settings.load_wait_s)
 
 
 def _now() -> datetime:

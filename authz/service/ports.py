@@ -56,11 +56,14 @@ class KeyProjection(Protocol):
 class KeyDirectory(Protocol):
     """The authoritative records of keys (Postgres)."""
 
-    def hold(self, digests: Sequence[bytes]) -> AbstractAsyncContextManager[Mapping[bytes, KeyRecord]]:
-        """Read the records of keys and hold them still: no change of them or their accounts commits before the end.
+    def hold(
+        self, next_digests: Callable[[], Sequence[bytes]]
+    ) -> AbstractAsyncContextManager[Mapping[bytes, KeyRecord]]:
+        """Read key records and lock them: no change of the keys or their accounts commits before the block ends.
 
-        A key that does not exist has a record in the state `UNKNOWN`. A key that is being changed has none here: ask
-        again a moment later. Raises `StoreUnavailable`, also where the server that answers may not know every key.
+        `next_digests` is called at most once, when the directory is ready to read. A key that does not exist has a
+        record in the state `UNKNOWN`. A key that is being changed has no record here: read it again a moment later.
+        Raises `StoreUnavailable`, also if the server that responds may not know every key.
         """
         ...
 

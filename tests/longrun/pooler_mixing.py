@@ -141,7 +141,7 @@ async def work(url: str, number: int, processes: int, seconds: float) -> None:
         async def read() -> None:
             account, one = chance.randrange(processes + 1), chance.randrange(_KEYS_OF_EACH)
             wanted = key_digest(account, one)
-            async with directory.hold([wanted]) as records:
+            async with directory.hold(lambda: [wanted]) as records:
                 record = records.get(wanted)
             if record is not None and record.key_id != key_id(account, one):
                 faults.append(f"asked for {key_id(account, one)}, told of {record.key_id or record.state}")

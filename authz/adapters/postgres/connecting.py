@@ -36,6 +36,7 @@ class Connector:
     def __init__(self, url: str | Callable[[], str], *, connect_s: float) -> None:
         self._read = url_reader(url)
         self.connect_s = connect_s
+        self.queries: list[str] = []
         self.fault: Fault | None = None
         self._failures = 0
         self._primary: Host | None = None
@@ -55,7 +56,7 @@ class Connector:
         hosts: Sequence[Host | None] = self._in_order(url.hosts) or [None]
         for host in hosts:
             try:
-                session = await connect(url, host, url.connect_s or self.connect_s)
+                session = await connect(url, host, url.connect_s or self.connect_s, self.queries)
             except CONNECT_FAILURES as error:
                 faults.append(_fault(error))
             else:

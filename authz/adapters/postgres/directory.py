@@ -3,7 +3,7 @@
 Who changes keys is `keys.py`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from authz.adapters.postgres.keys import RECORD_COLUMNS, key_record
@@ -27,6 +27,7 @@ class PostgresDirectory:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
+        postgres.prime(_HELD)
 
     async def probe(self) -> None:
         """Check whether keys can be read; raises `StoreUnavailable`, also where the schema is missing."""
@@ -37,10 +38,11 @@ class PostgresDirectory:
             self._postgres.keep_warm()
 
     @asynccontextmanager
-    async def hold(self, digests: Sequence[bytes]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
-        """Read the records of keys and hold them still (`service.ports.KeyDirectory`)."""
+    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+        """Read key records and lock them (`service.ports.KeyDirectory`)."""
         async with self._postgres.transaction(durable=False) as connection:
-            rows = await connection.fetch(_HELD, list(digests))
+            digests = next_digests()
+            rows = await connection.fetch(_HELD, digests) if digests else []
             records = dict.fromkeys(digests, _UNKNOWN)
             for row in rows:
                 if row["digest"] is None:

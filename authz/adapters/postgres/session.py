@@ -8,6 +8,8 @@ run, in one round trip. The description of its columns is remembered, since it d
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -115,6 +117,10 @@ class Session:
         """Close the connection at once."""
         self._connection.terminate()
 
+    async def learn(self, query: str) -> None:
+        """Learn the columns and parameters of a query, which takes one round trip; done by its first use otherwise."""
+        await self._statement(query)
+
     async def _statement(self, query: str) -> Any:  # noqa: ANN401 -- untyped driver
         statement = self._statements.get(query)
         if statement is None:
@@ -125,8 +131,11 @@ class Session:
         return statement
 
 
-async def connect(url: PostgresUrl, host: Host | None, within_s: float) -> Session:
-    """Connect to one server of a URL; raises the driver's errors, and `NotPrimary` where it takes no writes."""
+async def connect(url: PostgresUrl, host: Host | None, within_s: float, queries: Sequence[str] = ()) -> Session:
+    """Connect to one server of a URL, and learn queries; raises the driver's errors.
+
+    Raises `NotPrimary` if the server takes no writes.
+    """
     where = {} if host is None else {"host": host.name, "port": host.port}
     connection = await asyncpg.connect(
         url.dsn,
@@ -141,6 +150,9 @@ async def connect(url: PostgresUrl, host: Host | None, within_s: float) -> Sessi
         url.keepalive.apply(connection._transport.get_extra_info("socket"))  # noqa: SLF001 -- it has no public name
         async with asyncio.timeout(within_s):
             await session.begin(within_s)
+            with suppress(asyncpg.SyntaxOrAccessError):  # the schema is missing: the query itself will say so
+                for query in queries:
+                    await session.learn(query)
             await session.rollback()
     except BaseException:
         session.terminate()

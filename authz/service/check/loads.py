@@ -1,6 +1,6 @@
-"""Loads of keys that the projection does not hold, from the directory: many keys at a time, each key once.
+"""Loads of missing keys from the directory into the projection: many keys in one query, each key once at a time.
 
-A load decides nothing by itself: the checker asks the projection again once the record is written.
+A load does not decide: the checker queries the projection again after the record is written.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from authz.service.check.tasks import Tasks
 from authz.service.ports import CheckObserver, KeyDirectory, KeyProjection
 
 LOADS_MAX = 10_000
-"""Keys that are being loaded or wait for it; beyond it, checks of other missing keys are refused."""
+"""The most keys that are loaded or wait for it; beyond it, checks of other missing keys are refused."""
 
 KEYS_MAX = 128
-"""Keys that are loaded together: so many cost the event loop about as much as one turn of checks."""
+"""The most keys of one load: they occupy the event loop about as long as one turn of checks."""
 
 _CHANGING_PAUSE_S = 0.01
 
@@ -33,16 +33,15 @@ Loaded: TypeAlias = Callable[[Sequence[PendingCheck], StoreUnavailable | Take | 
 class LoadLimits(Value):
     """How many loads run at once, and how long after its arrival a check may wait for one, in seconds."""
 
-    batches_max: int = 4
-    wait_s: float = 0.15
+    loads_max: int = 4
+    wait_s: float = 0.16
 
 
 class KeyLoads:
     """Writes missing key records into the projection.
 
-    All keys that are missed in one turn of the event loop are read together, and those that are missed while every
-    load is taken go together with the next. A check that has waited as long as its caller can wait is answered; the
-    load goes on, so that the next check of the key finds it.
+    A load reads all keys that were missed before the directory reads. A check that has waited as long as its caller can
+    wait is refused; the load continues, so that the next check of the key finds the record.
     """
 
     def __init__(
@@ -67,6 +66,7 @@ class KeyLoads:
         self._timer: asyncio.TimerHandle | None = None
         self._numbers = count()
         self._running = 0
+        self._beginning = 0  # loads that have not taken their keys yet
         self._tasks = Tasks()
 
     def begin(self, check: PendingCheck) -> Deny | StoreUnavailable | None:
@@ -90,7 +90,7 @@ class KeyLoads:
         return None
 
     async def close(self) -> None:
-        """Wait for the loads under way, and for those of all checks that wait."""
+        """Wait for the loads in progress, and for those of all checks that wait."""
         while self._waiting:
             await self._tasks.finish()
             await asyncio.sleep(_CHANGING_PAUSE_S)
@@ -103,41 +103,63 @@ class KeyLoads:
         self._queue[digest] = None
 
     def _load_queued(self) -> None:
-        while self._queue and self._running < self._limits.batches_max:
+        # A load takes its keys when the directory is about to read, so one that begins is enough for the keys that
+        # arrive meanwhile.
+        while self._running < self._limits.loads_max and len(self._queue) > self._beginning * KEYS_MAX:
             self._running += 1
-            digests = list(islice(self._queue, KEYS_MAX))
-            for digest in digests:
-                del self._queue[digest]
-            self._tasks.begin(self._load(digests))
+            self._beginning += 1
+            self._tasks.begin(self._load())
 
-    async def _load(self, digests: Sequence[bytes]) -> None:
-        failure, started_s = StoreUnavailable("postgres", "the load was cut short"), perf_counter()
-        left = set(digests)
+    def _next_keys(self) -> dict[bytes, str]:
+        """Take keys from the queue, each with its present epoch."""
+        self._beginning -= 1
+        digests = list(islice(self._queue, KEYS_MAX))
+        for digest in digests:
+            del self._queue[digest]
+        if self._queue:
+            self._load_queued()
+        # The epochs are read before the rows: a store that restarts in between must not receive rows that may have
+        # changed meanwhile.
+        return {digest: self._projection.epoch_of(digest) for digest in digests}
+
+    async def _load(self) -> None:
+        failure, started_s = StoreUnavailable("postgres", "the load was interrupted"), perf_counter()
+        epochs: dict[bytes, str] | None = None
+        left: set[bytes] = set()
+
+        def next_keys() -> Sequence[bytes]:
+            nonlocal epochs
+            epochs = self._next_keys()
+            left.update(epochs)
+            return list(epochs)
+
         try:
-            # The epochs are noted before the rows are read: a store that restarts in between must not be given what may
-            # have changed meanwhile.
-            epochs = {digest: self._projection.epoch_of(digest) for digest in digests}
-            async with self._directory.hold(digests) as records:
+            async with self._directory.hold(next_keys) as records:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
-                self._answer_unknown(records)
-                # While the rows are held still, no change of them is reported as done.
-                writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
-                for digest, result in zip(records, await asyncio.gather(*writes), strict=True):
-                    left.discard(digest)
-                    self._finish(digest, result)
+                await self._write(records, epochs or {}, left)
             if left:
                 asyncio.get_running_loop().call_later(_CHANGING_PAUSE_S, self._load_again, list(left))
                 left.clear()
         except StoreUnavailable as error:
             failure = error
         finally:
+            if epochs is None:
+                left.update(self._next_keys())  # the keys that it would have read
             self._running -= 1
             for digest in left:
                 self._finish(digest, failure)
             self._load_queued()
 
+    async def _write(self, records: Mapping[bytes, KeyRecord], epochs: Mapping[bytes, str], left: set[bytes]) -> None:
+        """Write locked records into the projection and go on with their checks; remove them from what is left."""
+        self._answer_unknown(records)
+        writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
+        for digest, result in zip(records, await asyncio.gather(*writes), strict=True):
+            left.discard(digest)
+            self._finish(digest, result)
+
     def _load_again(self, digests: Sequence[bytes]) -> None:
-        """Load keys that were being changed, as long as a check waits for them."""
+        """Load keys that were being changed, if a check still waits for them."""
         for digest in digests:
             if self._waiting[digest]:
                 self._enqueue(digest)
@@ -152,7 +174,7 @@ class KeyLoads:
         return None
 
     def _answer_unknown(self, records: Mapping[bytes, KeyRecord]) -> None:
-        # These need not wait until the projection knows that the key does not exist.
+        # These checks need not wait until the projection has the record.
         for digest, record in records.items():
             if record.state is KeyState.UNKNOWN:
                 checks, self._waiting[digest] = self._waiting[digest], {}

@@ -111,7 +111,7 @@ async def everything(postgres_url: str, opened: Opened) -> None:
         await keys.settle(pending, put)
     assert await keys.pending() == []
     assert len(await keys.keys("acc_1")) == 13
-    async with directory.hold([key_digest(1, 0), key_digest(1, 1)]) as records:
+    async with directory.hold(lambda: [key_digest(1, 0), key_digest(1, 1)]) as records:
         assert [record.state for record in records.values()] == [KeyState.ACTIVE, KeyState.REVOKED]
     now = datetime.now(UTC)
     owner = Owner("acc_2", "ada@example.com", "hash")

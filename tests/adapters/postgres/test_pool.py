@@ -49,7 +49,7 @@ async def test_a_locked_table_under_a_flood_takes_no_more_connections_than_the_p
 
     async def load(number: int) -> None:
         try:
-            async with directory.hold([number.to_bytes(32)]):
+            async with directory.hold(lambda: [number.to_bytes(32)]):
                 pass
         except StoreUnavailable as error:
             errors.add(str(error))

@@ -36,7 +36,7 @@ async def test_everything_runs_through_it(pooled_url: str, opened: Opened) -> No
     await directory.probe()
     await make_account(keys, 1)
     await keys.change_key(key_id(1, 0), AuditEvent.KEY_REVOKED, ME)
-    async with directory.hold([key_digest(1, 0), key_digest(1, 1), bytes(32)]) as records:
+    async with directory.hold(lambda: [key_digest(1, 0), key_digest(1, 1), bytes(32)]) as records:
         assert [record.state for record in records.values()] == [KeyState.REVOKED, KeyState.ACTIVE, KeyState.UNKNOWN]
 
 

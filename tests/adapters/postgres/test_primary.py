@@ -42,7 +42,7 @@ def pair(folder: Path) -> Iterator[tuple[TcpPostgres, TcpPostgres]]:
 
 
 async def state(directory: PostgresDirectory, digest: bytes) -> KeyState:
-    async with directory.hold([digest]) as records:
+    async with directory.hold(lambda: [digest]) as records:
         return records[digest].state
 
 

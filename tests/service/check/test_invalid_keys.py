@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -45,7 +45,8 @@ class Directory:
         self.gate.set()
 
     @asynccontextmanager
-    async def hold(self, digests: Sequence[bytes]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+        digests = next_digests()
         self.loads += len(digests)
         await self.gate.wait()
         good, unknown = digest(KEY.encode()), KeyRecord(KeyState.UNKNOWN)

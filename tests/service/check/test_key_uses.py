@@ -82,7 +82,7 @@ async def test_a_use_changes_no_revision_and_waits_for_no_load(
     admin: KeyAdmin, directory: PostgresDirectory, uses: KeyUses, made: NewApiKey
 ) -> None:
     uses.note(made.key.id)
-    async with directory.hold([digest(made.secret.encode())]), asyncio.timeout(2):
+    async with directory.hold(lambda: [digest(made.secret.encode())]), asyncio.timeout(2):
         await uses.write()
     assert (await admin.key(made.key.id)).revision == made.key.revision
 

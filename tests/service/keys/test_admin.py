@@ -218,7 +218,7 @@ async def test_a_revocation_waits_for_a_load_under_way(
 ) -> None:
     made = await created(admin)
     order: list[str] = []
-    async with directory.hold([digest(made.secret.encode())]) as records:
+    async with directory.hold(lambda: [digest(made.secret.encode())]) as records:
         assert [record.state for record in records.values()] == [KeyState.ACTIVE]
         revoking = asyncio.create_task(admin.change_key(made.key.id, AuditEvent.KEY_REVOKED, ME))
         done, _ = await asyncio.wait({revoking}, timeout=0.2)
@@ -229,5 +229,5 @@ async def test_a_revocation_waits_for_a_load_under_way(
 
 
 async def test_a_digest_nobody_has_is_held_as_unknown(directory: PostgresDirectory) -> None:
-    async with directory.hold([bytes(32)]) as records:
+    async with directory.hold(lambda: [bytes(32)]) as records:
         assert [record.state for record in records.values()] == [KeyState.UNKNOWN]

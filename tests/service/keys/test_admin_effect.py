@@ -135,7 +135,7 @@ async def test_loads_and_suspensions_at_once_never_deadlock(admin: KeyAdmin, pos
 
     async def load() -> None:
         for _ in range(30):
-            async with PostgresDirectory(postgres).hold([hashed(made)]):
+            async with PostgresDirectory(postgres).hold(lambda: [hashed(made)]):
                 await asyncio.sleep(0)
 
     async def suspend() -> None:
@@ -159,7 +159,7 @@ async def test_a_frozen_process_that_holds_a_key_still_does_not_keep_it_from_bei
         await postgres.close()
 
     async def hold_and_freeze() -> None:
-        async with PostgresDirectory(frozen).hold([hashed(made)]):
+        async with PostgresDirectory(frozen).hold(lambda: [hashed(made)]):
             # Runs in a thread while this thread, and with it this event loop, stands still.
             with ThreadPoolExecutor() as elsewhere:
                 elsewhere.submit(asyncio.run, revoke_elsewhere()).result(timeout=15)

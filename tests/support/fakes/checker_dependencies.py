@@ -1,7 +1,7 @@
 """A checker with scripted dependencies: projection, directory, observer, clock and leases."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from support.builders import KEY, policy, record, request
@@ -56,7 +56,8 @@ class ScriptedDirectory:
         self.changing: set[bytes] = set()
 
     @asynccontextmanager
-    async def hold(self, digests: Sequence[bytes]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+        digests = next_digests()
         self.loads += len(digests)
         self.batches.append(len(digests))
         self.loading.set()
