@@ -1,11 +1,23 @@
 """The whole stack: real Envoy, Redis, Postgres, sidecar and backend, once for each of the two listeners."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from support.servers.postgres_variants import PooledPostgres, SessionPooledPostgres
 from support.servers.stack import ALL_SCOPES, ROOMY, Keys
 
+from authz.demo.servers import PostgresServer
 from authz.demo.stack import Stack
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pooler() -> Iterator[None]:
+    """Put PgBouncer in front of every stack's Postgres, in the mode that AUTHZ_TEST_POOLER names."""
+    modes = {"transaction": PooledPostgres, "session": SessionPooledPostgres, "": PostgresServer}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authz.demo.stack.PostgresServer", modes[os.environ.get("AUTHZ_TEST_POOLER", "")])
+        yield
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["check-listener", "grpc-server"])

@@ -29,7 +29,6 @@ from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent
 from authz.core.keys import digest
 from authz.core.limits import Limit
-from authz.demo.servers import free_port
 
 _KEYS_OF_EACH = 12
 _TASKS = 6
@@ -179,7 +178,7 @@ async def main() -> int:
         server.start()
         try:
             where = f"host=127.0.0.1 port={server.port}"
-            with pgbouncer(Path(folder), where, free_port(), *_SHARED_CONNECTIONS) as url:
+            with pgbouncer(Path(folder), where, *_SHARED_CONNECTIONS) as url:
                 found = await mixed(server.url, url, processes=given.processes, seconds=given.seconds)
         finally:
             server.stop()

@@ -34,7 +34,7 @@ class LoadLimits(Value):
     """How many loads run at once, and how long after its arrival a check may wait for one, in seconds."""
 
     loads_max: int = 4
-    wait_s: float = 0.16
+    wait_s: float = 0.12
 
 
 class KeyLoads:

@@ -14,7 +14,6 @@ from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.migrations import migrate
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.check import KeyState
-from authz.demo.servers import free_port
 
 ME = Actor("operator:ada", "local")
 
@@ -24,7 +23,7 @@ async def pooled_url(
     request: pytest.FixtureRequest, tcp_server: TcpPostgres, empty_url: str, folder: Path
 ) -> AsyncIterator[str]:
     where = f"host=127.0.0.1 port={tcp_server.port}"
-    with pgbouncer(folder, where, free_port(), "default_pool_size = 6", mode=request.param) as url:
+    with pgbouncer(folder, where, "default_pool_size = 6", mode=request.param) as url:
         yield on_database(url, empty_url.rpartition("/")[2])
 
 
@@ -63,7 +62,7 @@ async def test_no_process_changes_what_only_another_was_asked_to_change(
     tcp_server: TcpPostgres, empty_url: str, folder: Path
 ) -> None:
     where = f"host=127.0.0.1 port={tcp_server.port}"
-    with pgbouncer(folder, where, free_port(), "default_pool_size = 3") as url:
+    with pgbouncer(folder, where, "default_pool_size = 3") as url:
         found = await mixed(empty_url, on_database(url, empty_url.rpartition("/")[2]), processes=4, seconds=4)
     assert found.faults == []
     assert found.changes > 20

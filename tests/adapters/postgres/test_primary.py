@@ -132,7 +132,7 @@ async def test_a_pooler_that_leads_to_a_standby_is_not_believed(
 ) -> None:
     primary, standby = pair
     await migrate(primary.url)
-    with pgbouncer(folder, f"host=127.0.0.1 port={standby.port}", free_port()) as url:
+    with pgbouncer(folder, f"host=127.0.0.1 port={standby.port}") as url:
         postgres = await opened(on_database(url, "postgres"))
         with pytest.raises(StoreUnavailable, match="not the primary"):
             await state(PostgresDirectory(postgres), UNKNOWN)

@@ -44,7 +44,7 @@ class ScriptedProjection:
 
 
 class ScriptedDirectory:
-    """Holds one record for every key; loads wait for `gate`. Keys in `changing` have none for now."""
+    """Holds one record for every key; loads wait for `ready`, take their keys, and wait for `gate`."""
 
     def __init__(self, found: KeyRecord | StoreUnavailable) -> None:
         self.found = found
@@ -52,16 +52,26 @@ class ScriptedDirectory:
         self.loading = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.unavailable: StoreUnavailable | None = None
         self.batches: list[int] = []
         self.changing: set[bytes] = set()
+        self.at_once = self.most_at_once = 0
 
     @asynccontextmanager
     async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+        await self.ready.wait()
+        if self.unavailable is not None:
+            raise self.unavailable
         digests = next_digests()
         self.loads += len(digests)
         self.batches.append(len(digests))
         self.loading.set()
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
         await self.gate.wait()
+        self.at_once -= 1
         if isinstance(self.found, StoreUnavailable):
             raise self.found
         yield {digest: self.found for digest in digests if digest not in self.changing}

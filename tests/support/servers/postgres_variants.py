@@ -1,7 +1,10 @@
 """PostgreSQL as people run it: on TCP with options, with a streaming standby, and behind PgBouncer."""
 
+import os
 import pwd
+import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,26 +53,63 @@ class TcpPostgres(PostgresServer):
         return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
-@contextmanager
-def pgbouncer(folder: Path, server: str, port: int, *settings: str, mode: str = "transaction") -> Iterator[str]:
-    """Run PgBouncer in front of a database; yields the URL of its database `postgres`, which is `server`'s database.
+class PgBouncer(Server):
+    """PgBouncer in front of every database of a server, with its settings as they come and such that are given.
 
-    `server` is what a connection string of PgBouncer says of the server, such as "host=127.0.0.1".
+    `server` is what its configuration says of the server, such as "host=127.0.0.1 port=5432".
     """
-    program, libraries = unpacked("pgbouncer")
-    home = folder / f"pgbouncer-{mode}"
-    home.mkdir()
-    users = home / "users.txt"
-    users.write_text('"postgres" ""\n')
-    given = "\n".join(settings)
-    (home / "pgbouncer.ini").write_text(
-        f"[databases]\n* = {server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = trust\n"
-        f"pool_mode = {mode}\nunix_socket_dir =\nuser = nobody\nauth_file = {users}\n{given}\n"
-    )
-    environment = {"LD_LIBRARY_PATH": libraries}
-    bouncer = Server("pgbouncer", [program, home / "pgbouncer.ini"], home / "pgbouncer.log", env=environment)
-    bouncer.start(lambda: accepts(port))
+
+    stop_signal = signal.SIGINT
+
+    def __init__(self, folder: Path, server: str, *settings: str, mode: str = "transaction") -> None:
+        program, libraries = unpacked("pgbouncer")
+        self.port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        home = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=folder))
+        users, configuration = home / "users.txt", home / "pgbouncer.ini"
+        users.write_text('"postgres" ""\n')
+        lines = [f"[databases]\n* = {server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}"]
+        lines += ["auth_type = trust", f"auth_file = {users}", f"pool_mode = {mode}", "unix_socket_dir ="]
+        lines += ["user = nobody"] if os.geteuid() == 0 else []
+        configuration.write_text("\n".join([*lines, *settings, ""]))
+        environment = {"LD_LIBRARY_PATH": libraries}
+        super().__init__("pgbouncer", [program, configuration], home / "pgbouncer.log", env=environment)
+
+    def start(self, is_ready: Callable[[], bool] | None = None) -> None:
+        super().start(is_ready or (lambda: accepts(self.port)))
+
+
+@contextmanager
+def pgbouncer(folder: Path, server: str, *settings: str, mode: str = "transaction") -> Iterator[str]:
+    """Run PgBouncer for a while; yields the URL of the database `postgres` through it."""
+    bouncer = PgBouncer(folder, server, *settings, mode=mode)
+    bouncer.start()
     try:
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        yield bouncer.url
     finally:
         bouncer.stop()
+
+
+class PooledPostgres(PostgresServer):
+    """The stack's PostgreSQL with PgBouncer in front of it, which is where its `url` leads."""
+
+    mode = "transaction"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._bouncer = PgBouncer(folder, f"host={self._folder}", "default_pool_size = 6", mode=self.mode)
+        self.direct_url, self.url = self.url, self._bouncer.url
+
+    def start(self, is_ready: Callable[[], bool] | None = None) -> None:
+        super().start(is_ready)
+        self._bouncer.start()
+
+    def stop(self) -> int | None:
+        self._bouncer.stop()
+        return super().stop()
+
+
+class SessionPooledPostgres(PooledPostgres):
+    """The same in session mode."""
+
+    mode = "session"
