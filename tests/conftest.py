@@ -3,6 +3,7 @@
 Tests that kill or stop a server bring their own packaged one, since they need its process.
 """
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -62,8 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
         Server.start = refuse  # type: ignore[assignment, method-assign]
 
 
-# The kinds of tests by folder: a whole stack, real servers, or no server at all. The limits include
-# fixtures, and leave a busy machine at half speed enough time: idle, the slowest of each kind takes less than half.
+# The kinds of tests by folder: a whole stack, real servers, or no server at all. The limits leave a busy machine enough
+# time: idle, the slowest of each kind takes less than half. They hold for the test's function (`timeout_func_only`): a
+# limit that ended while a worker sends its report would end the run. Parallel workers share the cores and have more.
+PARALLEL_FACTOR = 3 if "PYTEST_XDIST_WORKER" in os.environ else 1
 TIME_LIMITS_S = {
     "bench": 60,
     "e2e": 60,
@@ -71,12 +74,12 @@ TIME_LIMITS_S = {
     "client/test_contract.py": 60,
     "adapters/policy_file": 5,
     "adapters/prometheus": 5,
-    "adapters": 60,
-    "contracts": 60,
-    "client": 60,  # several processes in each test
-    "installed": 60,
-    "service": 60,
-    "portal": 60,
+    "adapters": 20,
+    "contracts": 20,
+    "client": 20,  # several processes in each test
+    "installed": 20,
+    "service": 20,
+    "portal": 20,
     "docs/test_reference.py": 20,  # runs the generator, which imports everything
     "edge/h2/test_exchange.py": 60,  # thousands of generated conversations
     "edge": 20,
@@ -95,7 +98,7 @@ def time_limit_s(path: Path) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(time_limit_s(item.path)))
+            item.add_marker(pytest.mark.timeout(time_limit_s(item.path) * PARALLEL_FACTOR, func_only=True))
 
 
 @cache
