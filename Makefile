@@ -10,8 +10,8 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --
 # $(call packages,ARGUMENTS): install with uv, which takes a third of pip's time, and with pip where uv does not work.
 packages = $(UV) $(1) || $(PIP) $(1)
 
-.PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams figures-streams fuzz conformance \
-  docs dist tour-installed lock protos programs
+.PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
+  figures-streams fuzz conformance docs dist tour-installed lock protos programs mixing cold-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,12 @@ soak-streams: install ## streams that end and crash at random: do caps hold, doe
 
 figures-streams: install ## how soon does a stream's end free its slot, by cause, and what does a stopped Envoy tell? (SAMPLES=30)
 	PYTHONPATH=tests $(BIN)/python -m longrun.stream_figures --samples $(or $(SAMPLES),30)
+
+mixing: install programs ## do processes behind PgBouncer ever change what only another was asked to change? (SECONDS=60)
+	PYTHONPATH=tests $(BIN)/python -m longrun.pooler_mixing --seconds $(or $(SECONDS),60)
+
+cold-cache: install ## how soon is service back after Redis lost every key, over a slow network? (DELAY_MS=5)
+	PYTHONPATH=tests $(BIN)/python -m longrun.cold_cache --delay-ms $(or $(DELAY_MS),5)
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)

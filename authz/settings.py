@@ -101,8 +101,8 @@ class Settings(BaseSettings):
     postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres, at most.")
     load_wait_s: Seconds = Field(
         0.12,
-        description="How long after its arrival a check may wait for its key to load, in seconds; less than the "
-        "timeout of Envoy's tries, 0.15 in envoy.yaml.",
+        description="How long after its arrival a check may wait for its key to load, in seconds; less than the 0.15 s "
+        "of one try in envoy.yaml.",
     )
     redis_failure: FailureMode = Field(
         FailureMode.DENY, description="While Redis is unavailable: deny (503), or degrade to recently used keys."

@@ -1,6 +1,6 @@
-"""The audit log in Postgres: written in the transaction of what it records, and read back by account.
+"""The audit log in Postgres: written in the transaction of the change, and read by account.
 
-That nothing in it can be changed is seen to by `sql/`.
+`sql/` and `grants.py` make it append-only.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.owners import AuditLine
 
-# Since the key was last enabled: what an owner stopped and an operator stopped as well is the operator's to start.
+# Since the key was last enabled: if an operator disabled a key as well, only an operator enables it.
 _STOPPED_BY_OTHERS = (
     "SELECT EXISTS (SELECT FROM audit_log WHERE account_id = $1 AND key_id = $2 AND event = $3 AND actor <> $5 "
     "AND id > coalesce((SELECT max(id) FROM audit_log WHERE account_id = $1 AND key_id = $2 AND event = $4), 0))"
@@ -46,6 +46,6 @@ async def read_audit(connection: Any, account_id: str, before: int, lines_max: i
 
 
 async def is_disabled_by_others(connection: Any, account_id: str, key_id: str, actor: Actor) -> bool:  # noqa: ANN401 -- the same
-    """Tell whether somebody other than the actor has disabled a key since it was last enabled."""
+    """Return whether anybody but the actor has disabled a key since it was last enabled."""
     events = (AuditEvent.KEY_DISABLED, AuditEvent.KEY_ENABLED)
     return bool(await connection.fetchval(_STOPPED_BY_OTHERS, account_id, key_id, *events, actor.name))

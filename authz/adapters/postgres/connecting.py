@@ -1,6 +1,6 @@
-"""Makes connections to the primary among the servers of a URL, and remembers why the last attempt failed.
+"""Opens connections to the primary among the servers of a URL, and stores why the last attempt failed.
 
-How many there are and who uses them is the business of `pool.py`.
+`pool.py` decides how many there are and which transaction uses them.
 """
 
 from collections.abc import Callable, Sequence

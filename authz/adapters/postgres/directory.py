@@ -1,6 +1,6 @@
-"""The directory of keys in Postgres: many records read in one query, and held still while they are written elsewhere.
+"""The directory of keys in Postgres: reads many records in one query and locks them while they are written to Redis.
 
-Who changes keys is `keys.py`.
+Changes of keys are in `keys.py`.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,8 +11,8 @@ from authz.adapters.postgres.pool import Postgres
 from authz.core.check import KeyRecord, KeyState
 
 # The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
-# account comes first, as it does for those who change it. Rows that somebody changes are skipped, not waited for: one
-# of them must not keep the others waiting. A row that is skipped still exists, which the second part tells.
+# account is locked first, as in every change. Rows that are being changed are skipped: one of them must not delay the
+# others. The second part of the query finds out that a skipped row exists.
 _HELD = (
     f"WITH held AS (SELECT k.digest, {RECORD_COLUMNS} FROM api_keys k JOIN accounts a ON a.id = k.account_id "  # noqa: S608 -- ours
     "WHERE k.digest = ANY($1) FOR SHARE OF a, k SKIP LOCKED) "

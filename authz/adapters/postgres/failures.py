@@ -1,7 +1,6 @@
-"""What goes wrong with Postgres: which kind of failure it is, and what an operator can do about it.
+"""Failures of Postgres: their kinds, and their descriptions for operators.
 
-The messages of the driver may quote values and the URL's parts, so none of them is passed on: only what is known here
-and the error's kind.
+Messages of the driver may quote values and parts of the URL, so they are not used; only the kind of the error is.
 """
 
 from typing import Final

@@ -1,6 +1,6 @@
-"""When keys were last used, in Postgres.
+"""The last use of each key, in Postgres.
 
-What keys are and who may change them is `postgres_keys.py`.
+Keys and their changes are in `keys.py`.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ import orjson
 
 from authz.adapters.postgres.pool import Postgres
 
-# One document, because the driver takes thrice as long to encode arrays, and checks wait. In one order whoever
-# writes: two that lock the same rows in another would wait for each other.
+# One document, because the driver takes three times as long to encode arrays, and checks wait. Every writer uses the
+# same order: two that lock the same rows in different orders would block each other.
 _NOTE = (
     "INSERT INTO key_uses AS u (key_id, last_used_at) "
     "SELECT key, value::timestamptz FROM jsonb_each_text($1) ORDER BY key "
@@ -20,13 +20,13 @@ _NOTE = (
 
 
 class PostgresUses:
-    """The ledger of uses (`service.ports.UseLedger`)."""
+    """Stores the last use of keys (`service.ports.UseLedger`)."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
-        """Note when keys were used, by id."""
+        """Store when keys were used, by id."""
         noted = orjson.dumps(uses).decode()
         async with self._postgres.transaction(durable=False) as connection:
             await connection.execute(_NOTE, noted)

@@ -1,6 +1,6 @@
-"""Accounts, keys and pending changes in Postgres: the truth that Redis projects.
+"""Accounts, keys and pending changes in Postgres: the authoritative data that Redis projects.
 
-Reads for checks are `directory.py`; who may ask for what is `service/keys/admin.py`.
+Reads for checks are in `directory.py`, the rules of the use cases in `service/keys/admin.py`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -53,13 +53,13 @@ _ACCOUNT_CHANGES = {
 
 
 class PostgresKeys:
-    """The ledger of keys (`service.ports.KeyLedger`)."""
+    """Stores and changes accounts and keys (`service.ports.KeyLedger`)."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
     async def add_account(self, account: Account, actor: Actor) -> None:
-        """Keep a new account."""
+        """Store a new account."""
         async with self._postgres.transaction() as connection:
             await connection.execute(
                 "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
@@ -86,7 +86,7 @@ class PostgresKeys:
         actor: Actor,
         event: AuditEvent = AuditEvent.KEY_CREATED,
     ) -> None:
-        """Keep a new key, if its account may have another."""
+        """Store a new key, if its account may have another."""
         async with self._postgres.transaction() as connection:
             await _queue(connection, key.account_id)
             await _insert(connection, key, digest, active_max)
@@ -132,7 +132,7 @@ class PostgresKeys:
     async def replace_key(
         self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
     ) -> tuple[ApiKey, ApiKey]:
-        """Put a key into another's place, which ends at once or at a stated time."""
+        """Replace a key by another; the old one ends at once or at a stated time."""
         async with self._postgres.transaction() as connection:
             account_id = await connection.fetchval("SELECT account_id FROM api_keys WHERE id = $1", key_id)
             if account_id is None:
@@ -144,7 +144,7 @@ class PostgresKeys:
                 raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
             new = replacement(_key(key))
             await write_audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
-            # The old one's end comes first: a key that ends at once leaves its place to the new one.
+            # The old key ends first: if it ends at once, it does not count towards the account's maximum.
             if new.old_ends_at is None:
                 await connection.execute(_END.format("revoked_at = now()"), key_id)
                 await write_audit(connection, actor, AuditEvent.KEY_REVOKED, account_id, key_id)
@@ -165,7 +165,7 @@ class PostgresKeys:
             )
             if done is None:
                 raise Refused(f"there is no account {account_id}")
-            # A new revision for each key: Redis must take the record that follows for the newer one.
+            # A new revision for each key: Redis must regard the record that follows as newer.
             rows = await connection.fetch(
                 "UPDATE api_keys SET revision = revision WHERE account_id = $1 RETURNING id", account_id
             )
@@ -174,13 +174,13 @@ class PostgresKeys:
         return [row["id"] for row in rows]
 
     async def pending(self, *, everything: bool = False) -> list[str]:
-        """Return the ids of the keys that are pending, the longest first, or of all keys."""
+        """Return the ids of the pending keys, the oldest first, or of all keys."""
         query = "SELECT id FROM api_keys" if everything else "SELECT key_id FROM key_outbox ORDER BY created_at"
         async with self._postgres.transaction() as connection:
             return [key_id for (key_id,) in await connection.fetch(query)]
 
     async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
-        """Hand a key's present record to `put` while it is held still, and note that it is effective."""
+        """Pass a key's locked present record to `put`, and remove the key from the outbox if that returns true."""
         async with self._postgres.transaction() as connection:
             row = await connection.fetchrow(_RECORD + _STILL, key_id)
             done = await put(row["digest"], key_record(row))
@@ -190,7 +190,7 @@ class PostgresKeys:
 
 
 async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- untyped driver
-    # The account's row is the queue in which creations stand: two cannot both see the last free place.
+    # The lock on the account serialises creations: two cannot both count one key below the maximum.
     account = await connection.fetchrow("SELECT suspended_at FROM accounts WHERE id = $1 FOR UPDATE", account_id)
     if account is None:
         raise Refused(f"there is no account {account_id}")

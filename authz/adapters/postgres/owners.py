@@ -1,6 +1,6 @@
-"""Owners in Postgres: their addresses, password hashes and verification links (`service.portal_ports.OwnerLedger`).
+"""Owners in Postgres: their addresses, password hashes and verification links.
 
-Accounts as such, and keys, are `postgres_keys.py`; sessions are in Redis.
+Accounts and keys are in `keys.py`; sessions are in Redis.
 """
 
 from datetime import datetime
@@ -19,13 +19,13 @@ _OWNER = (
 
 
 class PostgresOwners:
-    """Keeps and changes owners. Every method raises `StoreUnavailable`."""
+    """Stores and changes owners (`service.portal.ports.OwnerLedger`). Every method raises `StoreUnavailable`."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
     async def add_owner(self, account: Account, owner: Owner, actor: Actor) -> None:
-        """Keep a new account with its owner; raises `EmailTaken`."""
+        """Store a new account with its owner; raises `EmailTaken`."""
         async with self._postgres.transaction() as connection:
             await connection.execute(
                 "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
@@ -46,15 +46,15 @@ class PostgresOwners:
             await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
 
     async def owner_of_email(self, email: str) -> Owner | None:
-        """Return whose address it is."""
+        """Return the owner of an address, None if there is none."""
         return await self._owner("o.email", email)
 
     async def owner(self, account_id: str) -> Owner | None:
-        """Return an account's owner; None for an account that an operator opened."""
+        """Return an account's owner, None for an account that an operator created."""
         return await self._owner("o.account_id", account_id)
 
     async def contact(self, account_id: str) -> Contact | None:
-        """Return how any account's people can be reached, also one that an operator opened."""
+        """Return the contact of any account, also of one that an operator created."""
         async with self._postgres.transaction() as connection:
             row = await connection.fetchrow(
                 "SELECT coalesce(o.email, a.email, '') AS email, o.email_verified_at IS NOT NULL AS is_verified "
@@ -64,7 +64,7 @@ class PostgresOwners:
         return None if row is None else Contact(**dict(row))
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
-        """Replace the hash of a password that stays the same, unless it has been changed meanwhile."""
+        """Replace the hash of an unchanged password; do nothing if the password was changed meanwhile."""
         async with self._postgres.transaction() as connection:
             await connection.execute(
                 "UPDATE owners SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2",
@@ -74,7 +74,7 @@ class PostgresOwners:
             )
 
     async def change_password(self, owner: Owner, password_hash: str, actor: Actor) -> Owner | None:
-        """Begin a new generation with a new password; None where another change came first."""
+        """Start a new generation with a new password; return None if another change came first."""
         async with self._postgres.transaction() as connection:
             changed = await connection.fetchval(
                 "UPDATE owners SET password_hash = $3, generation = generation + 1 "
@@ -89,7 +89,7 @@ class PostgresOwners:
         return await self.owner(owner.account_id)
 
     async def await_verification(self, account_id: str, digest: bytes, ends_at: datetime) -> None:
-        """Remember by which code an address will be verified; an earlier one is void."""
+        """Store the code that verifies an address; it replaces an earlier code."""
         async with self._postgres.transaction() as connection:
             await connection.execute(
                 "UPDATE owners SET verification_digest = $2, verification_ends_at = $3 WHERE account_id = $1",
@@ -99,7 +99,7 @@ class PostgresOwners:
             )
 
     async def verify_email(self, digest: bytes, now: datetime, source_address: str) -> Owner | None:
-        """Take a code, once, for proof of an address; None where no such code is awaited."""
+        """Accept a code once as the verification of an address; return None if the code is unknown."""
         async with self._postgres.transaction() as connection:
             account_id = await connection.fetchval(
                 "UPDATE owners SET email_verified_at = coalesce(email_verified_at, $2), "
@@ -115,7 +115,7 @@ class PostgresOwners:
         return await self.owner(account_id)
 
     async def note(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
-        """Write a line into an account's audit trail about what changed no row."""
+        """Write a line into an account's audit trail for an event that changes no row."""
         async with self._postgres.transaction() as connection:
             await write_audit(connection, actor, event, account_id)
 

@@ -1,6 +1,6 @@
-"""The pool of connections to Postgres: made in the background, bounded, and lent to one transaction at a time.
+"""The pool of connections to Postgres: opened in the background, bounded, each for one transaction at a time.
 
-How a connection is made is `connecting.py`, what it does `session.py`, how a failure is described `failures.py`.
+`connecting.py` opens a connection, `session.py` runs its transaction, `failures.py` describes failures.
 """
 
 import asyncio
@@ -179,7 +179,7 @@ class Postgres:
         self._connect_some()
         refusal = self._refusal()
         if refusal is not None:
-            await asyncio.sleep(0)  # whoever tries again at once lets the connection be made
+            await asyncio.sleep(0)  # a caller that retries at once must let the connection be opened
             raise refusal
         waiter: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
@@ -237,7 +237,7 @@ class Postgres:
         self._release(session)
 
     def _release(self, session: Session) -> None:
-        """Lend a connection to whoever waits longest, or keep it."""
+        """Give a connection to the transaction that waits longest, or keep it."""
         self._used.discard(session)
         is_old = asyncio.get_running_loop().time() - session.born_s > self._life_s
         if self._is_closed or session.is_closed or is_old:

@@ -1,10 +1,10 @@
-"""One connection to Postgres: transactions with their limits in force, and statements that no pooler can mix up.
+"""One connection to Postgres: transactions with verified limits, and statements that no pooler can mix up.
 
-Which connection a caller is given is the business of `pool.py`; what is asked is that of its callers.
+`pool.py` selects the connection of a caller.
 
 A pooler in transaction mode shares server connections between clients, and a statement that has a name stays on the
-server connection for whoever comes next. So no statement here has a name: each is parsed in the same message as it is
-run, in one round trip. The description of its columns is remembered, since it does not depend on the connection.
+server connection for the next client. So no statement here has a name: each is parsed and run in the same round trip.
+The description of its columns is cached, because it does not depend on the server connection.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from authz.adapters.postgres.failures import NotPrimary
 from authz.adapters.postgres.url import Host, PostgresUrl
 
 FROZEN_MS: Final = 1000
-"""A process that runs has ended its transaction by its deadline; a frozen one is cut off so much later."""
+"""A running process ends its transaction by its deadline; the server ends that of a frozen process so much later."""
 
 _STATEMENTS_MAX = 256
 _CHECK_INTERVAL_SINCE = (14,)
