@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     )
     postgres_pool_max: int = Field(8, gt=0, description="Connections to Postgres, at most.")
     load_wait_s: Seconds = Field(
-        0.12,
+        0.13,
         description="How long after its arrival a check may wait for its key to load, in seconds; less than the 0.15 s "
         "of one try in envoy.yaml.",
     )

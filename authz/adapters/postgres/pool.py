@@ -14,7 +14,7 @@ from authz.adapters.postgres.failures import FAILURES, is_outage, is_wrong_serve
 from authz.adapters.postgres.session import Session
 from authz.core.errors import StoreUnavailable
 
-WARM_MIN: Final = 1
+WARM_MIN: Final = 2
 """Connections that are kept although nobody uses them."""
 
 _GRACE_S: Final = 0.1  # the server's own limits come first: a statement that it ended costs no connection
@@ -216,7 +216,7 @@ class Postgres:
         if self._is_closed:
             return
         loop = asyncio.get_running_loop()
-        wanted = max(len(self._waiting), WARM_MIN - len(self._idle) - len(self._used))
+        wanted = max(len(self._waiting), min(WARM_MIN, self._pool_max) - len(self._idle) - len(self._used))
         if self._connector.fault is not None:
             wanted = min(wanted, 1)
         for _ in range(min(wanted - len(self._connecting), self._room())):

@@ -24,7 +24,8 @@ LOADS_MAX = 10_000
 KEYS_MAX = 128
 """The most keys of one load: they occupy the event loop about as long as one turn of checks."""
 
-_CHANGING_PAUSE_S = 0.01
+_AGAIN_PAUSE_S = 0.01
+_OTHER_EPOCH = StoreUnavailable("redis", "another epoch started during a load")
 
 Loaded: TypeAlias = Callable[[Sequence[PendingCheck], StoreUnavailable | Take | None], None]
 """Called with the checks that waited: a failure, a take that ends them, or None to query the projection again."""
@@ -34,7 +35,7 @@ class LoadLimits(Value):
     """How many loads run at once, and how long after its arrival a check may wait for one, in seconds."""
 
     loads_max: int = 4
-    wait_s: float = 0.12
+    wait_s: float = 0.13
 
 
 class KeyLoads:
@@ -93,7 +94,7 @@ class KeyLoads:
         """Wait for the loads in progress, and for those of all checks that wait."""
         while self._waiting:
             await self._tasks.finish()
-            await asyncio.sleep(_CHANGING_PAUSE_S)
+            await asyncio.sleep(_AGAIN_PAUSE_S)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -138,7 +139,7 @@ class KeyLoads:
                 self._observer.store_answered("postgres", perf_counter() - started_s)
                 await self._write(records, epochs or {}, left)
             if left:
-                asyncio.get_running_loop().call_later(_CHANGING_PAUSE_S, self._load_again, list(left))
+                asyncio.get_running_loop().call_later(_AGAIN_PAUSE_S, self._load_again, list(left))
                 left.clear()
         except StoreUnavailable as error:
             failure = error
@@ -155,11 +156,12 @@ class KeyLoads:
         self._answer_unknown(records)
         writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
         for digest, result in zip(records, await asyncio.gather(*writes), strict=True):
-            left.discard(digest)
-            self._finish(digest, result)
+            if result is not _OTHER_EPOCH:
+                left.discard(digest)
+                self._finish(digest, result)
 
     def _load_again(self, digests: Sequence[bytes]) -> None:
-        """Load keys that were being changed, if a check still waits for them."""
+        """Load keys that were being changed, or whose store has another epoch now, if a check still waits for them."""
         for digest in digests:
             if self._waiting[digest]:
                 self._enqueue(digest)
@@ -168,10 +170,10 @@ class KeyLoads:
 
     async def _put(self, digest: bytes, record: KeyRecord, epoch: str) -> StoreUnavailable | None:
         try:
-            await self._projection.put(digest, record, epoch=epoch)
+            written = await self._projection.put(digest, record, epoch=epoch)
         except StoreUnavailable as error:
             return error
-        return None
+        return None if written or self._projection.epoch_of(digest) == epoch else _OTHER_EPOCH
 
     def _answer_unknown(self, records: Mapping[bytes, KeyRecord]) -> None:
         # These checks need not wait until the projection has the record.

@@ -116,3 +116,19 @@ async def test_one_record_that_cannot_be_written_refuses_its_own_checks_alone(mo
     first, second = await stack.decide_all(asked(bad), asked(good))
     assert_denied(first, DenyReason.STORE_UNAVAILABLE)
     assert isinstance(second, Allow)
+
+
+async def test_a_load_that_another_epoch_overtook_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = CheckerUnderTest(None, take("servers:read"))
+    put = stack.projection.put
+
+    async def refuse_older(held: bytes, *arguments: object, epoch: str) -> bool:
+        if not stack.projection.puts and stack.projection.epoch == "e1":
+            stack.projection.epoch = "e2"
+            return False
+        return await put(held, *arguments, epoch=epoch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stack.projection, "put", refuse_older)
+    (secret,) = secrets(1)
+    assert isinstance(await stack.decide(asked(secret)), Allow)
+    assert [epoch for _, epoch in stack.projection.puts] == ["e2"]
