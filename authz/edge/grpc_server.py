@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from authz._pb.check_pb2 import CheckRequest
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
+from authz.edge.check.listener import CONNECTIONS_MAX
 from authz.edge.check.messages import SERVICE, Checks, write
 from authz.edge.check.responses import ResponseWriter
 from authz.service.check.checker import Checker
@@ -23,7 +24,18 @@ from authz.service.ports import Decided
 _OPTIONS = [
     ("grpc.http2.max_ping_strikes", 0),  # otherwise Envoy's keepalive pings on an idle connection are an error
     ("grpc.max_receive_message_length", 1 << 20),
+    # The limits of the check listener (`check/listener.py`, `check/peer.py`), as far as grpcio has them.
+    ("grpc.max_concurrent_streams", 2_048),
+    ("grpc.max_metadata_size", 16_384),
+    ("grpc.absolute_max_metadata_size", 16_384),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 3_900_000),
+    ("grpc.http2.max_frame_size", 16_384),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 ]
+_CALLS_MAX = 8_192
 
 _ABORT_DELAY_S = 0.2
 
@@ -36,7 +48,7 @@ class GrpcServer:
         self._checker = checker
         self._stopping = asyncio.Event()
         self._health = health.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
         check = grpc.unary_unary_rpc_method_handler(
             self._check,
             request_deserializer=CheckRequest.FromString,

@@ -6,6 +6,6 @@ Contains no sockets and no event loop. The listener owns those, so every line he
 from authz.edge.h2.call import Call, Method
 from authz.edge.h2.connection import Connection
 from authz.edge.h2.events import Cancelled, Ended, Event, Request
-from authz.edge.h2.limits import Limits
+from authz.edge.h2.limits import Limits, UploadBudget
 
-__all__ = ["Call", "Cancelled", "Connection", "Ended", "Event", "Limits", "Method", "Request"]
+__all__ = ["Call", "Cancelled", "Connection", "Ended", "Event", "Limits", "Method", "Request", "UploadBudget"]

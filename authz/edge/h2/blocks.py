@@ -53,11 +53,12 @@ class _Template:
 class HeaderBlocks:
     """The decoder of one connection. `known` maps complete blocks to plain calls: the fastest lookup."""
 
-    __slots__ = ("_decoder", "_list_bytes_max", "_methods", "_templates", "known")
+    __slots__ = ("_decoder", "_list_bytes_max", "_methods", "_templates", "fields_count", "known")
 
     def __init__(self, methods: Mapping[bytes, Method], list_bytes_max: int) -> None:
         self.known: dict[bytes, Call] = {}
         self._templates: list[_Template] = []
+        self.fields_count = 0  # of the block decoded last
         self._methods = methods
         self._list_bytes_max = list_bytes_max
         self._decoder = Decoder(list_bytes_max)
@@ -99,6 +100,7 @@ class HeaderBlocks:
         """Decode the block of a request; raises as `fields` does, and `StreamFault` where it is malformed."""
         was_stateless = self.is_stateless
         fields = self.fields(block)
+        self.fields_count = len(fields)
         call = call_from(fields, self._methods)
         if was_stateless and call.is_plain:
             self._remember(block, call)

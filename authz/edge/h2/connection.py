@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from authz.edge.h2 import wire
 from authz.edge.h2.call import Call, Method
 from authz.edge.h2.events import Event, Request
-from authz.edge.h2.limits import FloodGuard, Limits
+from authz.edge.h2.limits import FloodGuard, Limits, UploadBudget
 from authz.edge.h2.responses import Refusal
 from authz.edge.h2.send_buffer import SendBuffer
 from authz.edge.h2.session import Session
@@ -35,7 +35,6 @@ from authz.edge.h2.wire import (
 _WHOLE_HEADERS = HEADERS << 8 | END_HEADERS
 _LAST_DATA = DATA << 8 | END_STREAM
 _FIRST_ON_STREAM = 0x8000_0001  # client stream ids are odd, and the highest bit is reserved
-_PRIORITY_BYTES = 5
 _SIZES = {wire.RST_STREAM: 4, wire.PING: 8, wire.WINDOW_UPDATE: 4}
 
 
@@ -56,6 +55,7 @@ class Connection:
         "_streams",
         "_unparsed",
         "is_closed",
+        "is_proven",
         "respond",
     )
 
@@ -66,18 +66,45 @@ class Connection:
     read the response, and the call is open until the peer ends or resets it.
     """
 
-    def __init__(self, methods: Mapping[bytes, Method], limits: Limits) -> None:
-        """Serve `methods`, keyed by path."""
+    def __init__(self, methods: Mapping[bytes, Method], limits: Limits, uploads: UploadBudget | None = None) -> None:
+        """Serve `methods`, keyed by path. `uploads` is the budget of all connections together."""
         self._limits = limits
         self._send_buffer = SendBuffer()
         self._flood_guard = FloodGuard(limits)
-        self._streams = Streams(limits, methods, self._send_buffer, self._flood_guard)
+        self._streams = Streams(limits, methods, self._send_buffer, self._flood_guard, uploads)
         self.respond = self._streams.respond
         self._unparsed = b""
         self._block: _Block | None = None
         self._has_preface = False
-        self._session = Session(limits, self._send_buffer, self._streams)
+        self._session = Session(limits, self._send_buffer, self._streams, self._flood_guard)
         self.is_closed = False
+        self.is_proven = False
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether the peer has completed the handshake: preface and SETTINGS."""
+        return self._session.has_settings
+
+    @property
+    def last_received_s(self) -> float:
+        """The time of the last `receive`; 0 before it."""
+        return self._flood_guard.now_s
+
+    @property
+    def streams(self) -> int:
+        """The number of open calls."""
+        return len(self._streams.open)
+
+    @property
+    def upload_bytes(self) -> int:
+        """The bytes of incomplete requests."""
+        return self._streams.upload_bytes
+
+    @property
+    def buffered_bytes(self) -> int:
+        """All bytes that the connection holds for its peer, in both directions."""
+        block = len(self._block.data) if self._block is not None else 0
+        return len(self._unparsed) + block + self._streams.upload_bytes + self._send_buffer.waiting_bytes
 
     @property
     def is_finished(self) -> bool:
@@ -93,24 +120,36 @@ class Connection:
         buffer = self._unparsed + data if self._unparsed else data
         try:
             start = 0 if self._has_preface else self._read_preface(buffer)
-            self._unparsed = buffer[self._read_frames(buffer, start, events) :]
+            stop = self._read_frames(buffer, start, events)
+            self._unparsed = buffer[stop:]
+            if not stop:  # a read that completes no frame costs as much as one that does
+                self._flood_guard.spend()
         except ConnectionFault as fault:
-            self._send_buffer.write(wire.goaway(self._streams.last_id, fault.code, str(fault)))
-            self.is_closed = True
-            self._unparsed = b""
-            self._streams.abandon(events)
+            self._fail(fault, events)
             return events
+        if events and not self.is_proven:
+            self.is_proven = True
+            self._flood_guard.prove()
         used = self._limits.connection_window_bytes - self._streams.window_bytes
         if used > self._streams.window_bytes:
             self._streams.window_bytes += used
             self._send_buffer.write(wire.window_update(0, used))
-        if self._send_buffer.is_waiting:
+        if self._send_buffer.is_sendable:
             self._streams.flush()
         return events
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
         """Send a response without a message; ignore a stream that is closed."""
         self._streams.refuse(stream_id, refusal)
+
+    def expire(self) -> list[Event]:
+        """Reset the calls that were incomplete at the last `expire` already, or whose response is still blocked."""
+        events: list[Event] = []
+        try:
+            self._streams.expire(events)
+        except ConnectionFault as fault:
+            self._fail(fault, events)
+        return events
 
     def take_output(self) -> bytes:
         """Return all bytes to write now."""
@@ -130,6 +169,12 @@ class Connection:
         self.is_closed = True
         self._streams.abandon(events)
         return events
+
+    def _fail(self, fault: ConnectionFault, events: list[Event]) -> None:
+        self._send_buffer.write(wire.goaway(self._streams.last_id, fault.code, str(fault)))
+        self.is_closed = True
+        self._unparsed = b""
+        self._streams.abandon(events)
 
     def _read_preface(self, buffer: bytes) -> int:
         if buffer.startswith(wire.PREFACE):
@@ -215,7 +260,7 @@ class Connection:
                 self._streams.data(stream_id, data, len(payload), events, ends=bool(flags & END_STREAM))
             case wire.HEADERS:
                 self._block = _Block(stream_id, bool(flags & END_STREAM))
-                self._fragment(flags, stream_id, _prioritised(flags, wire.unpadded(flags, payload)), events)
+                self._fragment(flags, stream_id, wire.without_priority(flags, wire.unpadded(flags, payload)), events)
             case wire.CONTINUATION:
                 self._fragment(flags, stream_id, payload, events)
             case wire.RST_STREAM:
@@ -223,7 +268,7 @@ class Connection:
             case wire.WINDOW_UPDATE:
                 self._streams.increase_window(stream_id, int.from_bytes(payload) & wire.WINDOW_MAX)
             case wire.PRIORITY:
-                if len(payload) != _PRIORITY_BYTES:
+                if len(payload) != wire.PRIORITY_BYTES:
                     fault = ConnectionFault if self._streams.is_idle(stream_id) else StreamFault
                     raise fault(ErrorCode.FRAME_SIZE_ERROR, "wrong size of PRIORITY")
             case wire.SETTINGS | wire.PING | wire.GOAWAY | wire.PUSH_PROMISE:
@@ -248,12 +293,3 @@ class _Block:
     stream_id: int
     ends: bool
     data: bytearray = field(default_factory=bytearray)
-
-
-def _prioritised(flags: int, payload: bytes) -> bytes:
-    # Priorities are ignored, as RFC 9113 section 5.3.2 recommends.
-    if not flags & wire.PRIORITISED:
-        return payload
-    if len(payload) < _PRIORITY_BYTES:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS shorter than its priority field")
-    return payload[_PRIORITY_BYTES:]

@@ -3,9 +3,13 @@
 Limits across connections are in the listener.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from authz.edge.h2.wire import FRAME_BYTES_MAX, WINDOW_DEFAULT, WINDOW_MAX, ConnectionFault, ErrorCode
+
+# Until a peer has sent a complete request: enough for one of the largest.
+_UNPROVEN_MAX, _UNPROVEN_PER_S, _UNPROVEN_UPLOAD_BYTES = 256, 100.0, 2_097_152
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +43,54 @@ class Limits:
 
 
 class FloodGuard:
-    """A token bucket for nuisances.
+    """A token bucket for nuisances, and what a connection may hold; less until the peer has sent a request.
 
     One guard covers all floods, because each is a frame that costs the server work and the peer nothing: rapid reset
     (CVE-2023-44487) and its server-sent variant (CVE-2025-8671), pings, settings, empty frames, continuations
     (CVE-2019-9512 to 9518, CVE-2024-24549).
     """
 
-    __slots__ = ("_max", "_per_s", "_remaining", "_updated_s", "now_s")
+    __slots__ = ("_limits", "_max", "_per_s", "_remaining", "_updated_s", "now_s", "upload_bytes_max")
 
     def __init__(self, limits: Limits) -> None:
-        self._max = limits.nuisances_max
-        self._per_s = limits.nuisances_per_s
+        self._limits = limits
+        self._max = min(limits.nuisances_max, _UNPROVEN_MAX)
+        self._per_s = min(limits.nuisances_per_s, _UNPROVEN_PER_S)
         self._remaining = float(self._max)
         self._updated_s = 0.0
         self.now_s = 0.0
+        self.upload_bytes_max = min(limits.upload_bytes_max, _UNPROVEN_UPLOAD_BYTES)
 
-    def spend(self) -> None:
-        """Count one nuisance; raises `ConnectionFault` over the limit."""
+    def prove(self) -> None:
+        """Apply the full limits: the peer has sent a complete request. Until then reconnecting gains nothing."""
+        self._remaining += self._limits.nuisances_max - self._max
+        self._max = self._limits.nuisances_max
+        self._per_s = self._limits.nuisances_per_s
+        self.upload_bytes_max = self._limits.upload_bytes_max
+
+    def spend(self, weight: int = 1) -> None:
+        """Count a nuisance of some weight; raises `ConnectionFault` over the limit."""
         self._remaining = min(self._max, self._remaining + (self.now_s - self._updated_s) * self._per_s)
         self._updated_s = self.now_s
-        if self._remaining < 1:
+        if self._remaining < weight:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without effect")
-        self._remaining -= 1
+        self._remaining -= weight
+
+
+class UploadBudget:
+    """The bytes of incomplete requests on all connections together, at most `bytes_max`.
+
+    Over that, `make_room` is called with what the current connection holds. It closes the connection that holds most,
+    or returns False where that is the current one.
+    """
+
+    __slots__ = ("_bytes_max", "_make_room", "used_bytes")
+
+    def __init__(self, bytes_max: int, make_room: Callable[[int], bool]) -> None:
+        self._bytes_max = bytes_max
+        self._make_room = make_room
+        self.used_bytes = 0
+
+    def refuses(self, held_bytes: int) -> bool:
+        """Return whether the connection that holds `held_bytes` must refuse a request, because there are too many."""
+        return self.used_bytes > self._bytes_max and not self._make_room(held_bytes)

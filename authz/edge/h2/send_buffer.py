@@ -45,14 +45,18 @@ class SendBuffer:
         "_must_shrink",
         "_plain_bytes_max",
         "_ready",
+        "_sendable",
         "_table_size",
         "_waiting",
         "_window",
+        "waiting_bytes",
     )
 
     def __init__(self) -> None:
         self._ready: list[bytes] = []
         self._waiting: dict[int, memoryview] = {}
+        self._sendable: dict[int, None] = {}  # those of them that their own window does not block
+        self.waiting_bytes = 0
         self._window = WINDOW_DEFAULT
         self._initial = WINDOW_DEFAULT
         self._credit: dict[int, int] = {}
@@ -65,6 +69,11 @@ class SendBuffer:
     def is_waiting(self) -> bool:
         """Whether a response is blocked by the peer's windows."""
         return bool(self._waiting)
+
+    @property
+    def is_sendable(self) -> bool:
+        """Whether `flush` may send some of a blocked response."""
+        return bool(self._sendable) and self._window > 0
 
     def write(self, data: bytes) -> None:
         """Append a frame that is not subject to flow control."""
@@ -85,6 +94,7 @@ class SendBuffer:
             return True
         self._write_block(stream_id, END_HEADERS, RESPONSE_BLOCK)
         self._waiting[stream_id] = memoryview(with_grpc_prefix(message))
+        self.waiting_bytes += size
         return self._send(stream_id)
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
@@ -94,7 +104,10 @@ class SendBuffer:
 
     def drop(self, stream_id: int) -> None:
         """Discard the state of a stream that was reset."""
-        self._waiting.pop(stream_id, None)
+        rest = self._waiting.pop(stream_id, None)
+        if rest is not None:
+            self.waiting_bytes -= len(rest)
+            self._sendable.pop(stream_id, None)
         self._credit.pop(stream_id, None)
 
     def holds(self, stream_id: int) -> bool:
@@ -103,7 +116,13 @@ class SendBuffer:
 
     def flush(self) -> list[int]:
         """Write what the windows now permit; return the streams whose responses are complete."""
-        return [stream_id for stream_id in list(self._waiting) if self._window > 0 and self._send(stream_id)]
+        complete = []
+        while self.is_sendable:  # each turn sends something, or finds a stream's window used up
+            stream_id = next(iter(self._sendable))
+            del self._sendable[stream_id]
+            if self._send(stream_id):
+                complete.append(stream_id)
+        return complete
 
     def increase_window(self, increment: int) -> None:
         """Increase the connection's window (RFC 9113 section 6.9)."""
@@ -121,13 +140,21 @@ class SendBuffer:
         if self._initial + credit > WINDOW_MAX:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window over its maximum")
         self._credit[stream_id] = credit
+        if self._initial + credit > 0 and stream_id in self._waiting:
+            self._sendable[stream_id] = None
 
-    def set_initial_window(self, size: int) -> None:
-        """Change the window of every stream by the difference (RFC 9113 section 6.9.2)."""
+    def set_initial_window(self, size: int) -> int:
+        """Change the window of every stream by the difference (RFC 9113 section 6.9.2).
+
+        Return how many streams have a window of their own: the cost of the call.
+        """
         if size > WINDOW_MAX or size + max(self._credit.values(), default=0) > WINDOW_MAX:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial window over its maximum")
         self._initial = size
         self._set_plain()
+        credits_ = self._credit
+        self._sendable = {stream_id: None for stream_id in self._waiting if size + credits_.get(stream_id, 0) > 0}
+        return len(credits_) + len(self._waiting)
 
     def set_table_size(self, size: int) -> None:
         """Accept a smaller dynamic table by setting ours to 0 in the next header block (RFC 9113 section 4.3.1)."""
@@ -156,10 +183,14 @@ class SendBuffer:
             self._ready.append(data_head(stream_id, size) + rest[sent : sent + size])
             sent += size
         self._window -= sent
+        self.waiting_bytes -= sent
         if sent == len(rest):
+            self._waiting[stream_id] = rest[:0]
             self.drop(stream_id)
             self._write_block(stream_id, END_HEADERS | END_STREAM, TRAILERS_BLOCK)
             return True
         self._waiting[stream_id] = rest[sent:]
         self._credit[stream_id] = credit - sent
+        if self._initial + credit > sent:  # only the connection's window blocks it
+            self._sendable[stream_id] = None
         return False

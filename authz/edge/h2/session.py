@@ -4,7 +4,7 @@ Streams are in `streams.py`; this module only applies the settings to them.
 """
 
 from authz.edge.h2 import wire
-from authz.edge.h2.limits import Limits
+from authz.edge.h2.limits import FloodGuard, Limits
 from authz.edge.h2.send_buffer import SendBuffer
 from authz.edge.h2.streams import Streams
 from authz.edge.h2.wire import ConnectionFault, ErrorCode
@@ -13,6 +13,8 @@ _DRAIN_PING = b"last one"
 _SETTING_BYTES = 6
 _GOAWAY_BYTES_MIN = 8
 _FRAME_BYTES_LIMIT = 2**24 - 1
+_SETTINGS_MAX = 32  # in one frame; six are defined, and each costs work
+_STREAMS_PER_NUISANCE = 128
 
 
 class Session:
@@ -21,12 +23,13 @@ class Session:
     `has_settings` is true after the peer's first SETTINGS, `is_closing` when no new stream is accepted.
     """
 
-    __slots__ = ("_is_draining", "_send_buffer", "_streams", "has_settings", "is_closing")
+    __slots__ = ("_flood_guard", "_is_draining", "_send_buffer", "_streams", "has_settings", "is_closing")
 
-    def __init__(self, limits: Limits, send_buffer: SendBuffer, streams: Streams) -> None:
+    def __init__(self, limits: Limits, send_buffer: SendBuffer, streams: Streams, flood_guard: FloodGuard) -> None:
         """Send our settings. A header table of size 0 permits `blocks.py` to cache header blocks."""
         self._send_buffer = send_buffer
         self._streams = streams
+        self._flood_guard = flood_guard
         self._is_draining = False
         self.is_closing = False
         self.has_settings = False
@@ -81,14 +84,21 @@ class Session:
     def _apply_settings(self, payload: bytes) -> None:
         if len(payload) % _SETTING_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "wrong size of SETTINGS")
+        if len(payload) > _SETTINGS_MAX * _SETTING_BYTES:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many settings")
+        window: int | None = None
         for name, value in wire.settings_in(payload):
             if name == wire.HEADER_TABLE_SIZE:
                 self._send_buffer.set_table_size(value)
             elif name == wire.INITIAL_WINDOW_SIZE:
-                self._send_buffer.set_initial_window(value)
+                if value > wire.WINDOW_MAX:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial window over its maximum")
+                window = value  # of several, the last one counts
             elif (name == wire.ENABLE_PUSH and value > 1) or (
                 name == wire.MAX_FRAME_SIZE and not wire.FRAME_BYTES_MAX <= value <= _FRAME_BYTES_LIMIT
             ):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "setting out of range")
+        if window is not None:
+            self._flood_guard.spend(self._send_buffer.set_initial_window(window) // _STREAMS_PER_NUISANCE)
         self.has_settings = True
         self._send_buffer.write(wire.frame(wire.SETTINGS, wire.ACK, 0))

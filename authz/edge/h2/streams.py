@@ -11,13 +11,15 @@ from authz.core.errors import GrpcCode
 from authz.edge.h2.blocks import HeaderBlocks
 from authz.edge.h2.call import Call, Method, verify_trailers
 from authz.edge.h2.events import Cancelled, Ended, Event, Request
-from authz.edge.h2.limits import FloodGuard, Limits
+from authz.edge.h2.limits import FloodGuard, Limits, UploadBudget
 from authz.edge.h2.responses import Refusal
 from authz.edge.h2.send_buffer import SendBuffer
 from authz.edge.h2.upload import Upload
 from authz.edge.h2.wire import ConnectionFault, ErrorCode, StreamFault, rst_stream, window_update
 
 _RESET_MAX = 1_024
+_FIELDS_PER_NUISANCE = 32
+_NUISANCES_PER_LATE_DATA = 4  # a frame that was on its way when the stream was reset
 _BUSY = Refusal(GrpcCode.RESOURCE_EXHAUSTED, "too much data in incomplete requests")
 
 
@@ -40,20 +42,27 @@ class Streams:
     """
 
     __slots__ = (
-        "_buffered_bytes",
+        "_expired_id",
         "_flood_guard",
         "_limits",
         "_reset",
         "_send_buffer",
+        "_uploads",
         "blocks",
         "last_id",
         "open",
         "open_max",
+        "upload_bytes",
         "window_bytes",
     )
 
     def __init__(
-        self, limits: Limits, methods: Mapping[bytes, Method], send_buffer: SendBuffer, flood_guard: FloodGuard
+        self,
+        limits: Limits,
+        methods: Mapping[bytes, Method],
+        send_buffer: SendBuffer,
+        flood_guard: FloodGuard,
+        uploads: UploadBudget | None = None,
     ) -> None:
         self.blocks = HeaderBlocks(methods, limits.header_list_bytes_max)
         self.open: dict[int, Call | Upload | Phase] = {}
@@ -63,7 +72,9 @@ class Streams:
         self._limits = limits
         self._send_buffer = send_buffer
         self._flood_guard = flood_guard
-        self._buffered_bytes = 0
+        self._uploads = uploads or UploadBudget(limits.upload_bytes_max, lambda _bytes: True)
+        self._expired_id = 0
+        self.upload_bytes = 0
         # The latest streams that we reset: frames that the peer sent before it read the reset are no protocol error.
         self._reset: dict[int, None] = {}
 
@@ -82,9 +93,12 @@ class Streams:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "invalid stream id")
         self.last_id = stream_id
         call = self.blocks.call(block)
+        if weight := self.blocks.fields_count // _FIELDS_PER_NUISANCE:
+            self._flood_guard.spend(weight)
         if len(self.open) >= self.open_max:
             raise StreamFault(ErrorCode.REFUSED_STREAM, "too many streams")
         if call.refusal is not None:
+            self._flood_guard.spend()
             self._send_buffer.refuse(stream_id, call.refusal)
             if not ends:
                 self._reset_stream(stream_id, ErrorCode.NO_ERROR)
@@ -104,6 +118,7 @@ class Streams:
             self._flood_guard.spend()
         state = self.open.get(stream_id)
         if state is None and stream_id in self._reset:
+            self._flood_guard.spend(_NUISANCES_PER_LATE_DATA)
             return
         if state is None or isinstance(state, Phase):
             raise StreamFault(ErrorCode.STREAM_CLOSED, "data after the end")
@@ -134,6 +149,18 @@ class Streams:
         self._flood_guard.spend()
         self._reset_stream(stream_id, code)
         self._remove(stream_id, events)
+
+    def expire(self, events: list[Event]) -> None:
+        """Reset the streams that were open at the last call already and still wait for their peer.
+
+        Streaming calls stay: their peer reports when it likes.
+        """
+        for stream_id in [each for each in self.open if each <= self._expired_id]:
+            state = self.open[stream_id]
+            is_streaming = isinstance(state, Upload) and state.is_streaming
+            if state is not AWAITING and not is_streaming:
+                self.fail(stream_id, ErrorCode.CANCEL, events)
+        self._expired_id = self.last_id
 
     def abandon(self, events: list[Event]) -> None:
         """Remove all streams."""
@@ -171,7 +198,7 @@ class Streams:
 
     def _complete(self, stream_id: int) -> None:
         if isinstance(state := self.open.pop(stream_id), Upload):
-            self._buffered_bytes -= state.buffered_bytes
+            self._hold(-state.buffered_bytes)
             # The response is complete; the rest of the request is not needed (RFC 9113 section 8.1).
             self._reset_stream(stream_id, ErrorCode.NO_ERROR)
 
@@ -179,7 +206,7 @@ class Streams:
         state = self.open.pop(stream_id, None)
         self._send_buffer.drop(stream_id)
         if isinstance(state, Upload):
-            self._buffered_bytes -= state.buffered_bytes
+            self._hold(-state.buffered_bytes)
         if state is AWAITING or (isinstance(state, Upload) and state.is_streaming and not state.is_answered):
             events.append(Cancelled(stream_id))
         elif isinstance(state, Upload) and state.is_streaming:
@@ -202,19 +229,26 @@ class Streams:
             upload.used_bytes = 0
 
     def _feed(self, stream_id: int, upload: Upload, data: bytes, events: list[Event]) -> Refusal | None:
-        self._buffered_bytes -= upload.buffered_bytes
+        before = upload.buffered_bytes
         try:
             outcome = upload.feed(data)
         finally:
-            self._buffered_bytes += upload.buffered_bytes
+            self._hold(upload.buffered_bytes - before)
         if isinstance(outcome, Refusal):
             return outcome
         events.extend(Request(stream_id, upload.call, message) for message in outcome)
-        return _BUSY if self._buffered_bytes > self._limits.upload_bytes_max else None
+        if self.upload_bytes > self._flood_guard.upload_bytes_max or self._uploads.refuses(self.upload_bytes):
+            self._flood_guard.spend()
+            return _BUSY
+        return None
+
+    def _hold(self, count: int) -> None:
+        self.upload_bytes += count
+        self._uploads.used_bytes += count
 
     def _finish(self, stream_id: int, upload: Upload, events: list[Event]) -> None:
         if upload.is_answered:
-            self._buffered_bytes -= upload.buffered_bytes
+            self._hold(-upload.buffered_bytes)
             events.append(Ended(stream_id))
             if self._send_buffer.holds(stream_id):
                 self.open[stream_id] = ANSWERED
@@ -225,7 +259,7 @@ class Streams:
         if isinstance(outcome, Refusal):
             self._reject(stream_id, upload, outcome, events, is_over=True)
             return
-        self._buffered_bytes -= upload.buffered_bytes
+        self._hold(-upload.buffered_bytes)
         self.open[stream_id] = AWAITING
         events.append(Ended(stream_id) if outcome is None else Request(stream_id, upload.call, outcome))
 

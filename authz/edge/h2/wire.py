@@ -40,6 +40,7 @@ MAX_HEADER_LIST_SIZE = 0x6
 
 FRAME_HEAD = Struct(">IBI")  # length and type in one word, flags, stream id
 FRAME_HEAD_READ = Struct(">BHHI")  # high byte of the length, its low bytes, type and flags in one word, stream id
+PRIORITY_BYTES = 5
 PREFIX_BYTES = 5  # gRPC message prefix: compressed flag and length
 MESSAGE_HEAD_READ = Struct(FRAME_HEAD_READ.format + "BI")
 _SETTING = Struct(">HI")
@@ -117,3 +118,12 @@ def unpadded(flags: int, payload: bytes) -> bytes:
     if padding >= len(payload):
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
     return payload[1 : len(payload) - padding]
+
+
+def without_priority(flags: int, payload: bytes) -> bytes:
+    """Remove the priority field of an unpadded HEADERS payload: it is ignored, as RFC 9113 section 5.3.2 recommends."""
+    if not flags & PRIORITISED:
+        return payload
+    if len(payload) < PRIORITY_BYTES:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS shorter than its priority field")
+    return payload[PRIORITY_BYTES:]

@@ -13,7 +13,7 @@ from authz._pb.check_pb2 import CheckRequest
 from authz.adapters.policy_file.loader import load_policy
 from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes
 from authz.demo.servers import shipped
-from authz.edge.check import listener
+from authz.edge.check import peer
 from authz.edge.check.listener import CheckListener
 from authz.edge.check.messages import Answer, Checks
 from authz.edge.check.responses import ResponseWriter
@@ -52,7 +52,7 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     # Nothing is read and nothing is built: one answer, made once.
     Checks.check = check  # type: ignore[method-assign]
-    listener.write = write  # type: ignore[attr-defined]
+    peer.write = write  # type: ignore[attr-defined]
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     uvloop.run(main(parser.parse_args().port))

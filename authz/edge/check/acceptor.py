@@ -1,0 +1,190 @@
+"""The acceptor of the check listener: it accepts at a bounded rate, and costs little for connections that are silent.
+
+An accepted socket waits without a transport until its first byte arrives. What a connection does then is in `peer.py`,
+the number of connections in `listener.py`.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from authz.edge.check.rates import TokenBucket
+
+_BACKLOG = 512
+_ACCEPTS_A_TURN = 4
+_ACCEPTS_PER_S, _OPENINGS_PER_S = 2_000, 300
+_BURST = 128
+_PAUSE_S = 0.005
+_NO_DESCRIPTORS_PAUSE_S = 0.1
+_SILENCE_S_MAX = 5.0
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+
+_log = logging.getLogger("authz.check")
+
+
+class Acceptor:
+    """Accepts connections on a bound socket, and opens those that sent something as protocols of `factory`.
+
+    `has_room` is called before each connection is kept; it may close another one, and returns False to refuse this one.
+    """
+
+    def __init__(
+        self, listener: socket.socket, factory: Callable[[], asyncio.BaseProtocol], has_room: Callable[[], bool]
+    ) -> None:
+        self._listener = listener
+        self._factory = factory
+        self._has_room = has_room
+        self._loop = asyncio.get_running_loop()
+        self._silent: dict[socket.socket, float] = {}  # with the time when each was accepted, the oldest first
+        self._ready: deque[socket.socket] = deque()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._accepts = TokenBucket(_ACCEPTS_PER_S, _BURST)
+        self._openings = TokenBucket(_OPENINGS_PER_S, _BURST)
+        self._is_paused = False
+        self._is_waiting = False
+        self._is_closed = False
+        self._reserve: int | None = os.open(os.devnull, os.O_RDONLY)
+
+    @property
+    def count(self) -> int:
+        """The number of accepted connections without a protocol."""
+        return len(self._silent) + len(self._ready) + len(self._opening)
+
+    def start(self) -> None:
+        """Accept connections."""
+        self._listener.setblocking(False)
+        self._listener.listen(_BACKLOG)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Close the listener and the silent connections; open the others at once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._release_reserve()
+        for sock in list(self._silent):
+            self._close_silent(sock)
+        while self._ready:
+            self._open(self._ready.popleft())
+
+    async def opened(self) -> None:
+        """Wait for the connections that are being opened."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
+    def evict_silent(self) -> bool:
+        """Close the oldest silent connection; return whether there was one."""
+        if not self._silent:
+            return False
+        self._close_silent(next(iter(self._silent)))
+        return True
+
+    def expire(self, now_s: float) -> None:
+        """Close the connections that have been silent for too long."""
+        for sock in [sock for sock, since_s in self._silent.items() if now_s - since_s > _SILENCE_S_MAX]:
+            self._close_silent(sock)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_A_TURN):  # the checks of other connections come in between
+            if not self._accepts.take(self._loop.time()):
+                self._pause(_PAUSE_S)
+                return
+            try:
+                sock, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as error:
+                self._refuse_one(error)
+                return
+            if self._has_room():
+                self._keep(sock)
+            else:
+                sock.close()
+
+    def _keep(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            with suppress(OSError):  # closed by its peer already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in _KEEPALIVE:
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        self._silent[sock] = self._loop.time()
+        self._loop.add_reader(sock.fileno(), self._arrived, sock)
+
+    def _arrived(self, sock: socket.socket) -> None:
+        """Open a connection whose first bytes have arrived; close one that its peer has closed."""
+        try:
+            is_open = bool(sock.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return
+        except OSError:
+            is_open = False
+        if not is_open:
+            self._close_silent(sock)
+            return
+        self._loop.remove_reader(sock.fileno())
+        del self._silent[sock]
+        self._ready.append(sock)
+        self._open_ready()
+
+    def _open_ready(self) -> None:
+        while self._ready and not self._is_waiting:
+            if self._openings.take(self._loop.time()):
+                self._open(self._ready.popleft())
+            else:
+                self._is_waiting = True
+                self._loop.call_later(_PAUSE_S, self._open_later)
+
+    def _open_later(self) -> None:
+        self._is_waiting = False
+        self._open_ready()
+
+    def _open(self, sock: socket.socket) -> None:
+        task = self._loop.create_task(self._connect(sock))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._factory, sock)
+        except OSError:
+            sock.close()
+
+    def _refuse_one(self, error: OSError) -> None:
+        """Refuse a connection for which there is no descriptor, by the one that is reserved for this."""
+        _log.error("a connection cannot be accepted", extra={"error": str(error)})
+        self._release_reserve()
+        with suppress(OSError):
+            sock, _ = self._listener.accept()
+            sock.close()
+        self.evict_silent()
+        with suppress(OSError):
+            self._reserve = os.open(os.devnull, os.O_RDONLY)
+        self._pause(_NO_DESCRIPTORS_PAUSE_S)
+
+    def _release_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            os.close(reserve)
+
+    def _pause(self, seconds: float) -> None:
+        if not self._is_paused and not self._is_closed:
+            self._is_paused = True
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        if not self._is_closed:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _close_silent(self, sock: socket.socket) -> None:
+        del self._silent[sock]
+        self._loop.remove_reader(sock.fileno())
+        sock.close()
