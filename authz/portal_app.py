@@ -6,7 +6,6 @@ The sidecar is `sidecar.py`. The two processes share only the stores; the portal
 import asyncio
 import logging
 import os
-import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import registry
 from authz.adapters.prometheus.portal import PortalMetrics
+from authz.adapters.prometheus.process import LogMetrics
 from authz.adapters.redis.grants import RedisGrants
 from authz.adapters.redis.sessions import RedisSessions
 from authz.adapters.redis.store import redis_store
@@ -30,9 +30,12 @@ from authz.adapters.redis.throttles import RedisThrottles
 from authz.adapters.smtp import LoggedMail, NoMail, SmtpMail
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
-from authz.edge.admin_http import AdminServer, QuietServer, bound
+from authz.edge.admin.server import AdminServer
+from authz.edge.sockets import listening_socket
 from authz.portal.app import application
+from authz.portal.http_server import BoundedHttp, QuietServer
 from authz.portal.services import Services
+from authz.process import add_signal_handlers, prepare
 from authz.service.keys.admin import KeyAdmin
 from authz.service.portal.accounts import Accounts, PasswordRules
 from authz.service.portal.device import DeviceFlow
@@ -66,7 +69,7 @@ class Portal:
         if len(secret) < _SECRET_CHARS_MIN:
             raise SettingsError(f"AUTHZ_PORTAL_PROXY_SECRET: must have {_SECRET_CHARS_MIN} characters or more")
         policy = load_policy(settings.policy_file)
-        logs.configure(settings.log_level, policy.keys.format.pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.format.pattern)
         self._settings = settings
         self._redis = redis_store(
             settings.redis_url.get_secret_value(),
@@ -87,7 +90,7 @@ class Portal:
         self._supervisor = Supervisor()
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        self.registry = registry(self._metrics, background)
+        self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped))
         listen = settings.portal_admin_listen
         self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
@@ -95,6 +98,7 @@ class Portal:
             app,
             lifespan="off",
             ws="none",
+            http=BoundedHttp,
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -111,7 +115,7 @@ class Portal:
 
     async def start(self) -> None:
         """Open the listeners and connect to the stores."""
-        listener = bound(self._settings.portal_listen)
+        listener = listening_socket(self._settings.portal_listen)
         await self._postgres.start()
         self._redis.link.start()
         self._admin.start()
@@ -131,6 +135,10 @@ class Portal:
         self._passwords.close()
         await self._admin.stop()
         _log.info("stopped")
+
+    def close_log(self) -> None:
+        """Write what the log still holds, within a second."""
+        self._log.close()
 
     def _services(self, policy: Policy) -> Services:
         settings, url, metrics = self._settings, self._settings.public_url, self._metrics
@@ -163,13 +171,20 @@ class Portal:
 
 async def serve(settings: Settings) -> None:
     """Run the portal until SIGTERM or SIGINT."""
+    prepare()
     portal = Portal(settings)
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await portal.start()
-    await stopping.wait()
-    await portal.stop()
+    add_signal_handlers(stopping, _ignore_reload)
+    try:
+        await portal.start()
+        await stopping.wait()
+        await portal.stop()
+    finally:
+        portal.close_log()
+
+
+def _ignore_reload() -> None:
+    _log.warning("SIGHUP is ignored: restart the portal for another policy")
 
 
 def _now() -> datetime:

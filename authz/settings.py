@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     admin_listen: Listen = Field(
         "0.0.0.0:9090", description="The listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
     )
+    check_connections_max: int = Field(
+        1024,
+        ge=16,
+        le=65_536,
+        description="Connections to the check listener, at most; silent ones are closed for new ones.",
+    )
     drain_delay_s: float = Field(
         2,
         ge=0,
@@ -179,6 +185,12 @@ class Settings(BaseSettings):
     )
     log_allow_sample: float = Field(
         0.01, ge=0, le=1, description="The fraction of allowed checks that is logged, 0 to 1."
+    )
+    log_denials_per_s: float = Field(
+        10,
+        gt=0,
+        le=10_000,
+        description="Denials of one reason that are logged per second, after a burst of ten times as many.",
     )
 
     @model_validator(mode="before")

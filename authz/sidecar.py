@@ -8,10 +8,8 @@ import gc
 import logging
 import os
 import random
-import signal
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +18,9 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from authz.adapters import logs
+from authz.adapters.check_telemetry import CheckTelemetry
 from authz.adapters.decision_log import DecisionLog
+from authz.adapters.log_limits import LineLimits
 from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.policy_file.yaml import rendered
 from authz.adapters.postgres.directory import PostgresDirectory
@@ -29,14 +29,17 @@ from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
+from authz.adapters.prometheus.process import LogMetrics, ReloadMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
 from authz.adapters.redis.store import redis_store
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.core.streams import StreamClass
-from authz.edge.admin_http import AdminServer
+from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
+from authz.policy_reload import PolicyReload
+from authz.process import add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
@@ -44,7 +47,6 @@ from authz.service.check.key_uses import KeyUses
 from authz.service.check.leases import PENDING_HEARTBEATS, Leases
 from authz.service.check.loads import LoadLimits
 from authz.service.keys.admin import KeyAdmin
-from authz.service.ports import Decided
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 
@@ -54,24 +56,11 @@ if TYPE_CHECKING:
 _PING_INTERVAL_S = 1.0
 _GC_OBJECTS = 20_000
 _UNAVAILABLE = "postgres is unavailable"
+_DENIALS_BURST_S = 10
+_SUPPRESSED_INTERVAL_S = 10.0
+_OTHER_FILES = 256  # stores, the admin server, the gRPC listener, files
 
 _log = logging.getLogger("authz")
-
-
-class _Telemetry:
-    """The metrics and the decision log as one observer of checks (`service.ports.CheckObserver`)."""
-
-    def __init__(self, metrics: Metrics, log: DecisionLog) -> None:
-        self.store_answered = metrics.store_answered
-        self.store_failed = metrics.store_failed
-        self.degraded = metrics.degraded
-        self._count = metrics.decided
-        self._log = log.decided
-
-    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
-        """Count decisions and log some of them."""
-        self._count(decided, latency_s)
-        self._log(decided, latency_s)
 
 
 class Sidecar:
@@ -84,8 +73,7 @@ class Sidecar:
         self._settings = settings
         policy = load_policy(settings.policy_file)
         _check_heartbeat(policy, settings.stream_heartbeat_s)
-        key_pattern = policy.keys.format.pattern
-        logs.configure(settings.log_level, key_pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.format.pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
         self._postgres = Postgres(
@@ -107,12 +95,17 @@ class Sidecar:
         )
         self._link = redis.link
         self._directory = PostgresDirectory(self._postgres)
-        decisions = logs.line_writer("authz.decision", settings.log_level, key_pattern)
-        log = DecisionLog(decisions, sample=settings.log_allow_sample, chance=random.random)
-        streams = StreamMetrics(policy.streams, self.streams_alive)
+        self._decisions = DecisionLog(
+            self._log.line_writer("authz.decision"),
+            sample=settings.log_allow_sample,
+            chance=random.random,
+            limits=LineLimits(settings.log_denials_per_s, round(_DENIALS_BURST_S * settings.log_denials_per_s)),
+        )
+        self._streams = StreamMetrics(policy.streams, self.streams_alive)
+        reloads = ReloadMetrics()
         self._leases = Leases(
             RedisLeases(redis.link),
-            streams,
+            self._streams,
             stream_class=self._stream_class,
             heartbeat_s=settings.stream_heartbeat_s,
         )
@@ -120,7 +113,7 @@ class Sidecar:
             policy,
             redis.keys,
             self._directory,
-            _Telemetry(metrics, log),
+            CheckTelemetry(metrics, self._decisions),
             leases=self._leases,
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
@@ -130,13 +123,19 @@ class Sidecar:
         self._admin = KeyAdmin(PostgresKeys(self._postgres), redis.keys, policy, entropy=os.urandom, now=_now)
         # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
         check_s_max = 3 * settings.redis_deadline_s + settings.load_wait_s
-        self._hot = CheckListener(self._checker, settings.check_listen, check_s_max=check_s_max)
+        self._hot = CheckListener(
+            self._checker,
+            settings.check_listen,
+            check_s_max=check_s_max,
+            connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
+        )
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._supervisor = Supervisor()
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        self.registry = registry(metrics, streams, background)
+        self.registry = registry(metrics, self._streams, background, LogMetrics(self._dropped_lines), reloads)
         self._http = AdminServer(self.registry, self.readiness, settings.admin_listen, faults=lambda: faults)
+        self._policy_reload = PolicyReload(self._load_policy, self._use_policy, reloads.reloaded)
         self._is_draining = False
         self._serving: asyncio.Task[None] | None = None
 
@@ -153,6 +152,10 @@ class Sidecar:
         reached = {"redis": self._link.reached.is_set(), "postgres": self._postgres.reached.is_set()}
         return {**reached, "serving": not self._is_draining}
 
+    def reload_policy(self) -> None:
+        """Load the policy file again; an invalid one changes nothing."""
+        self._policy_reload.request()
+
     async def start(self) -> None:
         """Open the listeners and connect to the stores; health is SERVING after both were reachable once."""
         await self._postgres.start()
@@ -166,6 +169,7 @@ class Sidecar:
         self._supervisor.keep("reconcile", self._reconcile, self._settings.reconcile_interval_s, event=pending)
         interval_s, unwritten = self._settings.last_use_interval_s, "last uses of keys are not written yet"
         self._supervisor.keep("last_use", partial(self._uses.write, interval_s), interval_s, event=unwritten)
+        self._supervisor.keep("log", self._report_suppressed_denials, _SUPPRESSED_INTERVAL_S)
         self._serving = asyncio.get_running_loop().create_task(self._serve_when_reached())
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
@@ -178,6 +182,7 @@ class Sidecar:
         grace_s = self._settings.drain_grace_s
         listeners = (self._hot,) if self._grpc is None else (self._hot, self._grpc)
         await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
+        await self._policy_reload.close()
         if self._serving is not None:
             self._serving.cancel()
         await self._supervisor.stop()
@@ -188,7 +193,32 @@ class Sidecar:
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
+        self._decisions.report_suppressed()
+        await asyncio.sleep(0)  # queues the lines of this turn
         _log.info("drained")
+
+    def close_log(self) -> None:
+        """Write what the log still holds, within a second."""
+        self._log.close()
+
+    def _dropped_lines(self) -> dict[str, int]:
+        dropped = dict(self._log.dropped())
+        dropped["rate_limited"] += self._decisions.suppressed
+        return dropped
+
+    def _load_policy(self) -> Policy:
+        policy = load_policy(self._settings.policy_file)
+        _check_heartbeat(policy, self._settings.stream_heartbeat_s)
+        return policy
+
+    def _use_policy(self, policy: Policy) -> None:
+        """Use another policy from the next check on; checks in flight keep theirs."""
+        self._log.mask(policy.keys.format.pattern)
+        self._streams.use_classes(policy.streams)
+        self._checker.policy = policy
+
+    async def _report_suppressed_denials(self) -> None:
+        self._decisions.report_suppressed()
 
     def _stream_class(self, name: str) -> StreamClass | None:
         return self._checker.policy.streams.get(name)
@@ -212,6 +242,7 @@ class Sidecar:
 
 def main() -> None:
     """Run the sidecar; print one line, not a traceback, for errors that an operator can correct."""
+    prepare()
     try:
         uvloop.run(serve(load()))
     except PolicyError as error:
@@ -224,15 +255,17 @@ async def serve(settings: Settings) -> None:
     """Run the sidecar until SIGTERM or SIGINT, then drain it."""
     sidecar = Sidecar(settings)
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await sidecar.start()
-    # Objects that exist now stay. A check creates no reference cycles, and with Python's threshold of 700 objects the
-    # collector would scan every batch in flight: a tenth of the time.
-    gc.freeze()
-    gc.set_threshold(_GC_OBJECTS)
-    await stopping.wait()
-    await sidecar.drain()
+    add_signal_handlers(stopping, sidecar.reload_policy)
+    try:
+        await sidecar.start()
+        # Objects that exist now stay. A check creates no reference cycles, and with Python's threshold of 700 objects
+        # the collector would scan every batch in flight: a tenth of the time.
+        gc.freeze()
+        gc.set_threshold(_GC_OBJECTS)
+        await stopping.wait()
+        await sidecar.drain()
+    finally:
+        sidecar.close_log()
 
 
 def _check_heartbeat(policy: Policy, heartbeat_s: float) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
-from authz.adapters.prometheus.checks import counts
+from authz.adapters.prometheus.checks import OwnCollector, counts
 
 
-class BackgroundMetrics(Collector):
+class BackgroundMetrics(OwnCollector):
     """Shows failed rounds and present faults by loop, and connections by state."""
 
     def __init__(

@@ -7,7 +7,9 @@ created at a scrape. Label values are from closed lists: outcomes, reasons, stor
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import accumulate, chain
+from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -45,13 +47,30 @@ class Histogram:
         self._counts[bisect_left(self._bounds, amount)] += times
         self.sum += amount * times
 
+    def frozen(self) -> Self:
+        """Return a copy that does not change."""
+        clone = copy(self)
+        clone._counts = self._counts.copy()  # noqa: SLF001 -- of its own class
+        return clone
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return the cumulative counts by upper bound, in Prometheus' form."""
         bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
 
 
-class Metrics(Collector):
+class OwnCollector(Collector):
+    """A collector whose counters change on the event loop, and which is read on another thread."""
+
+    def frozen(self) -> Self:
+        """Return a copy of the counters and the present values of all functions; called on the event loop."""
+        clone = copy(self)
+        for name, value in vars(self).items():
+            setattr(clone, name, _frozen(value))
+        return clone
+
+
+class Metrics(OwnCollector):
     """The metrics of checks.
 
     `stores_up` returns for each store whether it is available now; `throttled` the number of source addresses over
@@ -143,30 +162,69 @@ class Metrics(Collector):
         yield throttled
         yield from process_families(self._stores_up())
 
+    def frozen(self) -> Self:
+        """Return a copy (`OwnCollector`)."""
+        self._count_by_template()
+        return super().frozen()
+
     def _count_allowed(self) -> None:
         self._passed.update(self._uncounted)
         self._uncounted.clear()
 
-    def _checks_family(self) -> Metric:
+    def _count_by_template(self) -> None:
         self._count_allowed()
         for route, count in self._passed.items():
             self._allowed[route.template] += count
         self._passed.clear()  # releases the routes of a replaced policy
+
+    def _checks_family(self) -> Metric:
+        self._count_by_template()
         allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
         denied = (((_outcome(reason), reason, route), count) for (reason, route), count in self._denied.items())
         rows = chain(allowed, denied)
         return counts("authz_checks", "Checks by outcome, reason and route.", ("outcome", "reason", "route"), rows)
 
 
-def registry(*collectors: Collector) -> CollectorRegistry:
+class Registry(CollectorRegistry):
+    """A registry of our collectors and the standard metrics of the process."""
+
+    def __init__(self, *collectors: OwnCollector) -> None:
+        super().__init__()
+        self._own = collectors
+        standard = (ProcessCollector(registry=None), PlatformCollector(registry=None), GCCollector(CollectorRegistry()))
+        self._standard: tuple[Collector, ...] = standard
+        _register(self, [*collectors, *standard])
+
+    def snapshot(self) -> CollectorRegistry:
+        """Return a registry that can be read on another thread; called on the event loop."""
+        frozen = CollectorRegistry()
+        _register(frozen, [*(collector.frozen() for collector in self._own), *self._standard])
+        return frozen
+
+
+def registry(*collectors: OwnCollector) -> Registry:
     """Create a registry of collectors and the standard metrics of the process."""
-    collected = CollectorRegistry()
+    return Registry(*collectors)
+
+
+def _register(target: CollectorRegistry, collectors: Iterable[Collector]) -> None:
     for collector in collectors:
-        collected.register(collector)
-    ProcessCollector(registry=collected)
-    PlatformCollector(registry=collected)
-    GCCollector(registry=collected)
-    return collected
+        target.register(collector)
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 -- any attribute of a collector
+    if isinstance(value, Histogram):
+        return value.frozen()
+    if isinstance(value, dict):
+        if isinstance(next(iter(value.values()), None), Histogram):
+            return {key: _frozen(each) for key, each in value.items()}
+        return Counter(value) if isinstance(value, Counter) else dict(value)
+    if isinstance(value, list):
+        return value.copy()
+    if callable(value):
+        present = value()
+        return lambda: present
+    return value
 
 
 def _outcome(reason: DenyReason) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
-from authz.adapters.prometheus.checks import Histogram, counts, process_families
+from authz.adapters.prometheus.checks import Histogram, OwnCollector, counts, process_families
 from authz.core.outcomes import GrantEvent, LoginOutcome, SignupOutcome
 from authz.core.throttles import Attempt
 
@@ -22,7 +21,7 @@ _OTHER = "other"
 _ANSWER_LABELS = ("method", "route", "status")
 
 
-class PortalMetrics(Collector):
+class PortalMetrics(OwnCollector):
     """The metrics of the portal (`service.portal.ports.PortalObserver`).
 
     `stores_up` returns for each store whether it is available now.

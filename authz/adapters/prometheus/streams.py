@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
-from authz.adapters.prometheus.checks import Histogram, counts
+from authz.adapters.prometheus.checks import Histogram, OwnCollector, counts
 from authz.core.streams import AcquireOutcome, ReleaseCause
 
 BOUNDS_S = (1, 5, 15, 60, 300, 900, 1800, 3600)
 
 
-class StreamMetrics(Collector):
+class StreamMetrics(OwnCollector):
     """The metrics of leases (`service.ports.LeaseObserver`), for the stream classes of the policy.
 
     `alive` returns the number of open streams that Envoy reports to this sidecar, by class.
@@ -29,6 +28,12 @@ class StreamMetrics(Collector):
         self._released = Counter({(name, cause.value): 0 for name in classes for cause in ReleaseCause})
         self._retaken = Counter({(name, exceeds): 0 for name in classes for exceeds in ("false", "true")})
         self._ages = {name: Histogram(BOUNDS_S) for name in classes}
+
+    def use_classes(self, classes: Mapping[str, object]) -> None:
+        """Report the classes of another policy; the counters of earlier ones stay."""
+        self._classes = tuple(classes)
+        for name in classes:
+            self._ages.setdefault(name, Histogram(BOUNDS_S))
 
     def acquired(self, stream: str, outcome: AcquireOutcome) -> None:
         """Count one attempt to acquire a lease."""

@@ -10,7 +10,7 @@ from support.builders import request
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.core.check import Deny
 from authz.core.errors import DenyReason
-from authz.edge.admin_http import AdminServer
+from authz.edge.admin.server import AdminServer
 
 CONDITIONS = {"redis": True, "postgres": True}
 

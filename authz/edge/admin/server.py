@@ -1,0 +1,121 @@
+"""The admin endpoints over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
+
+They are read-only. Whatever clients do here must not slow the checks: `http_server.py` bounds it, and this module
+bounds how often the event loop is interrupted and metrics are serialised.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from authz.edge.admin.connection import HttpConnection, HttpLimits
+from authz.edge.admin.http_server import HttpServer
+from authz.edge.admin.messages import HttpRequest, HttpResponse
+from authz.edge.admin.shared import SharedResult, Waiting
+from authz.edge.sockets import listening_socket, port_of
+
+Readiness = Callable[[], dict[str, bool]]
+_State = tuple[dict[str, bool], dict[str, str]]
+
+_PROBE_INTERVAL_S = 0.02
+# Serialising holds the interpreter lock for its CPU time: at most a hundredth of the time goes to it.
+_SCRAPE_INTERVAL_S, _SCRAPE_INTERVAL_S_MAX = 0.05, 5.0
+_SCRAPE_CPU_FACTOR = 100
+_ACCEPT_CHARS_MAX = 1_024
+
+_METRICS, _HEALTH, _READY = "/metrics", "/healthz", "/readyz"
+
+
+class MetricsSource(Protocol):
+    """The metrics of the process."""
+
+    def snapshot(self) -> CollectorRegistry:
+        """Return metrics that no longer change; called on the event loop, read on another thread."""
+        ...
+
+
+class AdminServer:
+    """The admin server of one process on `HOST:PORT` or `unix:/PATH`, from `start` until `stop`.
+
+    It has a thread of its own. `readiness` returns the conditions of readiness by name, `faults` what fails at
+    present and why. A fault changes no status: readiness decides that. They and the snapshot of `metrics` are called on
+    the event loop of `start`; while that loop does not respond, every endpoint returns 503.
+    """
+
+    def __init__(
+        self,
+        metrics: MetricsSource,
+        readiness: Readiness,
+        listen: str,
+        limits: HttpLimits | None = None,
+        *,
+        faults: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._metrics = metrics
+        self._readiness = readiness
+        self._faults = faults
+        self._listener = listening_socket(listen)
+        self.port = port_of(self._listener)
+        self._server = HttpServer(self._listener, self._serve, limits)
+        self._probes: SharedResult[_State]
+        self._scrapes: SharedResult[CollectorRegistry]
+
+    def start(self) -> None:
+        """Start to serve."""
+        loop = asyncio.get_running_loop()
+        self._probes = SharedResult(self._server, loop, self._state, self._respond_to_probes)
+        self._scrapes = SharedResult(self._server, loop, self._metrics.snapshot, self._respond_to_scrapes)
+        self._server.start()
+
+    async def stop(self) -> None:
+        """Close the listener and all connections."""
+        await asyncio.get_running_loop().run_in_executor(None, self._server.stop)
+
+    def _serve(self, connection: HttpConnection, request: HttpRequest) -> None:
+        if request.path not in {_METRICS, _HEALTH, _READY}:
+            connection.respond(HttpResponse(HTTPStatus.NOT_FOUND, b"not found\n"))
+        elif request.method not in {"GET", "HEAD"}:
+            response = HttpResponse(
+                HTTPStatus.METHOD_NOT_ALLOWED, b"method not allowed\n", fields=b"allow: GET, HEAD\r\n"
+            )
+            connection.respond(response)
+        else:
+            shared = self._scrapes if request.path == _METRICS else self._probes
+            shared.add(connection, request)
+
+    def _state(self) -> "_State":
+        return self._readiness(), dict(self._faults())
+
+    def _respond_to_probes(self, state: "_State", waiting: list[Waiting]) -> float:
+        conditions, faults = state
+        status = HTTPStatus.OK if all(conditions.values()) else HTTPStatus.SERVICE_UNAVAILABLE
+        body = {**conditions, "faults": faults} if faults else conditions
+        ready = HttpResponse(status, json.dumps(body, separators=(",", ":")).encode(), "application/json")
+        healthy = HttpResponse(HTTPStatus.OK, b"ok\n")
+        for each in waiting:
+            response = ready if each.request.path == _READY else healthy
+            self._server.drive(each.connection, partial(each.connection.respond, response))
+        return _PROBE_INTERVAL_S
+
+    def _respond_to_scrapes(self, registry: CollectorRegistry, waiting: list[Waiting]) -> float:
+        started_s = time.thread_time()
+        responses: dict[str, HttpResponse] = {}
+        by_type: list[tuple[Waiting, HttpResponse]] = []
+        for each in waiting:
+            accept = each.request.accept
+            encode, content_type = choose_encoder(accept if len(accept) <= _ACCEPT_CHARS_MAX else "")
+            if content_type not in responses:
+                responses[content_type] = HttpResponse(HTTPStatus.OK, encode(registry), content_type)
+            by_type.append((each, responses[content_type]))
+        used_s = time.thread_time() - started_s
+        self._server.pace.exempt()
+        for each, response in by_type:
+            self._server.drive(each.connection, partial(each.connection.respond, response))
+        return min(max(_SCRAPE_INTERVAL_S, used_s * _SCRAPE_CPU_FACTOR), _SCRAPE_INTERVAL_S_MAX)
