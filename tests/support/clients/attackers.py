@@ -1,0 +1,136 @@
+"""Clients that take what they can of a port, each as a process of its own: `python -m support.clients.attackers`.
+
+They hold what they got until they are terminated, and print a line once they have begun.
+"""
+
+import asyncio
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[3]
+_SCRAPE = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+@contextmanager
+def attacking(kind: str, target: str, count: int) -> Iterator[None]:
+    """Attack `PORT` or the path of a unix socket with `count` connections from begin to end."""
+    command = [sys.executable, "-m", "support.clients.attackers", kind, target, str(count)]
+    env = {"PYTHONPATH": f"{_ROOT / 'tests'}:{_ROOT}"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+async def _open(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if target.isdigit():
+        return await asyncio.open_connection("127.0.0.1", int(target))
+    return await asyncio.open_unix_connection(target)
+
+
+async def scrape(target: str) -> None:
+    """Ask for the metrics, again and again."""
+    reader, writer = await _open(target)
+    while True:
+        writer.write(_SCRAPE)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+        await reader.readexactly(length)
+
+
+async def pipeline(target: str) -> None:
+    """Send requests without reading any response."""
+    _, writer = await _open(target)
+    while True:
+        writer.write(_SCRAPE * 100)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def trickle(target: str) -> None:
+    """Send a head that never ends, a byte at a time."""
+    _, writer = await _open(target)
+    writer.write(b"GET /metrics HTTP/1.1\r\nx: ")
+    while True:
+        writer.write(b"a")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+async def fill(target: str) -> None:
+    """Send a head that is too large."""
+    _, writer = await _open(target)
+    while True:
+        writer.write(b"a" * 65_536)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def silent(target: str) -> None:
+    """Connect, and send nothing."""
+    reader, _ = await _open(target)
+    await reader.read()
+    await asyncio.sleep(5)
+
+
+async def greet(target: str) -> None:
+    """Complete the handshake of HTTP/2, and ask for nothing."""
+    reader, writer = await _open(target)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+    while await reader.read(4_096):
+        pass
+    await asyncio.sleep(5)
+
+
+async def upload(target: str) -> None:
+    """Begin messages of a megabyte each, and end none."""
+    _, writer = await _open(target)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+    path = b"/envoy.service.auth.v3.Authorization/Check"
+    block = b"\x83\x86\x04" + bytes([len(path)]) + path + b"\x0f\x10\x10application/grpc"
+    data = b"\0\0\x0f\xff\xfb" + bytes(16_379)
+    with suppress(OSError):
+        for stream_id in range(1, 128, 2):
+            number = stream_id.to_bytes(4)
+            writer.write(len(block).to_bytes(3) + b"\1\4" + number + block)
+            for part in range(15):
+                body = data if part == 0 else bytes(16_384)
+                writer.write(len(body).to_bytes(3) + b"\0\0" + number + body)
+                await writer.drain()
+    await asyncio.sleep(60)
+
+
+async def main(kind: str, target: str, count: int) -> None:
+    attack = globals()[kind]
+
+    async def again() -> None:
+        while True:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await attack(target)
+            await asyncio.sleep(0.2)
+
+    tasks = []
+    for number in range(count):
+        tasks.append(asyncio.create_task(again()))
+        if number % 100 == 99:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    await asyncio.gather(*tasks)
+
+
+if __name__ == "__main__":
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
