@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
+from authz.core.addresses import CHARS_MAX
 from authz.core.check import RequestAttributes
 from authz.core.policy.policy import KeyRules
 from authz.core.reserved_headers import reserved
@@ -27,7 +28,6 @@ _CACHED_HEADERS = METHOD_OVERRIDES | {
 _CACHED_BYTES_MAX, _CACHE_MAX = 256, 4_096
 # Set by Envoy, which removes a client's header of this name. Present only where Envoy's configuration sends it.
 _EXTERNAL_ADDRESS = "x-envoy-external-address"
-_ADDRESS_CHARS_MAX = 45  # an IPv6 address with an embedded IPv4 address
 _GRPC, _GRPC_SUBTYPE = b"application/grpc", b"application/grpc+"
 
 
@@ -51,7 +51,7 @@ class _Source(Value):
 
     def __call__(self) -> str:
         if self.external:
-            return self.external[:_ADDRESS_CHARS_MAX].decode(errors="replace")
+            return self.external[:CHARS_MAX].decode(errors="replace")
         return AttributeContext.Peer.FromString(self.peer).address.socket_address.address
 
 

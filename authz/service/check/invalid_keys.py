@@ -5,23 +5,20 @@ that the projection does not hold, because a flood of guesses would otherwise ov
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from authz.core.addresses import network
 from authz.core.check import Deny, Lookup, Principal, RequestAttributes
 from authz.core.errors import DenyReason
-from authz.core.limits import Limit, TokenBucket, retry_after_s
+from authz.core.limits import Limit, retry_after_s
 from authz.core.policy.route import Route
+from authz.service.check.address_buckets import AddressBuckets, RequestedKeys
 
-ADDRESSES_MAX = 10_000
-"""The most addresses that are remembered; the one that was idle the longest is evicted first."""
-
-REQUESTED_MAX = 20_000
-"""The most keys from throttled addresses that are remembered because they were not loaded."""
-
-SUSPECT_LOADS_MAX = 4
+SUSPECT_LOADS_MAX = 16
 """The most concurrent loads for throttled addresses, so that they do not occupy the directory."""
+
+SUSPECT_LOADS_OF_ADDRESS_MAX = 4
+"""The most of them for one address, so that it does not occupy those of the others."""
 
 _INVALID = frozenset(
     {
@@ -41,17 +38,18 @@ class InvalidKeys:
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._requested: OrderedDict[bytes, None] = OrderedDict()
-        self._suspect_loads: set[bytes] = set()
+        self._buckets = AddressBuckets()
+        self._requested = RequestedKeys()
+        self._suspect_loads: dict[bytes, str] = {}  # the addresses of the loads
 
     def judge(self, limit: Limit, attributes: RequestAttributes, deny: Deny) -> Deny:
         """Charge the address for an invalid key; beyond its limit, refuse for that reason instead."""
         if deny.bucket is not None or deny.reason not in _INVALID:
             return deny
         address = network(attributes.source_address())
-        granted, bucket = self._bucket(limit, address).take(1, self._now_s())
-        self._keep(address, bucket)
+        now_s = self._now_s()
+        granted, bucket = self._buckets.bucket(limit, address, now_s).take(1, now_s)
+        self._buckets.keep(address, bucket)
         if granted:
             return deny
         # The same reply for every invalid key: the throttle must not reveal why a key is invalid.
@@ -64,38 +62,30 @@ class InvalidKeys:
         again is loaded, a few at a time. After a permitted load, `loaded` must be called.
         """
         address = network(attributes.source_address())
-        _, bucket = self._bucket(limit, address).take(0, self._now_s())
+        now_s = self._now_s()
+        _, bucket = self._buckets.bucket(limit, address, now_s).take(0, now_s)
         if bucket.remaining >= 1:
             return None
         digest = lookup.digest
-        if digest in self._requested and len(self._suspect_loads) < SUSPECT_LOADS_MAX:
-            self._suspect_loads.add(digest)
+        if self._requested.has(address, digest) and self._may_load(address):
+            self._suspect_loads[digest] = address
             return None
-        self._requested[digest] = None
-        if len(self._requested) > REQUESTED_MAX:
-            self._requested.popitem(last=False)
+        self._requested.add(address, digest)
         return _throttled(lookup.route, None, retry_after_s(limit, bucket.remaining, 1), "not loaded")
 
     def loaded(self, digest: bytes) -> None:
         """Record the end of a load."""
-        self._suspect_loads.discard(digest)
+        self._suspect_loads.pop(digest, None)
 
     def throttled(self) -> int:
         """Count the addresses beyond their limit."""
-        now_s = self._now_s()
-        # Computed without new bucket objects, because this shares the event loop with the checks.
-        empty = (bucket for bucket in self._buckets.values() if bucket.remaining < 1)
-        return sum(bucket.remaining + (now_s - bucket.at_s) * bucket.limit.refill_per_s < 1 for bucket in empty)
+        return self._buckets.throttled(self._now_s())
 
-    def _bucket(self, limit: Limit, address: str) -> TokenBucket:
-        bucket = self._buckets.get(address)
-        return TokenBucket(limit, limit.capacity, self._now_s()) if bucket is None else bucket.under(limit)
-
-    def _keep(self, address: str, bucket: TokenBucket) -> None:
-        self._buckets[address] = bucket
-        self._buckets.move_to_end(address)
-        if len(self._buckets) > ADDRESSES_MAX:
-            self._buckets.popitem(last=False)
+    def _may_load(self, address: str) -> bool:
+        loads = self._suspect_loads
+        if len(loads) >= SUSPECT_LOADS_MAX:
+            return False
+        return sum(each == address for each in loads.values()) < SUSPECT_LOADS_OF_ADDRESS_MAX
 
 
 def _throttled(route: Route | None, principal: Principal | None, wait_s: int, detail: str) -> Deny:

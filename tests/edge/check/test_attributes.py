@@ -58,7 +58,7 @@ def test_the_address_is_the_one_behind_trusted_proxies_where_envoy_tells_it(raw:
     claimed = read(message(("x-forwarded-for", b"6.6.6.6"), raw=raw))
     assert claimed.source_address() == "203.0.113.9"
     endless = read(message(("x-envoy-external-address", b"9" * 60_000), raw=raw))
-    assert len(endless.source_address()) < 50
+    assert len(endless.source_address()) < 100
 
 
 @pytest.mark.parametrize("raw", [True, False])

@@ -17,7 +17,7 @@ from authz.core.check import Allow, Decision, Deny, KeyRecord, KeyState, Lookup,
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.keys import digest
 from authz.core.limits import Limit
-from authz.service.check import invalid_keys
+from authz.service.check import address_buckets, invalid_keys
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
@@ -148,8 +148,8 @@ def test_a_changed_limit_applies_to_the_next_bad_key() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalid_keys, "ADDRESSES_MAX", 10)
-    monkeypatch.setattr(invalid_keys, "REQUESTED_MAX", 10)
+    monkeypatch.setattr(address_buckets, "ADDRESSES_MAX", 10)
+    monkeypatch.setattr(address_buckets, "REQUESTED_MAX", 10)
     throttle = InvalidKeys(FakeClock())
     empty = Limit(1, 0.001)
     for number in range(100):
@@ -159,7 +159,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert throttle.throttled() == 10
     assert len(throttle._requested) == 10  # noqa: SLF001 -- a bound nothing else shows
     deny = Deny(DenyReason.KEY_UNKNOWN)
-    assert throttle.judge(empty, from_("203.0.113.0"), deny) is deny
+    assert throttle.judge(empty, from_("198.51.100.7"), deny) is deny
     assert throttle.judge(empty, from_("203.0.113.99"), deny) is not deny
 
 
@@ -199,14 +199,14 @@ async def test_guesses_sent_twice_get_a_few_loads_at_once_and_leave_room_for_oth
     stack.directory.gate.clear()
     again = [asyncio.create_task(stack.decide(key)) for key in tries]
     other = asyncio.create_task(stack.decide(KEY, "198.51.100.7"))
-    while stack.directory.loads < 3 + invalid_keys.SUSPECT_LOADS_MAX + 1:
+    while stack.directory.loads < 3 + invalid_keys.SUSPECT_LOADS_OF_ADDRESS_MAX + 1:
         await asyncio.sleep(0)
     stack.directory.gate.set()
     await asyncio.gather(*again)
     assert isinstance(await other, Allow)
-    assert stack.directory.loads == 3 + invalid_keys.SUSPECT_LOADS_MAX + 1
+    assert stack.directory.loads == 3 + invalid_keys.SUSPECT_LOADS_OF_ADDRESS_MAX + 1
     await stack.reasons(tries[-4:])  # those loads have ended, so there is room for others
-    assert stack.directory.loads == 3 + 2 * invalid_keys.SUSPECT_LOADS_MAX + 1
+    assert stack.directory.loads == 3 + 2 * invalid_keys.SUSPECT_LOADS_OF_ADDRESS_MAX + 1
 
 
 async def test_a_request_without_a_key_is_not_a_guess() -> None:
