@@ -14,19 +14,20 @@ COUNT_MAX = 32
 """The most reserved headers that a request may contain; each is removed by name."""
 
 _OTHER = re.compile(r"[^a-z0-9]")
-_FOLDED_MIN, _SECOND = len(PREFIX), slice(2, 7)
+_PLAIN = re.compile(rf"{PREFIX}[a-z0-9-]{{0,64}}")
+_START, _WORD = slice(len(PREFIX)), slice(2, 7)
 
 
 def reserved(names: Iterable[str], key_header: str) -> tuple[str, ...]:
     """Return the reserved names among those of a request's headers, without the key header in its own spelling.
 
-    Linear in the number of names, and at most `COUNT_MAX` + 1 of them are returned.
+    Linear in the number of names, whatever their length. At most `COUNT_MAX` + 1 of them are returned.
     """
     found: dict[str, None] = {}
     size = len(key_header)
     for name in names:
         # Two cheap comparisons exclude nearly every header.
-        if (len(name) >= _FOLDED_MIN and name[_SECOND].lower() == "authz" and folded(name).startswith(PREFIX)) or (
+        if (name[_WORD].lower() == "authz" and folded(name[_START]) == PREFIX) or (
             len(name) == size and name != key_header and folded(name) == folded(key_header)
         ):
             found[name] = None
@@ -36,8 +37,11 @@ def reserved(names: Iterable[str], key_header: str) -> tuple[str, ...]:
 
 
 def is_refused(names: tuple[str, ...]) -> bool:
-    """Return whether a request with these reserved headers must be refused: an alias is among them, or too many."""
-    return len(names) > COUNT_MAX or any(name != folded(name) or not name.startswith(PREFIX) for name in names)
+    """Return whether a request with these reserved headers must be refused.
+
+    That is the case if one is an alias or longer than any that a backend reads, or if there are too many.
+    """
+    return len(names) > COUNT_MAX or not all(map(_PLAIN.fullmatch, names))
 
 
 def folded(name: str) -> str:

@@ -1,5 +1,7 @@
 """The reserved headers: every spelling that a backend may fold to one is found, and no other header is."""
 
+import time
+
 import pytest
 
 from authz.core.reserved_headers import COUNT_MAX, is_refused, reserved
@@ -43,6 +45,14 @@ def test_other_headers_are_not_reserved(name: str) -> None:
 
 def test_the_key_header_is_the_policys() -> None:
     assert reserved(["x_api_key", "x-api-key", "Authorization"], "authorization") == ("Authorization",)
+
+
+@pytest.mark.parametrize("tail", ["!" * 60_000, "a" * 60_000, "_" * 60_000, "-" * 60_000])
+def test_a_long_name_is_refused_at_little_cost(tail: str) -> None:
+    started_s = time.process_time()
+    for _ in range(10):
+        assert is_refused(reserved([f"x-authz-{tail}"], "x-api-key"))
+    assert time.process_time() - started_s < 0.01
 
 
 def test_the_number_of_reserved_headers_is_bounded() -> None:

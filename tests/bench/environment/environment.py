@@ -50,7 +50,7 @@ class Environment:
 def constant_listener(folder: Path, name: str) -> tuple[Server, int]:
     """Start a listener that allows everything; returns it and its port."""
     port = free_port()
-    program = Path(__file__).with_name("constant.py")
+    program = Path(__file__).with_name("constant_listener.py")
     server = Server(name, [sys.executable, program, "--port", str(port)], folder / f"{name}.log")
     server.start(partial(accepts, port))
     return server, port
