@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from authz.core.reserved_headers import COUNT_MAX, is_refused, reserved
+from authz.core import reserved_headers
+from authz.core.reserved_headers import COUNT_MAX, is_refused, may_be_reserved
 
 PLAIN = ["x-authz-account-id", "x-authz-scopes", "x-authz-9", "x-authz-"]
 ALIASES = [
@@ -23,6 +24,10 @@ ALIASES = [
     "x.api.key",
 ]
 OTHERS = ["x-api-key", "x-authz", "x-authzz-a", "x--authz-a", "authz-account-id", "x-api-kez", "xauthz-a", "", "x-"]
+
+
+def reserved(names: list[str], key_header: str) -> tuple[str, ...]:
+    return reserved_headers.reserved([name for name in names if may_be_reserved(name, key_header)], key_header)
 
 
 @pytest.mark.parametrize("name", PLAIN)

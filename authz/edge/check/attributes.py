@@ -13,7 +13,7 @@ from authz._pb.check_pb2 import AttributeContext, CheckRequest
 from authz.core.addresses import CHARS_MAX
 from authz.core.check import RequestAttributes
 from authz.core.policy.policy import KeyRules
-from authz.core.reserved_headers import reserved
+from authz.core.reserved_headers import may_be_reserved, reserved
 from authz.core.value import Value
 
 METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
@@ -117,6 +117,7 @@ class AttributesReader:
 
 def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFlags:
     is_grpc = overrides_method = has_body = False
+    candidates: list[str] = []
     for header in headers:
         name = header.key
         if name == "content-type":
@@ -129,7 +130,9 @@ def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFla
             has_body = True
         elif name in METHOD_OVERRIDES:
             overrides_method = True
-    return _HeaderFlags(is_grpc, overrides_method, has_body, reserved((header.key for header in headers), key_header))
+        elif may_be_reserved(name, key_header):
+            candidates.append(name)
+    return _HeaderFlags(is_grpc, overrides_method, has_body, reserved(candidates, key_header))
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:
