@@ -39,6 +39,7 @@ from authz.process import add_signal_handlers, prepare
 from authz.service.keys.admin import KeyAdmin
 from authz.service.portal.accounts import Accounts, PasswordRules
 from authz.service.portal.device import DeviceFlow
+from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
 from authz.service.portal.owner_keys import OwnerKeys
@@ -143,6 +144,7 @@ class Portal:
     def _services(self, policy: Policy) -> Services:
         settings, url, metrics = self._settings, self._settings.public_url, self._metrics
         owners = PostgresOwners(self._postgres)
+        browsers = FamiliarBrowsers(settings.portal_proxy_secret.get_secret_value().encode())
         gate = Gate(RedisThrottles(self._redis.link), policy.throttles, metrics)
         admin = KeyAdmin(self._keys, self._redis.keys, policy, entropy=os.urandom, now=_now)
         minting = Minting(admin, policy)
@@ -150,10 +152,18 @@ class Portal:
         return Services(
             policy=policy,
             public_url=url,
-            normalise_email=normalised_email,
             gate=gate,
-            accounts=Accounts(owners, self._passwords, gate, metrics, rules=rules, entropy=os.urandom, now=_now),
-            login=Login(owners, self._passwords, gate, normalised_email, metrics),
+            accounts=Accounts(
+                owners,
+                self._passwords,
+                gate,
+                metrics,
+                rules=rules,
+                normalise_email=normalised_email,
+                entropy=os.urandom,
+                now=_now,
+            ),
+            login=Login(owners, self._passwords, gate, normalised_email, metrics, browsers),
             verification=EmailVerification(
                 owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
             ),

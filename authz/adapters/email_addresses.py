@@ -3,6 +3,9 @@
 from email_validator import EmailNotValidError, validate_email
 
 from authz.core.errors import Refused
+from authz.core.text import is_bounded
+
+_BYTES_MAX = 1024  # RFC 5321 allows 254 octets; a decomposed spelling may be longer before it is normalised
 
 
 def normalised_email(address: str) -> str:
@@ -11,6 +14,8 @@ def normalised_email(address: str) -> str:
     In RFC 5321 the part before the @ is case-sensitive. But one person who types an address in two ways is more
     frequent than two people whose addresses differ only in case.
     """
+    if not is_bounded(address, _BYTES_MAX):
+        raise Refused("invalid email")
     try:
         parts = validate_email(address.strip(), check_deliverability=False, allow_smtputf8=True)
     except EmailNotValidError:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from authz.core.errors import Refused
+from authz.core.text import is_bounded
 
 PASSWORD_CHARS_MAX = 256  # a longer one only costs time in the hash
+PASSWORD_BYTES_MAX = 4096
+"""The limit before normalisation: 256 characters decompose into at most four each, of at most four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,21 @@ class AuditLine:
 
 
 def normalised_password(password: str) -> str:
-    """Return the normal form of a password, because keyboards compose accented letters in different ways."""
-    return unicodedata.normalize("NFC", password)
+    """Return the normal form of a password, because keyboards compose accented letters in different ways.
+
+    Raises `Refused` for a text that is too long or costly to normalise: check `is_bounded_password` before any I/O.
+    """
+    if not is_bounded_password(password):
+        raise Refused(f"a password is at most {PASSWORD_CHARS_MAX} characters")
+    normalised = unicodedata.normalize("NFC", password)
+    if len(normalised) > PASSWORD_CHARS_MAX:
+        raise Refused(f"a password is at most {PASSWORD_CHARS_MAX} characters")
+    return normalised
+
+
+def is_bounded_password(password: str) -> bool:
+    """Return whether a password is short enough to be normalised; without this, the cost is quadratic."""
+    return is_bounded(password, PASSWORD_BYTES_MAX)
 
 
 def check_new_password(password: str, email: str, *, chars_min: int, breached: frozenset[str]) -> None:

@@ -19,8 +19,7 @@ from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.portal.account_pages import AccountPages
-from authz.portal.body_limit import BodyLimit
-from authz.portal.browser_sessions import LoginNeeded
+from authz.portal.browser_sessions import LoginNeeded, cookie_names
 from authz.portal.device_pages import DevicePages
 from authz.portal.entry_pages import EntryPages
 from authz.portal.envoy_only import EnvoyOnly
@@ -28,6 +27,7 @@ from authz.portal.error_responses import json_response
 from authz.portal.key_pages import KeyPages
 from authz.portal.pages import Pages, redirect
 from authz.portal.public_api import WHO_AM_I, PublicApi
+from authz.portal.request_limits import RequestLimits
 from authz.portal.request_metrics import RequestMetrics
 from authz.portal.response_headers import ResponseHeaders, put
 from authz.portal.services import Services
@@ -81,7 +81,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
             Middleware(RequestMetrics, observer=services.observer),
             Middleware(ResponseHeaders, is_https=is_https),
             Middleware(EnvoyOnly, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),
-            Middleware(BodyLimit, body_bytes_max=_BODY_BYTES_MAX),
+            Middleware(RequestLimits, body_bytes_max=_BODY_BYTES_MAX, cookie_names=cookie_names(is_https=is_https)),
         ],
     )
     for path, show in ((_HEALTH, healthz), (_READINESS, readyz), (_DESCRIPTION, describe)):

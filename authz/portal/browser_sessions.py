@@ -21,6 +21,8 @@ TOKEN_HEADER = "x-csrf-token"  # noqa: S105 -- a header's name
 _SECRET = re.compile(r"[0-9A-Za-z_-]{43}")
 _PORTAL_PAGE = re.compile(r"/(dashboard|device)(/[0-9a-z_/-]*)?(\?code=[0-9A-Za-z-]{1,16})?")
 _PURPOSE = b"form token"
+_SESSION, _FAMILIAR = "session", "browser"
+_FAMILIAR_S = 180 * 86_400
 
 
 class Forged(Refused):
@@ -41,13 +43,22 @@ class BrowserSessions:
     def __init__(self, sessions: Sessions, public_url: str) -> None:
         self._sessions = sessions
         self._origin = public_url
-        # The prefix makes browsers refuse the cookie from any other host; it requires https.
-        self.cookie_name = "__Host-session" if public_url.startswith("https:") else "session"
+        self._is_https = public_url.startswith("https:")
+        self.cookie_name = _name(_SESSION, is_https=self._is_https)
+        self._familiar_name = _name(_FAMILIAR, is_https=self._is_https)
 
     def secret(self, request: Request) -> str:
         """Return the secret in the cookie; without a valid one, a new secret without a session."""
         given = request.cookies.get(self.cookie_name, "")
         return given if _SECRET.fullmatch(given) else self._sessions.new_secret()
+
+    def familiar(self, request: Request) -> str:
+        """Return the token of a browser in which somebody has logged in before; empty without one."""
+        return request.cookies.get(self._familiar_name, "")
+
+    def remember(self, response: Response, token: str) -> None:
+        """Set the token that identifies the browser at its next login."""
+        self._set(response, self._familiar_name, token, age_s=_FAMILIAR_S)
 
     async def owner(self, request: Request) -> Owner | None:
         """Return the owner of the session; None without a session."""
@@ -94,11 +105,25 @@ class BrowserSessions:
     async def end(self, request: Request, response: Response) -> None:
         """End the session."""
         await self._sessions.end(self.secret(request))
-        response.delete_cookie(self.cookie_name, path="/", secure=True, httponly=True, samesite="lax")
+        response.delete_cookie(self.cookie_name, path="/", secure=self._is_https, httponly=True, samesite="lax")
 
     def keep(self, response: Response, secret: str) -> None:
         """Set the cookie, which lasts until the browser is closed."""
-        response.set_cookie(self.cookie_name, secret, path="/", secure=True, httponly=True, samesite="lax")
+        self._set(response, self.cookie_name, secret)
+
+    def _set(self, response: Response, name: str, value: str, *, age_s: int | None = None) -> None:
+        # Not Secure on http, which is for loopback only: WebKit refuses Secure cookies there.
+        response.set_cookie(name, value, path="/", max_age=age_s, secure=self._is_https, httponly=True, samesite="lax")
+
+
+def cookie_names(*, is_https: bool) -> frozenset[str]:
+    """Return the names of all cookies of the portal."""
+    return frozenset(_name(name, is_https=is_https) for name in (_SESSION, _FAMILIAR))
+
+
+def _name(name: str, *, is_https: bool) -> str:
+    # The prefix makes browsers refuse the cookie from any other host; it requires https.
+    return f"__Host-{name}" if is_https else name
 
 
 def portal_page(wanted: str) -> str:

@@ -44,12 +44,14 @@ class EntryPages:
         email, next_page = text(form, "email"), portal_page(text(form, "next"))
         address = caller(request)
         try:
-            owner = await self._services.login.authenticate(email, text(form, "password"), address)
+            browser = self._browser.familiar(request)
+            owner = await self._services.login.authenticate(email, text(form, "password"), address, browser)
         except Refused as error:
             return self._pages.show_again(request, "login", {"next_page": next_page, "email": email}, error)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, address)
         response = redirect(next_page)
         await self._browser.begin(response, owner, self._browser.secret(request))
+        self._browser.remember(response, self._services.login.familiar_browser(owner))
         return response
 
     async def show_signup(self, request: Request) -> Response:
@@ -63,8 +65,7 @@ class EntryPages:
         form = await self._browser.form(request)
         email = text(form, "email")
         try:
-            spelt = self._services.normalise_email(email)
-            owner = await self._services.accounts.sign_up(spelt, text(form, "password"), caller(request))
+            owner = await self._services.accounts.sign_up(email, text(form, "password"), caller(request))
         except Refused as error:
             return self._pages.show_again(request, "signup", self._about_signup(email), error)
         later.add_task(mail_link, self._services, owner)

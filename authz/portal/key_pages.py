@@ -55,7 +55,7 @@ class KeyPages:
         owner = await self._browser.required_owner(request)
         keys = await self._services.keys.keys(owner.account_id)
         ended = [key for key in keys if state(key) in {"revoked", "expired"}]
-        live = [key for key in keys if key not in ended]
+        live = [key for key in keys if state(key) not in {"revoked", "expired"}]
         done = _DONE.get(request.query_params.get("done", ""), "")
         keys_max = self._services.policy.keys.active_max
         about = {"live": live, "ended": ended, "ended_max": _ENDED_MAX, "keys_max": keys_max, "done": done}

@@ -96,8 +96,7 @@ class PublicApi:
     async def sign_up(self, wanted: Credentials, request: Request, later: BackgroundTasks) -> LoggedIn:
         """Create an account and its first key."""
         address = caller(request)
-        email = self._services.normalise_email(wanted.email)
-        owner = await self._services.accounts.sign_up(email, wanted.password, address)
+        owner = await self._services.accounts.sign_up(wanted.email, wanted.password, address)
         later.add_task(mail_link, self._services, owner)
         return await self._with_key(owner, "signup", address)
 

@@ -11,7 +11,7 @@ from authz.service.portal.device import DeviceFlow
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
 from authz.service.portal.owner_keys import OwnerKeys
-from authz.service.portal.ports import NormaliseEmail, PortalObserver
+from authz.service.portal.ports import PortalObserver
 from authz.service.portal.sessions import Sessions
 from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
@@ -23,7 +23,6 @@ class Services:
 
     policy: Policy
     public_url: str
-    normalise_email: NormaliseEmail
     gate: Gate
     accounts: Accounts
     login: Login

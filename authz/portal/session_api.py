@@ -124,9 +124,11 @@ class SessionApi:
 
     async def log_in(self, given: Credentials, request: Request, response: Response) -> SessionFacts:
         """Check the password and open a session, which has a new token."""
-        owner = await self._services.login.authenticate(given.email, given.password, caller(request))
+        browser = self._browser.familiar(request)
+        owner = await self._services.login.authenticate(given.email, given.password, caller(request), browser)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, caller(request))
         secret = await self._browser.begin(response, owner, self._browser.secret(request))
+        self._browser.remember(response, self._services.login.familiar_browser(owner))
         return self._facts(owner, secret)
 
     async def log_out(self, request: Request, response: Response) -> None:

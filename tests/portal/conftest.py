@@ -1,8 +1,9 @@
 """The portal as an ASGI application over the real stores, with requests as Envoy sends them."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.migrations import migrate
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
+from authz.demo.servers import RedisServer
 from authz.portal.app import application
 from authz.service.keys.admin import KeyAdmin
 
@@ -73,3 +75,11 @@ async def owner(app: FastAPI) -> AsyncIterator[Browser]:
         browser = Browser(through)
         assert (await browser.sign_up(random_email(), PASSWORD)).status_code == 303
         yield browser
+
+
+@pytest.fixture
+def redis_server(folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(folder)
+    server.start()
+    yield server
+    server.stop()

@@ -4,40 +4,20 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from support.clients.portal_browser import SECRET
 from support.portal_use_cases import random_email
+from support.servers.portal import portal
 from support.servers.postgres import database
 
 from authz.adapters.postgres.migrations import migrate
-from authz.demo.servers import RedisServer, Server, free_port, shipped
+from authz.demo.servers import RedisServer, free_port
 from authz.portal.envoy_only import ADDRESS, PROOF
 
 THROUGH = {PROOF: SECRET, ADDRESS: "203.0.113.9"}
-
-
-def portal(folder: Path, port: int, admin_port: int, **env: str) -> Server:
-    environment = {
-        "AUTHZ_POLICY_FILE": str(shipped("policies/truetick.yaml")),
-        "AUTHZ_PORTAL_LISTEN": f"127.0.0.1:{port}",
-        "AUTHZ_PORTAL_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
-        "AUTHZ_PORTAL_PROXY_SECRET": SECRET,
-        **env,
-    }
-    command = [sys.executable, "-m", "authz", "portal"]
-    return Server("portal", command, folder / "portal.log", env=environment)
-
-
-@pytest.fixture
-def redis(folder: Path) -> Iterator[RedisServer]:
-    server = RedisServer(folder)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize(
@@ -61,14 +41,14 @@ def test_what_an_operator_can_mend_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
-async def test_it_starts_without_its_stores_reports_it_and_stops_on_sigterm(
-    folder: Path, redis: RedisServer, postgres_url: str
+async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
+    folder: Path, redis_server: RedisServer, postgres_url: str
 ) -> None:
     breached = folder / "breached.txt"
     breached.write_text("Correct Horse Battery\n")
     port, admin_port = free_port(), free_port()
     async with database(postgres_url) as url:
-        stores = {"AUTHZ_REDIS_URL": redis.url, "AUTHZ_POSTGRES_URL": url}
+        stores = {"AUTHZ_REDIS_URL": redis_server.url, "AUTHZ_POSTGRES_URL": url}
         server = portal(
             folder, port, admin_port, **stores, AUTHZ_BREACHED_PASSWORDS_FILE=str(breached), AUTHZ_MAIL_URL="log:"
         )

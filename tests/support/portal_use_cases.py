@@ -21,6 +21,7 @@ from authz.portal.services import Services
 from authz.service.keys.admin import KeyAdmin
 from authz.service.portal.accounts import Accounts, PasswordRules
 from authz.service.portal.device import DeviceFlow
+from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
 from authz.service.portal.owner_keys import OwnerKeys
@@ -29,6 +30,7 @@ from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
 
 PASSWORD = "correct horse battery"
+BROWSERS = FamiliarBrowsers(b"s" * 32)
 PUBLIC_URL = "https://portal.example"
 
 
@@ -70,7 +72,9 @@ class PortalUseCases:
         self.metrics = PortalMetrics(lambda: {"redis": True})
         self.gate = Gate(RedisThrottles(link), throttles, self.metrics)
         self.mail = Mailbox()
-        self.login = Login(self.ledger, self.passwords, self.gate, normalised_email, self.metrics)
+        self.login = Login(
+            self.ledger, self.passwords, self.gate, normalised_email, self.metrics, FamiliarBrowsers(b"s" * 32)
+        )
         self.minting = Minting(admin, policy())
         rules = PasswordRules(10, frozenset({"password1234"}))
         self.accounts = Accounts(
@@ -79,6 +83,7 @@ class PortalUseCases:
             self.gate,
             self.metrics,
             rules=rules,
+            normalise_email=normalised_email,
             entropy=os.urandom,
             now=lambda: datetime.now(UTC),
         )
@@ -97,7 +102,6 @@ class PortalUseCases:
         return Services(
             policy=policy(),
             public_url=public_url,
-            normalise_email=normalised_email,
             gate=self.gate,
             accounts=self.accounts,
             login=self.login,

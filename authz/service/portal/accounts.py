@@ -11,9 +11,17 @@ from datetime import datetime
 from authz.core.accounts import Account, Actor, AuditEvent
 from authz.core.errors import EmailTaken, Refused, Throttled, WrongCredentials
 from authz.core.outcomes import SignupOutcome
-from authz.core.owners import AuditLine, Contact, Owner, check_new_password, normalised_password
+from authz.core.owners import (
+    PASSWORD_CHARS_MAX,
+    AuditLine,
+    Contact,
+    Owner,
+    check_new_password,
+    is_bounded_password,
+    normalised_password,
+)
 from authz.core.throttles import Attempt
-from authz.service.portal.ports import OwnerLedger, Passwords, PortalObserver
+from authz.service.portal.ports import NormaliseEmail, OwnerLedger, Passwords, PortalObserver
 from authz.service.portal.throttling import Gate
 
 TRAIL_LINES_MAX = 100
@@ -22,6 +30,7 @@ TRAIL_END = 2**63 - 1
 """A number above every line's."""
 
 _ID_BYTES = 10
+_WRONG = "the current password is wrong"
 _SIGNUP_REFUSALS: dict[type[Refused], SignupOutcome] = {
     EmailTaken: SignupOutcome.EMAIL_TAKEN,
     Throttled: SignupOutcome.THROTTLED,
@@ -47,6 +56,7 @@ class Accounts:
         observer: PortalObserver,
         *,
         rules: PasswordRules,
+        normalise_email: NormaliseEmail,
         entropy: Callable[[int], bytes],
         now: Callable[[], datetime],
     ) -> None:
@@ -55,11 +65,12 @@ class Accounts:
         self._gate = gate
         self._observer = observer
         self.rules = rules
+        self._normalise_email = normalise_email
         self._entropy = entropy
         self._now = now
 
     async def sign_up(self, email: str, password: str, address: str) -> Owner:
-        """Create an account; raises `Refused` and its subclasses. `email` is normalised."""
+        """Create an account; raises `Refused` and its subclasses."""
         try:
             owner = await self._sign_up(email, password, address)
         except Refused as error:
@@ -70,10 +81,19 @@ class Accounts:
 
     async def change_password(self, owner: Owner, current: str, new: str, address: str) -> Owner:
         """Change the password, which ends all earlier sessions; raises `Refused` and its subclasses."""
-        await self._gate.admit(Attempt.LOGIN, address=address, subject=owner.email)
-        if not await self._passwords.verify(owner.password_hash, normalised_password(current)):
-            raise WrongCredentials("the current password is wrong")
-        await self._gate.forgive(Attempt.LOGIN, subject=owner.email)
+        self._check_bounds(new)
+        if not is_bounded_password(current):
+            raise WrongCredentials(_WRONG)
+        # Counted by the account, whose session this is, and not by the e-mail address that strangers try.
+        subject = f"session:{owner.account_id}"
+        await self._gate.admit(Attempt.LOGIN, address=address, subject=subject)
+        try:
+            is_right = await self._passwords.verify(owner.password_hash, normalised_password(current))
+        except Refused:
+            is_right = False
+        if not is_right:
+            raise WrongCredentials(_WRONG)
+        await self._gate.forgive(Attempt.LOGIN, subject=subject)
         new = normalised_password(new)
         self._check(new, owner.email)
         actor = Actor(f"owner:{owner.account_id}", address)
@@ -98,14 +118,25 @@ class Accounts:
         return contact
 
     async def _sign_up(self, email: str, password: str, address: str) -> Owner:
-        password = normalised_password(password)
-        self._check(password, email)
+        # The order is: limit the bytes, count the attempt, then normalise, because normalising costs more.
+        self._check_bounds(password)
         await self._gate.admit(Attempt.SIGNUP, address=address)
+        try:
+            email, password = self._normalise_email(email), normalised_password(password)
+            self._check(password, email)
+        except Refused:
+            # A person who tries weak passwords must not be locked out; the work until here is bounded.
+            await self._gate.forgive_address(Attempt.SIGNUP, address=address)
+            raise
         account_id = f"acct_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
         account = Account(account_id, email, self._now(), email)
         owner = Owner(account_id, email, await self._passwords.hash(password))
         await self._ledger.add_owner(account, owner, Actor(f"owner:{account_id}", address))
         return owner
+
+    def _check_bounds(self, password: str) -> None:
+        if not is_bounded_password(password):
+            raise Refused(f"a password is {self.rules.chars_min} to {PASSWORD_CHARS_MAX} characters")
 
     def _check(self, password: str, email: str) -> None:
         check_new_password(password, email, chars_min=self.rules.chars_min, breached=self.rules.breached)

@@ -58,7 +58,7 @@ class DeviceFlow:
     async def start(self, address: str, client: str) -> StartedGrant:
         """Start a grant; raises `Throttled`. `client` is the name that the device sends."""
         await self._gate.admit(Attempt.DEVICE_START, address=address)
-        client = "".join(char for char in client if char.isprintable())[:_CLIENT_CHARS_MAX]
+        client = "".join(char for char in client[:_CLIENT_CHARS_MAX] if char.isprintable())
         secret = urlsafe_b64encode(self._entropy(_SECRET_BYTES)).decode().rstrip("=")
         while True:
             code = user_code(self._entropy(USER_CODE_ENTROPY_BYTES))

@@ -36,7 +36,7 @@ def owner(portal_stack: Stack) -> DemoOwner:
     return portal_stack.owner
 
 
-def an_email() -> str:
+def random_email() -> str:
     return f"{secrets.token_hex(6)}@example.com"
 
 
@@ -55,7 +55,7 @@ def link_of(command: subprocess.Popen[str]) -> str:
 
 def test_a_key_from_its_making_to_its_end(browser: Browser, portal_stack: Stack, device: PortalClient) -> None:
     with visit(browser, portal_stack.url) as page:
-        sign_up(page, an_email(), PASSWORD)
+        sign_up(page, random_email(), PASSWORD)
         api_key = make_key(page, "deploy", "servers:read", "billing:read")
         page.get_by_role("button", name="Copy").click()
         expect(page.get_by_text("Copied.")).to_be_visible()
@@ -95,7 +95,7 @@ def test_one_command_is_approved_and_another_refused(
     browser: Browser, portal_stack: Stack, device: PortalClient, folder: Path
 ) -> None:
     with visit(browser, portal_stack.url) as page:
-        sign_up(page, email := an_email(), PASSWORD)
+        sign_up(page, email := random_email(), PASSWORD)
         with running(folder, "login", "--json", "--url", portal_stack.url) as command:
             link = link_of(command)
             page.goto("/device")

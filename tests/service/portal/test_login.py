@@ -99,7 +99,8 @@ async def test_the_first_unknown_address_costs_one_hash_like_every_other_refusal
 async def test_guesses_that_come_together_are_all_counted(use_cases: PortalUseCases) -> None:
     email = random_email()
     await use_cases.accounts.sign_up(email, PASSWORD, random_address())
-    guesses = [use_cases.login.authenticate(email, f"guess {number}", random_address()) for number in range(50)]
+    address = random_address()
+    guesses = [use_cases.login.authenticate(email, f"guess {number}", address) for number in range(30)]
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
     assert sum(isinstance(outcome, WrongCredentials) for outcome in outcomes) == 10
     throttled = [outcome for outcome in outcomes if isinstance(outcome, Throttled)]
@@ -107,7 +108,45 @@ async def test_guesses_that_come_together_are_all_counted(use_cases: PortalUseCa
         ("too many attempts, try again later", 600)
     }
     with pytest.raises(Throttled):
+        await use_cases.login.authenticate(email, PASSWORD, address)
+
+
+async def test_strangers_lock_out_neither_another_address_nor_a_familiar_browser(use_cases: PortalUseCases) -> None:
+    email = random_email()
+    owner = await use_cases.accounts.sign_up(email, PASSWORD, random_address())
+    browser = use_cases.login.familiar_browser(owner)
+    stranger = random_address()
+    for _ in range(10):
+        await refusal(people, email, "wrong", stranger)
+    assert await use_cases.login.authenticate(email, PASSWORD, random_address()) == owner
+    guesses = [use_cases.login.authenticate(email, "wrong", random_address()) for _ in range(120)]
+    outcomes = await asyncio.gather(*guesses, return_exceptions=True)
+    assert sum(isinstance(outcome, WrongCredentials) for outcome in outcomes) == 90  # 100 from everywhere
+    with pytest.raises(Throttled):
         await use_cases.login.authenticate(email, PASSWORD, random_address())
+    for _ in range(20):  # a right password is not counted
+        assert await use_cases.login.authenticate(email, PASSWORD, random_address(), browser) == owner
+    changed = await use_cases.accounts.change_password(owner, PASSWORD, "another horse battery", random_address())
+    assert changed.generation == owner.generation + 1
+
+
+async def test_a_familiar_browser_has_guesses_of_its_own_for_its_owner_alone(use_cases: PortalUseCases) -> None:
+    email, other = random_email(), random_email()
+    owner = await use_cases.accounts.sign_up(email, PASSWORD, random_address())
+    await use_cases.accounts.sign_up(other, PASSWORD, random_address())
+    browser = use_cases.login.familiar_browser(owner)
+    for _ in range(10):
+        with pytest.raises(WrongCredentials):
+            await use_cases.login.authenticate(email, "wrong", random_address(), browser)
+    with pytest.raises(Throttled):
+        await use_cases.login.authenticate(email, PASSWORD, random_address(), browser)
+    address = random_address()
+    for token in (browser, "", "x" * 10_000, "x.y", "\u00e9." + "0" * 64):
+        for _ in range(2):
+            with pytest.raises(WrongCredentials):
+                await use_cases.login.authenticate(other, "wrong", address, token)
+    with pytest.raises(Throttled):
+        await use_cases.login.authenticate(other, PASSWORD, address, browser)
 
 
 async def test_an_address_that_guesses_at_many_accounts_is_stopped(use_cases: PortalUseCases) -> None:
