@@ -11,8 +11,9 @@ from authz.client.faults import EXIT_FAILED, EXIT_INTERRUPTED
 def main() -> None:
     """Run the command line."""
     try:
-        from authz.client.command import app  # noqa: PLC0415 -- see above
+        from authz.client.command import app, with_prompts  # noqa: PLC0415 -- see above
 
+        sys.argv[1:] = with_prompts(sys.argv[1:])
         app(prog_name="truetick")
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None

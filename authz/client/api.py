@@ -34,6 +34,10 @@ class Person:
     email: str
     email_verified: bool
 
+    def fields(self) -> dict[str, str | bool]:
+        """Return the account by the field names of `whoami`."""
+        return {"accountId": self.account_id, "email": self.email, "emailVerified": self.email_verified}
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:

@@ -45,7 +45,8 @@ class Choices:
         saved = self.config().load()
         if not saved.api_key:
             raise NotLoggedIn("not logged in: truetick login")
-        if saved.url != url:
+        # The published command saves no URL for its default API: the user has named one for this command.
+        if saved.url and saved.url.rstrip("/") != url:
             raise NotLoggedIn(f"not logged in at {url}: the saved key is for {saved.url}")
         return saved.api_key
 

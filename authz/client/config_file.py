@@ -20,6 +20,11 @@ _FILE = "config.json"
 _DRAFT = "config.json.new"
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 _FILE_BYTES_MAX = 65_536
+_URL_FIELD, _KEY_FIELD = "baseUrl", "apiKey"
+# Earlier versions of this command wrote these; a save replaces them.
+_OLD_FIELDS = {_URL_FIELD: "api_url", _KEY_FIELD: "api_key"}
+_SECRET_NAME = re.compile(r"key|token|secret|passw|credential|session|cookie|auth", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"[a-z]+_[0-9A-Za-z]{32,}")  # an API key
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")  # what a header can carry
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -58,7 +63,7 @@ class ConfigFile:
                     fields = self._read(folder)
             except FileNotFoundError:
                 return Saved()
-        url, key = fields.get("api_url", ""), fields.get("api_key", "")
+        url, key = (fields.get(name) or fields.get(old) or "" for name, old in _OLD_FIELDS.items())
         if not isinstance(url, str) or not isinstance(key, str) or (key and not is_key(key)):
             raise Fault(f"{self.path} is invalid: remove it and log in again")
         return Saved(url, key)
@@ -72,11 +77,21 @@ class ConfigFile:
 
     def save(self, saved: Saved) -> None:
         """Save a URL and a key, in place of the previous ones."""
-        self._change(lambda fields: fields | {"api_url": saved.url, "api_key": saved.api_key})
+        self._change(lambda fields: _migrated(fields) | {_URL_FIELD: saved.url, _KEY_FIELD: saved.api_key})
 
-    def forget_key(self) -> None:
-        """Delete the key; the URL stays."""
-        self._change(lambda fields: {name: value for name, value in fields.items() if name != "api_key"})
+    def forget_secrets(self) -> None:
+        """Delete the key and every field that may contain a secret; the URL and other fields stay.
+
+        Without a file, nothing is created.
+        """
+        with self._failing("write"):
+            try:
+                with self._opened() as folder:
+                    fields = self._read(folder)
+            except FileNotFoundError:
+                return
+        if _without_secrets(fields) != fields:
+            self._change(_without_secrets)
 
     def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Replace the file atomically; unknown fields are kept."""
@@ -142,6 +157,24 @@ class ConfigFile:
             yield
         except OSError as error:
             raise Fault(f"cannot {what} {self.path}: {error.strerror}") from error
+
+
+def _migrated(fields: dict[str, Any]) -> dict[str, Any]:
+    """Rename the fields of earlier versions; other fields, which the published command may know, stay."""
+    new = {name: fields[old] for name, old in _OLD_FIELDS.items() if old in fields}
+    return new | {name: value for name, value in fields.items() if name not in _OLD_FIELDS.values()}
+
+
+def _without_secrets(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in _migrated(fields).items() if not _may_be_secret(name, value)}
+
+
+def _may_be_secret(name: str, value: Any) -> bool:  # noqa: ANN401 -- any JSON
+    if _SECRET_NAME.search(name) or (isinstance(value, str) and _SECRET_VALUE.search(value)):
+        return True
+    if isinstance(value, dict):
+        return any(_may_be_secret(inner, it) for inner, it in value.items())
+    return isinstance(value, list) and any(_may_be_secret("", it) for it in value)
 
 
 def _drafted(folder: int, content: bytes) -> None:

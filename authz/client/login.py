@@ -4,7 +4,6 @@ The options are `command.py`; the file is `config_file.py`.
 """
 
 import time
-from dataclasses import asdict
 
 from authz.client import prompts
 from authz.client.api import Api, LoggedIn, Person
@@ -27,26 +26,30 @@ class Login:
         self._config.prepare()
         self._screen = screen
 
-    def with_key(self, key: str) -> None:
-        """Save an existing key after the API has accepted it."""
-        given = prompts.secret(key, "Key: ").strip()
+    def with_key(self, key: str, *, check: bool) -> None:
+        """Save an existing key; with `check`, only if the API accepts it."""
+        given = prompts.secret(key, "Key").strip()
         if not is_key(given):
             raise WrongUsage("this is not a key: a key has 1 to 512 printable characters without blanks")
-        with Api(self._url) as api:
-            person = api.who_am_i(given)
+        person = None
+        if check:
+            with Api(self._url) as api:
+                person = api.who_am_i(given)
         self._save(given)
+        if person is None:
+            self._screen.note("the key has not been checked: truetick whoami checks it")
         self._report(person)
 
     def with_password(self, email: str, password: str) -> None:
         """Log in with an e-mail address and its password."""
-        given = prompts.secret(password, "Password: ") or prompts.password()
+        given = prompts.secret(password, "Password")
         with Api(self._url) as api:
             self._keep(api.log_in(email, given))
 
     def by_signing_up(self, email: str, password: str) -> None:
         """Create an account and save its first key."""
         address = email or prompts.email()
-        given = prompts.secret(password, "Password: ") or prompts.password(twice=True)
+        given = prompts.secret(password, "Password", twice=True)
         with Api(self._url) as api:
             self._keep(api.sign_up(address, given))
 
@@ -81,5 +84,5 @@ class Login:
             self._screen.note(f"{KEY_VARIABLE} is set and overrides the saved key")
 
     def _report(self, person: Person | None) -> None:
-        fields = {"url": self._url, "config": str(self._config.path)} | (asdict(person) if person else {})
+        fields = {"url": self._url, "config": str(self._config.path)} | (person.fields() if person else {})
         self._screen.result(f"logged in as {person.email} ({person.account_id})" if person else "logged in", fields)

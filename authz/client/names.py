@@ -1,7 +1,12 @@
-"""The names of the environment variables of `truetick`, which its help texts and messages show.
+"""Names that help texts and messages of `truetick` share: environment variables and special option values.
 
-They are read in `choices.py`.
+The variables are read in `choices.py`, the values in `prompts.py`.
 """
 
 URL_VARIABLE = "TRUETICK_API_URL"
 KEY_VARIABLE = "TRUETICK_API_KEY"
+
+STDIN = "-"
+"""The option value for: read the first line of standard input, which no process list shows."""
+PROMPT = "\0"
+"""The option value for: prompt. No command line can contain it; `--password` without a value stands for it."""

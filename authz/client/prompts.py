@@ -9,36 +9,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from authz.client.faults import WrongUsage
-
-STDIN = "-"
-"""The option value for: read the first line of standard input, which no process list shows."""
+from authz.client.names import PROMPT, STDIN
 
 
 def email() -> str:
-    """Prompt for an e-mail address."""
-    _need_terminal("--email")
+    """Prompt for an e-mail address; raises `WrongUsage` without a terminal."""
+    if not sys.stdin.isatty():
+        raise WrongUsage("there is no terminal for a prompt: give --email")
     with _answered():
         sys.stderr.write("E-mail: ")
         sys.stderr.flush()
         return _line()
 
 
-def password(*, twice: bool = False) -> str:
-    """Prompt for a password without echo; twice for a new one."""
-    _need_terminal("--password")
-    with _answered():
-        first = getpass.getpass("Password: ", sys.stderr)
-        if twice and getpass.getpass("Repeat the password: ", sys.stderr) != first:
-            raise WrongUsage("the passwords differ")
-    return first
+def secret(value: str, name: str, *, twice: bool = False) -> str:
+    """Return the secret of an option: `value`, or if that is empty, `-` or `PROMPT`, what is entered.
 
-
-def secret(value: str, question: str) -> str:
-    """Return the secret of an option; for `-`, the first line of standard input, with a prompt on a terminal."""
-    if value != STDIN:
+    It is prompted for without echo at a terminal, `twice` for a new one; elsewhere it is the first line of standard
+    input. `name` is that of the secret in the prompt.
+    """
+    if value not in {"", STDIN, PROMPT}:
         return value
     with _answered():
-        return getpass.getpass(question, sys.stderr) if sys.stdin.isatty() else _line()
+        if not sys.stdin.isatty():
+            entered = _line()
+        else:
+            entered = getpass.getpass(f"{name}: ", sys.stderr)
+            if twice and value != STDIN and getpass.getpass(f"Repeat the {name.lower()}: ", sys.stderr) != entered:
+                raise WrongUsage(f"the {name.lower()}s differ")
+    if not entered:
+        raise WrongUsage(f"the {name.lower()} is empty")
+    return entered
 
 
 def _line() -> str:
@@ -46,11 +47,6 @@ def _line() -> str:
     if not line:
         raise EOFError
     return line.rstrip("\r\n")
-
-
-def _need_terminal(option: str) -> None:
-    if not sys.stdin.isatty():
-        raise WrongUsage(f"there is no terminal for a prompt: give {option}")
 
 
 @contextmanager

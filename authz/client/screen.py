@@ -4,6 +4,7 @@ With `--json`, standard output is one JSON document, also for a failure. A key i
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -58,6 +59,10 @@ class Screen:
 
     def show_code(self, grant: Grant, *, is_opened: bool) -> None:
         """Show the code in large type, and the page for it."""
+        # The line of the published command, which scripts read.
+        line = f"Visit {grant.verify_url} and enter {grant.user_code}"
+        typer.echo(line, err=self._as_json)
+        sys.stdout.flush()
         rows = large(grant.user_code)
         width = max(map(len, rows or [""])) + _FRAME_COLUMNS
         if rows and self._console.is_terminal and self._console.width >= width and self._can_draw():

@@ -20,17 +20,19 @@ class GrantStatus(StrEnum):
 
     PENDING = "pending"
     APPROVED = "approved"
+    REFUSED = "refused"
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One attempt to log a device in, as its approver sees it."""
+    """One attempt to log a device in, as its approver sees it. `scopes` are those that it requests; empty means all."""
 
     user_code: str
     source_address: str
     client: str
     started_at: datetime
+    scopes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,14 @@ class StartedGrant:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """The reply to a poll; only the first poll after the approval contains the key."""
+    """The reply to a poll; only the first poll after the approval contains the key.
+
+    A refused grant has ended like an expired one; `is_refused` tells them apart.
+    """
 
     status: GrantStatus
     api_key: str = field(default="", repr=False)
+    is_refused: bool = False
 
 
 def user_code(entropy: bytes) -> str:

@@ -169,6 +169,10 @@ class KeyUnknown(Refused):
     """The account has no such key."""
 
 
+class ScopeUnknown(Refused):
+    """The policy declares no such scope."""
+
+
 class CodeUnknown(Refused):
     """No device waits for this code."""
 

@@ -20,6 +20,7 @@ from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.portal.account_pages import AccountPages
 from authz.portal.browser_sessions import LoginNeeded, cookie_names
+from authz.portal.device_api import DeviceApi
 from authz.portal.device_pages import DevicePages
 from authz.portal.entry_pages import EntryPages
 from authz.portal.envoy_only import EnvoyOnly
@@ -89,6 +90,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     pages = Pages(services)
     for part in (
         PublicApi(services),
+        DeviceApi(services),
         SessionApi(services),
         EntryPages(services, pages),
         AccountPages(services, pages),

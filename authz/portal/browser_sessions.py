@@ -95,6 +95,11 @@ class BrowserSessions:
         if not is_ours:
             raise Forged("this page is out of date; go back, reload it and try again")
 
+    def check_not_cross_site(self, request: Request) -> None:
+        """Raise `Forged` for a request from another site, whose browser sends the cookie with a navigation."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            raise Forged("this request comes from another site")
+
     async def begin(self, response: Response, owner: Owner, replaced: str) -> str:
         """Open a session under a new secret, set its cookie, and end the previous session."""
         await self._sessions.end(replaced)

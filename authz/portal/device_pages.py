@@ -45,7 +45,7 @@ class DevicePages:
             grant = await self._services.device.look(code, owner.account_id, caller(request))
         except Refused as error:
             return self._pages.show_again(request, "device_code", {"code": code}, error, owner=owner)
-        about = self._about(grant, request, frozenset(self._services.policy.scopes))
+        about = self._about(grant, request, grant.scopes or frozenset(self._services.policy.scopes))
         return self._pages.show(request, "device_grant", about, owner=owner)
 
     async def decide(self, request: Request) -> Response:
@@ -83,7 +83,7 @@ class DevicePages:
         return {
             "grant": grant,
             "code": shown(grant.user_code),
-            "groups": scope_groups(self._services.policy),
+            "groups": scope_groups(self._services.policy, grant.scopes),
             "ticked": ticked,
             "is_elsewhere": grant.source_address != caller(request),
         }

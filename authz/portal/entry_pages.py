@@ -50,8 +50,8 @@ class EntryPages:
             return self._pages.show_again(request, "login", {"next_page": next_page, "email": email}, error)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, address)
         response = redirect(next_page)
-        await self._browser.begin(response, owner, self._browser.secret(request))
         self._browser.remember(response, self._services.login.familiar_browser(owner))
+        await self._browser.begin(response, owner, self._browser.secret(request))
         return response
 
     async def show_signup(self, request: Request) -> Response:

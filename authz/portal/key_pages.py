@@ -141,9 +141,10 @@ class KeyPages:
         return {"groups": groups, "lives": _LIVES, "name": name, "chosen": scopes, "life": life}
 
 
-def scope_groups(policy: Policy) -> list[tuple[str, list[Scope]]]:
-    """Return the scopes grouped by resource, in the order of the policy."""
-    by_resource = groupby(policy.scopes.values(), key=lambda scope: scope.name.partition(":")[0])
+def scope_groups(policy: Policy, names: frozenset[str] = frozenset()) -> list[tuple[str, list[Scope]]]:
+    """Return the scopes with these names, or all, grouped by resource, in the order of the policy."""
+    offered = [scope for scope in policy.scopes.values() if not names or scope.name in names]
+    by_resource = groupby(offered, key=lambda scope: scope.name.partition(":")[0])
     return [(resource, list(scopes)) for resource, scopes in by_resource]
 
 

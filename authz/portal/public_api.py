@@ -1,21 +1,20 @@
-"""The routes for commands and SDKs: signup, login, the device flow and `whoami`.
+"""The routes for commands and SDKs: signup, login and `whoami`.
 
-Error texts, statuses and fields are a contract with published clients. The use cases are in `service/portal/`.
+Error texts, statuses and fields are a contract with published clients. The device flow is
+`device_api.py`; the use cases are in `service/portal/`.
 """
 
 import logging
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Request
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from authz.core.accounts import Actor
-from authz.core.device import GrantStatus, shown
 from authz.core.errors import StoreUnavailable
 from authz.core.owners import Owner
 from authz.portal.services import Services
-from authz.service.portal.device import GRANT_LIFE_S, POLL_INTERVAL_S
 
 WHO_AM_I = "/v1/whoami"
 """The one keyed route of the portal: its errors have the format of the API, not that of the public routes."""
@@ -47,31 +46,6 @@ class LoggedIn(BaseModel):
     email_verified: bool
 
 
-class DeviceStarted(BaseModel):
-    """The codes of a device grant: the device keeps `device_code` and shows `user_code`."""
-
-    device_code: str = Field(repr=False)
-    user_code: str
-    verify_url: str
-    verification_uri: str
-    verification_uri_complete: str
-    expires_in: int
-    interval: int
-
-
-class DevicePoll(BaseModel):
-    """A request for the status of a device grant."""
-
-    device_code: Text = Field(repr=False)
-
-
-class DeviceStatus(BaseModel):
-    """The status of a device grant; `approved` carries the key, once."""
-
-    status: Literal["pending", "approved", "expired"]
-    api_key: str | None = Field(None, repr=False)
-
-
 class WhoAmI(BaseModel):
     """The account of the key that a request carried."""
 
@@ -89,8 +63,6 @@ class PublicApi:
         add = self.router.add_api_route
         add("/v1/public/signup", self.sign_up, methods=["POST"])
         add("/v1/public/login", self.log_in, methods=["POST"])
-        add("/v1/public/device/start", self.start_device, methods=["POST"])
-        add("/v1/public/device/poll", self.poll_device, methods=["POST"], response_model_exclude_none=True)
         add(WHO_AM_I, self.who_am_i, methods=["GET"])
 
     async def sign_up(self, wanted: Credentials, request: Request, later: BackgroundTasks) -> LoggedIn:
@@ -105,29 +77,6 @@ class PublicApi:
         address = caller(request)
         owner = await self._services.login.authenticate(given.email, given.password, address)
         return await self._with_key(owner, "login", address)
-
-    async def start_device(self, request: Request) -> DeviceStarted:
-        """Start a device grant."""
-        client = request.headers.get("user-agent", "")
-        started = await self._services.device.start(caller(request), client)
-        where = f"{self._services.public_url}/device"
-        code = shown(started.user_code)
-        return DeviceStarted(
-            device_code=started.device_code,
-            user_code=code,
-            verify_url=where,
-            verification_uri=where,
-            verification_uri_complete=f"{where}?code={code}",
-            expires_in=GRANT_LIFE_S,
-            interval=POLL_INTERVAL_S,
-        )
-
-    async def poll_device(self, poll: DevicePoll, request: Request) -> DeviceStatus:
-        """Return the status of a device grant, and its key once it is approved."""
-        polled = await self._services.device.poll(poll.device_code, caller(request))
-        if polled.status is GrantStatus.APPROVED:
-            return DeviceStatus(status="approved", api_key=polled.api_key)
-        return DeviceStatus(status="pending" if polled.status is GrantStatus.PENDING else "expired")
 
     async def who_am_i(self, x_authz_account_id: Annotated[str, Header()] = "") -> WhoAmI:
         """Return the account of the key, which authz has verified."""

@@ -75,12 +75,13 @@ class AuditFacts(BaseModel):
 
 
 class GrantFacts(BaseModel):
-    """A device that requests access."""
+    """A device that requests access, with the scopes that it may receive."""
 
     user_code: str
     client: str
     source_address: str
     started_at: datetime
+    scopes: list[str]
 
 
 class GrantedScopes(BaseModel):
@@ -127,8 +128,8 @@ class SessionApi:
         browser = self._browser.familiar(request)
         owner = await self._services.login.authenticate(given.email, given.password, caller(request), browser)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, caller(request))
-        secret = await self._browser.begin(response, owner, self._browser.secret(request))
         self._browser.remember(response, self._services.login.familiar_browser(owner))
+        secret = await self._browser.begin(response, owner, self._browser.secret(request))
         return self._facts(owner, secret)
 
     async def log_out(self, request: Request, response: Response) -> None:
@@ -178,9 +179,15 @@ class SessionApi:
     async def show_grant(self, user_code: str, request: Request) -> GrantFacts:
         """Return the device that shows a code."""
         owner = await self._owner(request)
+        self._browser.check_not_cross_site(request)
         grant = await self._services.device.look(user_code, owner.account_id, caller(request))
-        facts = GrantFacts.model_validate(grant, from_attributes=True)
-        return facts.model_copy(update={"user_code": shown(grant.user_code)})
+        return GrantFacts(
+            user_code=shown(grant.user_code),
+            client=grant.client,
+            source_address=grant.source_address,
+            started_at=grant.started_at,
+            scopes=sorted(grant.scopes or self._services.policy.scopes),
+        )
 
     async def approve(self, user_code: str, granted: GrantedScopes, request: Request) -> None:
         """Approve a device."""

@@ -81,7 +81,7 @@ def test_a_folder_that_is_open_to_others_is_closed(config: ConfigFile) -> None:
 def test_a_file_that_others_can_read_is_not_used(config: ConfigFile) -> None:
     config.save(SAVED)
     config.path.chmod(0o644)
-    for use in (config.load, config.prepare, config.forget_key):
+    for use in (config.load, config.prepare, config.forget_secrets):
         with pytest.raises(Fault, match="can be read by other users: chmod 600 it"):
             use()
 
@@ -173,8 +173,8 @@ def test_forgetting_the_key_keeps_the_rest(config: ConfigFile) -> None:
     config.save(SAVED)
     fields = json.loads(config.path.read_text()) | {"theme": "dark"}
     config.path.write_text(json.dumps(fields))
-    config.forget_key()
-    assert json.loads(config.path.read_text()) == {"api_url": SAVED.url, "theme": "dark"}
+    config.forget_secrets()
+    assert json.loads(config.path.read_text()) == {"baseUrl": SAVED.url, "theme": "dark"}
     config.save(SAVED)
     assert json.loads(config.path.read_text())["theme"] == "dark"
 

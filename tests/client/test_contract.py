@@ -75,7 +75,7 @@ def email(home: Path, world: World) -> str:
 
 
 def saved_key(home: Path) -> str:
-    return str(json.loads((home / ".truetick" / "config.json").read_text())["api_key"])
+    return str(json.loads((home / ".truetick" / "config.json").read_text())["apiKey"])
 
 
 def started(home: Path, world: World, answer: str, email: str) -> tuple[int, dict[str, object]]:
@@ -97,9 +97,9 @@ def test_a_device_that_is_approved_has_a_key_that_works(home: Path, world: World
     assert (code, document["email"], document["url"]) == (0, email, world.url)
     whoami = truetick(home, "whoami", "--json")
     assert json.loads(whoami.stdout) == {
-        "account_id": document["account_id"],
+        "accountId": document["accountId"],
         "email": email,
-        "email_verified": False,
+        "emailVerified": False,
     }
 
 

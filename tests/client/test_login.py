@@ -30,8 +30,11 @@ def test_a_device_that_is_approved_is_logged_in(home: Path, api: ContractApi) ->
         assert f"{api.url}/device?code={device.user_code}" in shown
         api.approve(device.user_code, EMAIL)
         out, _ = process.communicate(timeout=15)
-    assert (process.returncode, out) == (0, f"logged in as {EMAIL} (acct_1)\n")
-    assert saved(home) == {"api_url": api.url, "api_key": next(iter(api.keys))}
+    assert (process.returncode, out) == (
+        0,
+        f"Visit {api.url}/device and enter {device.user_code}\nlogged in as {EMAIL} (acct_1)\n",
+    )
+    assert saved(home) == {"baseUrl": api.url, "apiKey": next(iter(api.keys))}
     assert truetick(home, "whoami").stdout == f"{EMAIL} (not verified), account acct_1, at {api.url}\n"
 
 
@@ -41,9 +44,9 @@ def test_a_devices_key_is_saved_even_when_its_owner_is_unknown(home: Path, api: 
     api.planned["/v1/public/device/poll"] = [Answer(200, {"status": "approved", "api_key": key})]
     api.planned["/v1/whoami"] = [Answer(503, {"code": 14, "message": "unavailable", "details": []})]
     done = truetick(home, "login", "--url", api.url)
-    assert (done.returncode, done.stdout) == (0, "logged in\n")
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["logged in"])
     assert "the key is saved, but its account is unknown: unavailable\n" in done.stderr
-    assert saved(home)["api_key"] == key
+    assert saved(home)["apiKey"] == key
 
 
 def test_a_code_that_nobody_approves_runs_out(home: Path, api: ContractApi) -> None:
@@ -61,11 +64,11 @@ def test_a_password_logs_in(home: Path, api: ContractApi) -> None:
     assert json.loads(done.stdout) == {
         "url": api.url,
         "config": str(home / ".truetick" / "config.json"),
-        "account_id": "acct_1",
+        "accountId": "acct_1",
         "email": EMAIL,
-        "email_verified": False,
+        "emailVerified": False,
     }
-    assert saved(home)["api_key"] in api.keys
+    assert saved(home)["apiKey"] in api.keys
 
 
 def test_a_password_may_come_from_standard_input(home: Path, api: ContractApi) -> None:
@@ -92,10 +95,10 @@ def test_a_key_is_saved_once_the_api_has_taken_it(home: Path, api: ContractApi) 
     key = api.mint(api.accounts[EMAIL])
     for argument, stdin in ((key, ""), ("-", f" {key}\n")):
         done = truetick(home, "login", "--key", argument, "--url", api.url, stdin=stdin)
-        assert (done.returncode, saved(home)["api_key"]) == (0, key)
+        assert (done.returncode, saved(home)["apiKey"]) == (0, key)
     other = truetick(home, "login", "--key", "ttk_unknown", "--url", api.url)
     assert (other.returncode, other.stderr) == (4, "error: invalid or missing api key\n")
-    assert saved(home)["api_key"] == key
+    assert saved(home)["apiKey"] == key
 
 
 def test_what_the_api_refuses_is_said_in_its_own_words(home: Path, api: ContractApi) -> None:
@@ -156,13 +159,14 @@ def test_a_redirect_is_not_followed(home: Path, api: ContractApi) -> None:
 def test_a_logout_forgets_the_key_and_says_what_it_does_not_do(home: Path, api: ContractApi) -> None:
     api.open_account(EMAIL, PASSWORD)
     truetick(home, *BY_PASSWORD, "--url", api.url)
-    key = saved(home)["api_key"]
+    key = saved(home)["apiKey"]
     done = truetick(home, "logout")
     assert (done.returncode, done.stdout) == (0, "logged out\n")
     assert done.stderr == f"key ttk_…{key[-4:]} works until it is revoked in the dashboard\n"
-    assert saved(home) == {"api_url": api.url}
-    for command in ("logout", "whoami"):
-        assert truetick(home, command).returncode == 4
+    assert saved(home) == {"baseUrl": api.url}
+    assert truetick(home, "whoami").returncode == 4
+    again = truetick(home, "logout")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert truetick(home, *BY_PASSWORD).returncode == 0  # the address is remembered
 
 
@@ -175,7 +179,7 @@ def test_logging_out_while_the_environment_holds_a_key_says_so(home: Path, api: 
 def test_a_key_that_a_new_login_replaces_is_named(home: Path, api: ContractApi) -> None:
     api.open_account(EMAIL, PASSWORD)
     truetick(home, *BY_PASSWORD, "--url", api.url)
-    before = saved(home)["api_key"]
+    before = saved(home)["apiKey"]
     done = truetick(home, *BY_PASSWORD)
     assert f"it replaces ttk_…{before[-4:]}, which works until it is revoked\n" in done.stderr
 

@@ -16,6 +16,7 @@ from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.grants import RedisGrants
 from authz.adapters.redis.sessions import RedisSessions
 from authz.adapters.redis.throttles import RedisThrottles
+from authz.core.accounts import Actor
 from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 from authz.portal.services import Services
 from authz.service.keys.admin import KeyAdmin
@@ -67,6 +68,7 @@ class PortalUseCases:
         self, postgres: Postgres, link: RedisLink, admin: KeyAdmin, throttles: Throttles = DEFAULT_THROTTLES
     ) -> None:
         self.admin = admin
+        self.actor = Actor("operator", "local")
         self.ledger = PostgresOwners(postgres)
         self.passwords = Argon2Passwords(memory_kib=64, passes=1)
         self.metrics = PortalMetrics(lambda: {"redis": True})

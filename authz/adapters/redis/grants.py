@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from authz.adapters.redis.connection.link import Caller, Script
 from authz.core.device import Approval, Grant, GrantStatus
+from authz.core.errors import Refused
 
 START, POLL, LOOK, DECIDE, SETTLE = (
     Script(files("authz.adapters.redis").joinpath("lua", f"grant_{name}.lua").read_bytes())
@@ -24,9 +25,17 @@ class RedisGrants:
     def __init__(self, link: Caller) -> None:
         self._link = link
 
-    async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:
+    async def start(
+        self,
+        user_code: str,
+        digest: bytes,
+        address: str,
+        client: str,
+        life_s: int,
+        scopes: frozenset[str] = frozenset(),
+    ) -> bool:
         """Create a grant; return False if its code is in use."""
-        about = (urlsafe_b64encode(digest), address.encode(), client.encode(), b"%d" % (life_s * 1000))
+        about = (urlsafe_b64encode(digest), address.encode(), client.encode(), b"%d" % (life_s * 1000), _joined(scopes))
         return bool(await self._link.call(START, _key(user_code), *about))
 
     async def poll(self, user_code: str, digest: bytes) -> tuple[GrantStatus, Approval | None]:
@@ -35,8 +44,8 @@ class RedisGrants:
         if reply is None:
             return GrantStatus.EXPIRED, None
         status, *rest = (part.decode() for part in reply)
-        if status == GrantStatus.PENDING:
-            return GrantStatus.PENDING, None
+        if status != GrantStatus.APPROVED:
+            return GrantStatus(status), None
         account_id, scopes = rest
         return GrantStatus.APPROVED, Approval(account_id, frozenset(scopes.split()))
 
@@ -49,16 +58,23 @@ class RedisGrants:
         reply = await self._link.call(LOOK, _key(user_code), b"%d" % _LOOKS_MAX)
         if reply is None:
             return None
-        address, client, started_s = (part.decode() for part in reply)
-        return Grant(user_code, address, client, datetime.fromtimestamp(int(started_s), UTC))
+        address, client, started_s, scopes = ((part or b"").decode() for part in reply)
+        started_at = datetime.fromtimestamp(int(started_s), UTC)
+        return Grant(user_code, address, client, started_at, frozenset(scopes.split()))
 
     async def decide(self, user_code: str, approval: Approval | None) -> bool:
         """Approve a grant, or refuse it with None; return False if no grant is pending."""
         if approval is None:
             return bool(await self._link.call(DECIDE, _key(user_code), b"refused", b"", b""))
-        scopes = " ".join(sorted(approval.scopes)).encode()
-        arguments = (b"approved", approval.account_id.encode(), scopes)
-        return bool(await self._link.call(DECIDE, _key(user_code), *arguments))
+        arguments = (b"approved", approval.account_id.encode(), _joined(approval.scopes))
+        decided = await self._link.call(DECIDE, _key(user_code), *arguments)
+        if decided == -1:
+            raise Refused("the device did not request all of these scopes")
+        return bool(decided)
+
+
+def _joined(scopes: frozenset[str]) -> bytes:
+    return " ".join(sorted(scopes)).encode()
 
 
 def _key(user_code: str) -> bytes:

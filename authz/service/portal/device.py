@@ -20,7 +20,7 @@ from authz.core.device import (
     typed,
     user_code,
 )
-from authz.core.errors import CodeUnknown, KeyLimitReached, Refused, StoreUnavailable
+from authz.core.errors import CodeUnknown, KeyLimitReached, Refused, ScopeUnknown, StoreUnavailable
 from authz.core.outcomes import GrantEvent
 from authz.core.throttles import Attempt
 from authz.service.portal.minting import Minting
@@ -55,14 +55,19 @@ class DeviceFlow:
         self._observer = observer
         self._entropy = entropy
 
-    async def start(self, address: str, client: str) -> StartedGrant:
-        """Start a grant; raises `Throttled`. `client` is the name that the device sends."""
+    async def start(self, address: str, client: str, scopes: frozenset[str] = frozenset()) -> StartedGrant:
+        """Start a grant; raises `Throttled` and `ScopeUnknown`.
+
+        `client` is the name that the device sends, `scopes` what it requests; empty for all.
+        """
         await self._gate.admit(Attempt.DEVICE_START, address=address)
+        for scope in sorted(scopes - self._minting.every_scope):
+            raise ScopeUnknown(f"there is no scope {scope}")
         client = "".join(char for char in client[:_CLIENT_CHARS_MAX] if char.isprintable())
         secret = urlsafe_b64encode(self._entropy(_SECRET_BYTES)).decode().rstrip("=")
         while True:
             code = user_code(self._entropy(USER_CODE_ENTROPY_BYTES))
-            if await self._grants.start(code, _digest(code + secret), address, client, GRANT_LIFE_S):
+            if await self._grants.start(code, _digest(code + secret), address, client, GRANT_LIFE_S, scopes):
                 self._observer.grant_went_on(GrantEvent.STARTED)
                 return StartedGrant(code + secret, code)
 
@@ -73,6 +78,8 @@ class DeviceFlow:
         if not code:
             return Polled(GrantStatus.EXPIRED)
         status, approval = await self._grants.poll(code, digest)
+        if status is GrantStatus.REFUSED:
+            return Polled(GrantStatus.EXPIRED, is_refused=True)
         if approval is None:
             return Polled(status)
         return await self._hand_out(code, approval, address)

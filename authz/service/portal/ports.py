@@ -107,7 +107,15 @@ class Mail(Protocol):
 class Grants(Protocol):
     """Keeps device grants for as long as they live (Redis). Every method raises `StoreUnavailable`."""
 
-    async def start(self, user_code: str, digest: bytes, address: str, client: str, life_s: int) -> bool:
+    async def start(
+        self,
+        user_code: str,
+        digest: bytes,
+        address: str,
+        client: str,
+        life_s: int,
+        scopes: frozenset[str] = frozenset(),
+    ) -> bool:
         """Start a grant; return False if its code is in use."""
         ...
 

@@ -51,7 +51,7 @@ async def work_as_the_portal(link: Caller) -> None:
     assert await sessions.use(digest) == ("acct_1", 1)
     await sessions.end(digest)
     assert await sessions.use(digest) is None
-    assert await grants.start(code, digest, "203.0.113.9", "cli", 60)
+    assert await grants.start(code, digest, "203.0.113.9", "cli", 60, frozenset())
     assert await grants.look(code)
     assert await grants.decide(code, APPROVAL)
     assert await grants.poll(code, digest) == (GrantStatus.APPROVED, APPROVAL)

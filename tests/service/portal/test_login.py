@@ -117,7 +117,7 @@ async def test_strangers_lock_out_neither_another_address_nor_a_familiar_browser
     browser = use_cases.login.familiar_browser(owner)
     stranger = random_address()
     for _ in range(10):
-        await refusal(people, email, "wrong", stranger)
+        await refusal(use_cases, email, "wrong", stranger)
     assert await use_cases.login.authenticate(email, PASSWORD, random_address()) == owner
     guesses = [use_cases.login.authenticate(email, "wrong", random_address()) for _ in range(120)]
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
