@@ -4,16 +4,20 @@ Routes, limits and texts of an API are policy, not settings.
 """
 
 from collections.abc import Callable
+import os
+import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from authz.adapters.postgres.url import read_postgres_url
 from authz.adapters.redis.connection.url import read_url
-from authz.core.errors import SettingsError
+from authz.core.errors import Refused, SettingsError
 from authz.service.check.failure_modes import FailureMode
 
 PREFIX = "AUTHZ_"
@@ -21,6 +25,10 @@ _FILE = "_file"
 _SECRET_BYTES_MAX = 65_536
 _UNIX = "unix:"
 _PORT_MAX = 65535
+_MASK = "***"
+_KUBERNETES = re.compile(r"AUTHZ_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?)")
+_PASSWORD_PARAMETER = re.compile(r"(password=)[^&]*", re.IGNORECASE)
+_LOCAL_SENDER = re.compile(r"[\w.+-]+@localhost")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -45,10 +53,35 @@ def _checked_public_url(value: str) -> str:
 
 
 def _checked_mail_url(value: SecretStr) -> SecretStr:
-    where = urlsplit(value.get_secret_value())
-    if value.get_secret_value() in {"", "log:"} or (where.scheme in {"smtp", "smtps"} and where.hostname):
+    if value.get_secret_value() in {"", "log:"}:
         return value
-    raise ValueError("must be smtp://…, smtps://… or log:")
+    where = _split(value.get_secret_value())
+    if where is None or where.scheme not in {"smtp", "smtps"} or not where.hostname:
+        raise ValueError("must be smtp://…, smtps://… or log:")
+    return value
+
+
+def _checked_mail_from(value: str) -> str:
+    from email.utils import parseaddr  # noqa: PLC0415 -- the sidecar does not need it
+
+    from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the same
+
+    try:
+        normalised_email(parseaddr(value)[1])
+    except Refused:
+        if not _LOCAL_SENDER.fullmatch(value):
+            raise ValueError("must be an e-mail address, or NAME <ADDRESS>") from None
+    return value
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL; None if it has no valid host and port."""
+    try:
+        where = urlsplit(url)
+        port = where.port or 1
+    except ValueError:
+        return None
+    return where if port <= _PORT_MAX else None
 
 
 def _checked_postgres_url(value: SecretStr) -> SecretStr:
@@ -177,7 +210,9 @@ class Settings(BaseSettings):
         description="smtp://[user:password@]host[:port] (STARTTLS) or smtps://…; log: prints mails; empty sends none.",
     )
     mail_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_MAIL_URL.")
-    mail_from: str = Field("authz@localhost", description="The sender of the portal's mails.")
+    mail_from: Annotated[str, AfterValidator(_checked_mail_from)] = Field(
+        "authz@localhost", description="The sender of the portal's mails."
+    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
@@ -227,7 +262,13 @@ def read_secret(file: Path) -> str:
 
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
-    """Read the settings; raises `SettingsError`, which names each invalid setting without its value."""
+    """Read the settings; raises `SettingsError`, which names each invalid setting without its value.
+
+    Warns on standard error about `AUTHZ_*` variables that are no settings.
+    """
+    for name, nearest in unknown_variables():
+        meant = f"; did you mean {nearest}?" if nearest else ""
+        print(f"warning: there is no setting {name}{meant}", file=sys.stderr)  # noqa: T201 -- before logging is set up
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -244,6 +285,60 @@ def described() -> list[tuple[str, str, str]]:
         (variable(name), _plain(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInForce:
+    """One setting as it applies; secrets in `value` and `default` are masked."""
+
+    variable: str
+    value: str
+    source: str
+    default: str
+    meaning: str
+
+
+def in_force() -> list[SettingInForce]:
+    """Return each setting with its value and its source, `environment` or `default`; raises `SettingsError`."""
+    settings = load()
+    return [
+        SettingInForce(
+            variable,
+            _masked(getattr(settings, name)),
+            "environment" if name in settings.model_fields_set else "default",
+            default,
+            meaning,
+        )
+        for name, (variable, default, meaning) in zip(Settings.model_fields, described(), strict=True)
+    ]
+
+
+def unknown_variables() -> list[tuple[str, str]]:
+    """Return each `AUTHZ_*` variable that is no setting, with the nearest one or "".
+
+    Those that Kubernetes sets for a service named authz are left out.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 -- rarely needed
+
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _KUBERNETES.fullmatch(name)
+    )
+    return [(name, (get_close_matches(name.upper(), known, 1, 0.6) or [""])[0]) for name in unknown]
+
+
+def _masked(value: object) -> str:
+    if not isinstance(value, SecretStr):
+        return str(value)
+    secret = value.get_secret_value()
+    if "://" not in secret:
+        return secret if secret in {"", "log:"} else _MASK
+    head, separator, host = secret.rpartition("@")
+    scheme, _, user = head.partition("://")
+    shown = f"{scheme}://{user.partition(':')[0]}:{_MASK}@{host}" if separator and ":" in user else secret
+    return _PASSWORD_PARAMETER.sub(rf"\1{_MASK}", shown)
 
 
 def _plain(default: object) -> str:

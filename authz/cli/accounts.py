@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.output import AsJson, actor, plain, run, show
+from authz.cli.output import AsJson, done, plain, show, write
+from authz.cli.use_cases import actor, run
 from authz.core.accounts import AuditEvent
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, suspend and reinstate accounts.")
@@ -24,8 +25,11 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create an account and print its id."""
-    account = run(lambda admin: admin.create_account(name, email, actor()))
-    typer.echo(json.dumps(plain(account)) if as_json else account.id)
+    from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- only this command needs it
+
+    address = None if email is None else normalised_email(email)
+    account = run(lambda admin: admin.create_account(name, address, actor()))
+    write(json.dumps(plain(account)) if as_json else account.id)
 
 
 @app.command("list")
@@ -46,6 +50,6 @@ def reinstate(account_id: AccountId, *, as_json: AsJson = False) -> None:
     _change(account_id, AuditEvent.ACCOUNT_REINSTATED, "reinstated", as_json=as_json)
 
 
-def _change(account_id: str, event: AuditEvent, done: str, *, as_json: bool) -> None:
+def _change(account_id: str, event: AuditEvent, change: str, *, as_json: bool) -> None:
     run(lambda admin: admin.change_account(account_id, event, actor()))
-    typer.echo(json.dumps({"id": account_id, "done": done}) if as_json else f"{account_id} {done}")
+    done({"id": account_id, "done": change}, f"{account_id} {change}", as_json=as_json)

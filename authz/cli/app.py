@@ -1,28 +1,34 @@
 """The `authz` command and its subcommands.
 
-Modules that only some commands need are imported when these run, so that `authz serve` does not load the demo.
-Exit codes: 0 done, 1 failed or unavailable, 2 wrong usage, 3 refused by the rules, 4 durable but not effective yet.
+Modules that only some commands need are imported when these run, so that `authz serve` does not load the demo. Exit
+codes are `failures.py`.
 """
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from authz import __version__
-from authz.adapters import logs
+import authz
+from authz.cli import output
 from authz.cli.accounts import app as accounts
 from authz.cli.extras import ExtraMissing, extra
+from authz.cli.failures import reporting
 from authz.cli.keys import app as keys
 from authz.cli.output import AsJson
 from authz.cli.policy import app as policy
 from authz.cli.streams import app as streams
-from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
+
+_TOPICS = {
+    "exit-codes": "0 done, 1 failed or unavailable, 2 wrong usage, 3 refused by the rules, "
+    "4 durable but not effective yet, 130 interrupted",
+    "environment": "authz settings lists all AUTHZ_* variables, their values and defaults; NO_COLOR turns colours off",
+    "output": "a terminal shows tables; a pipe receives one line per row, with fields separated by tabs; "
+    "--json prints JSON, also for an error",
+}
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
 app.add_typer(policy, name="policy")
@@ -30,31 +36,41 @@ app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(streams, name="streams")
 
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
 
 def main() -> None:
-    """Run the command; an error that an operator can fix is one line on standard error, not a traceback."""
-    logs.silence()
-    try:
-        app()
-    except PolicyError as error:
-        from authz.adapters.policy_file.yaml import rendered  # noqa: PLC0415
+    """Run the command; an error that an operator can correct is one line on standard error, not a traceback."""
+    from authz.adapters import logs  # noqa: PLC0415 -- a command that only prints help does not need it
 
-        typer.echo(rendered(error), err=True)
-        raise SystemExit(1) from None
-    except (ExtraMissing, SettingsError, StoreUnavailable) as error:
-        _errors.print(f"[red]error:[/red] {escape(str(error))}")
-        raise SystemExit(1) from None
+    logs.silence()
+    output.set_up()
+    sys.exit(reporting(lambda: app(standalone_mode=False, prog_name="authz")))
 
 
 @app.callback(invoke_without_command=True)
-def _version(
-    *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False
+def _global(
+    *,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only, no notes.")] = False,
 ) -> None:
+    output.set_up(quiet=quiet)
     if version:
-        typer.echo(__version__)
+        output.write(authz.__version__)
         raise typer.Exit
+
+
+@app.command("help")
+def show_help(
+    about: Annotated[list[str] | None, typer.Argument(help="A command, such as keys create, or a topic.")] = None,
+) -> None:
+    """Show the help of a command or a topic: exit-codes, environment, output."""
+    words = about or []
+    if len(words) == 1 and words[0] in _TOPICS:
+        output.write(_TOPICS[words[0]])
+        return
+    code = reporting(lambda: app([*words, "--help"], standalone_mode=False, prog_name="authz"))
+    if not words:
+        output.write(f"Topics: {', '.join(f'authz help {topic}' for topic in _TOPICS)}")
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -83,6 +99,7 @@ def migrate(
     app_role: Annotated[
         str, typer.Option(help="Grant this role what the application needs; it must exist and own no table.")
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Migrate the Postgres schema to the newest version."""
     from authz.adapters.postgres.migrations import migrate as run  # noqa: PLC0415
@@ -92,31 +109,26 @@ def migrate(
         typer.echo(line, err=True)
 
     applied = asyncio.run(run(load().reader("postgres_url"), report, app_role=app_role))
-    typer.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
+    text = "\n".join(f"applied {name}" for name in applied) or "up to date"
+    output.write(json.dumps({"applied": applied}) if as_json else text)
 
 
 @app.command()
 def settings(*, as_json: AsJson = False) -> None:
-    """List all settings with default and description."""
-    from authz.settings import described  # noqa: PLC0415
+    """List all settings with the value in force, its source, the default and the description."""
+    from authz.settings import in_force  # noqa: PLC0415
 
-    rows = described()
-    if as_json:
-        typer.echo(json.dumps([dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in rows]))
-        return
-    table = Table("variable", "default", "meaning", box=None)
-    for row in rows:
-        table.add_row(*map(escape, row))  # [user:password@] in a URL is not markup
-    Console().print(table)
+    output.show(in_force(), ("variable", "value", "source", "default", "meaning"), as_json=as_json)
 
 
 @app.command()
 def demo(
     *,
-    port: Annotated[int, typer.Option(help="Envoy's port; 0 picks a free one.")] = 8000,
+    port: Annotated[int, typer.Option(help="Envoy's port; 0 picks a free one.", min=0, max=65_535)] = 8000,
     tour: Annotated[bool, typer.Option("--tour", help="Show each kind of response, then stop.")] = False,
     ready_file: Annotated[
-        Path | None, typer.Option(help="Write the addresses of all servers to this file, as JSON, when they are ready.")
+        Path | None,
+        typer.Option(help="Write the addresses of all servers to this file, as JSON, when they are ready."),
     ] = None,
 ) -> None:
     """Run a complete stack on this machine: Envoy, authz, Redis, Postgres and a small backend."""

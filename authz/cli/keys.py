@@ -1,30 +1,34 @@
-"""`authz keys`: create, list, change and revoke API keys.
+"""`authz keys`: create, list, find, change and revoke API keys.
 
 The rules are `service/keys/admin.py`.
 """
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
-from authz.cli.output import AsJson, actor, not_done_yet, plain, run, show
-from authz.core.accounts import AuditEvent
+from authz.cli.failures import NotShown
+from authz.cli.output import AsJson, done, moment, note, plain, show, write
+from authz.cli.times import duration_s, expiry
+from authz.cli.use_cases import actor, known_account, run
+from authz.core.accounts import ApiKey, AuditEvent, NewApiKey
+from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.limits import Limit
-from authz.service.keys.admin import KeyRequest
+from authz.service.keys.admin import KeyAdmin, KeyRequest
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, find, change and revoke API keys.")
 
 KeyId = Annotated[str, typer.Argument(help="The id of the key, not the key itself.")]
 Capacity = Annotated[int | None, typer.Option(help="The capacity of the bucket, in requests.")]
 Refill = Annotated[float | None, typer.Option(help="The refill of the bucket, in requests per second.")]
 
 _COLUMNS = ("id", "name", "hint", "scopes", "created_at", "last_used_at", "expires_at", "disabled_at", "revoked_at")
-_DAYS = re.compile(r"([1-9][0-9]{0,4})d")
-_DURATION = re.compile(r"([0-9]{1,6})([smhd]?)")
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_FOUND = ("id", "account_id", *_COLUMNS[1:])
+_STDIN = "-"
+_SECRET_CHARS_MAX = 512
 
 
 @app.command()
@@ -33,19 +37,26 @@ def create(
     *,
     name: Annotated[str, typer.Option(help="The name of the key.")],
     scope: Annotated[list[str], typer.Option(help="A scope of the key; may be repeated.")],
-    expires: Annotated[str | None, typer.Option(help="When it ends: 2027-01-31T12:00:00Z, or 30d from now.")] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            help="When it expires: 30m, 2h, 30d or 1w from now; 2027-01-31 (the end of that day in UTC); "
+            "or 2027-01-31T12:00:00Z."
+        ),
+    ] = None,
     capacity: Capacity = None,
     refill_per_s: Refill = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print its secret, which is shown only once and not stored."""
-    request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), _expiry(expires))
+    expires_at = expiry(expires, datetime.now(UTC), "--expires")
+    request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), expires_at)
+    _check_output()
     made = run(lambda admin: admin.create_key(request, actor()))
-    if as_json:
-        typer.echo(json.dumps({**plain(made.key), "api_key": made.secret}))
-    else:
-        typer.echo(made.secret)
-        typer.echo(f"{made.key.id}: the secret is shown only once; store it now", err=True)
+    _show_secret(made, {**plain(made.key), "api_key": made.secret}, as_json=as_json)
+    if not as_json:
+        end = f"; it expires {moment(made.key.expires_at)}" if made.key.expires_at else ""
+        note(f"{made.key.id}: the secret is shown only once; store it now{end}")
 
 
 @app.command("list")
@@ -53,7 +64,14 @@ def list_keys(
     account_id: Annotated[str, typer.Argument(help="The account of the keys.")], *, as_json: AsJson = False
 ) -> None:
     """List the keys of an account."""
-    show(run(lambda admin: admin.keys(account_id)), _COLUMNS, as_json=as_json)
+
+    async def listed(admin: KeyAdmin) -> list[ApiKey]:
+        keys = await admin.keys(account_id)
+        if not keys:
+            await known_account(admin, account_id)
+        return keys
+
+    show(run(listed), _COLUMNS, as_json=as_json)
 
 
 @app.command("show")
@@ -61,9 +79,25 @@ def show_key(key_id: KeyId, *, as_json: AsJson = False) -> None:
     """Show one key."""
     key = run(lambda admin: admin.key(key_id))
     if as_json:
-        typer.echo(json.dumps(plain(key)))
+        write(json.dumps(plain(key)))
     else:
         show([key], _COLUMNS, as_json=False)
+
+
+@app.command()
+def find(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|HINT|-", help="An id, a hint such as ttk_…abcd, or - for a secret on standard input."
+        ),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Find keys by id, by hint, or by the secret on standard input."""
+    sought = _secret_from_stdin() if what == _STDIN else what
+    show(run(lambda admin: admin.find(sought, is_secret=what == _STDIN)), _FOUND, as_json=as_json)
 
 
 @app.command()
@@ -74,22 +108,36 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Replace a key by a new one with the same name, scopes, limit and lifetime, and print its secret once."""
-    overlap_s = _duration_s(overlap)
+    overlap_s = duration_s(overlap, "--overlap")
+    _check_output()
     rotation = run(lambda admin: admin.rotate(key_id, overlap_s, actor()))
     made, old = rotation.made, rotation.old
-    if as_json:
-        typer.echo(json.dumps({**plain(made.key), "api_key": made.secret, "old": plain(old)}))
-    else:
-        end = "is revoked" if old.revoked_at else f"works until {plain(old.expires_at)}"
-        typer.echo(made.secret)
-        typer.echo(f"{made.key.id}: the secret is shown only once; store it now; {old.id} {end}", err=True)
+    _show_secret(made, {**plain(made.key), "api_key": made.secret, "old": plain(old)}, as_json=as_json)
+    if not as_json:
+        end = "is revoked" if old.revoked_at or old.expires_at is None else f"works until {moment(old.expires_at)}"
+        note(f"{made.key.id}: the secret is shown only once; store it now; {old.id} {end}")
     if rotation.pending:
-        raise not_done_yet(rotation.pending)
+        raise NotEffectiveYet(rotation.pending)
 
 
 @app.command()
-def revoke(key_id: KeyId, *, as_json: AsJson = False) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id of the key, not the key itself.")] = "",
+    *,
+    secret: Annotated[
+        str, typer.Option(metavar="-", help="Instead of an id: - reads the secret from standard input.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Revoke a key; when this command succeeds, no sidecar admits the key."""
+    if bool(key_id) == bool(secret):
+        raise typer.BadParameter("give the id of the key, or --secret -", param_hint="KEY_ID")
+    if secret and secret != _STDIN:
+        raise typer.BadParameter("only - is allowed: other users can see the command line", param_hint="--secret")
+    if secret:
+        presented = _secret_from_stdin()
+        found = run(lambda admin: admin.find(presented, is_secret=True))
+        key_id = found[0].id
     _change(key_id, AuditEvent.KEY_REVOKED, "revoked", as_json=as_json)
 
 
@@ -120,38 +168,50 @@ def reconcile(
 ) -> None:
     """Write changes to Redis that are not effective there yet."""
     count = run(lambda admin: admin.reconcile(everything=everything))
-    typer.echo(json.dumps({"written": count}) if as_json else f"{count} keys written")
+    done({"written": count}, f"{count} keys written", as_json=as_json)
 
 
-def _change(key_id: str, event: AuditEvent, done: str, own: Limit | None = None, *, as_json: bool) -> None:
+def _change(key_id: str, event: AuditEvent, change: str, own: Limit | None = None, *, as_json: bool) -> None:
     run(lambda admin: admin.change_key(key_id, event, actor(), own))
-    typer.echo(json.dumps({"id": key_id, "done": done}) if as_json else f"{key_id} {done}")
+    done({"id": key_id, "done": change}, f"{key_id} {change}", as_json=as_json)
+
+
+def _check_output() -> None:
+    if sys.stdout is None:
+        raise NotShown("standard output is closed, and the secret of a new key is shown only there")
+
+
+def _show_secret(made: NewApiKey, fields: dict[str, Any], *, as_json: bool) -> None:
+    """Write the secret before anything else; a key whose secret nobody has seen is revoked."""
+    try:
+        write(json.dumps(fields) if as_json else made.secret)
+    except OSError as error:
+        raise NotShown(f"the secret cannot be written ({error.strerror or error}), so {_revoked(made)}") from None
+
+
+def _revoked(made: NewApiKey) -> str:
+    try:
+        run(lambda admin: admin.change_key(made.key.id, AuditEvent.KEY_REVOKED, actor()))
+    except (Refused, StoreUnavailable) as error:
+        return f"revoke the key {made.key.id} by hand: {error}"
+    except NotEffectiveYet:
+        return f"the key {made.key.id} is being revoked"
+    return f"the key {made.key.id} is revoked"
+
+
+def _secret_from_stdin() -> str:
+    if sys.stdin is None:
+        raise typer.BadParameter("standard input is closed", param_hint="-")
+    if sys.stdin.isatty():
+        import getpass  # noqa: PLC0415 -- only a terminal needs it
+
+        return getpass.getpass("Key: ").strip()
+    return sys.stdin.readline(_SECRET_CHARS_MAX).strip()
 
 
 def _limit(capacity: int | None, refill_per_s: float | None) -> Limit | None:
     if capacity is None and refill_per_s is None:
         return None
     if capacity is None or refill_per_s is None:
-        raise typer.BadParameter("--capacity and --refill-per-s belong together")
+        raise typer.BadParameter("--capacity and --refill-per-s belong together", param_hint="--capacity")
     return Limit(capacity, refill_per_s)
-
-
-def _duration_s(text: str) -> int:
-    found = _DURATION.fullmatch(text)
-    if found is None or (not found[2] and int(found[1])):
-        raise typer.BadParameter(f"{text!r} is not a duration such as 0, 30m, 1h or 7d")
-    return int(found[1]) * _UNITS_S[found[2]]
-
-
-def _expiry(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    if days := _DAYS.fullmatch(text):
-        return datetime.now(UTC) + timedelta(days=int(days[1]))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a time such as 2027-01-31T12:00:00Z nor days such as 30d"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,84 +1,90 @@
-"""The shared parts of the operator's commands: the actor, printing of rows, and exit codes.
+"""The output of the operator's commands: tables for terminals, plain lines for pipes, JSON, and notes.
 
-Stores are opened in `session.py`.
+Text from users is never markup, and its control characters are escaped. Errors are `failures.py`.
 """
 
-import asyncio
-import getpass
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from authz.cli.session import open_admin
-from authz.core.accounts import Actor
-from authz.core.errors import NotEffectiveYet, Refused
-from authz.service.keys.admin import KeyAdmin
-
-EXIT_REFUSED = 3
-EXIT_NOT_EFFECTIVE_YET = 4
-
-_FILE_WIDTH = 240  # a pipe has no width
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
-A = TypeVar("A")
-T = TypeVar("T")
+_WIDTH_MIN = 100  # a narrower terminal shows one field per line
+_SECRET = re.compile(r"\b([A-Za-z][A-Za-z0-9]{0,15}_)[0-9A-Za-z]{20,}([0-9A-Za-z]{4})\b")
+_quiet = False
 
 
-def actor() -> Actor:
-    """Return the operator as the actor for the audit log."""
-    return Actor(f"operator:{getpass.getuser()}", "local")
+def set_up(*, quiet: bool = False) -> None:
+    """Prepare the output: characters that the terminal's encoding lacks are escaped, `quiet` omits notes."""
+    global _quiet  # noqa: PLW0603 -- one option of the whole process
+    _quiet = quiet
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
-def run(use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
-    """Run one use case around keys and accounts."""
-    return perform(open_admin(), use)
+def safe(text: str) -> str:
+    """Escape control and other invisible characters, which a terminal would obey or hide."""
+    return "".join(char if char.isprintable() or char in _JOINERS else _escaped(char) for char in text)
 
 
-def perform(opened: AbstractAsyncContextManager[A], use: Callable[[A], Awaitable[T]]) -> T:
-    """Run one use case; a refusal exits with 3, a change that is durable but not effective with 4."""
+def masked(text: str) -> str:
+    """Mask API keys in a message; their prefix and last four characters stay."""
+    return _SECRET.sub(r"\1…\2", text)
 
-    async def session() -> T:
-        async with opened as admin:
-            return await use(admin)
 
+def write(text: str) -> None:
+    """Write a line to standard output at once; raises `OSError` if it cannot be written."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
     try:
-        return asyncio.run(session())
-    except Refused as error:
-        _errors.print(f"[red]refused:[/red] {error}")
-        raise typer.Exit(EXIT_REFUSED) from None
-    except NotEffectiveYet as error:
-        raise not_done_yet(str(error)) from None
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- the interpreter flushes it again at its end
+        raise
 
 
-def not_done_yet(why: str) -> typer.Exit:
-    """Report that a change is durable but not effective, and return the exit of the command."""
-    _errors.print(f"[yellow]not done yet:[/yellow] {why}")
-    return typer.Exit(EXIT_NOT_EFFECTIVE_YET)
+def note(text: str) -> None:
+    """Write a note to standard error, unless `--quiet`."""
+    if not _quiet:
+        error(text)
+
+
+def error(text: str) -> None:
+    """Write a line to standard error; a closed one is ignored."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write("".join(f"{safe(line)}\n" for line in masked(text).splitlines()))
+            sys.stderr.flush()
+        except OSError:
+            sys.stderr = None  # as above
+
+
+def done(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the result of a change, as JSON or as a line."""
+    write(json.dumps(fields) if as_json else safe(text))
 
 
 def show(values: Sequence[Any], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print values as a table of some columns, or as JSON with all fields."""
+    """Print values: a table at a terminal, tab-separated lines elsewhere, or JSON with all fields."""
     if as_json:
-        typer.echo(json.dumps([plain(value) for value in values]))
+        write(json.dumps([plain(value) for value in values]))
         return
-    table = Table(box=None)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for value in values:
-        fields = plain(value)
-        table.add_row(*(_cell(fields[column]) for column in columns))
-    console = Console()
-    console.print(table, width=None if console.is_terminal else _FILE_WIDTH, crop=False)
+    rows = [[_cell(plain(value)[column]) for column in columns] for value in values]
+    if not _is_terminal():
+        for row in rows:
+            write("\t".join(row))
+        return
+    _print_at_terminal(columns, rows)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that can be converted for JSON
@@ -92,8 +98,51 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that can be converted
     return value
 
 
-def _cell(value: Any) -> str:  # noqa: ANN401 -- the same
+def moment(at: datetime) -> str:
+    """Format a time in UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _print_at_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 -- only a terminal needs it
+    from rich.table import Table  # noqa: PLC0415 -- the same
+    from rich.text import Text  # noqa: PLC0415 -- the same
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.width < _WIDTH_MIN and len(columns) > _FEW_COLUMNS:
+        _print_records(console.print, columns, rows)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(Text(column), overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _print_records(print_line: Callable[..., None], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as lines of column and value, which fit 40 columns."""
+    width = max(map(len, columns))
+    for index, row in enumerate(rows):
+        if index:
+            print_line("")
+        for column, cell in zip(columns, row, strict=True):
+            print_line(f"{column:<{width}}  {cell}", soft_wrap=True)
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 -- any JSON
     if value is None:
         return "-"
-    # A name may contain brackets, which are not markup.
-    return escape(" ".join(value) if isinstance(value, list) else str(value))
+    return safe(" ".join(value) if isinstance(value, list) else str(value))
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+_FEW_COLUMNS = 3
+_JOINERS = {"\N{ZERO WIDTH JOINER}", "\N{ZERO WIDTH NON-JOINER}"}

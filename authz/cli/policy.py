@@ -15,7 +15,8 @@ from rich.console import Console
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import schema_text
 from authz.adapters.policy_file.loader import load_policy, row_lines
-from authz.cli.output import EXIT_REFUSED, AsJson
+from authz.cli.failures import EXIT_FAILED, EXIT_REFUSED
+from authz.cli.output import AsJson, safe, write
 from authz.settings import load as load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Check, explain, test and compare policy files.")
@@ -23,22 +24,22 @@ app = typer.Typer(no_args_is_help=True, help="Check, explain, test and compare p
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="The policy file; default: AUTHZ_POLICY_FILE.", show_default=False)
 ]
-_EXIT_FAILED = 1
-
 _out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 @app.command()
-def lint(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
+def lint(file: Annotated[Path, typer.Argument(help="The policy file.")], *, as_json: AsJson = False) -> None:
     """Load a policy as the sidecar does, and print each fault with its line and column."""
     policy = load_policy(file)
-    typer.echo(f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults")
+    fields = {"file": str(file), "routes": len(policy.routes), "scopes": len(policy.scopes), "faults": 0}
+    text = f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults"
+    write(json.dumps(fields) if as_json else safe(text))
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of policy files."""
-    typer.echo(schema_text())
+    write(schema_text())
 
 
 @app.command()
@@ -63,6 +64,7 @@ def explain(
     """Show which route decides on a request, what it requires, and the decision for each kind of caller."""
     from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
 
+    _check_request(method, target)
     file = policy or load_settings().policy_file
     loaded = load_policy(file)
     unknown = sorted(set(scope or ()) - set(loaded.scopes))
@@ -70,7 +72,7 @@ def explain(
         raise typer.BadParameter(f"the policy declares no scope {unknown[0]}", param_hint="--scope")
     explained = words.explained(loaded, method, target, scope, words.RowLocations(file, row_lines(file)))
     if as_json:
-        typer.echo(json.dumps(explained))
+        write(json.dumps(explained))
     else:
         words.print_explained(_out, loaded, explained)
 
@@ -97,7 +99,7 @@ def hold(
     if as_json:
         failures = [words.surprise(it, line) for it, line in zip(surprising, lines, strict=True)]
         rows = [words.row(route) for route in missing]
-        typer.echo(json.dumps({"expectations": len(expectations), "failures": failures, "rows_without": rows}))
+        write(json.dumps({"expectations": len(expectations), "failures": failures, "rows_without": rows}))
     else:
         for it, line in zip(surprising, lines, strict=True):
             _out.print(f"{file}:{line}: {words.request(it)}: expected {it.expected}, found {it.found}")
@@ -106,7 +108,7 @@ def hold(
             _out.print(f"{locations.of(route)}: no expectation")
         _out.print(words.tally(len(expectations), len(surprising), len(missing)))
     if surprising or (complete and missing):
-        raise typer.Exit(_EXIT_FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -126,8 +128,16 @@ def diff(
     found = compare(load_policy(old), load_policy(new))
     if as_json:
         changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]
-        typer.echo(json.dumps({"changes": changes, "surroundings": found.surroundings}))
+        write(json.dumps({"changes": changes, "surroundings": found.surroundings}))
     else:
         words.print_diff(_out, found, words.RowLocations(old, row_lines(old)), words.RowLocations(new, row_lines(new)))
     if no_opening and any(change.is_opening for change in found.changes):
         raise typer.Exit(EXIT_REFUSED)
+
+
+def _check_request(method: str, target: str) -> None:
+    """Raise `typer.BadParameter` for what is not a request, and name what may have been meant."""
+    if method != method.upper():
+        raise typer.BadParameter(f"methods are case-sensitive: did you mean {method.upper()}?", param_hint="METHOD")
+    if not target.startswith("/"):
+        raise typer.BadParameter(f"a path begins with a slash: did you mean /{target}?", param_hint="PATH")

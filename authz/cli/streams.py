@@ -3,15 +3,15 @@
 The rules are `service/keys/stream_admin.py`.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from authz.cli.output import AsJson, perform, show
+from authz.cli.output import AsJson, done, show
 from authz.cli.session import open_streams
+from authz.cli.use_cases import known_account, perform, run
 from authz.core.streams import OpenStream
 
 app = typer.Typer(no_args_is_help=True, help="List open streams and release their slots.")
@@ -38,6 +38,8 @@ class _Row:
 def list_streams(account_id: AccountId, *, as_json: AsJson = False) -> None:
     """List the open streams of an account, oldest first; streams of stopped keys no longer count."""
     streams = perform(open_streams(), lambda admin: admin.streams(account_id))
+    if not streams:
+        run(lambda admin: known_account(admin, account_id))
     show([_row(stream) for stream in streams], _COLUMNS, as_json=as_json)
 
 
@@ -50,7 +52,7 @@ def release(
 ) -> None:
     """Release a slot. A stream that is still open is not ended, and acquires a slot again at its next heartbeat."""
     perform(open_streams(), lambda admin: admin.release(account_id, lease_id))
-    typer.echo(json.dumps({"lease_id": lease_id, "done": "released"}) if as_json else f"{lease_id} released")
+    done({"lease_id": lease_id, "done": "released"}, f"{lease_id} released", as_json=as_json)
 
 
 def _row(stream: OpenStream) -> _Row:

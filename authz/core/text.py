@@ -1,12 +1,17 @@
-"""Limits for text from clients: checked before any work on it that grows faster than its length.
+"""Limits for text from clients: its size, before any work that grows faster than its length, and its visibility.
 
 Normalisation itself is done where the meaning of the text is known: passwords in `owners.py`, addresses in an adapter.
 """
 
-from unicodedata import combining, decomposition
+from unicodedata import category, combining, decomposition
 
 NONSTARTERS_MAX = 30
 """The longest run of combining characters in the Stream-Safe Text Format (Unicode UAX #15)."""
+
+# Characters that Unicode calls letters or symbols, and that no font shows.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_JOINERS = frozenset("\u200c\u200d")
+_FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
 
 
 def is_bounded(text: str, bytes_max: int) -> bool:
@@ -19,6 +24,25 @@ def is_bounded(text: str, bytes_max: int) -> bool:
     if text.isascii():
         return True
     return len(text.encode("utf-8", "surrogatepass")) <= bytes_max and _is_stream_safe(text)
+
+
+def is_visible(text: str) -> bool:
+    """Return whether people see each character of a text: not empty, no control, blank or formatting characters.
+
+    Joiners between visible characters and the tags of flags are allowed, because emoji and some scripts need them.
+    """
+    if not any(category(char)[0] in "LNPS" and char not in _BLANK for char in text):
+        return False
+    return all(_is_shown(text, index) for index in range(len(text)))
+
+
+def _is_shown(text: str, index: int) -> bool:
+    char = text[index]
+    if char in _JOINERS:
+        return 0 < index < len(text) - 1 and text[index - 1] not in _JOINERS and not text[index - 1].isspace()
+    if ord(char) in _TAGS:
+        return _FLAG in text[:index]
+    return char.isprintable() and char not in _BLANK
 
 
 def _is_stream_safe(text: str) -> bool:

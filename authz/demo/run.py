@@ -43,7 +43,7 @@ def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
     except _Stopped:
         console.print("stopping")
     except ServerFailed as error:
-        console.print(f"[red]error:[/red] {error}")
+        console.print(f"error: {error}", style="red", markup=False)
         return 1
     finally:
         stack.stop()

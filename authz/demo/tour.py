@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from authz.core.accounts import AuditEvent
@@ -151,7 +152,7 @@ def _fits(expected: Any, seen: Any) -> bool:  # noqa: ANN401 -- statuses and tex
 def _columns(expects: Mapping[str, Any], seen: Facts, differing: set[str]) -> tuple[str, str]:
     def line(name: str, value: Any) -> str:  # noqa: ANN401 -- statuses and texts
         text = f"{name}: {str(value).strip() if value is not None else '-'}"
-        return f"[red]{text}[/red]" if name in differing else text
+        return f"[red]{escape(text)}[/red]" if name in differing else escape(text)
 
     expected = "\n".join(line(name, value) for name, value in expects.items())
     shown = {**seen, "api_key": "*"} if seen.get("api_key") else seen

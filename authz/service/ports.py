@@ -181,6 +181,10 @@ class KeyLedger(Protocol):
         """Return an account's keys, oldest first."""
         ...
 
+    async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
+        """Return the keys with a digest or with a hint, oldest first; an empty digest or hint matches none."""
+        ...
+
     async def key(self, key_id: str) -> ApiKey:
         """Return one key; raises `Refused` if there is none."""
         ...

@@ -75,7 +75,9 @@ def _built(path: Path, model: type[Model], build: Callable[[Model], T], names: I
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise PolicyError([Problem((), f"cannot be read: {(error.strerror or str(error)).lower()}")]) from None
+    except UnicodeDecodeError as error:
         raise PolicyError([Problem((), f"cannot be read: {error}")]) from None
 
 

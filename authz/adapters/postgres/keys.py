@@ -98,6 +98,12 @@ class PostgresKeys:
             rows = await connection.fetch(_KEY.format("k.account_id = $1"), account_id)
         return [_key(row) for row in rows]
 
+    async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
+        """Return the keys with a digest or with a hint, oldest first; an empty digest or hint matches none."""
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch(_KEY.format("k.digest = $1 OR k.hint = $2"), digest, hint)
+        return [_key(row) for row in rows]
+
     async def key(self, key_id: str) -> ApiKey:
         """Return one key."""
         async with self._postgres.transaction() as connection:

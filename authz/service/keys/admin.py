@@ -15,6 +15,7 @@ from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.keys import ENTROPY_BYTES, digest
 from authz.core.limits import Limit
 from authz.core.policy.policy import Policy
+from authz.core.text import is_visible
 from authz.service.ports import KeyLedger, KeyProjection
 
 OVERLAP_MAX_S = 30 * 86_400
@@ -95,6 +96,25 @@ class KeyAdmin:
     async def key(self, key_id: str) -> ApiKey:
         """Return one key; raises `Refused` if there is none."""
         return await self._ledger.key(key_id)
+
+    async def find(self, text: str, *, is_secret: bool = False) -> list[ApiKey]:
+        """Return the keys with a secret, a hint or an id; raises `Refused` if there is none.
+
+        A secret is accepted only with `is_secret`: a caller that passes one by mistake must not show it.
+        """
+        form = self._policy.keys.format
+        if is_secret:
+            found = await self._ledger.find_keys(digest(text.encode("utf-8", "surrogateescape")), "")
+        elif form.is_well_formed(text.encode("utf-8", "surrogateescape")):
+            raise Refused("this is the secret of a key: pass it on standard input, with -")
+        else:
+            suffix = text.removeprefix(form.prefix).lstrip("\N{HORIZONTAL ELLIPSIS}.")
+            found = await self._ledger.find_keys(b"", f"{form.prefix}\N{HORIZONTAL ELLIPSIS}{suffix}")
+            if not found:
+                return [await self._ledger.key(text)]
+        if not found:
+            raise Refused("there is no such key")
+        return found
 
     async def change_key(
         self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
@@ -200,8 +220,8 @@ class KeyAdmin:
 
 def _checked_name(name: str) -> str:
     name = name.strip()
-    if not name or len(name) > _NAME_CHARS_MAX or not name.isprintable():
-        raise Refused(f"a name is 1 to {_NAME_CHARS_MAX} printable characters")
+    if len(name) > _NAME_CHARS_MAX or not is_visible(name):
+        raise Refused(f"a name is 1 to {_NAME_CHARS_MAX} printable characters, without invisible ones")
     return name
 
 
