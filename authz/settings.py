@@ -3,102 +3,38 @@
 Routes, limits and texts of an API are policy, not settings.
 """
 
-from collections.abc import Callable
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from authz.adapters.postgres.url import read_postgres_url
-from authz.adapters.redis.connection.url import read_url
-from authz.core.errors import Refused, SettingsError
+from authz.core.errors import SettingsError
 from authz.service.check.failure_modes import FailureMode
+from authz.setting_types import (
+    Listen,
+    LongSeconds,
+    MailFrom,
+    MailUrl,
+    OptionalFile,
+    OptionalListen,
+    PostgresUrl,
+    PublicUrl,
+    RedisUrl,
+    Seconds,
+    read_secret,
+)
 
 PREFIX = "AUTHZ_"
 _FILE = "_file"
-_SECRET_BYTES_MAX = 65_536
-_UNIX = "unix:"
-_PORT_MAX = 65535
 _MASK = "***"
 _KUBERNETES = re.compile(r"AUTHZ_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?)")
 _PASSWORD_PARAMETER = re.compile(r"(password=)[^&]*", re.IGNORECASE)
-_LOCAL_SENDER = re.compile(r"[\w.+-]+@localhost")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-
-
-def _checked_listen(value: str) -> str:
-    _, colon, port = value.rpartition(":")
-    if value.startswith(_UNIX) and len(value) > len(_UNIX):
-        return value
-    if colon and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
-        return value
-    raise ValueError("must be HOST:PORT or unix:/PATH")
-
-
-def _checked_public_url(value: str) -> str:
-    where = urlsplit(value)
-    is_plain = not (where.path.strip("/") or where.query or where.fragment or where.username)
-    if not where.hostname or not is_plain:
-        raise ValueError("must be https://HOST[:PORT]")
-    # A browser does not send the Secure cookie over plain http to another host.
-    if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
-        raise ValueError("must be https, except on loopback")
-    return f"{where.scheme}://{where.netloc}"
-
-
-def _checked_mail_url(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() in {"", "log:"}:
-        return value
-    where = _split(value.get_secret_value())
-    if where is None or where.scheme not in {"smtp", "smtps"} or not where.hostname:
-        raise ValueError("must be smtp://…, smtps://… or log:")
-    return value
-
-
-def _checked_mail_from(value: str) -> str:
-    from email.utils import parseaddr  # noqa: PLC0415 -- the sidecar does not need it
-
-    from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the same
-
-    try:
-        normalised_email(parseaddr(value)[1])
-    except Refused:
-        if not _LOCAL_SENDER.fullmatch(value):
-            raise ValueError("must be an e-mail address, or NAME <ADDRESS>") from None
-    return value
-
-
-def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL; None if it has no valid host and port."""
-    try:
-        where = urlsplit(url)
-        port = where.port or 1
-    except ValueError:
-        return None
-    return where if port <= _PORT_MAX else None
-
-
-def _checked_postgres_url(value: SecretStr) -> SecretStr:
-    read_postgres_url(value.get_secret_value())
-    return value
-
-
-def _checked_redis_url(value: SecretStr) -> SecretStr:
-    read_url(value.get_secret_value())
-    return value
-
-
-Listen = Annotated[str, AfterValidator(_checked_listen)]
-OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
 
 
 class Settings(BaseSettings):
@@ -107,7 +43,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy file: routes, scopes, limits.")
-    redis_url: Annotated[SecretStr, AfterValidator(_checked_redis_url)] = Field(
+    redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
         "rediss for TLS. docs/redis.md describes the forms.",
@@ -118,7 +54,7 @@ class Settings(BaseSettings):
         10_000, gt=0, description="Commands that may wait for Redis at the same time, at most."
     )
     redis_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_REDIS_URL.")
-    postgres_url: Annotated[SecretStr, AfterValidator(_checked_postgres_url)] = Field(
+    postgres_url: PostgresUrl = Field(
         SecretStr("postgresql://authz@127.0.0.1:5432/authz"),
         description="Postgres, as a libpq URL of one host or several. docs/stores.md describes the parameters.",
     )
@@ -196,7 +132,7 @@ class Settings(BaseSettings):
         description="The secret by which the portal recognises Envoy: 32 characters or more, the same in both.",
     )
     portal_proxy_secret_file: OptionalFile = Field(None, description="A file that contains AUTHZ_PORTAL_PROXY_SECRET.")
-    public_url: Annotated[str, AfterValidator(_checked_public_url)] = Field(
+    public_url: PublicUrl = Field(
         "http://127.0.0.1:8000", description="The public origin of the portal; links in pages and mails start with it."
     )
     session_idle_s: LongSeconds = Field(
@@ -205,14 +141,12 @@ class Settings(BaseSettings):
     session_life_s: LongSeconds = Field(43_200, description="How long a dashboard session lasts at most, in seconds.")
     password_chars_min: int = Field(10, ge=8, le=64, description="The minimum length of a new password, in characters.")
     breached_passwords_file: str = Field("", description="A file of passwords that nobody may choose, one per line.")
-    mail_url: Annotated[SecretStr, AfterValidator(_checked_mail_url)] = Field(
+    mail_url: MailUrl = Field(
         SecretStr(""),
         description="smtp://[user:password@]host[:port] (STARTTLS) or smtps://…; log: prints mails; empty sends none.",
     )
     mail_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_MAIL_URL.")
-    mail_from: Annotated[str, AfterValidator(_checked_mail_from)] = Field(
-        "authz@localhost", description="The sender of the portal's mails."
-    )
+    mail_from: MailFrom = Field("authz@localhost", description="The sender of the portal's mails.")
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
@@ -253,12 +187,6 @@ class Settings(BaseSettings):
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
-
-
-def read_secret(file: Path) -> str:
-    """Read a secret from a file, without the line's end; raises OSError, and ValueError where it is no text."""
-    with file.open("rb") as opened:
-        return opened.read(_SECRET_BYTES_MAX).decode().rstrip("\r\n")
 
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type

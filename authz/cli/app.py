@@ -15,7 +15,7 @@ import typer
 import authz
 from authz.cli import output
 from authz.cli.accounts import app as accounts
-from authz.cli.extras import ExtraMissing, extra
+from authz.cli.extras import extra
 from authz.cli.failures import reporting
 from authz.cli.keys import app as keys
 from authz.cli.output import AsJson

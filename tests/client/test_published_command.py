@@ -96,9 +96,9 @@ def test_a_bad_key_is_told_and_can_be_saved_unchecked(home: Path, api: ContractA
     told = truetick(home, "login", "--key", "ttk_bad", "--url", api.url)
     assert (told.returncode, told.stderr) == (4, "error: invalid or missing api key\n")
     assert not config(home).exists()
-    asked = len(api.asked)
+    asked = len(api.requests)
     done = truetick(home, "login", "--key", "ttk_bad", "--no-check", "--url", api.url)
-    assert (done.returncode, saved(home)["apiKey"], len(api.asked)) == (0, "ttk_bad", asked)
+    assert (done.returncode, saved(home)["apiKey"], len(api.requests)) == (0, "ttk_bad", asked)
     assert "has not been checked" in done.stderr
 
 
@@ -118,7 +118,7 @@ def test_a_file_of_either_command_works(home: Path, api: ContractApi, layout: st
     key = placed(home, layout, api)
     url = api.url if layout == "published_without_url" else ""
     assert truetick(home, "whoami", TRUETICK_API_URL=url).returncode == 0
-    assert api.asked[-1].headers["x-api-key"] == key
+    assert api.requests[-1].headers["x-api-key"] == key
 
 
 def test_a_login_migrates_old_fields_and_keeps_unknown_ones(home: Path, api: ContractApi) -> None:

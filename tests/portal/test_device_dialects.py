@@ -48,7 +48,9 @@ async def account(use_cases: PortalUseCases) -> Owner:
     return await use_cases.accounts.sign_up(random_email(), "correct horse battery", random_address())
 
 
-async def test_a_device_by_the_rfc_gets_an_access_token_once(device: Device, use_cases: PortalUseCases, account: Owner) -> None:
+async def test_a_device_by_the_rfc_gets_an_access_token_once(
+    device: Device, use_cases: PortalUseCases, account: Owner
+) -> None:
     started = await device.start("servers:read")
     assert started["verification_uri_complete"] == f"{started['verification_uri']}?code={started['user_code']}"
     assert (started["expires_in"], started["interval"]) == (300, 2)
@@ -110,7 +112,9 @@ async def test_an_account_with_all_its_keys_is_said_to_be_the_reason(
     assert "api key limit reached" in document["error_description"]
 
 
-async def test_the_older_dialect_is_as_before(envoy: httpx.AsyncClient, use_cases: PortalUseCases, account: Owner) -> None:
+async def test_the_older_dialect_is_as_before(
+    envoy: httpx.AsyncClient, use_cases: PortalUseCases, account: Owner
+) -> None:
     for body in (b"", b"rubbish", b"[" * 30_000, b"[]", b"{}"):
         started = (await envoy.post(START, content=body)).json()
         assert re.fullmatch("[A-Z]{4}-[0-9]{4}", started["user_code"])
@@ -125,16 +129,16 @@ async def test_the_older_dialect_is_as_before(envoy: httpx.AsyncClient, use_case
 
 async def test_requested_scopes_narrow_what_the_approval_offers(owner: Browser, use_cases: PortalUseCases) -> None:
     started = await use_cases.device.start(random_address(), "sdk", frozenset({"servers:read", "billing:read"}))
-    page = (await owner.send("/device", {"code": started.user_code})).text
+    page = (await owner.submit("/device", {"code": started.user_code})).text
     assert set(re.findall(r'name="scope" value="([^"]+)" checked', page)) == {"servers:read", "billing:read"}
     assert set(re.findall(r'name="scope" value="([^"]+)"', page)) == {"servers:read", "billing:read"}
-    facts = (await owner.see(f"/v1/dashboard/device/{started.user_code}")).json()
+    facts = (await owner.fetch(f"/v1/dashboard/device/{started.user_code}")).json()
     assert facts["scopes"] == ["billing:read", "servers:read"]
     wider = {"code": started.user_code, "scope": ["servers:write"], "confirmed": "yes", "decision": "approve"}
-    refused = await owner.send("/device", wider, "/device/decision")
+    refused = await owner.submit("/device", wider, "/device/decision")
     assert (refused.status_code, "did not request" in refused.text) == (400, True)
     narrower = wider | {"scope": ["billing:read"]}
-    assert "Device approved" in (await owner.send("/device", narrower, "/device/decision")).text
+    assert "Device approved" in (await owner.submit("/device", narrower, "/device/decision")).text
 
 
 async def test_a_navigation_from_another_site_uses_up_no_look(owner: Browser, use_cases: PortalUseCases) -> None:
@@ -144,4 +148,4 @@ async def test_a_navigation_from_another_site_uses_up_no_look(owner: Browser, us
         for _ in range(12):
             answer = await owner.client.get(path, headers={"sec-fetch-site": site})
             assert answer.status_code == 403
-    assert (await owner.see(path)).status_code == 200
+    assert (await owner.fetch(path)).status_code == 200

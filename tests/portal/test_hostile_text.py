@@ -147,7 +147,7 @@ async def test_a_password_works_in_either_spelling_of_its_letters(
     assert (await envoy.post("/v1/public/signup", json=signed_up)).status_code == 200
     for spelt in FORMS:
         assert (await visitor.log_in(email, unicodedata.normalize(spelt, password))).status_code == 303
-        await visitor.send("/dashboard/keys", {}, action="/dashboard/logout")
+        await visitor.submit("/dashboard/keys", {}, action="/dashboard/logout")
 
 
 async def test_only_cookies_of_the_portal_are_read(envoy: httpx.AsyncClient) -> None:

@@ -11,7 +11,7 @@ import httpx
 from support.clients.portal_browser import SECRET
 from support.servers.postgres import database
 
-from authz.adapters.postgres.pool import migrate
+from authz.adapters.postgres.migrations import migrate
 from authz.demo.servers import RedisServer, Server, free_port, shipped
 
 

@@ -1,0 +1,101 @@
+"""The types of settings: which texts are an address, a URL, a duration or a file, and how a secret is read from one.
+
+Which settings there are is `settings.py`.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from authz.adapters.postgres.url import read_postgres_url
+from authz.adapters.redis.connection.url import read_url
+from authz.core.errors import Refused
+
+_SECRET_BYTES_MAX = 65_536
+_UNIX = "unix:"
+_PORT_MAX = 65535
+_LOCAL_SENDER = re.compile(r"[\w.+-]+@localhost")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def _checked_listen(value: str) -> str:
+    _, colon, port = value.rpartition(":")
+    if value.startswith(_UNIX) and len(value) > len(_UNIX):
+        return value
+    if colon and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
+        return value
+    raise ValueError("must be HOST:PORT or unix:/PATH")
+
+
+def _checked_public_url(value: str) -> str:
+    where = urlsplit(value)
+    is_plain = not (where.path.strip("/") or where.query or where.fragment or where.username)
+    if not where.hostname or not is_plain:
+        raise ValueError("must be https://HOST[:PORT]")
+    # A browser does not send the Secure cookie over plain http to another host.
+    if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
+        raise ValueError("must be https, except on loopback")
+    return f"{where.scheme}://{where.netloc}"
+
+
+def _checked_mail_url(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() in {"", "log:"}:
+        return value
+    where = _split(value.get_secret_value())
+    if where is None or where.scheme not in {"smtp", "smtps"} or not where.hostname:
+        raise ValueError("must be smtp://…, smtps://… or log:")
+    return value
+
+
+def _checked_mail_from(value: str) -> str:
+    from email.utils import parseaddr  # noqa: PLC0415 -- the sidecar does not need it
+
+    from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the same
+
+    try:
+        normalised_email(parseaddr(value)[1])
+    except Refused:
+        if not _LOCAL_SENDER.fullmatch(value):
+            raise ValueError("must be an e-mail address, or NAME <ADDRESS>") from None
+    return value
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL; None if it has no valid host and port."""
+    try:
+        where = urlsplit(url)
+        port = where.port or 1
+    except ValueError:
+        return None
+    return where if port <= _PORT_MAX else None
+
+
+def _checked_postgres_url(value: SecretStr) -> SecretStr:
+    read_postgres_url(value.get_secret_value())
+    return value
+
+
+def _checked_redis_url(value: SecretStr) -> SecretStr:
+    read_url(value.get_secret_value())
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_checked_listen)]
+OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
+PublicUrl = Annotated[str, AfterValidator(_checked_public_url)]
+MailUrl = Annotated[SecretStr, AfterValidator(_checked_mail_url)]
+MailFrom = Annotated[str, AfterValidator(_checked_mail_from)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_checked_postgres_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_checked_redis_url)]
+
+
+def read_secret(file: Path) -> str:
+    """Read a secret from a file, without the line's end; raises OSError, and ValueError where it is no text."""
+    with file.open("rb") as opened:
+        return opened.read(_SECRET_BYTES_MAX).decode().rstrip("\r\n")
