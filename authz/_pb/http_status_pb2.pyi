@@ -13,6 +13,8 @@ class StatusCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     Forbidden: _ClassVar[StatusCode]
     NotFound: _ClassVar[StatusCode]
     MethodNotAllowed: _ClassVar[StatusCode]
+    PayloadTooLarge: _ClassVar[StatusCode]
+    UnsupportedMediaType: _ClassVar[StatusCode]
     TooManyRequests: _ClassVar[StatusCode]
     ServiceUnavailable: _ClassVar[StatusCode]
 Empty: StatusCode
@@ -21,6 +23,8 @@ Unauthorized: StatusCode
 Forbidden: StatusCode
 NotFound: StatusCode
 MethodNotAllowed: StatusCode
+PayloadTooLarge: StatusCode
+UnsupportedMediaType: StatusCode
 TooManyRequests: StatusCode
 ServiceUnavailable: StatusCode
 

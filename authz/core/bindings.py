@@ -1,87 +1,84 @@
 """The accounts that a request names, in the locations that its route declares.
 
-`decision.py` compares them with the caller's account, after the key proved valid.
+They are read only after the key proved valid, once. Comparing them with the caller's own account is `decision.py`.
 """
 
-import json
-from collections.abc import Mapping
+from functools import lru_cache
 
-from authz.core.check import RequestAttributes
+from authz.core.check import Named
 from authz.core.errors import DenyReason
-from authz.core.policy.path import Target, query_values
-from authz.core.policy.route import BindingLocation, Route
+from authz.core.json_body import BODY_BYTES_MAX, bound_texts, is_json
+from authz.core.policy.route import AccountBinding, BindingLocation, Route
+from authz.core.query import bound_values
+from authz.core.spellings import Ambiguous, BoundNames
 
-Claims = tuple[tuple[str, ...], DenyReason | None]
 
+class Unreadable(Exception):  # noqa: N818 -- a refusal, caught in `decision.py`
+    """The named accounts cannot be read in one way only; `reason` is the refusal, str(error) the detail for the log."""
 
-class _Ambiguous(Exception):  # noqa: N818 -- a signal inside this module
-    """The location has more than one reading."""
-
-    def __init__(self, reason: DenyReason) -> None:
+    def __init__(self, reason: DenyReason, detail: str = "") -> None:
+        super().__init__(detail)
         self.reason = reason
 
 
-def claimed_accounts(
-    route: Route, variables: Mapping[str, str], target: Target, attributes: RequestAttributes
-) -> Claims:
-    """Return every account id that the request names and, for an ambiguous location, the refusal.
+def named_accounts(route: Route, named: Named) -> list[str]:
+    """Return every account id that a request names where its route binds one; raises `Unreadable`."""
+    in_path, in_query, in_body = _bound(route.accounts)
+    accounts: list[str] = []
+    if in_path and named.template is not None:
+        variables = named.template.variables(named.target.decoded)
+        accounts += [variables[name] for name in in_path]
+    if in_query is not None:
+        accounts += _in_query(named, in_query)
+    if in_body is not None:
+        accounts += _in_body(named, in_body)
+    if route.account_required and not accounts:
+        raise Unreadable(DenyReason.ACCOUNT_ABSENT)
+    return accounts
 
-    `variables` are the path's, by their names in the template.
-    """
-    claims: list[str] = []
+
+@lru_cache(maxsize=1024)
+def _bound(accounts: tuple[AccountBinding, ...]) -> tuple[tuple[str, ...], BoundNames | None, BoundNames | None]:
+    """Sort the bindings of a row by location: path, query, body."""
+    path, query, body = (
+        tuple(it.name for it in accounts if it.location is location)
+        for location in (BindingLocation.PATH, BindingLocation.QUERY, BindingLocation.BODY)
+    )
+    return path, BoundNames(query) if query else None, BoundNames(body) if body else None
+
+
+def _in_query(named: Named, bound: BoundNames) -> list[str]:
+    query = named.target.query
+    if not query:
+        return []
     try:
-        for location in BindingLocation:
-            names = _names(route, location)
-            if not names:
-                continue
-            if location is BindingLocation.PATH:
-                claims += [variables[name] for name in names]
-            elif location is BindingLocation.QUERY:
-                claims += _single([value for name in names for value in query_values(target.query, name)])
-            else:
-                claims += _single(_body_values(attributes, names))
-    except _Ambiguous as ambiguous:
-        return (), ambiguous.reason
-    if route.account_required and not claims:
-        return (), DenyReason.ACCOUNT_ABSENT
-    return tuple(claims), None
+        values = bound_values(query, bound)
+    except Ambiguous as error:
+        raise Unreadable(DenyReason.ACCOUNT_AMBIGUOUS, str(error)) from None
+    return _single(values)
 
 
-def _names(route: Route, location: BindingLocation) -> list[str]:
-    return [binding.name for binding in route.accounts if binding.location is location]
+def _in_body(named: Named, bound: BoundNames) -> list[str]:
+    attributes = named.attributes
+    body, form = attributes.body, attributes.body_form
+    if form.is_partial or len(body) > BODY_BYTES_MAX:
+        raise Unreadable(DenyReason.BODY_TOO_LARGE)
+    if not body and not attributes.has_body:
+        return []
+    if attributes.is_grpc or not is_json(form.content_type):
+        raise Unreadable(DenyReason.BODY_NOT_JSON)
+    if not body:
+        # Envoy has a body and did not send it as bytes: what cannot be read cannot be checked.
+        raise Unreadable(DenyReason.BODY_UNREADABLE, "Envoy sent no body: see docs/policy.md")
+    try:
+        texts = bound_texts(body, bound)
+    except Ambiguous as error:
+        raise Unreadable(DenyReason.BODY_UNREADABLE, str(error)) from None
+    return _single(texts)
 
 
 def _single(values: list[str]) -> list[str]:
     # Of a repeated parameter one backend reads the first and another the last value.
     if len(values) > 1:
-        raise _Ambiguous(DenyReason.ACCOUNT_REPEATED)
-    return values
-
-
-class _Object(list[tuple[str, object]]):
-    """A JSON object as its pairs, repeated names included."""
-
-
-def _body_values(attributes: RequestAttributes, names: list[str]) -> list[str]:
-    if not attributes.body:
-        # Envoy has a body and did not send it: a body that cannot be read cannot be checked.
-        if attributes.has_body:
-            raise _Ambiguous(DenyReason.BODY_UNREADABLE)
-        return []
-    try:
-        document = json.loads(attributes.body.decode(), object_pairs_hook=_Object)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, _Object):
-        raise _Ambiguous(DenyReason.BODY_UNREADABLE)
-    wanted = {_folded(name) for name in names}
-    values = [value for name, value in document if _folded(name) in wanted and value is not None]
-    texts = [value for value in values if isinstance(value, str)]
-    if len(texts) < len(values):
-        raise _Ambiguous(DenyReason.BODY_UNREADABLE)
-    return texts
-
-
-def _folded(name: str) -> str:
-    # JSON readers differ on case, and protobuf's take account_id for accountId.
-    return name.replace("_", "").casefold()
+        raise Unreadable(DenyReason.ACCOUNT_REPEATED)
+    return [value for value in values if value]  # as in proto3 JSON, "" is not set

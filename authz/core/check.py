@@ -9,9 +9,22 @@ from typing import TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit
+from authz.core.policy.overrides import Override
+from authz.core.policy.path import Target
 from authz.core.policy.route import Route
+from authz.core.policy.template import Template
 from authz.core.streams import Acquisition, Opening, StreamUse
 from authz.core.value import Value, force_setattr
+
+
+class BodyForm(Value):
+    """How a body was sent: its content type, and whether Envoy sent only its beginning."""
+
+    content_type: str = ""
+    is_partial: bool = False
+
+
+_NO_FORM = BodyForm()
 
 
 class RequestAttributes(Value):
@@ -19,9 +32,10 @@ class RequestAttributes(Value):
 
     `request_id` is Envoy's stream id: it is the same for every retry of one check, and a client cannot choose it.
     `target` is the request target as the backend will receive it, query included. `api_keys` holds every value of the
-    API key header, as bytes. `body` is empty if Envoy is not configured to send it. `source_address` is a function,
-    because few requests need the address. `reserved_headers` holds the names of the client's headers that only authz
-    may set (`core/reserved_headers.py`).
+    API key header, as bytes. `overrides` is set if a header names another method or path. `has_body` is False only if
+    the request certainly has no body. `body` is empty if Envoy is not configured to send it as bytes. `source_address`
+    is a function, because few requests need the address. `reserved_headers` holds the names of the client's headers
+    that only authz may set (`core/reserved_headers.py`).
     """
 
     request_id: str
@@ -29,11 +43,12 @@ class RequestAttributes(Value):
     target: str
     api_keys: tuple[bytes, ...] = ()
     is_grpc: bool = False
-    overrides_method: bool = False
+    overrides: Override | None = None
     has_body: bool = False
     body: bytes = b""
     source_address: Callable[[], str] = str
     reserved_headers: tuple[str, ...] = ()
+    body_form: BodyForm = _NO_FORM
 
     def __repr__(self) -> str:
         """Omit fields that may contain a secret."""
@@ -67,21 +82,30 @@ class Principal(Value, eq=False):
 _NOBODY = Principal("", "", frozenset())
 
 
+class Named(Value):
+    """Where a request may name accounts, unread: its attributes, its target, and the template of its row."""
+
+    attributes: RequestAttributes
+    target: Target
+    template: Template | None
+
+
 class Lookup(Value):
     """The query to the key store, with what is already known about the request.
 
     `digest` is the SHA-256 of the presented key (32 bytes). `cost` is the number of tokens to take. `route` is the row
-    that matched, or None; `methods` then lists the methods that the path accepts. `accounts` holds every account id
-    that the request names where its route declares one. `refusal` is a fault of the request itself, which is reported
-    only after the key proved valid. `opening` is the stream that the request opens if it is allowed.
+    that matched, or None; `refusal` is then the reason, and `methods` lists what the path accepts. `named` is set where
+    the row binds accounts; `query` is the raw query. Both are read only after the key proved valid. `opening` is the
+    stream that the request opens if it is allowed.
     """
 
     digest: bytes
     cost: int
     route: Route | None
     methods: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
-    refusal: DenyReason | None = None
+    named: Named | None = None
+    query: str = ""
+    refusal: DenyReason = DenyReason.ROUTE_UNKNOWN
     opening: Opening | None = None
 
 

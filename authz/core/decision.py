@@ -7,15 +7,18 @@ lines is the order of the refusals: the first one wins. Waiting, clocks and logs
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from authz.core.bindings import claimed_accounts
-from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes, Take, TakeOutcome
+from authz.core.bindings import Unreadable, named_accounts
+from authz.core.check import Allow, Decision, Deny, Lookup, Named, RequestAttributes, Take, TakeOutcome
 from authz.core.errors import DenyReason
 from authz.core.keys import digest
 from authz.core.limits import retry_after_s
+from authz.core.policy.overrides import REFUSALS
 from authz.core.policy.path import parse
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
+from authz.core.query import names_a_method
 from authz.core.reserved_headers import is_refused
+from authz.core.spellings import Ambiguous
 from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamUse
 
 Plan: TypeAlias = Lookup | Allow | Deny
@@ -63,7 +66,8 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
     if attributes.method not in policy.methods:
         return Deny(DenyReason.METHOD_REFUSED)
-    if (attributes.overrides_method or attributes.reserved_headers) and (reason := _header_refusal(attributes)):
+    overrides = attributes.overrides
+    if (overrides is not None or attributes.reserved_headers) and (reason := _header_refusal(policy, attributes)):
         return Deny(reason)
     match = policy.router.match(attributes.method, target)
     if match is None:
@@ -78,16 +82,23 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
     if not policy.keys.format.is_well_formed(presented):
         return Deny(DenyReason.KEY_MALFORMED, route)
     if route is None:
-        return Lookup(digest(presented), 1, None, match.methods)
+        return Lookup(digest(presented), 1, None, match.methods, refusal=_unmatched(match.methods, attributes))
+    query = target.query if policy.overrides.in_query else ""
     if not route.accounts:
-        return Lookup(digest(presented), route.cost, route)
-    accounts, refusal = claimed_accounts(route, match.variables or {}, target, attributes)
-    return Lookup(digest(presented), route.cost, route, (), accounts, refusal)
+        return Lookup(digest(presented), route.cost, route, (), None, query)
+    return Lookup(digest(presented), route.cost, route, (), Named(attributes, target, match.template), query)
 
 
-def _header_refusal(attributes: RequestAttributes) -> DenyReason | None:
-    if attributes.overrides_method:
-        return DenyReason.METHOD_OVERRIDDEN
+def _unmatched(methods: tuple[str, ...], attributes: RequestAttributes) -> DenyReason:
+    if methods:
+        return DenyReason.METHOD_UNKNOWN
+    return DenyReason.GRPC_METHOD_UNKNOWN if attributes.is_grpc else DenyReason.ROUTE_UNKNOWN
+
+
+def _header_refusal(policy: Policy, attributes: RequestAttributes) -> DenyReason | None:
+    overrides = attributes.overrides
+    if overrides is not None and policy.overrides.refuses(overrides):
+        return REFUSALS[overrides]
     return DenyReason.HEADER_ALIAS if is_refused(attributes.reserved_headers) else None
 
 
@@ -104,17 +115,32 @@ def conclude(lookup: Lookup, take: Take) -> Decision:
     if take.outcome is not _GRANTED or bucket is None:
         return _not_granted(lookup, take)
     if route is None:
-        reason = DenyReason.METHOD_UNKNOWN if lookup.methods else DenyReason.ROUTE_UNKNOWN
-        return Deny(reason, None, principal, bucket, methods=lookup.methods)
+        return Deny(lookup.refusal, None, principal, bucket, methods=lookup.methods)
     if route.access is _BARRED:
         return Deny(DenyReason.BARRED, route, principal, bucket)
     if route.access is not _ANY and route.scope not in record.scopes:
         return Deny(DenyReason.SCOPE_MISSING, route, principal, bucket)
-    if lookup.refusal is not None:
-        return Deny(lookup.refusal, route, principal, bucket)
-    if lookup.accounts and any(account != record.account_id for account in lookup.accounts):
-        return Deny(DenyReason.ACCOUNT_MISMATCH, route, principal, bucket)
+    if lookup.named is not None or lookup.query:
+        try:
+            reason, detail = _fault(route, lookup, record.account_id), ""
+        except Unreadable as error:
+            reason, detail = error.reason, str(error)
+        if reason is not None:
+            return Deny(reason, route, principal, bucket, detail=detail)
     return Allow(route, principal, bucket)
+
+
+def _fault(route: Route, lookup: Lookup, account_id: str) -> DenyReason | None:
+    """Read what the request names; return its fault or None. Raises `Unreadable`."""
+    if lookup.query:
+        try:
+            if names_a_method(lookup.query):
+                return DenyReason.METHOD_OVERRIDDEN
+        except Ambiguous as error:
+            raise Unreadable(DenyReason.ACCOUNT_AMBIGUOUS, str(error)) from None
+    if lookup.named is not None and any(name != account_id for name in named_accounts(route, lookup.named)):
+        return DenyReason.ACCOUNT_MISMATCH
+    return None
 
 
 def _not_granted(lookup: Lookup, take: Take) -> Deny:

@@ -27,6 +27,7 @@ class DenyReason(StrEnum):
     PATH_NOT_CANONICAL = "path_not_canonical"
     METHOD_REFUSED = "method_refused"
     METHOD_OVERRIDDEN = "method_overridden"
+    PATH_OVERRIDDEN = "path_overridden"
     HEADER_ALIAS = "header_alias"
     KEY_ON_SESSION_ROUTE = "key_on_session_route"
     KEY_MISSING = "key_missing"
@@ -42,11 +43,15 @@ class DenyReason(StrEnum):
     BARRED = "barred"
     ROUTE_UNKNOWN = "route_unknown"
     METHOD_UNKNOWN = "method_unknown"
+    GRPC_METHOD_UNKNOWN = "grpc_method_unknown"
     SCOPE_MISSING = "scope_missing"
     ACCOUNT_MISMATCH = "account_mismatch"
     ACCOUNT_REPEATED = "account_repeated"
+    ACCOUNT_AMBIGUOUS = "account_ambiguous"
     ACCOUNT_ABSENT = "account_absent"
     BODY_UNREADABLE = "body_unreadable"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_NOT_JSON = "body_not_json"
     STREAMS_OF_KEY = "streams_of_key"
     STREAMS_OF_ACCOUNT = "streams_of_account"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -83,6 +88,7 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.PATH_NOT_CANONICAL: _BAD_REQUEST,
     DenyReason.METHOD_REFUSED: _BAD_REQUEST,
     DenyReason.METHOD_OVERRIDDEN: _BAD_REQUEST,
+    DenyReason.PATH_OVERRIDDEN: _BAD_REQUEST,
     DenyReason.HEADER_ALIAS: _BAD_REQUEST,
     DenyReason.KEY_ON_SESSION_ROUTE: _FORBIDDEN,
     DenyReason.KEY_MISSING: _UNAUTHORIZED,
@@ -98,11 +104,19 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.BARRED: _FORBIDDEN,
     DenyReason.ROUTE_UNKNOWN: Denial(GrpcCode.NOT_FOUND, 404, "not found", "not found"),
     DenyReason.METHOD_UNKNOWN: Denial(GrpcCode.UNIMPLEMENTED, 405, "method not allowed", "method not allowed"),
+    DenyReason.GRPC_METHOD_UNKNOWN: Denial(GrpcCode.UNIMPLEMENTED, 404, "unknown method", "unknown method"),
     DenyReason.SCOPE_MISSING: Denial(GrpcCode.PERMISSION_DENIED, 403, "missing scope {scope}", "forbidden"),
     DenyReason.ACCOUNT_MISMATCH: Denial(GrpcCode.PERMISSION_DENIED, 403, "account mismatch", "forbidden"),
     DenyReason.ACCOUNT_REPEATED: _BAD_REQUEST,
+    DenyReason.ACCOUNT_AMBIGUOUS: _BAD_REQUEST,
     DenyReason.ACCOUNT_ABSENT: _BAD_REQUEST,
     DenyReason.BODY_UNREADABLE: _BAD_REQUEST,
+    DenyReason.BODY_TOO_LARGE: Denial(
+        GrpcCode.INVALID_ARGUMENT, 413, "request body too large", "request body too large"
+    ),
+    DenyReason.BODY_NOT_JSON: Denial(
+        GrpcCode.INVALID_ARGUMENT, 415, "the body must be application/json in utf-8", "unsupported media type"
+    ),
     DenyReason.STREAMS_OF_KEY: _too_many_streams("key"),
     DenyReason.STREAMS_OF_ACCOUNT: _too_many_streams("account"),
     DenyReason.STORE_UNAVAILABLE: _UNAVAILABLE,

@@ -7,6 +7,11 @@ tests compare the two, and checks use it in the failure mode `degrade`.
 from dataclasses import dataclass
 from math import ceil
 
+CAPACITY_MAX = 1_000_000_000
+REFILL_PER_S_MIN, REFILL_PER_S_MAX = 0.000_001, 1_000_000_000.0
+FULL_AFTER_S_MAX = 31_536_000
+"""The longest time in which a bucket may fill, a year: headers report it, and beyond it a limit is a mistake."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -36,6 +41,17 @@ class TokenBucket:
         if limit is self.limit:
             return self
         return TokenBucket(limit, min(self.remaining, limit.capacity), self.at_s)
+
+
+def limit_fault(limit: Limit) -> str | None:
+    """Return what is wrong with a limit, or None: too small or large, not a number, or too slow to fill."""
+    if not 1 <= limit.capacity <= CAPACITY_MAX:
+        return f"a limit's capacity must be 1 to {CAPACITY_MAX:,} tokens"
+    if not REFILL_PER_S_MIN <= limit.refill_per_s <= REFILL_PER_S_MAX:  # false of NaN, too
+        return f"a limit's refill must be {REFILL_PER_S_MIN:f} to {REFILL_PER_S_MAX:,.0f} tokens per second"
+    if limit.capacity / limit.refill_per_s > FULL_AFTER_S_MAX:
+        return f"a limit's bucket must fill within a year ({FULL_AFTER_S_MAX:,} seconds)"
+    return None
 
 
 def retry_after_s(limit: Limit, remaining: float, cost: float) -> int:

@@ -67,7 +67,7 @@ def test_explain_shows_the_row_its_needs_and_who_passes() -> None:
         ("GET", "/v1/servers/s/logs/stream", "  stream   logs\n  errors   one line of text\n"),
         ("POST", "/v1/servers/s:enable-sftp", "  yields   a credential\n"),
         ("GET", "/v1/nowhere", "  row      none: no route matches this path\n"),
-        ("PUT", "/v1/servers", "  row      none: the path allows GET, POST only\n"),
+        ("PUT", "/v1/servers", "  row      none: the path allows GET, HEAD, POST only\n"),
         ("GET", "/v1/servers/s%3Astart", "  row      none: the path is ambiguous or never accepted"),
         ("TRACE", "/v1/servers", "  row      none: the method is never allowed\n"),
     ],

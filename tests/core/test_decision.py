@@ -11,6 +11,7 @@ from authz.core.check import Allow, Deny, KeyRecord, KeyState, Lookup, RequestAt
 from authz.core.decision import admit, conclude, enforce, plan
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
 from authz.core.keys import digest
+from authz.core.policy.overrides import Override
 from authz.core.streams import AcquireOutcome, Acquisition, StreamUse
 
 POLICY = policy()
@@ -50,7 +51,7 @@ def test_every_bad_key_looks_the_same_from_outside() -> None:
         (request(target="/v1//servers"), DenyReason.PATH_NOT_CANONICAL),
         (request("POST", "/v1/servers/x%3Astart", KEY), DenyReason.PATH_NOT_CANONICAL),
         (request("TRACE", "/v1/whoami", KEY), DenyReason.METHOD_REFUSED),
-        (request("POST", "/v1/public/login", overrides_method=True), DenyReason.METHOD_OVERRIDDEN),
+        (request("POST", "/v1/public/login", overrides=Override.METHOD), DenyReason.METHOD_OVERRIDDEN),
         (request("POST", "/v1/public/login", reserved_headers=("x_authz_scopes",)), DenyReason.HEADER_ALIAS),
         (request("GET", "/v1/shadowed", KEY, reserved_headers=("x_api_key",)), DenyReason.HEADER_ALIAS),
         (request("GET", "/dashboard/keys", KEY), DenyReason.KEY_ON_SESSION_ROUTE),
@@ -152,7 +153,7 @@ def test_an_empty_bucket_gives_retry_after() -> None:
 def test_a_path_known_under_other_methods_lists_them() -> None:
     decision = conclude(lookup(request("PUT", "/v1/servers", KEY)), take())
     assert isinstance(decision, Deny)
-    assert decision.methods == ("GET", "POST")
+    assert decision.methods == ("GET", "HEAD", "POST")
 
 
 def test_a_scope_is_held_exactly() -> None:

@@ -1,8 +1,9 @@
 """Small values that many tests need: a policy, a key, a request, a take."""
 
-from authz.core.check import Bucket, KeyRecord, KeyState, RequestAttributes, Take, TakeOutcome
+from authz.core.check import BodyForm, Bucket, KeyRecord, KeyState, RequestAttributes, Take, TakeOutcome
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
+from authz.core.policy.overrides import Override
 from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
 from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat, Route
 from authz.core.policy.router import Router
@@ -85,8 +86,10 @@ def request(
     body: bytes = b"",
     has_body: bool = False,
     is_grpc: bool = False,
-    overrides_method: bool = False,
     reserved_headers: tuple[str, ...] = (),
+    overrides: Override | None = None,
+    content_type: str = "application/json",
+    is_partial: bool = False,
 ) -> RequestAttributes:
     return RequestAttributes(
         request_id="1",
@@ -94,7 +97,8 @@ def request(
         target=target,
         api_keys=tuple(key.encode() for key in api_keys),
         is_grpc=is_grpc,
-        overrides_method=overrides_method,
+        overrides=overrides,
+        body_form=BodyForm(content_type, is_partial),
         has_body=has_body,
         body=body,
         source_address=lambda: "203.0.113.9",

@@ -1,13 +1,15 @@
 """The shape of a policy file, as pydantic models: what fields there are, their types and their meaning.
 
-They give the JSON Schema and the checks of shape; what rows mean together is `core/policy_rules.py`.
+They define the JSON Schema and the checks of shape; the rules between rows are `core/policy/rules.py`.
 """
 
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
+from authz.core.limits import CAPACITY_MAX, REFILL_PER_S_MAX, REFILL_PER_S_MIN, Limit, limit_fault
+from authz.core.policy.header_names import key_header_fault
 from authz.core.policy.policy import INVALID_KEYS
 from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat
 from authz.core.throttles import DEFAULT_THROTTLES, Attempt, Throttle, Throttles
@@ -35,34 +37,53 @@ class _Model(BaseModel):
 class Api(_Model):
     """The API that the policy is about."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
     """Its short name; the realm of a 401."""
-    domain: str = Field(pattern=r"^[a-z0-9.-]+$")
+    domain: str = Field(pattern=r"^[a-z0-9.-]+$", max_length=253)
     """The domain of its error reasons (google.rpc.ErrorInfo)."""
 
 
 class Keys(_Model):
-    """How its API keys look and travel."""
+    """The format of its API keys, and the header that carries them."""
 
-    header: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
-    """The request header that carries the key, in lower case."""
-    prefix: str = Field(pattern=r"^[a-z][a-z0-9]*_$")
-    """What every key begins with, ending in an underscore."""
-    active_max: int = Field(gt=0)
-    """How many keys an account may have that are neither revoked nor expired."""
+    header: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=64)
+    """The request header that carries the key, in lower case; not one that HTTP, Envoy or authz owns."""
+    prefix: str = Field(pattern=r"^[a-z][a-z0-9]*_$", max_length=32)
+    """The beginning of every key, ending in an underscore."""
+    active_max: int = Field(gt=0, le=10_000)
+    """The most keys of an account that are neither revoked nor expired."""
+
+    @field_validator("header")
+    @classmethod
+    def _free_header(cls, name: str) -> str:
+        fault = key_header_fault(name)
+        if fault is not None:
+            raise ValueError(fault)
+        return name
 
 
 class LimitModel(_Model):
     """A token bucket."""
 
-    capacity: int = Field(gt=0, le=1_000_000_000)
+    capacity: int = Field(gt=0, le=CAPACITY_MAX)
     """Its size in tokens."""
-    refill_per_s: float = Field(ge=0.000_001, le=1_000_000_000, strict=False)
-    """Tokens that come back each second; a fraction is fine."""
+    refill_per_s: float = Field(ge=REFILL_PER_S_MIN, le=REFILL_PER_S_MAX)
+    """Tokens that are added each second, which may be a fraction; the bucket must fill within a year."""
+
+    @model_validator(mode="after")
+    def _fills(self) -> "LimitModel":
+        fault = limit_fault(self.limit())
+        if fault is not None:
+            raise ValueError(fault)
+        return self
+
+    def limit(self) -> Limit:
+        """Return the limit as the core's value."""
+        return Limit(self.capacity, self.refill_per_s)
 
 
 class RateHeadersModel(_Model):
-    """Which rate headers are sent on allowed and on rate-limited requests."""
+    """The rate headers that are sent on allowed and on rate-limited requests."""
 
     ietf: bool = True
     """RateLimit-Policy and RateLimit, as the current IETF draft has them."""
@@ -76,7 +97,7 @@ class ScopeModel(_Model):
     description: str = Field(min_length=1)
     """What it grants, in words for the key's owner."""
     write: bool = False
-    """Whether it may change things; only such scopes may gate routes that yield credentials."""
+    """Whether it permits changes; only such scopes may gate routes that yield credentials."""
 
 
 class Stream(_Model):
@@ -87,9 +108,9 @@ class Stream(_Model):
     per_account: int = Field(gt=0, le=1000)
     """Streams of all keys of an account."""
     ttl_s: int = Field(ge=3, le=3600)
-    """Seconds without a sign of life after which a stream's slot is free again."""
+    """Seconds without a heartbeat after which a stream's slot is free again."""
     title: str = Field(default="streams", pattern=r"^[A-Za-z][A-Za-z0-9 -]{0,39}$")
-    """What its streams are called in a refusal: too many concurrent TITLE for this key."""
+    """The plural noun for its streams in a refusal: too many concurrent TITLE for this key."""
 
     @model_validator(mode="after")
     def _key_within_account(self) -> "Stream":
@@ -99,43 +120,45 @@ class Stream(_Model):
 
 
 class ThrottleModel(_Model):
-    """How often something that needs no key may be tried."""
+    """A limit on attempts that need no key."""
 
-    per_address: int = Field(gt=0)
+    per_address: int = Field(gt=0, le=1_000_000)
     """Attempts from one address, within `wait_s`."""
-    per_subject: int = Field(default=0, ge=0)
+    per_subject: int = Field(default=0, ge=0, le=1_000_000)
     """Attempts on one subject: a login's e-mail address, a poll's code, an account. 0: not counted."""
     wait_s: int = Field(gt=0, le=86_400)
-    """How long attempts count, and what Retry-After says."""
-    message: str = Field(default="", max_length=200)
-    """What too many are told; empty: what is built in."""
+    """The seconds for which attempts count; also the value of Retry-After."""
+    message: str = Field(default="", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+    """The text of a refusal; empty for the built-in text."""
 
 
 class Routes(_Model):
-    """Routes with the same needs."""
+    """Routes with the same requirements."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["scope"]}, {"required": ["access"]}]})
 
     scope: str | None = None
     """The scope that a key must hold, exactly. Either this or `access`."""
     access: Literal["any", "public", "session", "barred"] | None = None
-    """any: any valid key. public: no key. session: passes without a key, refused with one. barred: nobody."""
+    """any: any valid key. public: no key. session: allowed without a key, refused with one. barred: nobody."""
     match: OneOrMore
     """`METHOD /template`, or `/package.Service/Method` and `/package.**` for gRPC; one or a list."""
     account: Annotated[OneOrMore | None, Field(default=None)] = None
-    """Where an account id travels, which must be the key's own: `path:NAME`, `query:NAME`, `body:NAME`."""
+    """Locations of an account id, which must be the key's own: `path:NAME`, `query:NAME`, `body:NAME`."""
     account_required: bool = False
     """Refuse requests that name no account."""
     yields_credential: bool = False
-    """The answer lets its reader in elsewhere; needs a write scope."""
-    cost: int = Field(default=1, gt=0)
+    """The response contains a credential; needs a write scope."""
+    colon_ids: bool = False
+    """Accept encoded colons in the last id, although the path could also end in a custom verb."""
+    cost: int = Field(default=1, gt=0, le=CAPACITY_MAX)
     """Tokens that a request takes from the key's bucket."""
     errors: Literal["json", "text"] = "json"
-    """How refusals are written: JSON, or one line of plain text."""
+    """The format of refusals: JSON, or one line of plain text."""
     stream: str = ""
     """The stream class, for responses that stay open."""
     shadow: bool = False
-    """Decide and count, but let every request pass."""
+    """Decide and count, but allow every request."""
 
     @model_validator(mode="after")
     def _one_need(self) -> "Routes":
@@ -144,20 +167,29 @@ class Routes(_Model):
         return self
 
     def need(self) -> Access:
-        """Return what the routes ask of a caller."""
+        """Return what the routes require of a caller."""
         return Access.SCOPE if self.access is None else Access(self.access)
 
     def error_format(self) -> ErrorFormat:
-        """Return how refusals are written."""
+        """Return the format of refusals."""
         return ErrorFormat(self.errors)
 
     def bindings(self) -> tuple[AccountBinding, ...]:
-        """Return the account bindings; raises `ValueError` for one that is not PLACE:NAME."""
+        """Return the account bindings; raises `ValueError` for one that is not LOCATION:NAME."""
         return tuple(_binding(text) for text in self.account or ())
 
 
+class OverridesModel(_Model):
+    """The treatment of requests that name another method or path than their own."""
+
+    headers: Literal["refuse", "strip"] = "refuse"
+    """Headers such as X-HTTP-Method-Override and X-Original-URL: refuse with 400, or remove before the backend."""
+    query: Literal["refuse", "allow"] = "refuse"
+    """Query parameters such as `_method`: refuse with 400 after the key proved valid, or ignore."""
+
+
 class Document(_Model):
-    """A policy: what an API's routes are, what each needs, and what a key may spend."""
+    """A policy: the routes of an API, what each requires, and the limits."""
 
     version: Literal[1]
     """The grammar's version."""
@@ -166,21 +198,24 @@ class Document(_Model):
     limit: LimitModel
     """The bucket of every key that has no limit of its own."""
     invalid_keys: LimitModel = LimitModel(capacity=INVALID_KEYS.capacity, refill_per_s=INVALID_KEYS.refill_per_s)
-    """The bucket of every source address, from which each key that opens nothing takes a token."""
+    """The bucket of every source address; each invalid key takes a token."""
     rate_headers: RateHeadersModel = RateHeadersModel()
     methods: list[Method] = Field(default=list(METHODS), min_length=1)
-    """The HTTP methods that may pass at all."""
-    scopes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?$")], ScopeModel]
-    """The scopes there are, by name."""
-    streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Stream] = {}
-    """The stream classes there are, by name."""
+    """The HTTP methods that are accepted at all."""
+    head_follows_get: bool = True
+    """Whether HEAD uses the GET row of a path that has no HEAD row."""
+    overrides: OverridesModel = OverridesModel()
+    scopes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?$", max_length=64)], ScopeModel]
+    """The scopes, by name."""
+    streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)], Stream] = {}
+    """The stream classes, by name."""
     throttles: dict[Annotated[Attempt, Field(strict=False)], ThrottleModel] = {}
-    """How often the portal's open doors may be tried, where that differs from what is built in."""
+    """The throttles of the portal's public endpoints that differ from the built-in ones."""
     routes: list[Routes] = Field(min_length=1)
     """The table."""
 
     def all_throttles(self) -> Throttles:
-        """Return every throttle, the built-in ones where the document says nothing."""
+        """Return every throttle; those that the document omits are built in."""
         given = {
             name: Throttle(it.per_address, it.per_subject, it.wait_s, it.message or DEFAULT_THROTTLES[name].message)
             for name, it in self.throttles.items()
@@ -195,13 +230,24 @@ def schema_text() -> str:
 
 
 def field_names() -> set[str]:
-    """Return the name of every field there is, to suggest one for a misspelt other."""
-    models = (Document, Api, Keys, LimitModel, RateHeadersModel, ScopeModel, Stream, ThrottleModel, Routes)
+    """Return the names of all fields, for suggestions."""
+    models = (
+        Document,
+        OverridesModel,
+        Api,
+        Keys,
+        LimitModel,
+        RateHeadersModel,
+        ScopeModel,
+        Stream,
+        ThrottleModel,
+        Routes,
+    )
     return {name for model in models for name in model.model_fields}
 
 
 def _binding(text: str) -> AccountBinding:
-    place, colon, name = text.partition(":")
-    if not colon or not name or place not in set(BindingLocation):
+    location, colon, name = text.partition(":")
+    if not colon or not name or location not in set(BindingLocation):
         raise ValueError(f"{text!r} is not path:NAME, query:NAME or body:NAME")
-    return AccountBinding(BindingLocation(place), name)
+    return AccountBinding(BindingLocation(location), name)

@@ -1,6 +1,6 @@
 """Reads a policy file into the core's frozen values, or says what is wrong with it, with line and column.
 
-Which fields there are is `policy_document.py`; where things stand in a file is `yaml.py`.
+`document.py` defines the fields; `yaml.py` locates faults in a file.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import Document, Routes, field_names
 from authz.core.errors import PolicyError, Problem
 from authz.core.keys import KeyFormat
-from authz.core.limits import Limit
+from authz.core.policy.overrides import Overrides
 from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
 from authz.core.policy.route import Route
 from authz.core.policy.router import Router
@@ -39,7 +39,7 @@ def _policy(document: Document) -> Policy:
     streams = {
         name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
     }
-    limit = Limit(document.limit.capacity, document.limit.refill_per_s)
+    limit = document.limit.limit()
     problems += faults(rows, Declarations(scopes, streams, set(document.methods), limit))
     if problems:
         raise PolicyError(problems)
@@ -49,13 +49,14 @@ def _policy(document: Document) -> Policy:
         domain=document.api.domain,
         keys=KeyRules(document.keys.header, KeyFormat(document.keys.prefix), document.keys.active_max),
         limit=limit,
-        invalid_keys=Limit(document.invalid_keys.capacity, document.invalid_keys.refill_per_s),
+        invalid_keys=document.invalid_keys.limit(),
+        overrides=Overrides(document.overrides.headers == "strip", document.overrides.query == "refuse"),
         rate_headers=RateHeaders(document.rate_headers.ietf, document.rate_headers.legacy),
         methods=frozenset(document.methods),
         scopes=scopes,
         streams=streams,
         routes=routes,
-        router=Router(routes),
+        router=Router(routes, head_follows_get=document.head_follows_get and "HEAD" in document.methods),
         throttles=document.all_throttles(),
     )
 
@@ -76,13 +77,13 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
         problems.append(Problem((*where, "account"), str(error)))
         return
     for number, match in enumerate(group.match):
-        place = (*where, "match", number)
+        where_match = (*where, "match", number)
         try:
             method, template = method_and_template(match, group.need())
         except ValueError as error:
-            problems.append(Problem(place, f"{match!r}: {error}"))
+            problems.append(Problem(where_match, f"{match!r}: {error}"))
             continue
-        # Words that many rows share are one object, which a check then finds where the last one left it.
+        # Interned words are one object for many rows, which is then in the processor's caches.
         route = Route(
             method=intern(method),
             template=template,
@@ -91,9 +92,10 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
             accounts=accounts,
             account_required=group.account_required,
             yields_credential=group.yields_credential,
+            colon_ids=group.colon_ids,
             cost=group.cost,
             errors=group.error_format(),
             stream=group.stream,
             shadow=group.shadow,
         )
-        rows.append(Row(place, route))
+        rows.append(Row(where_match, route))

@@ -4,7 +4,8 @@ Nothing is repaired: a path that a backend could read differently is refused. `r
 """
 
 import re
-from urllib.parse import unquote_plus, unquote_to_bytes
+from unicodedata import normalize
+from urllib.parse import unquote_to_bytes
 
 from authz.core.value import Value
 
@@ -18,8 +19,15 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*
 # What may follow the "?": the same, and the characters that browsers do not encode in a query.
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|{}^`\"<>\\]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# What decoding must not produce: another path, another encoding, a parameter, a query, a fragment, a control byte.
-_DECODED_DANGER = re.compile(r"[/\\;%?#\x00-\x1f\x7f]")
+# What decoding must not produce: another path, another encoding, a parameter, a query, a fragment, a control byte; and
+# the characters that a compatibility normalisation (NFKC, NFKD) or a conversion to an older character set turns into
+# one of these, or into a dot or a colon. A test computes the former from the Unicode tables.
+_DECODED_DANGER = re.compile(
+    r"[/\\;%?#\x00-\x1f\x7f-\x9f"
+    "\u037e\u2024-\u2026\u2028\u2029\u2044\u2047-\u2049\u203d\u2100\u2101\u2105\u2106\u2215\u2216\u2236\u2488-\u249b"
+    "\u29f5\u29f8\u2a74\u33c2\u33c7\u33d8\ufe12\ufe13\ufe14\ufe16\ufe19\ufe30\ufe52\ufe54-\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05"
+    "\uff0e\uff0f\uff1a\uff1b\uff1f\uff3c\U0001f100]"
+)
 DOTS = frozenset({".", ".."})
 
 
@@ -33,6 +41,10 @@ class Target(Value):
     segments: tuple[str, ...]
     decoded: tuple[str, ...]
     query: str = ""
+
+    def compatible(self) -> tuple[str, ...]:
+        """Return the decoded segments as a backend reads them that normalises compatibility characters (NFKC)."""
+        return tuple("".join(map(_compatible, segment)) for segment in self.decoded)
 
 
 def parse(target: str) -> Target | None:
@@ -68,17 +80,6 @@ def _decoded(path: str, segments: tuple[str, ...]) -> tuple[str, ...] | None:
     return decoded
 
 
-def query_values(query: str, name: str) -> list[str]:
-    """Return every value that a backend might read for a query parameter, percent-decoded.
-
-    Some backends take `;` for a separator as well as `&`. Where the readings differ, the values of both are returned.
-    """
-    values = _values(query, name, "&")
-    if ";" not in query:
-        return values
-    return values + [value for value in _values(query.replace("&", ";"), name, ";") if value not in values]
-
-
-def _values(query: str, name: str, separator: str) -> list[str]:
-    pairs = (pair.partition("=") for pair in query.split(separator))
-    return [unquote_plus(value) for key, _, value in pairs if unquote_plus(key) == name]
+def _compatible(character: str) -> str:
+    # One at a time: normalising a long run of combining marks at once takes quadratic time.
+    return character if character < "\x80" else normalize("NFKC", character)

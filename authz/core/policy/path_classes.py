@@ -78,7 +78,7 @@ class _Classes:
 
     def _segments(self, state: _State) -> Iterator[tuple[str, str]]:
         """Yield each segment that leads to a state of its own, in its real and its displayed form."""
-        for literal in sorted({literal for node in state for literal in node.literals}):
+        for literal in sorted({literal for node in state for literal in node.literals if literal}):
             yield literal, literal
         for package in sorted({package for node in state for package in node.packages}):
             yield f"{package}.{self._other}", f"{package}.*"

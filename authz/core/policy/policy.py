@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from authz.core.keys import KeyFormat
 from authz.core.limits import Limit
+from authz.core.policy.overrides import Overrides
 from authz.core.policy.route import Route
 from authz.core.policy.router import Router
 from authz.core.streams import StreamClass
@@ -14,6 +15,9 @@ from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 
 INVALID_KEYS = Limit(capacity=1000, refill_per_s=10)
 """The default limit of invalid keys from one address."""
+
+OVERRIDES = Overrides()
+"""The default treatment of other methods and paths: everything that names one is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +65,5 @@ class Policy:
     routes: tuple[Route, ...]
     router: Router
     invalid_keys: Limit = INVALID_KEYS
+    overrides: Overrides = OVERRIDES
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)

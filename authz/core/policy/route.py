@@ -51,7 +51,8 @@ class _Cached:
 class Route(_Cached):
     """One row of the table: a method, a template, and what it requires. A row is equal only to itself.
 
-    `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. `cost` is in tokens. `fragment` belongs to
+    `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. `cost` is in tokens. `colon_ids` admits
+    encoded colons in ids where the path could also end in a custom verb. `fragment` belongs to
     `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
     """
 
@@ -66,6 +67,7 @@ class Route(_Cached):
     # The fields above are read by every check, so they are adjacent in memory.
     account_required: bool = False
     yields_credential: bool = False
+    colon_ids: bool = False
     errors: ErrorFormat = ErrorFormat.JSON
     shadow: bool = False
 

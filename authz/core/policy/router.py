@@ -16,25 +16,26 @@ from authz.core.policy.template import ANY_DEPTH, ONE, Template
 from authz.core.value import Value, force_setattr
 
 ANY_METHOD = "*"
+_GET, _HEAD = "GET", "HEAD"
 
 
 class Match(Value):
     """The result of matching a method and a path.
 
     `route` is the row, or None; then `methods` lists, sorted, what the path accepts (none: the path is unknown).
-    `variables` holds the template's variables, percent-decoded, if the route reads accounts from them.
+    `template` is set if the route reads accounts from the path.
     """
 
     route: Route | None
     methods: tuple[str, ...] = ()
-    variables: dict[str, str] | None = None
+    template: Template | None = None
 
 
 _UNKNOWN = Match(None)
 
 
 class _Entry(Match):
-    """An index entry: the rows of one template, and the templates that read accounts from its paths, by method.
+    """An index entry: the rows of one template, by method.
 
     Most entries have one row, so an entry is itself the match for `method`, the method of its first row: with thousands
     of rows, every further object that a check loads costs a cache miss. `takes_colon` is False if a colon in the last
@@ -45,28 +46,32 @@ class _Entry(Match):
     method: str = ""
     takes_colon: bool = False
     others: dict[str, Match] | None = None
-    templates: dict[str, Template] | None = None
 
     def add(self, route: Route, template: Template) -> None:
         """Add a row; called only while the index is built."""
+        reads_from = template if route.accounts else None
         if self.route is None:
             force_setattr(self, "route", route)
             force_setattr(self, "method", route.method)
             barred = route.access is Access.BARRED
             takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
             force_setattr(self, "takes_colon", takes_colon)
+            force_setattr(self, "template", reads_from)
         else:
-            force_setattr(self, "others", {**(self.others or {}), route.method: Match(route)})
-        if route.accounts:
-            force_setattr(self, "templates", {**(self.templates or {}), route.method: template})
+            force_setattr(self, "others", {**(self.others or {}), route.method: Match(route, (), reads_from)})
 
-    def other(self, method: str) -> Match:
+    def other(self, method: str, *, head_follows_get: bool) -> Match:
         """Find the row for a method that is not the first one's."""
         others = self.others or {}
         found = others.get(method) or others.get(ANY_METHOD)
         if found is not None or self.method == ANY_METHOD:
             return found or self
-        return Match(None, tuple(sorted([self.method, *others])))
+        methods = {self.method, *others}
+        if head_follows_get and _GET in methods:
+            if method == _HEAD:
+                return self if self.method == _GET else others[_GET]
+            methods.add(_HEAD)
+        return Match(None, tuple(sorted(methods)))
 
 
 class _PartKind(IntEnum):
@@ -78,6 +83,7 @@ class _PartKind(IntEnum):
     REST = 3
 
 
+_REST = (ANY_DEPTH, f"{ANY_DEPTH}}}")
 _Literals: TypeAlias = str | tuple[str, ...]
 _Read: TypeAlias = Callable[[tuple[str, ...]], _Literals]
 _Shape: TypeAlias = tuple[_Read, Mapping[_Literals, _Entry]]
@@ -87,17 +93,24 @@ class Router:
     """All rows, indexed. Built once, never changed.
 
     Barred rows are in an index of their own that is searched first: no other row, however specific, overrides them.
+    With `head_follows_get`, a HEAD request uses the GET row of a path that has no HEAD row (RFC 9110 section 9.3.2).
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True) -> None:
         self._barred, self._open = _Templates(), _Templates()
+        self._head_follows_get = head_follows_get
+        # The templates with a custom verb, without it: whether a verb may follow a path.
+        self._before_verbs = _Shapes()
         words: set[str] = set()
         for route in routes:
             template = Template.parse(route.template)
             barred = route.access is Access.BARRED
             if barred and not template.verb:
                 words.add(template.word)
+            if template.verb:
+                self._before_verbs.entry(template.parts)
             (self._barred if barred else self._open).entry(template).add(route, template)
+        self._before_verbs.arrange()
         self._barred.arrange()
         self._open.arrange()
         # Every barred path contains one of these, unless it ends in a custom verb or is a gRPC method.
@@ -113,27 +126,47 @@ class Router:
         segments = target.segments
         last = segments[-1]
         entry = self._find(segments)
-        if target.decoded is not segments and self._differs(target.decoded, entry):
+        if target.decoded is not segments and self._is_ambiguous(target, entry):
             return None
         if entry is None or (":" in last and not entry.takes_colon):
             return _UNKNOWN
-        if not last and self._differs(target.decoded[:-1], entry):
+        if not last and len(segments) > 1 and self._differs(target.decoded[:-1], entry):
             return None
-        match = entry if entry.method == method else entry.other(method)
-        route = match.route
-        if route is None or not route.accounts or entry.templates is None:
-            return match
-        return Match(route, (), entry.templates[route.method].variables(target.decoded))
+        match = entry if entry.method == method else entry.other(method, head_follows_get=self._head_follows_get)
+        if target.decoded is not segments and self._hides_verb(target, match.route):
+            return None
+        return match
 
     def _differs(self, segments: tuple[str, ...], entry: _Entry | None) -> bool:
         other = self._find(segments)
         return other is not None and other is not entry
 
+    def _is_ambiguous(self, target: Target, entry: _Entry | None) -> bool:
+        """Tell whether a path with escapes matches another row where it is decoded, or decoded and normalised."""
+        if self._differs(target.decoded, entry):
+            return True
+        return any(not it.isascii() for it in target.decoded) and self._differs(target.compatible(), entry)
+
+    def _hides_verb(self, target: Target, route: Route | None) -> bool:
+        """Tell whether an encoded colon of the last segment begins a custom verb for who decodes first.
+
+        Rows that take any depth have no custom verbs, and nothing lifts a bar.
+        """
+        raw, last = target.segments[-1], target.decoded[-1]
+        if last.count(":") == raw.count(":"):
+            return False
+        if route is not None and (route.colon_ids or route.access is Access.BARRED or route.template.endswith(_REST)):
+            return False
+        parents = target.decoded[:-1]
+        before = (last.partition(":")[0], last.rpartition(":")[0])
+        return any(self._before_verbs.find((*parents, name)) is not None for name in before)
+
     def _find(self, segments: tuple[str, ...]) -> _Entry | None:
         last = segments[-1] if segments else ""
         if not last:
             # A trailing slash does not lift a bar.
-            return self._barred.find(segments[:-1]) or self._open.find(segments)
+            barred = self._barred.find(segments[:-1]) or (self._barred.find(segments) if len(segments) == 1 else None)
+            return barred or self._open.find(segments)
         may_be_barred = not self._barred_words.isdisjoint(segments) or self._has_wordless or "." in segments[0]
         if ":" in last:
             may_be_barred = may_be_barred or last.rpartition(":")[2] in self._barred.by_verb

@@ -6,7 +6,19 @@
 import json
 from dataclasses import dataclass
 
-from authz.core.check import Allow, Bucket, Decision, KeyRecord, KeyState, Lookup, RequestAttributes, Take, TakeOutcome
+from authz.core.bindings import Unreadable, named_accounts
+from authz.core.check import (
+    Allow,
+    BodyForm,
+    Bucket,
+    Decision,
+    KeyRecord,
+    KeyState,
+    Lookup,
+    RequestAttributes,
+    Take,
+    TakeOutcome,
+)
 from authz.core.decision import conclude, enforce, plan
 from authz.core.errors import DenyReason
 from authz.core.keys import ENTROPY_BYTES
@@ -31,7 +43,10 @@ class Caller:
 def decide(policy: Policy, method: str, target: str, caller: Caller | None, body: bytes = b"") -> Decision:
     """Decide on a request; without a caller, the request carries no key."""
     presented = () if caller is None else (policy.keys.format.mint(bytes(ENTROPY_BYTES)).encode(),)
-    attributes = RequestAttributes("simulation", method, target, presented, has_body=bool(body), body=body)
+    form = BodyForm("application/json" if body else "")
+    attributes = RequestAttributes(
+        "simulation", method, target, presented, has_body=bool(body), body=body, body_form=form
+    )
     planned = plan(policy, attributes)
     if isinstance(planned, Lookup):
         planned = conclude(planned, _granted(policy, planned, caller or Caller()))
@@ -39,9 +54,19 @@ def decide(policy: Policy, method: str, target: str, caller: Caller | None, body
 
 
 def _granted(policy: Policy, lookup: Lookup, caller: Caller) -> Take:
-    account_id = caller.account_id or next(iter(lookup.accounts), _OWN)
+    account_id = caller.account_id or _named(lookup) or _OWN
     record = KeyRecord(KeyState.ACTIVE, 1, "key_simulation", account_id, caller.scopes)
     return Take(TakeOutcome.GRANTED, record, Bucket(policy.limit, policy.limit.capacity))
+
+
+def _named(lookup: Lookup) -> str:
+    """Return the first account that a request names, or ""."""
+    if lookup.route is None or lookup.named is None:
+        return ""
+    try:
+        return next(iter(named_accounts(lookup.route, lookup.named)), "")
+    except Unreadable:
+        return ""
 
 
 def naming_account(path: str, route: Route | None) -> tuple[str, bytes]:

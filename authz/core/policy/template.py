@@ -28,9 +28,9 @@ class TemplateError(ValueError):
 class Template:
     """A parsed template.
 
-    `parts` holds literals, `*` for one segment, `**` for the rest (also none), and `pkg.name.**` for every service of a
-    gRPC package. `names` maps each variable to the part where it begins and the number of parts it spans. `verb` is the
-    custom verb after the last colon, or empty.
+    `parts` holds literals (one empty literal for `/`), `*` for one segment, `**` for the rest (also none), and
+    `pkg.name.**` for every service of a gRPC package. `names` maps each variable to the part where it begins and the
+    number of parts it spans. `verb` is the custom verb after the last colon, or empty.
     """
 
     parts: tuple[str, ...]
@@ -49,6 +49,8 @@ class Template:
             path, colon, verb = text, "", ""
         elif not _VERB.fullmatch(verb):
             raise TemplateError(f"bad custom verb {verb!r}")
+        if path == "/" and not colon:
+            return cls(("",), {})
         parts: list[str] = []
         names: dict[str, tuple[int, int]] = {}
         for segment in _SLASH.split(path[1:]):

@@ -11,23 +11,19 @@ from google.protobuf.message import DecodeError
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
 from authz.core.addresses import CHARS_MAX
-from authz.core.check import RequestAttributes
+from authz.core.check import BodyForm, RequestAttributes
+from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, override_of
 from authz.core.policy.policy import KeyRules
 from authz.core.reserved_headers import may_be_reserved, reserved
 from authz.core.value import Value
 
-METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-
+_PARTIAL = "x-envoy-auth-partial-body"
 # Cached bytes contain no other headers: nothing secret, and few values that differ between requests.
-_CACHED_HEADERS = METHOD_OVERRIDES | {
-    "content-type",
-    "content-length",
-    "transfer-encoding",
-    "x-envoy-auth-partial-body",
-}
+_CACHED_HEADERS = METHOD_HEADERS | PATH_HEADERS | {"content-type", "content-length", "transfer-encoding", _PARTIAL}
 _CACHED_BYTES_MAX, _CACHE_MAX = 256, 4_096
 # Set by Envoy, which removes a client's header of this name. Present only where Envoy's configuration sends it.
 _EXTERNAL_ADDRESS = "x-envoy-external-address"
+_CONTENT_TYPE_BYTES_MAX = 128
 _GRPC, _GRPC_SUBTYPE = b"application/grpc", b"application/grpc+"
 
 
@@ -35,8 +31,10 @@ class _HeaderFlags(Value):
     """The attributes from the headers beside the key (`RequestAttributes`)."""
 
     is_grpc: bool
-    overrides_method: bool
+    overrides: Override | None
     has_body: bool
+    has_length: bool
+    body_form: BodyForm
     reserved_headers: tuple[str, ...] = ()
 
 
@@ -84,17 +82,27 @@ class AttributesReader:
             flags = _header_flags(headers, self._key_header)
             if len(key) == self._key_bytes:
                 self._cache(before, after, flags)
+        method = http.method
+        has_body = flags.has_body
+        if not flags.has_length and method != "GET" and not has_body:
+            # Only HTTP/1 announces every body (RFC 9112 section 6.3).
+            has_body = not http.protocol.startswith("HTTP/1")
+        body = http.raw_body
+        if not body and (text := http.body):
+            # Envoy puts an exclamation mark where a text is not UTF-8, so one may stand for any byte.
+            has_body, body = True, b"" if "!" in text else text.encode()
         return RequestAttributes(
             http.id,
-            http.method,
+            method,
             http.path,
             api_keys,
             flags.is_grpc,
-            flags.overrides_method,
-            flags.has_body,
-            http.raw_body or http.body.encode(),
+            flags.overrides,
+            has_body,
+            body,
             _Source(attributes.source, external),
             flags.reserved_headers,
+            flags.body_form,
         )
 
     def _cache(self, before: bytes, after: bytes, flags: _HeaderFlags) -> None:
@@ -116,7 +124,9 @@ class AttributesReader:
 
 
 def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFlags:
-    is_grpc = overrides_method = has_body = False
+    is_grpc = has_body = has_length = is_partial = False
+    overrides: Override | None = None
+    content_types: list[str] = []
     candidates: list[str] = []
     for header in headers:
         name = header.key
@@ -124,15 +134,20 @@ def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFla
             # As Envoy decides. gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
             value = _value(header)
             is_grpc = value == _GRPC or value.startswith(_GRPC_SUBTYPE)
+            content_types.append(value[:_CONTENT_TYPE_BYTES_MAX].decode("latin-1"))
         elif name == "content-length":
+            has_length = True
             has_body = has_body or _value(header) != b"0"
         elif name == "transfer-encoding":
             has_body = True
-        elif name in METHOD_OVERRIDES:
-            overrides_method = True
+        elif name == _PARTIAL:
+            is_partial = is_partial or _value(header) != b"false"
+        elif (found := override_of(name)) is not None:
+            overrides = overrides if overrides is Override.ALIAS else found
         elif may_be_reserved(name, key_header):
             candidates.append(name)
-    return _HeaderFlags(is_grpc, overrides_method, has_body, reserved(candidates, key_header))
+    form = BodyForm(",".join(content_types), is_partial)
+    return _HeaderFlags(is_grpc, overrides, has_body, has_length, form, reserved(candidates, key_header))
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:

@@ -141,7 +141,8 @@ def removed_headers(policy: Policy, *, is_identified: bool) -> tuple[str, ...]:
 
     Envoy removes after it sets, so a header that is set must not be in the list.
     """
-    return (policy.keys.header,) if is_identified else (policy.keys.header, *_IDENTITY)
+    always = (policy.keys.header, *policy.overrides.removed_headers)
+    return always if is_identified else (*always, *_IDENTITY)
 
 
 def further_removed(reserved_headers: Iterable[str]) -> list[str]:

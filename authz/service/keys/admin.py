@@ -13,7 +13,7 @@ from functools import partial
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, NewApiKey, Replacement, Rotation
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.keys import ENTROPY_BYTES, digest
-from authz.core.limits import Limit
+from authz.core.limits import Limit, limit_fault
 from authz.core.policy.policy import Policy
 from authz.core.text import is_visible
 from authz.service.ports import KeyLedger, KeyProjection
@@ -228,3 +228,6 @@ def _checked_name(name: str) -> str:
 def _check_limit(limit: Limit) -> None:
     if not 0 < limit.capacity <= 10**6 or not 0 < limit.refill_per_s <= 10**6:
         raise Refused("a limit's capacity and refill are more than 0 and at most 1000000")
+    fault = limit_fault(limit)
+    if fault is not None:
+        raise Refused(fault)

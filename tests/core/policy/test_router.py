@@ -51,14 +51,63 @@ def test_a_colon_in_the_last_segment_is_always_a_custom_verb() -> None:
         assert found(table, "POST", path) is None
 
 
-def test_an_encoded_colon_is_part_of_an_id_unless_it_would_make_a_verb() -> None:
-    table = router("GET /a/{x}", "POST /a/{x}:go", "GET /a/{x}/b")
-    assert found(table, "GET", "/a/1%3A2") == "/a/{x}"
-    assert found(table, "GET", "/a/1%3Ago/b") == "/a/{x}/b"
-    for method in ("GET", "POST", "DELETE"):
-        target = parse("/a/1%3Ago")
-        assert target is not None
-        assert table.match(method, target) is None
+def is_ambiguous(table: Router, method: str, path: str) -> bool:
+    target = parse(path)
+    assert target is not None
+    return table.match(method, target) is None
+
+
+def test_an_encoded_colon_is_part_of_an_id_where_no_verb_may_follow() -> None:
+    table = router("GET /a/{x}", "POST /a/{x}:go", "GET /a/{x}/b", "GET /c/{x}", "GET /d/**", "POST /d/{x}:go")
+    for path in ("/a/1%3Ago/b", "/a/1%3Azz/b", "/c/1%3A2", "/c/%3A", "/d/1%3Azz/2", "/d/1%3Azz"):
+        assert found(table, "GET", path) is not None
+    for method in ("GET", "POST", "DELETE", "HEAD"):
+        for path in ("/a/1%3Ago", "/a/1%3azz", "/a/1%3A2", "/a/1%3A", "/a/%3A%3Azz"):
+            assert is_ambiguous(table, method, path)
+    for path in ("/a/1%3Azz:go", "/a/1:zz%3Ago"):
+        assert is_ambiguous(table, "POST", path) or found(table, "POST", path) is None
+
+
+def test_a_row_may_say_that_its_ids_hold_colons() -> None:
+    row = Route("GET", "/a/{x}", Access.ANY, colon_ids=True)
+    table = Router([row, Route("POST", "/a/{x}:go", Access.ANY), Route("DELETE", "/a/{x}", Access.ANY)])
+    assert found(table, "GET", "/a/1%3Azz") == "/a/{x}"
+    assert is_ambiguous(table, "GET", "/a/1%3Ago")
+    assert is_ambiguous(table, "DELETE", "/a/1%3Azz")
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/%EF%BD%93ecret/1", "/a/secre%EF%BD%94/1", "/a/%E2%84%AFcho/1", "/a/%F0%9D%90%AC%65cret/1"]
+)
+def test_a_path_that_normalises_to_another_row_is_refused(path: str) -> None:
+    table = router("GET /a/{x}/{y}", "GET /a/echo/{y}", barred=("/a/secret/{x}",))
+    assert is_ambiguous(table, "GET", path)
+    assert found(table, "GET", "/a/%E2%9C%93/1") == "/a/{x}/{y}"
+
+
+def test_the_root_can_be_a_row() -> None:
+    table = router("GET /", "GET /a")
+    assert found(table, "GET", "/") == "/"
+    assert found(table, "GET", "/a") == "/a"
+    assert found(table, "GET", "/a/") is None
+    assert found(router("GET /", "GET /**"), "GET", "/") == "/"
+    assert found(router("GET /a"), "GET", "/") is None
+    assert found(router("GET /", barred=("/",)), "GET", "/") == "/"
+    assert found(router("GET /", "GET /x", barred=("/**",)), "GET", "/") == "/**"
+
+
+def test_head_follows_get_unless_it_has_a_row_or_the_policy_says_no() -> None:
+    routes = [Route("GET", "/a", Access.ANY), Route("POST", "/a", Access.ANY), Route("POST", "/b", Access.ANY)]
+    target, other = parse("/a"), parse("/b")
+    assert target is not None
+    assert other is not None
+    own = Route("HEAD", "/a", Access.PUBLIC)
+    for table, row in ((routes, routes[0]), (routes[::-1], routes[0]), ([*routes, own], own)):
+        match = Router(table).match("HEAD", target)
+        assert match is not None
+        assert match.route is row
+    assert Router(routes).match("HEAD", other) == Match(None, ("POST",))
+    assert Router(routes, head_follows_get=False).match("HEAD", target) == Match(None, ("GET", "POST"))
 
 
 def test_an_encoded_literal_is_no_way_around_a_row() -> None:
@@ -128,7 +177,7 @@ def test_a_known_path_lists_its_methods() -> None:
     table = router("POST /a", "GET /a", "* /b")
     target = parse("/a")
     assert target is not None
-    assert table.match("PUT", target) == Match(None, ("GET", "POST"))
+    assert table.match("PUT", target) == Match(None, ("GET", "HEAD", "POST"))
     assert found(table, "PUT", "/b") == "/b"
 
 
@@ -148,7 +197,8 @@ def test_variables_are_read_where_a_route_needs_them(template: str, path: str, e
     assert target is not None
     match = Router([bound]).match("GET", target)
     assert match is not None
-    assert match.variables == expected
+    assert match.template is not None
+    assert match.template.variables(target.decoded) == expected
 
 
 def seconds(table: Router, target: Target) -> float:

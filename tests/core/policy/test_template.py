@@ -26,7 +26,6 @@ def test_a_template_is_parsed(text: str, parts: tuple[str, ...], names: dict[str
     ("text", "message"),
     [
         ("v1", "a template starts with a slash"),
-        ("/", "empty segment"),
         ("/v1/", "empty segment"),
         ("/v1//x", "empty segment"),
         ("/v1/**/x", "** must come last"),
@@ -47,6 +46,13 @@ def test_a_template_that_means_nothing_is_refused(text: str, message: str) -> No
     with pytest.raises(TemplateError) as raised:
         Template.parse(text)
     assert str(raised.value) == message
+
+
+def test_the_root_is_a_template_of_one_empty_segment() -> None:
+    assert Template.parse("/").parts == ("",)
+    for text in ("//", "/:go"):
+        with pytest.raises(TemplateError):
+            Template.parse(text)
 
 
 def test_grpc_methods_and_packages_are_known_by_their_dots() -> None:

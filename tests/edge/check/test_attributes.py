@@ -8,12 +8,13 @@ from support.builders import KEY, KEYS
 
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
-from authz.core.check import RequestAttributes
+from authz.core.check import BodyForm, RequestAttributes
 from authz.core.keys import KeyFormat
+from authz.core.policy.overrides import METHOD_HEADERS, Override
 from authz.core.policy.policy import KeyRules
-from authz.edge.check.attributes import METHOD_OVERRIDES, AttributesReader
+from authz.edge.check.attributes import AttributesReader
 
-NAMES = ("x-api-key", "x-api-kez", "content-type", "content-length", "transfer-encoding", *METHOD_OVERRIDES)
+NAMES = ("x-api-key", "x-api-kez", "content-type", "content-length", "transfer-encoding", *METHOD_HEADERS)
 VALUES = st.one_of(
     st.just(KEY.encode()), st.binary(min_size=len(KEY), max_size=len(KEY)), st.binary(max_size=60), st.just(b"0")
 )
@@ -28,7 +29,7 @@ def message(*headers: Header, raw: bool = True, **http: str) -> CheckRequest:
     sent.attributes.source = peer.SerializeToString()
     target = sent.attributes.request.http
     target.id, target.method, target.path = "42", http.get("method", "GET"), http.get("path", "/v1/servers?x=1")
-    target.body = http.get("body", "")
+    target.body, target.protocol = http.get("body", ""), http.get("protocol", "HTTP/1.1")
     if raw:
         target.header_map = header_map(*headers).SerializeToString()
     else:
@@ -92,7 +93,7 @@ def said(sent: CheckRequest) -> RequestAttributes | None:
         "/v1/servers?x=1",
         tuple(value for name, value in fields if name == "x-api-key"),
         (values.get("content-type", b"") + b"+").startswith(b"application/grpc+"),
-        not METHOD_OVERRIDES.isdisjoint(values),
+        None if METHOD_HEADERS.isdisjoint(values) else Override.METHOD,
         any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in fields),
     )
 
@@ -106,7 +107,7 @@ def assert_agrees(sent: CheckRequest) -> None:
                 OLD_HAND.read(sent)
         else:
             attributes = OLD_HAND.read(sent)
-            for name in ("api_keys", "is_grpc", "overrides_method", "has_body"):
+            for name in ("api_keys", "is_grpc", "overrides", "has_body"):
                 assert getattr(attributes, name) == getattr(expected, name), name
 
 
@@ -181,9 +182,30 @@ def test_reserved_headers_are_found_in_both_header_encodings(raw: bool, name: st
 
 
 def test_method_overrides_and_bodies_are_noticed() -> None:
-    for name in METHOD_OVERRIDES:
-        assert read(message((name, b"DELETE"))).overrides_method
+    for name in METHOD_HEADERS:
+        assert read(message((name, b"DELETE"))).overrides is Override.METHOD
+    for name, override in (("x-original-url", Override.PATH), ("x_original-url", Override.ALIAS)):
+        assert read(message((name, b"/v1/admin"), ("accept", b"a"), ("x-rewrite-url", b"/"))).overrides is override
     assert read(message(("content-length", b"5"))).has_body
     assert read(message(("transfer-encoding", b"chunked"))).has_body
     assert not read(message(("content-length", b"0"))).has_body
+    assert not read(message(method="POST", protocol="HTTP/1.1")).has_body
+    for protocol in ("HTTP/2", "HTTP/3", ""):
+        assert read(message(method="POST", protocol=protocol)).has_body
+    assert not read(message(("content-length", b"0"), method="POST", protocol="HTTP/2")).has_body
+
+
+def test_a_body_sent_as_text_is_read_unless_envoy_may_have_altered_it() -> None:
+    for text, expected in (("{}", b"{}"), ('{"accountId!": "a"}', b"")):
+        attributes = read(message(body=text))
+        assert (attributes.body, attributes.has_body) == (expected, True)
+
+
+def test_the_form_of_a_body_is_read() -> None:
+    form = read(message(("content-type", b"application/json"), ("x-envoy-auth-partial-body", b"false"))).body_form
+    assert form == BodyForm("application/json")
+    spoofed = (("x-envoy-auth-partial-body", b"false"), ("x-envoy-auth-partial-body", b"true"))
+    assert read(message(*spoofed)).body_form.is_partial
+    twice = read(message(("content-type", b"application/json"), ("content-type", b"text/plain"))).body_form
+    assert twice.content_type == "application/json,text/plain"
     assert read(message(body="{}")).body == b"{}"
