@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS
 from authz.demo.envoy import configured
 from authz.demo.servers import package_folder, shipped
 from authz.settings import Settings
@@ -66,14 +67,22 @@ def test_no_answer_is_no_permission(manager: Any) -> None:  # noqa: ANN401 -- YA
     assert authz["validate_mutations"] is True
     assert authz["encode_raw_headers"] is True
     assert authz["decoder_header_mutation_rules"]["disallow_all"] is True
-    assert not {"filter_enabled", "shadow_mode", "clear_route_cache", "with_request_body"} & authz.keys()
+    assert not {"filter_enabled", "shadow_mode", "clear_route_cache"} & authz.keys()
+    assert authz["with_request_body"] == {
+        "max_request_bytes": 65536,
+        "allow_partial_message": False,
+        "pack_as_bytes": True,
+    }
     assert authz["grpc_service"]["timeout"] == "0.2s"
 
 
 def test_no_route_goes_around_authz_or_carries_the_key_on(manager: Any, config: Any) -> None:  # noqa: ANN401 -- YAML
     assert not [value for name, value in walk(config) if name == "disabled"]
     (host,) = manager["route_config"]["virtual_hosts"]
-    assert "x-api-key" in host["request_headers_to_remove"]
+    assert {"x-api-key", *METHOD_HEADERS, *PATH_HEADERS} == set(host["request_headers_to_remove"])
+    assert host["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["check_settings"] == {
+        "disable_request_body_buffering": True
+    }
     assert not [route for route in host["routes"] if "request_headers_to_remove" in route]
     assert not [name for name, _ in walk(config) if name in {"redirect", "direct_response", "prefix_rewrite"}]
 

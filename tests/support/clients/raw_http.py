@@ -61,9 +61,11 @@ def send(
         )
 
 
-def send_settled(url: str, method: str, target: str, *headers: tuple[str | bytes, str | bytes]) -> Answer:
+def send_settled(
+    url: str, method: str, target: str, *headers: tuple[str | bytes, str | bytes], body: bytes = b""
+) -> Answer:
     """Send one request, and repeat it while a store is late: on a busy machine, a key's first load may be."""
-    while (answer := send(url, method, target, *headers)).status == _LATE:
+    while (answer := send(url, method, target, *headers, body=body)).status == _LATE:
         pass
     return answer
 
