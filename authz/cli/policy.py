@@ -29,11 +29,20 @@ _out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 @app.command()
 def lint(file: Annotated[Path, typer.Argument(help="The policy file.")], *, as_json: AsJson = False) -> None:
-    """Load a policy as the sidecar does, and print each fault with its line and column."""
-    policy = load_policy(file)
+    """Load a policy as the sidecar does, and print each fault with its line and column, and warnings."""
+    from authz.core.policy.rules import warning  # noqa: PLC0415 -- see the module's docstring
+
+    policy, lines = load_policy(file), row_lines(file)
+    warnings = [
+        f"{file}:{lines[route.method, route.template]}: warning: {route.method} {route.template} {found}"
+        for route in policy.routes
+        if (found := warning(route))
+    ]
+    for line in warnings:
+        typer.echo(safe(line), err=True)
     fields = {"file": str(file), "routes": len(policy.routes), "scopes": len(policy.scopes), "faults": 0}
     text = f"{file}: {len(policy.routes)} routes, {len(policy.scopes)} scopes, no faults"
-    write(json.dumps(fields) if as_json else safe(text))
+    write(json.dumps(fields | {"warnings": warnings}) if as_json else safe(text))
 
 
 @app.command()

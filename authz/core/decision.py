@@ -7,7 +7,9 @@ lines is the order of the refusals: the first one wins. Waiting, clocks and logs
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from authz.core.bindings import Unreadable, named_accounts
+from authz.core.bindings.accounts import Unreadable, named_accounts
+from authz.core.bindings.query import names_a_method
+from authz.core.bindings.spellings import Ambiguous
 from authz.core.check import Allow, Decision, Deny, Lookup, Named, RequestAttributes, Take, TakeOutcome
 from authz.core.errors import DenyReason
 from authz.core.keys import digest
@@ -16,9 +18,7 @@ from authz.core.policy.overrides import REFUSALS
 from authz.core.policy.path import parse
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
-from authz.core.query import names_a_method
 from authz.core.reserved_headers import is_refused
-from authz.core.spellings import Ambiguous
 from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamUse
 
 Plan: TypeAlias = Lookup | Allow | Deny

@@ -18,7 +18,7 @@ def policy(*arguments: object) -> tuple[int, str]:
     result = RUNNER.invoke(
         app, ["policy", *(str(argument) for argument in arguments)], env={"AUTHZ_POLICY_FILE": str(POLICY)}
     )
-    return result.exit_code, result.stdout
+    return result.exit_code, result.output
 
 
 def explained(method: str, target: str, *arguments: str) -> str:
@@ -198,3 +198,12 @@ def test_many_requests_of_one_change_are_summed_up(folder: Path) -> None:
     path.write_text(POLICY.read_text().replace("* /v1/admin/**", "* /v2/**"))
     assert " more kinds of path\n" in policy("diff", POLICY, path)[1]
     assert "    * /v1/admin  * /v1/admin/  * /v1/admin/:*  and " in policy("diff", POLICY, path)[1]
+
+
+def test_lint_warns_of_a_row_that_binds_one_of_query_and_body(tmp_path: Path) -> None:
+    text = POLICY.read_text().replace(", query:accountId, query:account_id]", "]")
+    (tmp_path / "policy.yaml").write_text(text)
+    code, out = policy("lint", tmp_path / "policy.yaml")
+    assert code == 0
+    assert "POST /v1/servers binds the account in the body only" in out
+    assert "warning" not in policy("lint", POLICY)[1]

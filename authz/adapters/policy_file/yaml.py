@@ -27,6 +27,7 @@ _WORDS = {
     "model_type": "must be a mapping",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
     "greater_than": "must be greater than {gt:g}",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from authz.core.bindings.spellings import fold
 from authz.core.errors import Problem
 from authz.core.limits import Limit
 from authz.core.policy.path import Target
@@ -18,6 +19,8 @@ from authz.core.streams import StreamClass
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})
 _KEYED = frozenset({Access.SCOPE, Access.ANY})
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SAMPLE = "\x00"  # a segment that no literal can be
 
 
@@ -60,6 +63,16 @@ def faults(rows: Sequence[Row], declared: Declarations) -> list[Problem]:
     return found + list(_repeated(rows)) + list(_hidden(rows))
 
 
+def warning(route: Route) -> str | None:
+    """Return what is suspicious about a sound row: it binds one of query and body, and backends may read the other."""
+    bound = {binding.location for binding in route.accounts} - {BindingLocation.PATH}
+    if route.method not in _WITH_BODY or len(bound) != 1:
+        return None
+    (location,) = bound
+    other = BindingLocation.BODY if location is BindingLocation.QUERY else BindingLocation.QUERY
+    return f"binds the account in the {location} only: a backend that reads the {other}, too, may find another there"
+
+
 def _row_faults(route: Route, declared: Declarations) -> Iterator[str]:
     if route.method == ANY_METHOD:
         if route.access not in _FREE_METHOD:
@@ -92,6 +105,10 @@ def _binding_faults(route: Route) -> Iterator[str]:
     for binding in route.accounts:
         if binding.location is BindingLocation.PATH and binding.name not in variables:
             yield f"the template has no variable {{{binding.name}}}"
+        if binding.location is BindingLocation.BODY and route.method in _WITHOUT_BODY:
+            yield f"a {route.method} has no body that every backend reads: bind the query"
+        if not fold(binding.name):
+            yield f"the account name {binding.name} has no letter or digit"
     if route.account_required and not route.accounts:
         yield "account_required needs an account"
 

@@ -6,7 +6,7 @@
 import json
 from dataclasses import dataclass
 
-from authz.core.bindings import Unreadable, named_accounts
+from authz.core.bindings.accounts import Unreadable, named_accounts
 from authz.core.check import (
     Allow,
     BodyForm,

@@ -10,7 +10,7 @@ from support.builders import KEY, request
 from support.path_table import spellings
 
 from authz.adapters.policy_file.loader import load_policy
-from authz.core.bindings import named_accounts
+from authz.core.bindings.accounts import named_accounts
 from authz.core.check import Deny, Lookup
 from authz.core.decision import Plan, plan
 from authz.core.errors import DenyReason

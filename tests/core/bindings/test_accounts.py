@@ -3,12 +3,12 @@
 import pytest
 from support.builders import KEY, policy, request, take
 
-from authz.core.bindings import Unreadable, named_accounts
+from authz.core.bindings.accounts import Unreadable, named_accounts
+from authz.core.bindings.json_body import BODY_BYTES_MAX, MEMBERS_MAX, VALUES_MAX
+from authz.core.bindings.query import PAIRS_MAX, QUERY_BYTES_MAX
 from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes
 from authz.core.decision import conclude, plan
 from authz.core.errors import DenyReason
-from authz.core.json_body import BODY_BYTES_MAX, MEMBERS_MAX, VALUES_MAX
-from authz.core.query import PAIRS_MAX, QUERY_BYTES_MAX
 
 POLICY = policy()
 SCOPES = ("servers:read", "servers:write", "billing:read")

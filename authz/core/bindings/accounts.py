@@ -5,12 +5,12 @@ They are read only after the key proved valid, once. Comparing them with the cal
 
 from functools import lru_cache
 
+from authz.core.bindings.json_body import BODY_BYTES_MAX, bound_texts, is_json
+from authz.core.bindings.query import bound_values
+from authz.core.bindings.spellings import Ambiguous, BoundNames
 from authz.core.check import Named
 from authz.core.errors import DenyReason
-from authz.core.json_body import BODY_BYTES_MAX, bound_texts, is_json
 from authz.core.policy.route import AccountBinding, BindingLocation, Route
-from authz.core.query import bound_values
-from authz.core.spellings import Ambiguous, BoundNames
 
 
 class Unreadable(Exception):  # noqa: N818 -- a refusal, caught in `decision.py`

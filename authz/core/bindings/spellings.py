@@ -1,6 +1,6 @@
 """The folding of parameter names: every spelling that some backend may read as one name is equal after it.
 
-Only names are folded; values are compared byte for byte. Which names a row binds is `bindings.py`.
+Only names are folded; values are compared byte for byte. Which names a row binds is `accounts.py`.
 """
 
 import re

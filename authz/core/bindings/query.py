@@ -1,11 +1,11 @@
 """Queries: which pairs spell a bound name or an override of the method, in every way that backends read them.
 
-Everything here is linear in the query. Names are folded in `spellings.py`; paths are `policy/path.py`.
+Everything here is linear in the query. Names are folded in `spellings.py`; paths are `core/policy/path.py`.
 """
 
 import re
 
-from authz.core.spellings import Ambiguous, BoundNames
+from authz.core.bindings.spellings import Ambiguous, BoundNames
 
 QUERY_BYTES_MAX = 8192
 """The longest query in which a bound name is looked for, and the longest one with broken escapes."""

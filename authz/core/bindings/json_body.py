@@ -1,15 +1,15 @@
 """JSON bodies: the text of a bound member at the top level, where every JSON reader finds the same one.
 
 A body is bounded before it is parsed, so that parsing takes less than a millisecond. Names are folded in
-`spellings.py`; which bodies are read at all is `bindings.py`.
+`spellings.py`; which bodies are read at all is `accounts.py`.
 """
 
 import re
 from json import JSONDecoder
 from typing import TypeAlias
 
-from authz.core.query import METHOD_NAMES
-from authz.core.spellings import Ambiguous, BoundNames
+from authz.core.bindings.query import METHOD_NAMES
+from authz.core.bindings.spellings import Ambiguous, BoundNames
 
 BODY_BYTES_MAX = 65_536
 """The longest body that is read; Envoy's `max_request_bytes` in `envoy.yaml` is the same."""
