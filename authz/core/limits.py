@@ -9,8 +9,8 @@ from math import ceil
 
 CAPACITY_MAX = 1_000_000_000
 REFILL_PER_S_MIN, REFILL_PER_S_MAX = 0.000_001, 1_000_000_000.0
-FULL_AFTER_S_MAX = 31_536_000
-"""The longest time in which a bucket may fill, a year: headers report it, and beyond it a limit is a mistake."""
+FULL_AFTER_S_MAX = 2**31 - 1
+"""The longest time in which a bucket may fill: headers report it, and clients read 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def limit_fault(limit: Limit) -> str | None:
     if not REFILL_PER_S_MIN <= limit.refill_per_s <= REFILL_PER_S_MAX:  # false of NaN, too
         return f"a limit's refill must be {REFILL_PER_S_MIN:f} to {REFILL_PER_S_MAX:,.0f} tokens per second"
     if limit.capacity / limit.refill_per_s > FULL_AFTER_S_MAX:
-        return f"a limit's bucket must fill within a year ({FULL_AFTER_S_MAX:,} seconds)"
+        return f"a limit's bucket must fill within {FULL_AFTER_S_MAX:,} seconds"
     return None
 
 

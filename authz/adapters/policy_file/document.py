@@ -68,7 +68,7 @@ class LimitModel(_Model):
     capacity: int = Field(gt=0, le=CAPACITY_MAX)
     """Its size in tokens."""
     refill_per_s: float = Field(ge=REFILL_PER_S_MIN, le=REFILL_PER_S_MAX)
-    """Tokens that are added each second, which may be a fraction; the bucket must fill within a year."""
+    """Tokens that are added each second, which may be a fraction; the bucket must fill within 2³¹ seconds."""
 
     @model_validator(mode="after")
     def _fills(self) -> "LimitModel":

@@ -1,6 +1,6 @@
 """Headers that name another method or path, which some backends obey instead of the request line.
 
-A policy refuses such requests, or has the headers removed. Parameters with the same effect are `core/bindings/query.py`.
+A policy refuses such requests, or has the headers removed. `core/bindings/query.py` finds such parameters.
 """
 
 from dataclasses import dataclass
