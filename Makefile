@@ -11,7 +11,7 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --
 packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
-  figures-streams fuzz conformance docs dist tour-installed lock protos programs mixing cold-cache
+  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ cold-cache: install ## how soon is service back after Redis lost every key, over
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)
+
+worst-case: install ## search the inputs that cost most CPU in every parser; fails over 1 ms or beyond linear (SECONDS=60 SEED=1)
+	PYTHONPATH=tests $(BIN)/python -m longrun.worst_case --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
 	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py

@@ -4,14 +4,24 @@ Everything here is linear in the query. Names are folded in `spellings.py`; path
 """
 
 import re
+from itertools import islice
 
 from authz.core.bindings.spellings import Ambiguous, BoundNames
 
 QUERY_BYTES_MAX = 8192
-"""The longest query in which a bound name is looked for, and the longest one with broken escapes."""
+"""The longest query in which a bound name is looked for."""
 
-PAIRS_MAX = 128
+BROKEN_BYTES_MAX = 2048
+"""The longest query that may have broken escapes."""
+
+PAIRS_MAX = 64
 """The most pairs in a query in which a bound name is looked for."""
+
+FOREIGN_NAMES_MAX = 8
+"""The most names outside ASCII in such a query."""
+
+METHOD_BYTES_MAX = 32_768
+"""The longest query that may contain the word `method`."""
 
 METHOD_NAMES = (b"_method", b"_http_method", b"x_http_method", b"x_http_method_override", b"x_method_override")
 """Parameters that some frameworks take for the method of the request; `-` and `.` count as `_`."""
@@ -31,13 +41,19 @@ def bound_values(query: str, bound: BoundNames) -> list[str]:
     decoded = _unescaped(query)
     if decoded.isascii() and "%" not in decoded and not bound.occur_in(decoded):
         return []
-    values = [_decoded(pair.partition("=")[2]) for pair in query.split("&") if _is_bound(pair, bound)]
+    values: list[str] = []
+    _check_foreign(decoded)
+    for pair in query.split("&"):
+        if _is_bound(pair, bound):
+            values.append(_decoded(pair.partition("=")[2]))
+            if len(values) > 1:
+                return values
     # Some backends decode the query before they split it, or twice. They must find the same pairs.
-    for _ in range(_READINGS):
+    for _ in range(_READINGS if "%" in query else 0):
         pairs = _SEPARATOR.split(decoded)
         if len(pairs) > PAIRS_MAX:
             raise Ambiguous("a query of too many encoded pairs")
-        if sum(bound.is_spelling(pair.partition("=")[0]) for pair in pairs) != len(values):
+        if _spellings(pairs, bound) != len(values):
             raise Ambiguous("a query with another reading where it is decoded first")
         if "%" not in decoded:
             break
@@ -45,17 +61,34 @@ def bound_values(query: str, bound: BoundNames) -> list[str]:
     return values
 
 
+def _check_foreign(decoded: str) -> None:
+    """Raise `Ambiguous` for many names outside ASCII, which cost most and which nobody uses."""
+    if not decoded.isascii():
+        names = (pair.partition("=")[0] for pair in _SEPARATOR.split(decoded))
+        if sum(not name.isascii() for name in names) > FOREIGN_NAMES_MAX:
+            raise Ambiguous("too many names outside ASCII")
+
+
+def _spellings(pairs: list[str], bound: BoundNames) -> int:
+    """Count the pairs with a spelling of a bound name, two at most."""
+    names = (pair.partition("=")[0] for pair in pairs)
+    return sum(1 for _ in islice(filter(bound.is_spelling, names), 2))
+
+
 def names_a_method(query: str) -> bool:
     """Tell whether a query has a parameter that some frameworks take for the method, also as part of another value.
 
-    Every allowed request with a query comes here. Raises `Ambiguous` for a long query with broken escapes.
+    Every allowed request with a query comes here. Raises `Ambiguous` for a long query with broken escapes
+    or that word.
     """
     text = query.encode()
     if b"%" in text:
-        text = _unescaped_bytes(query)
+        text = _unescaped_bytes(query.replace("\\", "/"))  # no name contains either
     text = text.lower()
     if b"method" not in text:
         return False
+    if len(text) > METHOD_BYTES_MAX:
+        raise Ambiguous("a long query with the word method")
     pairs = b"&%b=" % text.translate(_ENDS, _BLANKS).replace(b"&", b"=&")
     return any(b"&%b=" % name in pairs for name in METHOD_NAMES)
 
@@ -98,6 +131,6 @@ def _unescaped_bytes(text: str) -> bytes:
     try:
         return escaped.decode("unicode_escape").encode("latin-1")
     except UnicodeDecodeError:
-        if len(text) > QUERY_BYTES_MAX:
+        if len(text) > BROKEN_BYTES_MAX:
             raise Ambiguous("a long query with broken escapes") from None
         return _unescaped_bytes(_BROKEN_ESCAPE.sub("%25", text))

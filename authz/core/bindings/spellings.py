@@ -60,6 +60,8 @@ class BoundNames:
         bound_names = [bound for bound in self._folded if bound in folded]
         if not bound_names:
             return False
+        if folded in self._folded:
+            return True
         if len(name) > NAME_CHARS_MAX:
             raise Ambiguous("a long name")
         position, ends = 0, {0}

@@ -17,6 +17,7 @@ from authz.core.policy.policy import KeyRules
 from authz.core.reserved_headers import may_be_reserved, reserved
 from authz.core.value import Value
 
+_HEADERS_MAX = 512  # Envoy itself accepts 100, unless its max_headers_count says otherwise
 _PARTIAL = "x-envoy-auth-partial-body"
 # Cached bytes contain no other headers: nothing secret, and few values that differ between requests.
 _CACHED_HEADERS = METHOD_HEADERS | PATH_HEADERS | {"content-type", "content-length", "transfer-encoding", _PARTIAL}
@@ -153,7 +154,12 @@ def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFla
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:
     """Return the headers from either of the two forms that Envoy sends."""
     if http.header_map:
-        return HeaderMap.FromString(http.header_map).headers[:]  # a list, which is faster to iterate
+        headers = HeaderMap.FromString(http.header_map).headers
+        if len(headers) > _HEADERS_MAX:
+            raise DecodeError("too many headers")
+        return headers[:]  # a list, which is faster to iterate
+    if len(http.headers) > _HEADERS_MAX:
+        raise DecodeError("too many headers")
     # Without encode_raw_headers, repeated values are joined by a comma, which no key contains.
     return [HeaderValue(key=name, value=value) for name, value in http.headers.items()]
 

@@ -170,10 +170,13 @@ def test_no_random_query_misleads_a_reader(query: str) -> None:
         assert misled(query, "", b"") == []
 
 
-JSON_ATOMS = st.sampled_from(
-    r"""{ } " : , [ ] account _ id Id "account_id" "accountId" \u0061 \u0000 \ ' /* */ null "" 1 "__proto__" """.split()
-    + f'"{OWN}" "{FOREIGN}" "account_id":"{FOREIGN}" "accountId":"{OWN}" "Account_Id":"{FOREIGN}"'.split()
-).map(str.encode) | st.sampled_from([b"\xff", b"\xc1\xa1", b"\xef\xbb\xbf", b"\x00", b" "])
+JSON_TEXTS = (
+    r"""{ } " : , [ ] account _ id Id "account_id" "accountId" \u0061 \u0000 \ ' /* */ null "" 1 "__proto__" """
+)
+MEMBERS = f'"{OWN}" "{FOREIGN}" "account_id":"{FOREIGN}" "accountId":"{OWN}" "Account_Id":"{FOREIGN}"'
+JSON_ATOMS = st.sampled_from([*JSON_TEXTS.split(), *MEMBERS.split()]).map(str.encode) | st.sampled_from(
+    [b"\xff", b"\xc1\xa1", b"\xef\xbb\xbf", b"\x00", b" "]
+)
 
 
 @settings(max_examples=400)
