@@ -158,7 +158,8 @@ class Router:
         if route is not None and (route.colon_ids or route.access is Access.BARRED or route.template.endswith(_REST)):
             return False
         parents = target.decoded[:-1]
-        before = (last.partition(":")[0], last.rpartition(":")[0])
+        # An id that is empty counts as one, because other routers may match it.
+        before = (last.partition(":")[0] or last, last.rpartition(":")[0] or last)
         return any(self._before_verbs.find((*parents, name)) is not None for name in before)
 
     def _find(self, segments: tuple[str, ...]) -> _Entry | None:

@@ -1,7 +1,8 @@
 """One spelling is accepted; everything with a second reading is refused, and nothing makes the parser stumble."""
 
 import re
-from urllib.parse import unquote_to_bytes
+from unicodedata import normalize
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import example, given
@@ -93,3 +94,22 @@ def test_without_envoys_help_too_a_spelling_is_refused_or_decided_like_its_canon
     assert type(seen) is type(expected)
     if isinstance(seen, Lookup) and isinstance(expected, Lookup):
         assert (seen.route, seen.methods, accounts(seen)) == (expected.route, expected.methods, accounts(expected))
+
+
+def test_no_character_that_normalises_to_a_separator_is_accepted() -> None:
+    """Computed from the Unicode tables: what NFKC or NFKD turns into a character that separates or hides something."""
+    passed = []
+    for code in range(0x80, 0x110000):
+        character = chr(code)
+        if 0xD800 <= code < 0xE000 or character == normalize("NFKD", character):
+            continue
+        forms = normalize("NFKC", character) + normalize("NFKD", character)
+        if not set("/.\\:%;?#").isdisjoint(forms) and parse(f"/a{quote(character)}b") is not None:
+            passed.append(f"{code:x}")
+    assert passed == []
+
+
+def test_normalised_segments_are_those_of_nfkc() -> None:
+    target = parse("/%EF%BD%81%F0%9D%90%AC/a%CC%81/%E2%9C%93")
+    assert target is not None
+    assert target.compatible() == ("as", "a\u0301", "✓")
