@@ -81,7 +81,7 @@ def _steps(account_id: str) -> tuple[Step, ...]:
         Step("403 a key on the dashboard", "GET", "/dashboard/keys", "reader",
              {"status": 403, "message": "forbidden"}),
         Step("404 no such route", "GET", "/v1/nowhere", "reader", {"status": 404, "message": "not found"}),
-        Step("405 another method", "PUT", "/v1/servers", "reader", {"status": 405, "allow": "GET, POST"}),
+        Step("405 another method", "PUT", "/v1/servers", "reader", {"status": 405, "allow": "GET, HEAD, POST"}),
         Step("429 an empty bucket", "GET", "/v1/servers", "small", {"status": 429, **empty}, times=4),
         Step("allow: a third log stream beside two others", "GET", _STREAM, "writer",
              {"status": 200, "ratelimit": "*", "content-type": "text/event-stream; charset=utf-8"}, held=2),

@@ -1,11 +1,23 @@
 """The reference bucket: published vectors, and the bound that no window may exceed."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.bucket_vectors import FIVE, VECTORS
 
-from authz.core.limits import Limit, TokenBucket, full_after_s, retry_after_s
+from authz.core.limits import (
+    CAPACITY_MAX,
+    FULL_AFTER_S_MAX,
+    REFILL_PER_S_MAX,
+    REFILL_PER_S_MIN,
+    Limit,
+    TokenBucket,
+    full_after_s,
+    limit_fault,
+    retry_after_s,
+)
 
 
 def test_the_published_vectors_hold() -> None:
@@ -61,3 +73,31 @@ def test_a_bucket_is_full_after_its_missing_tokens_are_refilled() -> None:
     assert full_after_s(Limit(120, 2), 120) == 0
     assert full_after_s(Limit(120, 2), 118.5) == 1
     assert full_after_s(Limit(120, 2), 0) == 60
+
+
+@pytest.mark.parametrize(
+    ("capacity", "refill_per_s"),
+    [
+        (0, 1),
+        (-1, 1),
+        (10**10, 1),
+        (1, 0),
+        (1, 5e-324),
+        (1, 1e-300),
+        (1, 1e308),
+        (1, math.inf),
+        (1, math.nan),
+        (10**9, 0.1),
+    ],
+)
+def test_a_limit_beyond_its_bounds_is_a_fault(capacity: int, refill_per_s: float) -> None:
+    assert limit_fault(Limit(capacity, refill_per_s)) is not None
+    assert limit_fault(Limit(10**9, 0.1)) is not None
+
+
+@given(st.integers(1, CAPACITY_MAX), st.floats(REFILL_PER_S_MIN, REFILL_PER_S_MAX))
+def test_headers_of_a_sound_limit_hold_short_numbers(capacity: int, refill_per_s: float) -> None:
+    limit = Limit(capacity, refill_per_s)
+    if limit_fault(limit) is None:
+        assert full_after_s(limit, 0) <= FULL_AFTER_S_MAX + 1
+        assert retry_after_s(limit, 0, capacity) <= FULL_AFTER_S_MAX + 1

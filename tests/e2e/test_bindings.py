@@ -41,7 +41,8 @@ def test_a_foreign_account_is_refused_in_every_spelling(stack: Stack, keys: Keys
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
 def test_other_content_types_are_refused(stack: Stack, keys: Keys, content_type: str) -> None:
-    assert create(stack, keys, b"accountId=acct_other", content_type) == 415
+    body = b"accountId=acct_other" if content_type else b'{"accountId": "acct_other"}'
+    assert create(stack, keys, body, content_type) == 415
 
 
 def test_a_body_beyond_the_limit_is_refused(stack: Stack, keys: Keys) -> None:

@@ -65,7 +65,8 @@ def _in_body(named: Named, bound: BoundNames) -> list[str]:
         raise Unreadable(DenyReason.BODY_TOO_LARGE)
     if not body and not attributes.has_body:
         return []
-    if attributes.is_grpc or not is_json(form.content_type):
+    is_readable = is_json(form.content_type) and not attributes.is_grpc
+    if not is_readable and form.content_type:
         raise Unreadable(DenyReason.BODY_NOT_JSON)
     if not body:
         # Envoy has a body and did not send it as bytes: what cannot be read cannot be checked.
@@ -74,6 +75,8 @@ def _in_body(named: Named, bound: BoundNames) -> list[str]:
         texts = bound_texts(body, bound)
     except Ambiguous as error:
         raise Unreadable(DenyReason.BODY_UNREADABLE, str(error)) from None
+    if not is_readable:  # JSON without a content type, which some backends take for something else
+        raise Unreadable(DenyReason.BODY_NOT_JSON)
     return _single(texts)
 
 

@@ -43,9 +43,7 @@ class BoundNames:
         self._folded = frozenset(map(fold, self.exact))
 
     def occur_in(self, text: str) -> bool:
-        """Tell whether a text may contain a spelling of a bound name; the text may hold any number of names."""
-        if not text.isascii():
-            return True
+        """Tell whether an ASCII text may contain a spelling of a bound name; it may hold any number of names."""
         folded = text.lower().translate(_DROPPED)
         return any(bound in folded for bound in self._folded)
 

@@ -23,7 +23,7 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # the characters that a compatibility normalisation (NFKC, NFKD) or a conversion to an older character set turns into
 # one of these, or into a dot or a colon. A test computes the former from the Unicode tables.
 _DECODED_DANGER = re.compile(
-    r"[/\\;%?#\x00-\x1f\x7f-\x9f"
+    r"[/\\;%?#\x00-\x1f\x7f\x85"
     "\u037e\u2024-\u2026\u2028\u2029\u2044\u2047-\u2049\u203d\u2100\u2101\u2105\u2106\u2215\u2216\u2236\u2488-\u249b"
     "\u29f5\u29f8\u2a74\u33c2\u33c7\u33d8\ufe12\ufe13\ufe14\ufe16\ufe19\ufe30\ufe52\ufe54-\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05"
     "\uff0e\uff0f\uff1a\uff1b\uff1f\uff3c\U0001f100]"

@@ -1,5 +1,7 @@
 """Account ids in requests are read in one way only, or not at all."""
 
+import json
+
 import pytest
 from support.builders import KEY, policy, request, take
 
@@ -167,7 +169,8 @@ def test_json_in_utf_8_is_read(content_type: str) -> None:
 def test_a_body_of_another_content_type_is_refused(content_type: str) -> None:
     body = b'{"accountId": "a"}'
     assert named(create(body, content_type=content_type)) == ([], DenyReason.BODY_NOT_JSON)
-    assert named(create(b"", content_type=content_type)) == ([], DenyReason.BODY_NOT_JSON)
+    empty = DenyReason.BODY_NOT_JSON if content_type else DenyReason.BODY_UNREADABLE
+    assert named(create(b"", content_type=content_type)) == ([], empty)
 
 
 def test_a_body_that_is_not_whole_is_refused() -> None:
@@ -225,3 +228,36 @@ def test_a_parameter_that_names_another_method_is_refused_once_the_key_proved_va
 )
 def test_other_parameters_about_methods_pass(query: str) -> None:
     assert isinstance(decided(request("POST", f"/v1/servers/s1:start?{query}", KEY)), Allow)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "%61ccount_idx=1" + "%26a" * PAIRS_MAX,
+        "&".join(["%C3%A9=1"] * 9) + "&account_idx=1",
+        "%C3%A9" * 65 + "=1&x=account_id",
+        "account_idx" + "." * 1100 + "=1",
+        "account_id=a&q=%26x%26account_id",
+    ],
+)
+def test_a_query_that_would_cost_much_to_read_is_refused(query: str) -> None:
+    assert named(listing(query)) == ([], DenyReason.ACCOUNT_AMBIGUOUS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"é" * 60 + str(number): 0 for number in range(40)},
+        {"account": {str(number): 0 for number in range(MEMBERS_MAX + 1)}},
+        {"é" * 70: 0},
+        {"accountid." * 200: 0},
+    ],
+)
+def test_a_body_that_would_cost_much_to_read_is_refused(body: dict[str, object]) -> None:
+    text = json.dumps({**body, "accountId": "a"}, ensure_ascii=False).encode()
+    assert named(create(text)) == ([], DenyReason.BODY_UNREADABLE)
+
+
+def test_other_names_outside_ascii_are_no_spelling_of_a_bound_one() -> None:
+    assert named(create('{"größe": 1, "accountId": "a"}'.encode())) == (["a"], None)
+    assert named(listing("gr%C3%B6%C3%9Fe=1&account_id=a")) == (["a"], None)
