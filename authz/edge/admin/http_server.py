@@ -57,7 +57,7 @@ class HttpServer:
             self._wake()
             self._thread.join()
         else:
-            self._listener.close()
+            self._close()
 
     def call(self, work: Callable[[], None]) -> None:
         """Run `work` on the server's thread soon; from any thread."""
