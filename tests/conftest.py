@@ -95,7 +95,10 @@ def time_limit_s(path: Path) -> int:
     return next(TIME_LIMITS_S[folder] for folder in [*folders, ""] if folder in TIME_LIMITS_S)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Set the time limits, unless the command line sets one for all."""
+    if config.getoption("timeout") is not None:
+        return
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(time_limit_s(item.path) * PARALLEL_FACTOR, func_only=True))
