@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from authz.adapters.postgres.url import read_postgres_url
+from authz.adapters.public_url import canonical_origin
 from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import Refused
 
@@ -18,7 +19,6 @@ _SECRET_BYTES_MAX = 65_536
 _UNIX = "unix:"
 _PORT_MAX = 65535
 _LOCAL_SENDER = re.compile(r"[\w.+-]+@localhost")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def _checked_listen(value: str) -> str:
@@ -28,17 +28,6 @@ def _checked_listen(value: str) -> str:
     if colon and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
         return value
     raise ValueError("must be HOST:PORT or unix:/PATH")
-
-
-def _checked_public_url(value: str) -> str:
-    where = urlsplit(value)
-    is_plain = not (where.path.strip("/") or where.query or where.fragment or where.username)
-    if not where.hostname or not is_plain:
-        raise ValueError("must be https://HOST[:PORT]")
-    # A browser does not send the Secure cookie over plain http to another host.
-    if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
-        raise ValueError("must be https, except on loopback")
-    return f"{where.scheme}://{where.netloc}"
 
 
 def _checked_mail_url(value: SecretStr) -> SecretStr:
@@ -88,7 +77,7 @@ OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
-PublicUrl = Annotated[str, AfterValidator(_checked_public_url)]
+PublicUrl = Annotated[str, AfterValidator(canonical_origin)]
 MailUrl = Annotated[SecretStr, AfterValidator(_checked_mail_url)]
 MailFrom = Annotated[str, AfterValidator(_checked_mail_from)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_checked_postgres_url)]

@@ -3,16 +3,22 @@
 The texts of the mails are in `service/portal/accounts.py`.
 """
 
+import asyncio
 import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid, parseaddr
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+import idna
 
 from authz.core.errors import StoreUnavailable
 
 _DEADLINE_S = 10.0
+_WAITS_S = (5.0, 60.0)  # greylisting usually ends within a minute
 _PORTS = {"smtp": 587, "smtps": 465}
 
 _log = logging.getLogger("authz.mail")
@@ -21,15 +27,19 @@ _log = logging.getLogger("authz.mail")
 class SmtpMail:
     """Mail over `smtp://[user:password@]host[:port]` with STARTTLS, or `smtps://` with TLS from the start.
 
-    Without STARTTLS only loopback is permitted: a password or a link must not be sent unencrypted.
+    Without STARTTLS only loopback is permitted: a password or a link must not be sent unencrypted. `waits_s` are the
+    waits before each retry.
     """
 
     is_set_up = True
 
-    def __init__(self, url: str, sender: str) -> None:
+    def __init__(self, url: str, sender: str, *, waits_s: Sequence[float] = _WAITS_S) -> None:
         where = urlsplit(url)
         is_local = where.hostname in {"localhost", "127.0.0.1", "::1"}
-        self._sender = sender
+        address = parseaddr(sender)[1]
+        self._sender = sender.replace(address, _ascii_domain(address)) if address else sender
+        self._domain = _ascii_domain(address).rpartition("@")[2] or "localhost"
+        self._waits_s = waits_s
         self._options: dict[str, Any] = {
             "hostname": where.hostname,
             "port": where.port or _PORTS[where.scheme],
@@ -41,15 +51,45 @@ class SmtpMail:
         }
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
-        """Send one mail; raises `StoreUnavailable`."""
+        """Send one mail; a temporary error of the server is retried. Raises `StoreUnavailable`."""
+        message = self._message(recipient, subject, text)
+        for wait_s in (*self._waits_s, None):
+            try:
+                await aiosmtplib.send(message, **self._options)
+            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                if wait_s is None or not _is_temporary(error):
+                    # The text of a mail server's error may quote the mail.
+                    raise StoreUnavailable("mail", type(error).__name__) from error
+                await asyncio.sleep(wait_s)
+            else:
+                return
+
+    def _message(self, recipient: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self._sender, recipient, subject
+        message["From"], message["To"], message["Subject"] = self._sender, _ascii_domain(recipient), subject
+        message["Date"] = format_datetime(datetime.now(UTC))
+        message["Message-ID"] = make_msgid(domain=self._domain)
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
         message.set_content(text, cte="7bit")  # the texts are ASCII, and a link must not be wrapped
-        try:
-            await aiosmtplib.send(message, **self._options)
-        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            # The text of a mail server's error may quote the mail.
-            raise StoreUnavailable("mail", type(error).__name__) from error
+        return message
+
+
+def _ascii_domain(address: str) -> str:
+    """Return an address with its domain in ASCII, which servers without SMTPUTF8 accept."""
+    local, at, domain = address.rpartition("@")
+    if domain.isascii():
+        return address
+    try:
+        return f"{local}{at}{idna.encode(domain, uts46=True).decode('ascii')}"
+    except idna.IDNAError:
+        return address
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Return whether a server asks to try again later (4xx, such as 451 for greylisting)."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(_is_temporary(refused) for refused in error.recipients)
+    return isinstance(error, aiosmtplib.SMTPResponseException) and 400 <= error.code < 500  # noqa: PLR2004 -- SMTP
 
 
 class LoggedMail:

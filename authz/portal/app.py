@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -26,11 +27,12 @@ from authz.portal.entry_pages import EntryPages
 from authz.portal.envoy_only import EnvoyOnly
 from authz.portal.error_responses import json_response
 from authz.portal.key_pages import KeyPages
+from authz.portal.middleware.request_limits import RequestLimits
+from authz.portal.middleware.request_metrics import RequestMetrics
+from authz.portal.middleware.response_headers import ResponseHeaders, put
+from authz.portal.openapi import corrected
 from authz.portal.pages import Pages, redirect
 from authz.portal.public_api import WHO_AM_I, PublicApi
-from authz.portal.request_limits import RequestLimits
-from authz.portal.request_metrics import RequestMetrics
-from authz.portal.response_headers import ResponseHeaders, put
 from authz.portal.services import Services
 from authz.portal.session_api import SessionApi
 from authz.service.portal.ports import PortalObserver
@@ -39,6 +41,7 @@ _BODY_BYTES_MAX = 65_536
 _PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"
 _STATIC_S = 300
 _DESCRIPTION = "/dashboard/openapi.json"
+_METHOD_NOT_ALLOWED = 405
 _HEALTH, _READINESS = "/healthz", "/readyz"
 
 Readiness = Callable[[], dict[str, bool]]
@@ -67,7 +70,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
 
     async def describe() -> Response:
-        return JSONResponse(app.openapi())
+        return JSONResponse(corrected(app.openapi(), cookie_name=pages.browser.cookie_name))
 
     is_https = services.public_url.startswith("https:")
     app = FastAPI(
@@ -115,6 +118,8 @@ def _answer_errors(app: FastAPI, pages: Pages, policy: Policy, observer: PortalO
             observer.store_failed(failure.store)
         domain = policy.domain if request.url.path == WHO_AM_I else ""
         response = pages.failure(request, error) if is_page else json_response(error, domain)
+        if response.status_code == _METHOD_NOT_ALLOWED:
+            response.headers["allow"] = ", ".join(_methods(app, request))
         put(response.headers, is_https=is_https)
         return response
 
@@ -128,3 +133,12 @@ def _answer_errors(app: FastAPI, pages: Pages, policy: Policy, observer: PortalO
         Exception,
     ):
         app.add_exception_handler(kind, answer)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Return the methods of all routes with the path of a request; the router names those of one route only."""
+    methods: set[str] = set()
+    for route in app.router.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods)

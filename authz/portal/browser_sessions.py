@@ -77,23 +77,31 @@ class BrowserSessions:
         """Return the form token of this browser: an HMAC whose key is the secret of the cookie."""
         return hmac.new(secret.encode(), _PURPOSE, sha256).hexdigest()
 
-    async def form(self, request: Request) -> FormData:
-        """Return the fields of a submitted form; raises `Forged`. Files are refused."""
+    async def form(self, request: Request, *, needs_token: bool = True) -> FormData:
+        """Return the fields of a submitted form; raises `Forged`. Files are refused.
+
+        A form before a session needs no token if the browser names the portal as its origin: a second tab without a
+        cookie has replaced the first tab's.
+        """
         form = await request.form(max_files=0, max_fields=64)
-        self.check(request, text(form, "token"))
+        if needs_token or request.headers.get("origin") != self._origin or not self._is_from_here(request):
+            self.check(request, text(form, "token"))
         return form
 
     def check(self, request: Request, token: str) -> None:
         """Raise `Forged` unless origin, fetch metadata and token show that a change comes from a page of the portal."""
         secret = request.cookies.get(self.cookie_name, "")
         is_ours = (
-            request.headers.get("origin", self._origin) == self._origin
-            and request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+            self._is_from_here(request)
             and _SECRET.fullmatch(secret) is not None
             and hmac.compare_digest(token.encode(), self.token(secret).encode())
         )
         if not is_ours:
             raise Forged("this page is out of date; go back, reload it and try again")
+
+    def _is_from_here(self, request: Request) -> bool:
+        origin = request.headers.get("origin", self._origin)
+        return origin == self._origin and request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
 
     def check_not_cross_site(self, request: Request) -> None:
         """Raise `Forged` for a request from another site, whose browser sends the cookie with a navigation."""

@@ -40,7 +40,7 @@ class EntryPages:
 
     async def log_in(self, request: Request) -> Response:
         """Check the password and open a session."""
-        form = await self._browser.form(request)
+        form = await self._browser.form(request, needs_token=False)
         email, next_page = text(form, "email"), portal_page(text(form, "next"))
         address = caller(request)
         try:
@@ -62,7 +62,7 @@ class EntryPages:
 
     async def sign_up(self, request: Request, later: BackgroundTasks) -> Response:
         """Create an account and open its first session."""
-        form = await self._browser.form(request)
+        form = await self._browser.form(request, needs_token=False)
         email = text(form, "email")
         try:
             owner = await self._services.accounts.sign_up(email, text(form, "password"), caller(request))

@@ -78,7 +78,7 @@ class PublicApi:
         owner = await self._services.login.authenticate(given.email, given.password, address)
         return await self._with_key(owner, "login", address)
 
-    async def who_am_i(self, x_authz_account_id: Annotated[str, Header()] = "") -> WhoAmI:
+    async def who_am_i(self, x_authz_account_id: Annotated[str, Header(include_in_schema=False)] = "") -> WhoAmI:
         """Return the account of the key, which authz has verified."""
         if not x_authz_account_id:
             raise HTTPException(401, "invalid or missing api key")

@@ -1,6 +1,10 @@
 """Mail over SMTP: it arrives unchanged, never in clear text over a network; an error message never quotes it."""
 
 import logging
+import re
+from datetime import UTC, datetime, timedelta
+from email import message_from_string
+from email.utils import parsedate_to_datetime
 
 import pytest
 from support.servers.mail import mail_server
@@ -18,6 +22,36 @@ async def test_a_mail_arrives_as_it_was_written() -> None:
     assert "RCPT TO:<ada@example.com>" in server.commands
     assert "Subject: Hello" in server.text
     assert LINK in server.text
+
+
+async def test_a_mail_has_a_date_and_an_id() -> None:
+    async with mail_server() as (server, port):
+        await SmtpMail(f"smtp://127.0.0.1:{port}", "Portal <authz@b\u00fccher.example>").send(
+            "ada@example.com", "Hi", LINK
+        )
+    message = message_from_string(server.text)
+    assert abs(parsedate_to_datetime(message["Date"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert re.fullmatch(r"<[^<>@]+@xn--bcher-kva\.example>", message["Message-ID"])
+    assert message["From"] == "Portal <authz@xn--bcher-kva.example>"
+
+
+async def test_an_international_domain_is_sent_in_ascii_to_a_server_without_smtputf8() -> None:
+    async with mail_server() as (server, port):
+        await SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example").send("ada@b\u00fccher.example", "Hello", LINK)
+        with pytest.raises(StoreUnavailable):  # nothing can be done about the part before the @
+            await SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example").send("\u00e4da@example.com", "Hello", LINK)
+    assert "RCPT TO:<ada@xn--bcher-kva.example>" in server.commands
+
+
+async def test_a_mail_that_is_deferred_is_sent_again() -> None:
+    async with mail_server(later=2) as (server, port):
+        mail = SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example", waits_s=(0.01, 0.01))
+        await mail.send("ada@example.com", "Hello", LINK)
+        assert LINK in server.text
+    async with mail_server(later=3) as (server, port):
+        with pytest.raises(StoreUnavailable):
+            await SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example", waits_s=(0.01, 0.01)).send("a@b.de", "Hi", LINK)
+        assert server.text == ""
 
 
 async def test_a_mail_does_not_leave_the_machine_without_tls() -> None:

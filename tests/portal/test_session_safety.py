@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI
-from support.clients.portal_browser import Browser, client, token_of
+from support.clients.portal_browser import SECRET, Browser, client, token_of
 from support.portal_use_cases import PASSWORD, PUBLIC_URL, PortalUseCases, random_address, random_email
 
 from authz.portal.app import application
@@ -208,3 +208,29 @@ async def test_on_loopback_the_cookie_has_a_name_that_browsers_accept(use_cases:
         answer: httpx.Response = await through.get("/dashboard/login")
     assert answer.headers["set-cookie"].startswith("session=")
     assert "strict-transport-security" not in answer.headers
+
+
+async def test_the_first_of_two_tabs_without_a_cookie_works(envoy: httpx.AsyncClient) -> None:
+    pages = []
+    for _ in range(2):  # neither tab has a cookie when it is opened
+        envoy.cookies.clear()
+        pages.append(token_of((await envoy.get("/dashboard/signup")).text))
+    headers = {"origin": PUBLIC_URL, "sec-fetch-site": "same-origin"}
+    form = {"token": pages[0], "email": random_email(), "password": PASSWORD}
+    assert (await envoy.post("/dashboard/signup", data=form, headers=headers)).status_code == 303
+    elsewhere: tuple[dict[str, str], ...] = ({}, {"origin": "null"}, {"origin": "https://evil.example"})
+    for odd in (*elsewhere, headers | {"sec-fetch-site": "cross-site"}):
+        refused = await envoy.post("/dashboard/login", data=form | {"token": "x"}, headers=odd)
+        assert refused.status_code == 403
+
+
+@pytest.mark.parametrize("url", ["https://portal.example", "http://127.0.0.1:8000"])
+async def test_a_cookie_is_secure_except_on_loopback_where_webkit_would_drop_it(
+    use_cases: PortalUseCases, url: str
+) -> None:
+    is_secure = url.startswith("https:")
+    app = application(use_cases.services(url), proxy_secret=SECRET, readiness=lambda: {"redis": True})
+    async with client(app, random_address()) as through:
+        cookie = (await through.get("/dashboard/login")).headers["set-cookie"]
+    assert ("Secure" in cookie) is is_secure
+    assert cookie.startswith("__Host-session=" if is_secure else "session=")

@@ -6,10 +6,14 @@ from contextlib import asynccontextmanager
 
 
 class MailServer:
-    """Supports the SMTP commands of one mail, without TLS. `refuses` is a command that it rejects."""
+    """Supports the SMTP commands of one mail, without TLS.
 
-    def __init__(self, refuses: str = "") -> None:
+    `refuses` is a command that it rejects, `later` how many mails it defers with 451.
+    """
+
+    def __init__(self, refuses: str = "", later: int = 0) -> None:
         self.refuses = refuses
+        self.later = later
         self.commands: list[str] = []
         self.text = ""
         self.serving: list[asyncio.Task[None] | None] = []
@@ -22,6 +26,9 @@ class MailServer:
             word = line.partition(" ")[0].upper()
             if word == self.refuses:
                 writer.write(f"550 no, {line}\r\n".encode())
+            elif word == "RCPT" and self.later:
+                self.later -= 1
+                writer.write(b"451 try again later\r\n")
             elif word == "DATA":
                 writer.write(b"354 go on\r\n")
                 self.text = (await reader.readuntil(b"\r\n.\r\n")).decode()
@@ -35,9 +42,9 @@ class MailServer:
 
 
 @asynccontextmanager
-async def mail_server(refuses: str = "") -> AsyncIterator[tuple[MailServer, int]]:
+async def mail_server(refuses: str = "", later: int = 0) -> AsyncIterator[tuple[MailServer, int]]:
     """Yield a server and its port, on every address of loopback."""
-    mail = MailServer(refuses)
+    mail = MailServer(refuses, later)
     server = await asyncio.start_server(mail.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     other = await asyncio.start_server(mail.serve, "127.0.0.2", port)

@@ -1,0 +1,1 @@
+"""ASGI middleware of the portal: size limits, metrics and response headers."""
