@@ -79,7 +79,7 @@ def policy(*routes: Route, limit: Limit = LIMIT, rate_headers: RateHeaders | Non
     )
 
 
-def request(
+def request(  # noqa: PLR0913 -- one argument for each attribute that tests vary
     method: str = "GET",
     target: str = "/v1/servers/s1",
     *api_keys: str,

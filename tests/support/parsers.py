@@ -17,7 +17,7 @@ from support.builders import KEY, KEYS, policy, record, request, take
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import CheckRequest
 from authz.adapters.decision_log import DecisionLog
-from authz.adapters.logs import LineWriter
+from authz.adapters.logs import KeyMask
 from authz.adapters.policy_file.loader import load_policy
 from authz.core.check import Allow, Bucket, Deny, KeyRecord, Lookup, Principal, RequestAttributes, Take, TakeOutcome
 from authz.core.decision import conclude, plan
@@ -25,7 +25,7 @@ from authz.core.errors import DenyReason
 from authz.core.policy.policy import Policy
 from authz.demo.servers import shipped
 from authz.edge.check.attributes import AttributesReader
-from authz.edge.check.responses import Answers
+from authz.edge.check.responses import ResponseWriter
 from authz.edge.h2.blocks import HeaderBlocks
 from authz.edge.h2.limits import Limits
 from authz.edge.h2.wire import ConnectionFault, StreamFault
@@ -114,20 +114,21 @@ def _answer(text: bytes) -> Run:
     deny = Deny(
         DenyReason.SCOPE_MISSING, None, Principal(name[:128], name[:128], frozenset({"a"})), take().bucket, (name,)
     )
-    return lambda: Answers(policy()).write(attributes, deny)
-
-
-class _Line(LineWriter):
-    """Writes nothing, and does everything else."""
-
-    def __call__(self, fields: dict[str, Any]) -> None:
-        self._key.sub(b"***", orjson.dumps(fields))
+    return lambda: ResponseWriter(policy()).write(attributes, deny)
 
 
 def _log(text: bytes) -> Run:
-    attributes = request(text.decode("latin-1"), "/v1/whoami", KEY)
-    log = DecisionLog(_Line("decision", KEYS.format.pattern), sample=1, chance=lambda: 0)
-    return lambda: log.decided([(1, attributes, Deny(DenyReason.METHOD_REFUSED))], 0.001)
+    attributes, mask = request(text.decode("latin-1"), "/v1/whoami", KEY), KeyMask(KEYS.format.pattern)
+
+    def write(fields: dict[str, Any]) -> None:
+        mask(orjson.dumps(fields))
+
+    def run() -> None:
+        # A log of its own for each run: later denials of the same kind are suppressed.
+        log = DecisionLog(write, sample=1, chance=lambda: 0)
+        log.decided([(1, attributes, Deny(DenyReason.METHOD_REFUSED))], 0.001)
+
+    return run
 
 
 def _block(text: bytes) -> Run:
