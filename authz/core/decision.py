@@ -44,8 +44,11 @@ _VALID_KEY = frozenset(
         DenyReason.SCOPE_MISSING,
         DenyReason.ACCOUNT_MISMATCH,
         DenyReason.ACCOUNT_REPEATED,
+        DenyReason.ACCOUNT_AMBIGUOUS,
         DenyReason.ACCOUNT_ABSENT,
         DenyReason.BODY_UNREADABLE,
+        DenyReason.BODY_TOO_LARGE,
+        DenyReason.BODY_NOT_JSON,
         DenyReason.STREAMS_OF_KEY,
         DenyReason.STREAMS_OF_ACCOUNT,
     }
