@@ -4,6 +4,7 @@ It trusts the identity headers, as a backend behind authz may, and does not chec
 """
 
 import argparse
+import json
 from typing import Any
 
 import uvicorn
@@ -13,30 +14,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from authz.demo.log_stream import LogStreams
+from authz.demo.samples import SampleRequest, sample
 
 STREAM_COUNTS = "/demo/streams"
 """The path that reports the open streams of the backend; no policy routes a request here."""
 
-_SERVER = {"id": "s1", "name": "spawn", "status": "running", "version": "1.21.4"}
-
-# The response to a GET by the last segment of the path; a path that ends in an id returns one server.
-_SAMPLES: dict[str, Any] = {
-    "servers": {"servers": [_SERVER]},
-    "metrics": {"tps": 20.0, "memory_mib": 2048},
-    "tick-history": {"ticks": [49.8, 50.1, 50.0]},
-    "logs": {"lines": ["[Server] Done (3.2s)!"]},
-    "files": {"files": [{"path": "server.properties", "bytes": 1204}]},
-    "file": {"path": "server.properties", "content": "motd=hello\n"},
-    "backups": {"backups": [{"id": "b1", "kept": True}]},
-    "mods": {"mods": []},
-    "versions": {"versions": ["1.21.4", "1.20.6"]},
-    "templates": {"templates": [{"id": "survival"}]},
-    "wallet": {"balance_cents": 1250},
-    "ledger": {"entries": []},
-    "limits": {"servers_max": 5},
-    "regions": {"regions": ["eu-central"]},
-    "capacity": {"eu-central": "available"},
-}
+_BODY_BYTES_MAX = 65_536
 
 
 def application(ping_s: float) -> Starlette:
@@ -56,12 +39,24 @@ async def _answer(request: Request) -> Response:
     path = request.url.path
     if "x-demo-echo" in request.headers or not path.startswith("/v1/"):
         return JSONResponse(await _echo(request))
-    if path == "/v1/whoami":
-        account_id = request.headers.get("x-authz-account-id", "")
-        return JSONResponse({"accountId": account_id, "email": "ada@example.com", "emailVerified": True})
-    if request.method == "GET":
-        return JSONResponse(_SAMPLES.get(path.rpartition("/")[2], _SERVER))
-    return JSONResponse({"ok": True})
+    account_id = request.headers.get("x-authz-account-id", "")
+    return JSONResponse(
+        sample(SampleRequest(request.method, path, account_id, request.query_params, await _document(request)))
+    )
+
+
+async def _document(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a body; an empty one for anything else."""
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _BODY_BYTES_MAX:
+            return {}
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 async def _echo(request: Request) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-TAIL_DEFAULT, TAIL_MAX = 100, 1000
+from authz.demo.samples import log_lines
+
 STREAM_MAX_S = 1800.0
+_LIVE_LINE_S = 5.0
 
 
 class LogStreams:
@@ -47,20 +50,20 @@ class LogStreams:
             self._open.subtract(whose)
 
     async def _events(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the backlog and then pings; each event ends in LF LF."""
+        """Yield the backlog, then live lines and pings; each event ends in LF LF."""
         query = request.query_params
         ends_s = time.monotonic() + float(query.get("ends_after_s", STREAM_MAX_S))
-        for number in range(_tail(query.get("tail"))):
-            yield b"data: [Server] line %d\n\n" % number
+        line_s = time.monotonic() + _LIVE_LINE_S
+        for line in log_lines(query.get("tail")):
+            yield f"data: {line}\n\n".encode()
         while (left_s := ends_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(self._ping_s, left_s))
-            if "silent" not in query and left_s > self._ping_s:
+            await asyncio.sleep(min(self._ping_s, left_s, max(0.01, line_s - time.monotonic())))
+            if "silent" in query:
+                continue
+            if time.monotonic() >= line_s:
+                line_s += _LIVE_LINE_S
+                yield f"data: [Server] {datetime.now(UTC):%H:%M:%S} 3 players online\n\n".encode()
+            elif left_s > self._ping_s:
                 yield b": ping\n\n"
         if "breaks" in query:
             raise ConnectionError("the query asked for an abort")
-
-
-def _tail(text: str | None) -> int:
-    if text is None or not text.removeprefix("-").isdecimal():
-        return TAIL_DEFAULT
-    return max(0, min(TAIL_MAX, int(text)))

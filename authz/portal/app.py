@@ -3,7 +3,7 @@
 The use cases are composed in `authz/portal_app.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
 from fastapi import FastAPI
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -91,7 +91,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
     for path, show in ((_HEALTH, healthz), (_READINESS, readyz), (_DESCRIPTION, describe)):
         app.add_api_route(path, show, include_in_schema=False)
     pages = Pages(services)
-    for part in (
+    parts = (
         PublicApi(services),
         DeviceApi(services),
         SessionApi(services),
@@ -99,14 +99,24 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         AccountPages(services, pages),
         KeyPages(services, pages),
         DevicePages(services, pages),
-    ):
+    )
+    for part in parts:
         app.include_router(part.router)
+    routes = [route for part in parts for route in part.router.routes]
     app.mount(_STATIC, _Static(packages=[("authz.portal", "static")]))
-    _answer_errors(app, pages, services.policy, services.observer, is_https=is_https)
+    _answer_errors(app, pages, services.policy, services.observer, routes, is_https=is_https)
     return app
 
 
-def _answer_errors(app: FastAPI, pages: Pages, policy: Policy, observer: PortalObserver, *, is_https: bool) -> None:
+def _answer_errors(
+    app: FastAPI,
+    pages: Pages,
+    policy: Policy,
+    observer: PortalObserver,
+    routes: Sequence[BaseRoute],
+    *,
+    is_https: bool,
+) -> None:
     """Respond to each error in the format of its route: HTML for pages, else JSON."""
 
     async def answer(request: Request, error: Exception) -> Response:
@@ -119,7 +129,7 @@ def _answer_errors(app: FastAPI, pages: Pages, policy: Policy, observer: PortalO
         domain = policy.domain if request.url.path == WHO_AM_I else ""
         response = pages.failure(request, error) if is_page else json_response(error, domain)
         if response.status_code == _METHOD_NOT_ALLOWED:
-            response.headers["allow"] = ", ".join(_methods(app, request))
+            response.headers["allow"] = ", ".join(_methods(routes, request))
         put(response.headers, is_https=is_https)
         return response
 
@@ -135,10 +145,10 @@ def _answer_errors(app: FastAPI, pages: Pages, policy: Policy, observer: PortalO
         app.add_exception_handler(kind, answer)
 
 
-def _methods(app: FastAPI, request: Request) -> list[str]:
+def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
     """Return the methods of all routes with the path of a request; the router names those of one route only."""
     methods: set[str] = set()
-    for route in app.router.routes:
+    for route in routes:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     return sorted(methods)

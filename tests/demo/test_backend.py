@@ -1,6 +1,7 @@
 """The demo's backend: exact stream framing, and an echo that hides nothing."""
 
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 
 import httpx
@@ -32,14 +33,48 @@ def test_the_echo_tells_exactly_what_arrived(url: str) -> None:
     [
         ("/v1/servers", "servers"),
         ("/v1/servers/s1", "id"),
-        ("/v1/accounts/a/wallet", "balance_cents"),
+        ("/v1/accounts/a/wallet", "balanceMicros"),
         ("/v1/whoami", "accountId"),
     ],
 )
 def test_sample_routes_answer_json(url: str, path: str, expected: str) -> None:
     with httpx.Client(trust_env=False) as client:
         assert expected in client.get(url + path).json()
-        assert client.post(f"{url}/v1/servers/s1:start").json() == {"ok": True}
+        assert client.post(f"{url}/v1/servers/s1:start").json() == {"ok": True, "id": "s1"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("GET", "/v1/servers", {"servers"}),
+        ("GET", "/v1/servers/s1", {"id", "name", "hostname", "state", "version", "region"}),
+        ("GET", "/v1/servers/s1/tick-history", {"minutes"}),
+        ("GET", "/v1/accounts/acct_1/wallet", {"accountId", "balanceMicros", "currency"}),
+        ("POST", "/v1/servers", {"id"}),
+        ("POST", "/v1/templates/survival:create", {"id"}),
+        ("POST", "/v1/servers/s1/backups", {"id"}),
+        ("POST", "/v1/servers/s1/backups/b1:set-kept", {"id"}),
+        ("POST", "/v1/servers/s1:enable-sftp", {"host", "port", "username", "password"}),
+        ("POST", "/v1/accounts/acct_1/checkout-link", {"checkoutUrl"}),
+    ],
+)
+def test_a_response_has_the_fields_that_clients_show(url: str, method: str, path: str, fields: set[str]) -> None:
+    with httpx.Client(trust_env=False) as client:
+        assert fields <= client.request(method, url + path, json={}).json().keys()
+
+
+def test_files_console_and_logs_have_content(url: str) -> None:
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        entries = client.get("/v1/servers/s1/files").json()["entries"]
+        assert all({"name", "size", "kind", "isDir"} <= entry.keys() for entry in entries)
+        content = client.get("/v1/servers/s1/file", params={"path": "server.properties"}).json()["content"]
+        assert b64decode(content) == b"motd=hello\n"
+        ran = client.post("/v1/servers/s1:command", json={"command": "say hi"}).json()
+        assert ran["output"] == "ran: say hi"
+        assert len(client.get("/v1/servers/s1/logs", params={"tail": 7}).json()["lines"]) == 7
+        (version,) = client.get("/v1/servers/s1/mods/versions").json()["versions"]
+        assert version["id"]
+        assert client.post("/v1/servers/s1:command", content=b"[" * 40_000).json()["output"] == "ran: "
 
 
 @pytest.mark.parametrize(
