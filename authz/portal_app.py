@@ -147,7 +147,7 @@ class Portal:
         browsers = FamiliarBrowsers(settings.portal_proxy_secret.get_secret_value().encode())
         gate = Gate(RedisThrottles(self._redis.link), policy.throttles, metrics)
         admin = KeyAdmin(self._keys, self._redis.keys, policy, entropy=os.urandom, now=_now)
-        minting = Minting(admin, policy)
+        minting = Minting(admin, gate, policy)
         rules = PasswordRules(settings.password_chars_min, _breached(settings.breached_passwords_file))
         return Services(
             policy=policy,
@@ -168,7 +168,7 @@ class Portal:
                 owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
             ),
             minting=minting,
-            keys=OwnerKeys(admin),
+            keys=OwnerKeys(admin, gate),
             device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, metrics, entropy=os.urandom),
             sessions=Sessions(
                 RedisSessions(self._redis.link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),

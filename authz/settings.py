@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     reconcile_interval_s: Seconds = Field(
         1, description="How often changes that are not yet effective in Redis are retried, in seconds."
     )
+    ended_keys_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="After how many days a revoked or expired key is deleted; its audit lines stay. 0 keeps all keys.",
+    )
     last_use_interval_s: float = Field(
         10,
         gt=0,

@@ -6,12 +6,11 @@ The sidecar starts without its stores and reports that in its health checks. Use
 import asyncio
 import gc
 import logging
-import os
 import random
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.adapters.prometheus.process import LogMetrics, ReloadMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
+from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
 from authz.adapters.redis.store import redis_store
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
@@ -46,7 +46,7 @@ from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.key_uses import KeyUses
 from authz.service.check.leases import PENDING_HEARTBEATS, Leases
 from authz.service.check.loads import LoadLimits
-from authz.service.keys.admin import KeyAdmin
+from authz.service.keys.reconciling import Reconciler, Retention
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 
@@ -120,9 +120,12 @@ class Sidecar:
             invalid_keys=invalid_keys,
             loads=_load_limits(settings),
         )
-        self._admin = KeyAdmin(PostgresKeys(self._postgres), redis.keys, policy, entropy=os.urandom, now=_now)
+        ledger = PostgresKeys(self._postgres)
+        self._reconciler = Reconciler(ledger, redis.keys)
+        self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
         # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
-        check_s_max = 3 * settings.redis_deadline_s + settings.load_wait_s
+        redis_calls = 3 if isinstance(redis.link, RedisLink) else 5  # in a cluster the account is a call of its own
+        check_s_max = redis_calls * settings.redis_deadline_s + settings.load_wait_s
         self._hot = CheckListener(
             self._checker,
             settings.check_listen,
@@ -229,9 +232,12 @@ class Sidecar:
             await self._grpc.serve_health(serving=serving)
 
     async def _reconcile(self) -> None:
-        count = await self._admin.reconcile()
+        count = await self._reconciler.reconcile()
         if count:
-            _log.info("changes made effective", extra={"keys": count})
+            _log.info("changes made effective", extra={"records": count})
+        deleted = await self._retention.delete_when_due()
+        if deleted:
+            _log.info("ended keys deleted", extra={"keys": deleted})
 
     async def _serve_when_reached(self) -> None:
         await self._link.reached.wait()

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.output import AsJson, done, plain, show, write
+from authz.cli.output import After, AsJson, PageRows, done, plain, show_page, write
 from authz.cli.use_cases import actor, run
 from authz.core.accounts import AuditEvent
+from authz.service.keys.admin import PAGE_ROWS
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, suspend and reinstate accounts.")
 
@@ -33,9 +34,10 @@ def create(
 
 
 @app.command("list")
-def list_accounts(*, as_json: AsJson = False) -> None:
-    """List all accounts."""
-    show(run(lambda admin: admin.accounts()), ("id", "name", "created_at", "suspended_at"), as_json=as_json)
+def list_accounts(*, after: After = "", limit: PageRows = PAGE_ROWS, as_json: AsJson = False) -> None:
+    """List accounts, oldest first, a page at a time."""
+    accounts = run(lambda admin: admin.accounts(after, limit + 1))
+    show_page(accounts, limit, ("id", "name", "created_at", "suspended_at"), as_json=as_json)
 
 
 @app.command()

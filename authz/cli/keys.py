@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from authz.cli.failures import NotShown
-from authz.cli.output import AsJson, done, moment, note, plain, show, write
+from authz.cli.output import After, AsJson, PageRows, done, moment, note, plain, show, show_page, write
 from authz.cli.times import duration_s, expiry
 from authz.cli.use_cases import actor, known_account, run
 from authz.core.accounts import ApiKey, AuditEvent, NewApiKey
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.limits import Limit
-from authz.service.keys.admin import KeyAdmin, KeyRequest
+from authz.service.keys.admin import PAGE_ROWS, KeyAdmin, KeyRequest
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, find, change and revoke API keys.")
 
@@ -61,17 +61,25 @@ def create(
 
 @app.command("list")
 def list_keys(
-    account_id: Annotated[str, typer.Argument(help="The account of the keys.")], *, as_json: AsJson = False
+    account_id: Annotated[str, typer.Argument(help="Whose keys.")],
+    *,
+    after: After = "",
+    limit: PageRows = PAGE_ROWS,
+    live: Annotated[bool, typer.Option("--live", help="Only keys that are neither revoked nor expired.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """List the keys of an account."""
+    """List an account's keys, oldest first, a page at a time."""
 
     async def listed(admin: KeyAdmin) -> list[ApiKey]:
-        keys = await admin.keys(account_id)
+        keys = (await admin.live_keys(account_id))[::-1] if live else await admin.keys(account_id, after, limit + 1)
         if not keys:
             await known_account(admin, account_id)
         return keys
 
-    show(run(listed), _COLUMNS, as_json=as_json)
+    if live:
+        show(run(listed), _COLUMNS, as_json=as_json)
+    else:
+        show_page(run(listed), limit, _COLUMNS, as_json=as_json)
 
 
 @app.command("show")
@@ -168,7 +176,7 @@ def reconcile(
 ) -> None:
     """Write changes to Redis that are not effective there yet."""
     count = run(lambda admin: admin.reconcile(everything=everything))
-    done({"written": count}, f"{count} keys written", as_json=as_json)
+    done({"written": count}, f"{count} records written", as_json=as_json)
 
 
 def _change(key_id: str, event: AuditEvent, change: str, own: Limit | None = None, *, as_json: bool) -> None:

@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+After = Annotated[str, typer.Option("--after", help="The id of the last row of the page before.")]
+PageRows = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Rows of a page.")]
 
 _WIDTH_MIN = 100  # a narrower terminal shows one field per line
 _SECRET = re.compile(r"\b([A-Za-z][A-Za-z0-9]{0,15}_)[0-9A-Za-z]{20,}([0-9A-Za-z]{4})\b")
@@ -85,6 +87,13 @@ def show(values: Sequence[Any], columns: Sequence[str], *, as_json: bool) -> Non
             write("\t".join(row))
         return
     _print_at_terminal(columns, rows)
+
+
+def show_page(values: Sequence[Any], rows_max: int, columns: Sequence[str], *, as_json: bool) -> None:
+    """Print a page of values; one value more than `rows_max` means that another page follows."""
+    show(values[:rows_max], columns, as_json=as_json)
+    if len(values) > rows_max:
+        note(f"there are more: --after {values[rows_max - 1].id}")
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that can be converted for JSON

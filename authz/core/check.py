@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from authz.core.errors import DenyReason
-from authz.core.limits import Limit
+from authz.core.limits import NO_LIMIT, Limit
 from authz.core.policy.overrides import Override
 from authz.core.policy.path import Target
 from authz.core.policy.route import Route
@@ -115,7 +115,6 @@ class KeyState(StrEnum):
     ACTIVE = "a"
     REVOKED = "r"
     DISABLED = "d"
-    SUSPENDED = "s"
     UNKNOWN = "u"
 
 
@@ -141,6 +140,30 @@ class KeyRecord(Value):
         force_setattr(self, "principal", Principal(self.account_id, self.key_id, self.scopes))
 
 
+class AccountRecord(Value):
+    """The projection of one account: whether its keys may be used, and how much of its bucket they add themselves.
+
+    `revision` grows with every change of the row it was made from. `own` is the sum of the limits of its keys that have
+    one of their own; it comes on top of the policy's limit for accounts.
+    """
+
+    account_id: str
+    revision: int = 1
+    is_suspended: bool = False
+    own: Limit = NO_LIMIT
+
+    def limit(self, default: Limit | None) -> Limit | None:
+        """Return the limit of the account's bucket, with the policy's `default`; None if accounts have no bucket."""
+        return default if default is None or self.own == NO_LIMIT else default + self.own
+
+
+class Held(Value):
+    """What the directory holds for one digest: the key's record, and its account's unless the key is of no use."""
+
+    key: KeyRecord
+    account: AccountRecord | None = None
+
+
 class TakeOutcome(StrEnum):
     """The result in the store: a token was granted, none was left, or the key is not valid."""
 
@@ -154,10 +177,16 @@ class TakeOutcome(StrEnum):
 
 
 class Bucket(Value):
-    """The state of a key's bucket after a check: the tokens left (a fraction) and the limit that was applied."""
+    """The bucket that restricts a key the most after a check: tokens left (a fraction) under the applied limit.
+
+    It is the key's own, or with `is_account` that of its account. `other` is the limit of the other one; None if
+    accounts have no bucket.
+    """
 
     limit: Limit
     remaining: float
+    other: Limit | None = None
+    is_account: bool = False
 
 
 class Take(Value):

@@ -11,6 +11,8 @@ CAPACITY_MAX = 1_000_000_000
 REFILL_PER_S_MIN, REFILL_PER_S_MAX = 0.000_001, 1_000_000_000.0
 FULL_AFTER_S_MAX = 2**31 - 1
 """The longest time in which a bucket may fill: headers report it, and clients read 32 bits."""
+CLOCK_TOLERANCE_S = 1.0
+"""By how much a clock may be set back before a bucket counts from its new time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,14 @@ class Limit:
 
     capacity: int
     refill_per_s: float
+
+    def __add__(self, other: "Limit") -> "Limit":
+        """Return the limit of both buckets together."""
+        return Limit(self.capacity + other.capacity, self.refill_per_s + other.refill_per_s)
+
+
+NO_LIMIT = Limit(0, 0)
+"""What is added where nothing is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +40,25 @@ class TokenBucket:
     at_s: float
 
     def take(self, cost: float, now_s: float) -> tuple[bool, "TokenBucket"]:
-        """Refill, then take `cost` tokens, all or none. A clock that went back refills nothing."""
+        """Refill, then take `cost` tokens, all or none."""
+        bucket = self.filled(now_s)
+        granted = bucket.remaining >= cost
+        return granted, bucket.without(cost) if granted else bucket
+
+    def filled(self, now_s: float) -> "TokenBucket":
+        """Return the bucket at `now_s`.
+
+        A clock that was set back adds no tokens. If it was set back by more than `CLOCK_TOLERANCE_S`, the bucket counts
+        from the new time: otherwise it would stay as it is until the clock reaches the former time.
+        """
         elapsed_s = max(0.0, now_s - self.at_s)
-        filled = min(self.limit.capacity, self.remaining + elapsed_s * self.limit.refill_per_s)
-        granted = filled >= cost
-        return granted, TokenBucket(self.limit, filled - cost if granted else filled, max(now_s, self.at_s))
+        tokens = min(self.limit.capacity, self.remaining + elapsed_s * self.limit.refill_per_s)
+        is_step = self.at_s - now_s > CLOCK_TOLERANCE_S
+        return TokenBucket(self.limit, tokens, now_s if is_step else max(now_s, self.at_s))
+
+    def without(self, cost: float) -> "TokenBucket":
+        """Return the bucket with `cost` tokens less."""
+        return TokenBucket(self.limit, self.remaining - cost, self.at_s)
 
     def under(self, limit: Limit) -> "TokenBucket":
         """Return the same bucket under another limit; tokens above a smaller capacity are lost."""
@@ -52,6 +76,27 @@ def limit_fault(limit: Limit) -> str | None:
     if limit.capacity / limit.refill_per_s > FULL_AFTER_S_MAX:
         return f"a limit's bucket must fill within {FULL_AFTER_S_MAX:,} seconds"
     return None
+
+
+def take_both(
+    key: TokenBucket, account: TokenBucket, cost: float, now_s: float
+) -> tuple[bool, TokenBucket, TokenBucket, bool]:
+    """Take `cost` tokens from the buckets of a key and of its account, from both or from none.
+
+    Returns whether they were granted, both buckets, and whether the account's is the one to show: the emptier bucket,
+    or on a refusal the one that has the tokens later.
+    """
+    key, account = key.filled(now_s), account.filled(now_s)
+    is_account = account.remaining < key.remaining
+    if key.remaining >= cost and account.remaining >= cost:
+        return True, key.without(cost), account.without(cost), is_account
+    if key.remaining < cost:
+        is_account = _missing_s(account, cost) > _missing_s(key, cost)
+    return False, key, account, is_account
+
+
+def _missing_s(bucket: TokenBucket, cost: float) -> float:
+    return (cost - bucket.remaining) / bucket.limit.refill_per_s
 
 
 def retry_after_s(limit: Limit, remaining: float, cost: float) -> int:

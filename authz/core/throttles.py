@@ -1,4 +1,4 @@
-"""Limits on attempts that need no key, per address, account or code, and the messages beyond them.
+"""How often one address, account or code may use the portal's endpoints, and the message beyond that.
 
 The store counts; how often a key may be used is `limits.py`.
 """
@@ -16,14 +16,16 @@ class Attempt(StrEnum):
     DEVICE_POLL = "device_poll"
     CODE_ENTRY = "code_entry"
     VERIFICATION_MAIL = "verification_mail"
+    KEY_CREATION = "key_creation"
+    KEY_CHANGE = "key_change"
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
     """The most attempts in `wait_s` seconds from one address and on one subject (0: not counted).
 
-    The subject is the object of the attempt: the e-mail address of a login, the code of a poll, the account that enters
-    a code or requests another mail. `message` is the text of a refusal, beside Retry-After.
+    The subject is the e-mail address of a login, the code of a poll, or the account that enters a code, requests
+    another mail, or changes its keys. `message` comes with Retry-After.
     """
 
     per_address: int
@@ -44,5 +46,13 @@ DEFAULT_THROTTLES: Throttles = {
     # The recipient may be somebody else.
     Attempt.VERIFICATION_MAIL: Throttle(
         per_address=10, per_subject=3, wait_s=3600, message="too many mails, try again later"
+    ),
+    # New keys, by creation, rotation, login or device: enough to replace all 25 of an account at once.
+    Attempt.KEY_CREATION: Throttle(
+        per_address=300, per_subject=30, wait_s=600, message="too many new keys, try again later"
+    ),
+    # More than an account has keys: whoever has to revoke all of them is not delayed.
+    Attempt.KEY_CHANGE: Throttle(
+        per_address=300, per_subject=60, wait_s=600, message="too many key changes, try again later"
     ),
 }

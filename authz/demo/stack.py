@@ -146,6 +146,10 @@ class Stack:
         """Revoke, disable or enable a key; effective when this returns."""
         self.administer(lambda admin: admin.change_key(key_id, event, ACTOR))
 
+    def change_account(self, account_id: str, event: AuditEvent) -> None:
+        """Suspend or reinstate an account; effective when this returns."""
+        self.administer(lambda admin: admin.change_account(account_id, event, ACTOR))
+
     def administer(self, use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
         """Run one use case of keys, as an operator's command does."""
 

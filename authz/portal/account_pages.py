@@ -88,7 +88,8 @@ class AccountPages:
         before = request.query_params.get("before", "")
         start = int(before) if _LINE_NUMBER.fullmatch(before) else TRAIL_END
         lines = await self._services.accounts.audit_trail(owner.account_id, start)
-        names = {key.id: key.name for key in await self._services.keys.keys(owner.account_id)}
+        key_ids = {line.key_id for line in lines if line.key_id}
+        names = await self._services.keys.names(owner.account_id, key_ids)
         older = lines[-1].number if len(lines) == TRAIL_LINES_MAX else 0
         about = {"lines": lines, "names": names, "older": older, "is_latest": start == TRAIL_END, "words": _EVENTS}
         return self._pages.show(request, "activity", about, owner=owner)

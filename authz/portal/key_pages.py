@@ -14,7 +14,7 @@ from authz.core.accounts import ApiKey
 from authz.core.errors import Refused
 from authz.core.policy.policy import Policy, Scope
 from authz.portal.browser_sessions import text
-from authz.portal.pages import GET, Pages, moment, redirect, state
+from authz.portal.pages import GET, Pages, moment, redirect
 from authz.portal.public_api import caller
 from authz.portal.services import Services
 
@@ -23,6 +23,7 @@ _LIFE_DEFAULT = "90"
 _OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in 7 days"}
 _OVERLAP_DEFAULT = "86400"
 _ENDED_MAX = 50
+_ID_CHARS_MAX = 100
 _DONE = {
     "revoked": "The key has been revoked. Nothing accepts it any more.",
     "disabled": "The key has been disabled. Nothing accepts it until you enable it again.",
@@ -51,14 +52,20 @@ class KeyPages:
         add("/dashboard/keys/{key_id}/revoke", self.revoke, methods=["POST"])
 
     async def show_keys(self, request: Request) -> Response:
-        """List the account's keys."""
+        """List the account's live keys, and a page of those that have ended."""
         owner = await self._browser.required_owner(request)
-        keys = await self._services.keys.keys(owner.account_id)
-        ended = [key for key in keys if state(key) in {"revoked", "expired"}]
-        live = [key for key in keys if state(key) not in {"revoked", "expired"}]
-        done = _DONE.get(request.query_params.get("done", ""), "")
-        keys_max = self._services.policy.keys.active_max
-        about = {"live": live, "ended": ended, "ended_max": _ENDED_MAX, "keys_max": keys_max, "done": done}
+        before = request.query_params.get("before", "")[:_ID_CHARS_MAX]
+        keys = self._services.keys
+        live = [] if before else await keys.live_keys(owner.account_id)
+        ended = await keys.latest_keys(owner.account_id, before, _ENDED_MAX + 1, ended_only=True)
+        about = {
+            "live": live,
+            "ended": ended[:_ENDED_MAX],
+            "older": ended[_ENDED_MAX - 1].id if len(ended) > _ENDED_MAX else "",
+            "is_latest": not before,
+            "keys_max": self._services.policy.keys.active_max,
+            "done": _DONE.get(request.query_params.get("done", ""), ""),
+        }
         return self._pages.show(request, "keys", about, owner=owner)
 
     async def show_new(self, request: Request) -> Response:

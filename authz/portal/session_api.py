@@ -17,6 +17,7 @@ from authz.portal.browser_sessions import TOKEN_HEADER, BrowserSessions
 from authz.portal.pages import state
 from authz.portal.public_api import Credentials, Text, caller
 from authz.portal.services import Services
+from authz.service.keys.admin import PAGE_ROWS
 from authz.service.portal.accounts import TRAIL_END
 
 
@@ -136,10 +137,10 @@ class SessionApi:
         """End the session."""
         await self._browser.end(request, response)
 
-    async def list_keys(self, request: Request) -> list[KeyFacts]:
-        """Return the account's keys, newest first."""
+    async def list_keys(self, request: Request, before: Annotated[str, Query(max_length=100)] = "") -> list[KeyFacts]:
+        """Return the account's keys, newest first: the latest hundred, or those before the key with an id."""
         owner = await self._owner(request)
-        return [_key(key) for key in await self._services.keys.keys(owner.account_id)]
+        return [_key(key) for key in await self._services.keys.latest_keys(owner.account_id, before, PAGE_ROWS)]
 
     async def create_key(self, wanted: WantedKey, request: Request) -> MadeKey:
         """Create a key."""

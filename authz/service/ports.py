@@ -3,13 +3,13 @@
 `authz/sidecar.py` and `authz/portal_app.py` choose the implementations; no store driver appears here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
-from authz.core.check import Decision, KeyRecord, Lookup, RequestAttributes, Take
+from authz.core.check import AccountRecord, Decision, Held, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
@@ -25,7 +25,7 @@ Decided: TypeAlias = tuple[int, RequestAttributes, Decision]
 
 
 class KeyProjection(Protocol):
-    """The fast copy of key records, with their buckets (Redis)."""
+    """The fast copy of key and account records, with their buckets (Redis)."""
 
     def epoch_of(self, digest: bytes) -> str:
         """Return the epoch of the store that holds this key.
@@ -35,13 +35,14 @@ class KeyProjection(Protocol):
         """
         ...
 
-    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
-        """Look keys up and take their costs from their buckets, each in one atomic call.
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
+        """Look up keys and their accounts, and charge the buckets of both or of none, each lookup in one atomic call.
 
         The same call may acquire a lease for the stream that a lookup opens, if the key is allowed on the route.
 
         Never waits and never raises: `taken` is called in later turns of the event loop, once or several times, with
-        the reply to each lookup once. `default` is the limit of keys that have none of their own.
+        the reply to each lookup once. `default` is the limit of keys that have none of their own, `account` that of
+        accounts whose keys have none; without it accounts have no bucket.
         """
         ...
 
@@ -52,18 +53,21 @@ class KeyProjection(Protocol):
         """
         ...
 
+    async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
+        """Write an account's record, as `put` does for a key's."""
+        ...
+
 
 class KeyDirectory(Protocol):
     """The authoritative records of keys (Postgres)."""
 
-    def hold(
-        self, next_digests: Callable[[], Sequence[bytes]]
-    ) -> AbstractAsyncContextManager[Mapping[bytes, KeyRecord]]:
-        """Read key records and lock them: no change of the keys or their accounts commits before the block ends.
+    def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AbstractAsyncContextManager[Mapping[bytes, Held]]:
+        """Read records of keys and accounts and lock them: none of them changes before the block ends.
 
         `next_digests` is called at most once, when the directory is ready to read. A key that does not exist has a
-        record in the state `UNKNOWN`. A key that is being changed has no record here: read it again a moment later.
-        Raises `StoreUnavailable`, also if the server that responds may not know every key.
+        record in the state `UNKNOWN`. A key that does not exist or has ended comes without its account. A key that is
+        being changed has no record here: read it again a moment later. Raises `StoreUnavailable`, also if the server
+        that responds may not know every key.
         """
         ...
 
@@ -162,8 +166,8 @@ class KeyLedger(Protocol):
         """Store a new account."""
         ...
 
-    async def accounts(self) -> list[Account]:
-        """Return every account, oldest first."""
+    async def accounts(self, after: str, rows_max: int) -> list[Account]:
+        """Return accounts, oldest first, from the one that follows the account `after` on; "" for the first."""
         ...
 
     async def add_key(
@@ -177,8 +181,25 @@ class KeyLedger(Protocol):
         """Store a new key, if its account may have another; raises `Refused`. `event` says how it was created."""
         ...
 
-    async def keys(self, account_id: str) -> list[ApiKey]:
-        """Return an account's keys, oldest first."""
+    async def keys(self, account_id: str, after: str, rows_max: int) -> list[ApiKey]:
+        """Return an account's keys, oldest first, from the one that follows the key `after` on; "" for the first."""
+        ...
+
+    async def live_keys(self, account_id: str, rows_max: int) -> list[ApiKey]:
+        """Return the newest keys of an account that are neither revoked nor expired, newest first."""
+        ...
+
+    async def latest_keys(
+        self, account_id: str, before: str, rows_max: int, *, ended_only: bool = False
+    ) -> list[ApiKey]:
+        """Return an account's keys, newest first, from the one that precedes the key `before` on; "" for the last.
+
+        With `ended_only` only those that are revoked or expired.
+        """
+        ...
+
+    async def key_names(self, account_id: str, key_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of those of the keys that the account has, by id."""
         ...
 
     async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
@@ -191,8 +212,8 @@ class KeyLedger(Protocol):
 
     async def change_key(
         self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
-    ) -> None:
-        """Revoke, disable, enable or limit a key.
+    ) -> str:
+        """Revoke, disable, enable or limit a key; returns the id of its account if that record changes too, else "".
 
         Raises `Refused` if there is none, if it is revoked and the change is another, or, with `own_only`, if somebody
         other than the actor has disabled it.
@@ -209,12 +230,16 @@ class KeyLedger(Protocol):
         """
         ...
 
-    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
-        """Suspend or reinstate an account; return the ids of its keys. Raises `Refused` if there is no account."""
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
+        """Suspend or reinstate an account. Raises `Refused` if there is no account."""
         ...
 
-    async def pending(self, *, everything: bool = False) -> list[str]:
-        """Return the ids of the pending keys, or with `everything` of all keys."""
+    async def pending(self, *, everything: bool = False, after: str = "", rows_max: int = 1000) -> list[str]:
+        """Return ids of keys that are pending, the longest first; with `everything` of all keys after one, by id."""
+        ...
+
+    async def pending_accounts(self, *, everything: bool = False, after: str = "", rows_max: int = 1000) -> list[str]:
+        """Return ids of accounts, as `pending` does of keys."""
         ...
 
     async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
@@ -222,4 +247,12 @@ class KeyLedger(Protocol):
 
         The key is locked meanwhile, as in `KeyDirectory.hold`. Returns the result of `put`.
         """
+        ...
+
+    async def settle_account(self, account_id: str, put: Callable[[AccountRecord], Awaitable[bool]]) -> bool:
+        """Pass an account's present record to `put`, as `settle` does for a key."""
+        ...
+
+    async def delete_ended(self, before: datetime, rows_max: int) -> int:
+        """Delete keys that ended before a time, at most some; returns how many. Their audit lines stay."""
         ...

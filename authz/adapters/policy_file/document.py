@@ -120,7 +120,7 @@ class Stream(_Model):
 
 
 class ThrottleModel(_Model):
-    """A limit on attempts that need no key."""
+    """A limit on attempts at the portal."""
 
     per_address: int = Field(gt=0, le=1_000_000)
     """Attempts from one address, within `wait_s`."""
@@ -197,6 +197,9 @@ class Document(_Model):
     keys: Keys
     limit: LimitModel
     """The bucket of every key that has no limit of its own."""
+    account_limit: LimitModel | None = None
+    """A bucket of every account beside those of its keys: a request takes its cost from both or from neither. The own
+    limits of an account's keys come on top of it. Without it accounts have no bucket."""
     invalid_keys: LimitModel = LimitModel(capacity=INVALID_KEYS.capacity, refill_per_s=INVALID_KEYS.refill_per_s)
     """The bucket of every source address; each invalid key takes a token."""
     rate_headers: RateHeadersModel = RateHeadersModel()
@@ -210,7 +213,7 @@ class Document(_Model):
     streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)], Stream] = {}
     """The stream classes, by name."""
     throttles: dict[Annotated[Attempt, Field(strict=False)], ThrottleModel] = {}
-    """The throttles of the portal's public endpoints that differ from the built-in ones."""
+    """The throttles of the portal's endpoints and of changes of keys there that differ from the built-in ones."""
     routes: list[Routes] = Field(min_length=1)
     """The table."""
 

@@ -40,7 +40,8 @@ def _policy(document: Document) -> Policy:
         name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
     }
     limit = document.limit.limit()
-    problems += faults(rows, Declarations(scopes, streams, set(document.methods), limit))
+    account_limit = None if document.account_limit is None else document.account_limit.limit()
+    problems += faults(rows, Declarations(scopes, streams, set(document.methods), limit, account_limit))
     if problems:
         raise PolicyError(problems)
     routes = tuple(row.route for row in rows)
@@ -49,6 +50,7 @@ def _policy(document: Document) -> Policy:
         domain=document.api.domain,
         keys=KeyRules(document.keys.header, KeyFormat(document.keys.prefix), document.keys.active_max),
         limit=limit,
+        account_limit=account_limit,
         invalid_keys=document.invalid_keys.limit(),
         overrides=Overrides(document.overrides.headers == "strip", document.overrides.query == "refuse"),
         rate_headers=RateHeaders(document.rate_headers.ietf, document.rate_headers.legacy),

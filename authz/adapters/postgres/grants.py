@@ -10,6 +10,7 @@ from authz.adapters.postgres.session import Session
 from authz.core.errors import StoreUnavailable
 
 PRIVILEGES: Final[Mapping[str, str]] = {
+    "account_outbox": "SELECT, INSERT, UPDATE, DELETE",
     "accounts": "SELECT, INSERT, UPDATE",
     "api_keys": "SELECT, INSERT, UPDATE",
     "audit_log": "SELECT, INSERT",
@@ -19,6 +20,9 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "owners": "SELECT, INSERT, UPDATE",
 }
 """Table -> privileges of the application's role. A row lock (FOR SHARE) needs UPDATE."""
+
+FUNCTIONS: Final = ("delete_ended_keys(timestamptz, integer)",)
+"""The functions that the application's role may call."""
 
 _ROLE: Final = "SELECT rolsuper, quote_ident(rolname) AS quoted FROM pg_roles WHERE rolname = $1"
 _OWNED: Final = (
@@ -47,3 +51,5 @@ async def grant(session: Session, role: str) -> None:
     for table, privileges in PRIVILEGES.items():
         await session.run(f"REVOKE ALL ON TABLE {table} FROM PUBLIC, {quoted}")
         await session.run(f"GRANT {privileges} ON TABLE {table} TO {quoted}")
+    for function in FUNCTIONS:
+        await session.run(f"GRANT EXECUTE ON FUNCTION {function} TO {quoted}")

@@ -1,43 +1,40 @@
 """Accounts, keys and pending changes in Postgres: the authoritative data that Redis projects.
 
-Reads for checks are in `directory.py`, the rules of the use cases in `service/keys/admin.py`.
+Reads for checks are in `directory.py`, the SQL of accounts in `accounts.py`, that of lists in `listings.py`. The rules
+of the use cases are in `service/keys/admin.py`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime
 from typing import Any
 
+from authz.adapters.postgres import accounts, listings
 from authz.adapters.postgres.audit import is_disabled_by_others, write_audit
 from authz.adapters.postgres.pool import Postgres
+from authz.adapters.postgres.rows import KEY_COLUMNS, RECORD_COLUMNS, api_key, key_record, limit_columns
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
-from authz.core.check import KeyRecord, KeyState
+from authz.core.check import AccountRecord, KeyRecord
 from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
 
-# Columns are named, never *: a release works with the schema of the next one.
-RECORD_COLUMNS = (
-    "k.id, k.account_id, k.scopes, k.capacity, k.refill_per_s, k.expires_at, k.disabled_at, k.revoked_at, k.revision, "
-    "a.suspended_at"
-)
-"""What `key_record` reads, of a key `k` and its account `a`."""
-
-_ACCOUNTS = "SELECT id, name, email, created_at, suspended_at FROM accounts ORDER BY created_at, id"
-_RECORD = f"SELECT k.digest, {RECORD_COLUMNS} FROM api_keys k JOIN accounts a ON a.id = k.account_id WHERE k.id = $1"  # noqa: S608 -- ours
-_CHANGED = "SELECT account_id, revoked_at FROM api_keys WHERE id = $1 FOR UPDATE"
-_KEY = (
-    "SELECT k.id, k.account_id, k.name, k.hint, k.scopes, k.capacity, k.refill_per_s, k.created_at, k.expires_at, "
-    "k.disabled_at, k.revoked_at, k.revision, k.replaces, u.last_used_at "
-    "FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id WHERE {} ORDER BY k.created_at, k.id"
-)
-# The share locks keep a revocation or suspension from committing while an older record is on its way to Redis. The
-# account comes first, as it does for those who change it.
-_STILL = " FOR SHARE OF a, k"
+_RECORD = f"SELECT k.digest, {RECORD_COLUMNS} FROM api_keys k WHERE k.id = $1 FOR SHARE"  # noqa: S608 -- ours
+_KEY = f"SELECT {KEY_COLUMNS} FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id WHERE k.id = $1"  # noqa: S608 -- ours
 _ACTIVE = (
     "SELECT count(*) FROM api_keys "
     "WHERE account_id = $1 AND revoked_at IS NULL AND (expires_at > $2 OR expires_at IS NULL)"
 )
 _ENQUEUE = (
-    "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE {} = $1 "
+    "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE id = $1 "
     "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision"
+)
+# By whether everything is asked for; in turns of bounded size.
+_PENDING_KEYS = (
+    "SELECT key_id FROM key_outbox ORDER BY created_at LIMIT $1",
+    "SELECT id FROM api_keys WHERE id > $2 ORDER BY id LIMIT $1",
+)
+_PENDING_ACCOUNTS = (
+    "SELECT account_id FROM account_outbox ORDER BY created_at LIMIT $1",
+    "SELECT id FROM accounts WHERE id > $2 ORDER BY id LIMIT $1",
 )
 _END = "UPDATE api_keys SET {} WHERE id = $1"
 _KEY_CHANGES = {
@@ -45,10 +42,6 @@ _KEY_CHANGES = {
     AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
     AuditEvent.KEY_ENABLED: "disabled_at = NULL",
     AuditEvent.KEY_LIMITED: "capacity = $2, refill_per_s = $3",
-}
-_ACCOUNT_CHANGES = {
-    AuditEvent.ACCOUNT_SUSPENDED: "suspended_at = coalesce(suspended_at, now())",
-    AuditEvent.ACCOUNT_REINSTATED: "suspended_at = NULL",
 }
 
 
@@ -61,22 +54,13 @@ class PostgresKeys:
     async def add_account(self, account: Account, actor: Actor) -> None:
         """Store a new account."""
         async with self._postgres.transaction() as connection:
-            await connection.execute(
-                "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
-                account.id,
-                account.name,
-                account.email,
-                account.created_at,
-            )
+            await accounts.insert_account(connection, account)
             await write_audit(connection, actor, AuditEvent.ACCOUNT_CREATED, account.id)
 
-    async def accounts(self) -> list[Account]:
-        """Return every account, oldest first."""
+    async def accounts(self, after: str = "", rows_max: int = 1000) -> list[Account]:
+        """Return a page of accounts, oldest first."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(
-                "SELECT id, name, email, created_at, suspended_at FROM accounts ORDER BY created_at, id"
-            )
-        return [Account(**dict(row)) for row in rows]
+            return await accounts.list_accounts(connection, after, rows_max)
 
     async def add_key(
         self,
@@ -90,34 +74,55 @@ class PostgresKeys:
         async with self._postgres.transaction() as connection:
             await _queue(connection, key.account_id)
             await _insert(connection, key, digest, active_max)
+            if key.limit is not None:
+                await accounts.sum_own_limits(connection, key.account_id)
             await write_audit(connection, actor, event, key.account_id, key.id)
 
-    async def keys(self, account_id: str) -> list[ApiKey]:
-        """Return an account's keys, oldest first."""
+    async def keys(self, account_id: str, after: str = "", rows_max: int = 1000) -> list[ApiKey]:
+        """Return a page of an account's keys, oldest first."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(_KEY.format("k.account_id = $1"), account_id)
-        return [_key(row) for row in rows]
+            return await listings.oldest_keys(connection, account_id, after, rows_max)
+
+    async def latest_keys(
+        self, account_id: str, before: str, rows_max: int, *, ended_only: bool = False
+    ) -> list[ApiKey]:
+        """Return a page of an account's keys, newest first."""
+        async with self._postgres.transaction() as connection:
+            return await listings.latest_keys(connection, account_id, before, rows_max, ended_only=ended_only)
+
+    async def live_keys(self, account_id: str, rows_max: int) -> list[ApiKey]:
+        """Return the newest of an account's keys that are neither revoked nor expired."""
+        async with self._postgres.transaction() as connection:
+            return await listings.live_keys(connection, account_id, rows_max)
+
+    async def key_names(self, account_id: str, key_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of some of an account's keys, by id."""
+        async with self._postgres.transaction() as connection:
+            return await listings.key_names(connection, account_id, key_ids)
 
     async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
         """Return the keys with a digest or with a hint, oldest first; an empty digest or hint matches none."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(_KEY.format("k.digest = $1 OR k.hint = $2"), digest, hint)
-        return [_key(row) for row in rows]
+            return await listings.find_keys(connection, digest, hint)
 
     async def key(self, key_id: str) -> ApiKey:
         """Return one key."""
         async with self._postgres.transaction() as connection:
-            row = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
+            row = await connection.fetchrow(_KEY, key_id)
         if row is None:
             raise Refused(f"there is no key {key_id}")
-        return _key(row)
+        return api_key(row)
 
     async def change_key(
         self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
-    ) -> None:
-        """Revoke, disable, enable or limit a key."""
-        columns = _limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
+    ) -> str:
+        """Revoke, disable, enable or limit a key; returns the id of its account if that record changes too, else ""."""
+        columns = limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
         async with self._postgres.transaction() as connection:
+            before = await connection.fetchrow("SELECT account_id, capacity FROM api_keys WHERE id = $1", key_id)
+            sums_up = before is not None and _sums_up(event, before["capacity"])
+            if sums_up:
+                await accounts.lock_account(connection, before["account_id"])
             key = await connection.fetchrow(
                 "SELECT account_id, revoked_at FROM api_keys WHERE id = $1 FOR UPDATE", key_id
             )
@@ -132,8 +137,11 @@ class PostgresKeys:
                 key_id,
                 *columns,
             )
-            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await connection.execute(_ENQUEUE, key_id)
+            if sums_up:
+                await accounts.sum_own_limits(connection, key["account_id"])
             await write_audit(connection, actor, event, key["account_id"], key_id)
+        return str(key["account_id"]) if sums_up else ""
 
     async def replace_key(
         self, key_id: str, replacement: Callable[[ApiKey], Replacement], active_max: int, actor: Actor
@@ -144,11 +152,11 @@ class PostgresKeys:
             if account_id is None:
                 raise Refused(f"there is no key {key_id}")
             await _queue(connection, account_id)
-            key = await connection.fetchrow(_KEY.format("k.id = $1") + " FOR UPDATE OF k", key_id)
+            key = await connection.fetchrow(_KEY + " FOR UPDATE OF k", key_id)
             replaced_by = await connection.fetchval("SELECT id FROM api_keys WHERE replaces = $1", key_id)
             if replaced_by is not None:
                 raise Refused(f"the key {key_id} was replaced by {replaced_by} already")
-            new = replacement(_key(key))
+            new = replacement(api_key(key))
             await write_audit(connection, actor, AuditEvent.KEY_ROTATED, account_id, key_id)
             # The old key ends first: if it ends at once, it does not count towards the account's maximum.
             if new.old_ends_at is None:
@@ -157,42 +165,55 @@ class PostgresKeys:
             else:
                 await connection.execute(_END.format("expires_at = $2"), key_id, new.old_ends_at)
             await _insert(connection, new.key, new.digest, active_max)
-            await connection.execute(_ENQUEUE.format("id"), key_id)
+            await connection.execute(_ENQUEUE, key_id)
+            if new.key.limit is not None:
+                await accounts.sum_own_limits(connection, account_id)
             await write_audit(connection, actor, AuditEvent.KEY_CREATED, account_id, new.key.id)
-            ended = await connection.fetchrow(_KEY.format("k.id = $1"), key_id)
-        return _key(ended), new.key
+            ended = await connection.fetchrow(_KEY, key_id)
+        return api_key(ended), new.key
 
-    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> list[str]:
-        """Suspend or reinstate an account with all its keys."""
+    async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
+        """Suspend or reinstate an account."""
         async with self._postgres.transaction() as connection:
-            done = await connection.fetchval(
-                f"UPDATE accounts SET {_ACCOUNT_CHANGES[event]} WHERE id = $1 RETURNING id",  # noqa: S608 -- ours
-                account_id,
-            )
-            if done is None:
-                raise Refused(f"there is no account {account_id}")
-            # A new revision for each key: Redis must regard the record that follows as newer.
-            rows = await connection.fetch(
-                "UPDATE api_keys SET revision = revision WHERE account_id = $1 RETURNING id", account_id
-            )
-            await connection.execute(_ENQUEUE.format("account_id"), account_id)
-            await write_audit(connection, actor, event, account_id)
-        return [row["id"] for row in rows]
+            await accounts.change_account(connection, account_id, event, actor)
 
-    async def pending(self, *, everything: bool = False) -> list[str]:
-        """Return the ids of the pending keys, the oldest first, or of all keys."""
-        query = "SELECT id FROM api_keys" if everything else "SELECT key_id FROM key_outbox ORDER BY created_at"
+    async def pending(self, *, everything: bool = False, after: str = "", rows_max: int = 1000) -> list[str]:
+        """Return ids of keys that are pending, the longest first; with `everything` of all keys after one, by id."""
+        return await self._pending(_PENDING_KEYS[everything], (after,) if everything else (), rows_max)
+
+    async def pending_accounts(self, *, everything: bool = False, after: str = "", rows_max: int = 1000) -> list[str]:
+        """Return ids of accounts, as `pending` does of keys."""
+        return await self._pending(_PENDING_ACCOUNTS[everything], (after,) if everything else (), rows_max)
+
+    async def _pending(self, query: str, after: tuple[str, ...], rows_max: int) -> list[str]:
         async with self._postgres.transaction() as connection:
-            return [key_id for (key_id,) in await connection.fetch(query)]
+            return [found for (found,) in await connection.fetch(query, rows_max, *after)]
 
     async def settle(self, key_id: str, put: Callable[[bytes, KeyRecord], Awaitable[bool]]) -> bool:
-        """Pass a key's locked present record to `put`, and remove the key from the outbox if that returns true."""
+        """Pass a key's present record to `put` while its row is locked, and delete its line in the outbox."""
         async with self._postgres.transaction() as connection:
-            row = await connection.fetchrow(_RECORD + _STILL, key_id)
+            row = await connection.fetchrow(_RECORD, key_id)
+            if row is None:  # deleted since, long after it ended
+                return True
             done = await put(row["digest"], key_record(row))
             if done:
                 await connection.execute("DELETE FROM key_outbox WHERE key_id = $1", key_id)
         return done
+
+    async def settle_account(self, account_id: str, put: Callable[[AccountRecord], Awaitable[bool]]) -> bool:
+        """Pass an account's present record to `put`, as `settle` does for a key."""
+        async with self._postgres.transaction() as connection:
+            return await accounts.settle_account(connection, account_id, put)
+
+    async def delete_ended(self, before: datetime, rows_max: int) -> int:
+        """Delete keys that ended before a time, at most some; returns how many."""
+        async with self._postgres.transaction() as connection:
+            return await listings.delete_ended(connection, before, rows_max)
+
+
+def _sums_up(event: AuditEvent, capacity: int | None) -> bool:
+    """Return whether a change of a key changes the sum of its account's own limits."""
+    return event is AuditEvent.KEY_LIMITED or (event is AuditEvent.KEY_REVOKED and capacity is not None)
 
 
 async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- untyped driver
@@ -216,41 +237,8 @@ async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) 
         key.name,
         key.hint,
         sorted(key.scopes),
-        *_limit_columns(key.limit),
+        *limit_columns(key.limit),
         key.created_at,
         key.expires_at,
         key.replaces,
     )
-
-
-def _limit_columns(limit: Limit | None) -> tuple[int | None, float | None]:
-    return (None, None) if limit is None else (limit.capacity, limit.refill_per_s)
-
-
-def _limit(row: Any) -> Limit | None:  # noqa: ANN401 -- untyped driver
-    return None if row["capacity"] is None else Limit(row["capacity"], row["refill_per_s"])
-
-
-def key_record(row: Any) -> KeyRecord:  # noqa: ANN401 -- untyped driver
-    """Return the record that Redis projects, from a row of `RECORD_COLUMNS`."""
-    states = (
-        (KeyState.REVOKED, row["revoked_at"]),
-        (KeyState.SUSPENDED, row["suspended_at"]),
-        (KeyState.DISABLED, row["disabled_at"]),
-    )
-    expires_at = row["expires_at"]
-    return KeyRecord(
-        state=next((state for state, since in states if since is not None), KeyState.ACTIVE),
-        revision=row["revision"],
-        key_id=row["id"],
-        account_id=row["account_id"],
-        scopes=frozenset(row["scopes"]),
-        limit=_limit(row),
-        expires_at_ms=0 if expires_at is None else int(expires_at.timestamp() * 1000),
-    )
-
-
-def _key(row: Any) -> ApiKey:  # noqa: ANN401 -- untyped driver
-    plain = {name: row[name] for name in ("id", "account_id", "name", "hint", "created_at", "expires_at")}
-    times = {name: row[name] for name in ("disabled_at", "revoked_at", "last_used_at", "revision", "replaces")}
-    return ApiKey(**plain, **times, scopes=frozenset(row["scopes"]), limit=_limit(row))

@@ -6,6 +6,7 @@ Accounts and keys are in `keys.py`; sessions are in Redis.
 from datetime import datetime
 from typing import Any
 
+from authz.adapters.postgres.accounts import insert_account
 from authz.adapters.postgres.audit import read_audit, write_audit
 from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Account, Actor, AuditEvent
@@ -27,13 +28,7 @@ class PostgresOwners:
     async def add_owner(self, account: Account, owner: Owner, actor: Actor) -> None:
         """Store a new account with its owner; raises `EmailTaken`."""
         async with self._postgres.transaction() as connection:
-            await connection.execute(
-                "INSERT INTO accounts (id, name, email, created_at) VALUES ($1, $2, $3, $4)",
-                account.id,
-                account.name,
-                account.email,
-                account.created_at,
-            )
+            await insert_account(connection, account)
             added = await connection.fetchval(
                 "INSERT INTO owners (account_id, email, password_hash) VALUES ($1, $2, $3) "
                 "ON CONFLICT (email) DO NOTHING RETURNING account_id",

@@ -1,21 +1,25 @@
 """Key records and their buckets in a Redis Cluster: each key on the primary of its slot, stored as in `keys.py`.
 
-The slot map and redirections belong to `connection/cluster.py`. Every script names the epoch in which it may run, and
-the node compares it with its current epoch, because the client cannot know beforehand which node executes a command.
+The slot map and redirections belong to `connection/cluster.py`, accounts to `cluster_accounts.py`. Every script names
+the epoch in which it may run, and the node compares it with its current epoch, because the client cannot know
+beforehand which node executes a command.
 """
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from redis.crc import key_slot
 
+from authz.adapters.redis.clock import OnSkew
+from authz.adapters.redis.cluster_accounts import ClusterAccounts, granted
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster, guarded
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.keys import OnUse, RedisKeys, at
 from authz.adapters.redis.records import CHECK, PUT, redis_key
-from authz.core.check import KeyRecord, Lookup
+from authz.core.check import AccountRecord, KeyRecord, Lookup, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.service.ports import Taken, TakeReply
@@ -23,30 +27,43 @@ from authz.service.ports import Taken, TakeReply
 SCRIPTS = CHECK_IN_CLUSTER, PUT_IN_CLUSTER = guarded(CHECK), guarded(PUT)
 
 
-class RedisClusterKeys:
-    """The projection of key records (`service.ports.KeyProjection`) over the links to a cluster."""
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """The limits of keys without one of their own, and of accounts."""
 
-    def __init__(self, cluster: RedisCluster, *, negative_ttl_s: float, on_use: OnUse) -> None:
+    key: Limit
+    account: Limit | None
+
+
+class RedisClusterKeys:
+    """The projection of key and account records (`service.ports.KeyProjection`) over the links to a cluster."""
+
+    def __init__(
+        self, cluster: RedisCluster, *, negative_ttl_s: float, on_use: OnUse, on_skew: OnSkew | None = None
+    ) -> None:
         self._cluster = cluster
+        self._accounts = ClusterAccounts(cluster)
         self._negative_ttl_s = negative_ttl_s
         self._on_use = on_use
+        self._on_skew = on_skew
         self._at: dict[RedisLink, RedisKeys] = {}
 
-    def epoch_of(self, digest: bytes) -> str:
-        """Return the current epoch of each node that may hold the key: two nodes during a slot migration."""
-        return " ".join(link.epoch for link in self._cluster.holders(key_slot(redis_key(digest))) if link.epoch)
+    def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- the node of the key's account is not known yet
+        """Return the current epochs of all nodes."""
+        return " ".join(link.epoch for link in self._cluster.links if link.epoch)
 
-    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
         """Look up keys and charge their buckets (`service.ports.KeyProjection`)."""
         by_link: dict[RedisLink | None, list[int]] = {}
         for place, lookup in enumerate(lookups):
             by_link.setdefault(self._cluster.owner(key_slot(redis_key(lookup.digest))), []).append(place)
+        limits = _Limits(default, account)
         for link, places in by_link.items():
             if link is None:
                 unknown = StoreUnavailable("redis", "no known node has the key's slot")
                 asyncio.get_running_loop().call_soon(taken, places, [unknown] * len(places))
             else:
-                self._take(link, [lookups[place] for place in places], default, at(places, taken), REDIRECTS_MAX)
+                self._take(link, [lookups[place] for place in places], limits, at(places, taken), REDIRECTS_MAX)
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
@@ -58,30 +75,41 @@ class RedisClusterKeys:
 
         return await self._cluster.on_owner(redis_key(digest), write)
 
-    def _take(self, link: RedisLink, lookups: Sequence[Lookup], default: Limit, taken: Taken, redirects: int) -> None:
-        self._keys_at(link).take(lookups, default, partial(self._taken, link, lookups, default, taken, redirects))
+    async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
+        """Write an account's record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
+        return await self._accounts.put(record, epoch=epoch)
 
-    def _taken(
+    def _take(self, link: RedisLink, lookups: Sequence[Lookup], limits: _Limits, taken: Taken, redirects: int) -> None:
+        replied = partial(self._replied, link, lookups, limits, taken, redirects)
+        self._keys_at(link).take(lookups, limits.key, replied)
+
+    def _replied(
         self,
         link: RedisLink,
         lookups: Sequence[Lookup],
-        default: Limit,
+        limits: _Limits,
         taken: Taken,
         redirects: int,
         places: Sequence[int],
         replies: Sequence[TakeReply],
     ) -> None:
-        told: dict[int, TakeReply] = {}
+        complete: dict[int, TakeReply] = {}
+        pending: dict[int, Take] = {}
         for place, reply in zip(places, replies, strict=True):
             if isinstance(reply, Redirected) and redirects:
                 elsewhere = self._cluster.follow(reply, link)
-                self._take(elsewhere, [lookups[place]], default, at([place], taken), redirects - 1)
-                continue
-            if isinstance(reply, StoreUnavailable):
-                self._cluster.doubt()
-            told[place] = reply
-        if told:
-            taken(list(told), list(told.values()))
+                self._take(elsewhere, [lookups[place]], limits, at([place], taken), redirects - 1)
+            elif isinstance(reply, Take) and granted(reply):
+                pending[place] = reply
+            else:
+                if isinstance(reply, StoreUnavailable):
+                    self._cluster.doubt()
+                complete[place] = reply
+        if pending:
+            of_pending = [lookups[place] for place in pending]
+            self._accounts.take(of_pending, list(pending.values()), limits.account, at(list(pending), taken))
+        if complete:
+            taken(list(complete), list(complete.values()))
 
     def _keys_at(self, link: RedisLink) -> RedisKeys:
         keys = self._at.get(link)
@@ -93,6 +121,7 @@ class RedisClusterKeys:
                 link,
                 negative_ttl_s=self._negative_ttl_s,
                 on_use=self._on_use,
+                on_skew=self._on_skew,
                 check=CHECK_IN_CLUSTER,
                 put=PUT_IN_CLUSTER,
                 cluster=self._cluster,

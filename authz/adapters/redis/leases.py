@@ -2,7 +2,7 @@
 
     l:{ACCOUNT}:CLASS            lease id -> "KEY_ID OPENED_MS EXPIRES_MS KEPT_MS SEEN_MS CLAIMS"
     l:{ACCOUNT}:CLASS:LEASE_ID   end mark of a stream, kept for a short time, so that late renewals have no effect
-    l:{ACCOUNT}                  key id -> "REVISION STATE", of keys that changed their state
+    l:{ACCOUNT}                  id -> "REVISION STATE", of keys that changed their state, and of the account
 
 The account id is the hash tag: each script touches one slot. `service/check/leases.py` decides when a lease is
 acquired, renewed and released; the scripts in `lua/` use the clock of the server.
@@ -14,7 +14,7 @@ from typing import Any
 
 from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.link import Caller, RedisLink, Script
-from authz.core.check import KeyRecord
+from authz.core.check import AccountRecord, KeyRecord
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, Renewal, RenewOutcome, StreamClass
 
 STOPPED_TTL_S = 86_400
@@ -83,6 +83,13 @@ async def note_key(link: Caller, record: KeyRecord) -> None:
     Raises `StoreUnavailable`.
     """
     arguments = (record.key_id, str(record.revision), record.state.value, str(STOPPED_TTL_S * 1000))
+    await link.call(_STOP, _stopped(record.account_id), *(argument.encode() for argument in arguments))
+
+
+async def note_account(link: Caller, record: AccountRecord) -> None:
+    """Record the state of an account beside its leases, as `note_key` does for a key."""
+    state = "s" if record.is_suspended else "a"
+    arguments = (record.account_id, str(record.revision), state, str(STOPPED_TTL_S * 1000))
     await link.call(_STOP, _stopped(record.account_id), *(argument.encode() for argument in arguments))
 
 

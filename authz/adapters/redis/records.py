@@ -1,8 +1,10 @@
-"""The Redis format of a key: one string that holds its bucket and its record, and the scripts that use it.
+"""The Redis format of keys and accounts: one string each that holds its bucket and its record, and the scripts.
 
     k:<digest, base64>   bucket, 16 bytes: tokens, and the time of the count in µs, as doubles
                          header, one line: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
                          record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…"
+    a:<account id>       bucket as above
+                         header, one line: "EPOCH REVISION STATE CAPACITY REFILL_PER_S", sums of own limits
 
 A string whose first bytes are overwritten in place costs Redis less than a hash. A string without a time to live costs
 less than one with it: only keys that ended, or will end, have a time to live. The scripts are in `lua/`; `keys.py`
@@ -14,7 +16,7 @@ from importlib.resources import files
 
 from authz.adapters.redis.connection.link import Script
 from authz.adapters.redis.leases import ACQUIRE
-from authz.core.check import KeyRecord, KeyState
+from authz.core.check import AccountRecord, KeyRecord, KeyState
 
 ENDED_TTL_S = 86_400
 """How long the record of a revoked or expired key is kept."""
@@ -22,22 +24,32 @@ ENDED_TTL_S = 86_400
 BUCKET_BYTES = 16
 """The length of the bucket at the start of the string."""
 
-_CHECK, _PUT, _OPENING = (
-    files("authz.adapters.redis").joinpath("lua", name).read_bytes() for name in ("check.lua", "put.lua", "opening.lua")
+_BUCKET, _CHECK, _ACCOUNT, _REFUND, _PUT, _OPENING = (
+    files("authz.adapters.redis").joinpath("lua", f"{name}.lua").read_bytes()
+    for name in ("bucket", "check", "account", "refund", "put", "opening")
 )
-CHECK, PUT = Script(_CHECK), Script(_PUT)
+CHECK, PUT = Script(_BUCKET + _CHECK), Script(_PUT)
+ACCOUNT, REFUND = Script(_BUCKET + _ACCOUNT), Script(_REFUND)
+"""The second and, after a refusal, the third step of a check in a cluster."""
 _FUNCTION = b"local function %b(KEYS, ARGV)\n%b\nend\n"
-OPENING = Script(_FUNCTION % (b"check", _CHECK) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
+OPENING = Script(_FUNCTION % (b"check", CHECK.source) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
 """A check that also acquires the lease of the stream that it opens."""
 
-# EVALSHA up to the 43 characters of the digest: with one key and three arguments, with four keys and eight.
-CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
-OPENING_HEAD = b"*15\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n4\r\n$45\r\nk:" % OPENING.sha.encode()
+# EVALSHA up to the 43 characters of the digest: with two keys and three arguments; in a cluster with one key; with five
+# keys and eight arguments.
+CHECK_HEAD = b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n$45\r\nk:"
+CLUSTER_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
+OPENING_HEAD = b"*16\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n5\r\n$45\r\nk:" % OPENING.sha.encode()
 
 
 def redis_key(digest: bytes) -> bytes:
     """Return the Redis key of an API key."""
     return b"k:" + key_name(digest)
+
+
+def account_key(account_id: str) -> bytes:
+    """Return the Redis key of an account."""
+    return b"a:" + account_id.encode()
 
 
 def encoded_words(*words: bytes) -> bytes:
@@ -54,6 +66,12 @@ def header_of(epoch: str, record: KeyRecord) -> str:
     """Encode the header of a record."""
     limit = "- -" if record.limit is None else f"{record.limit.capacity} {record.limit.refill_per_s!r}"
     return f"{epoch} {record.revision} {record.state} {record.expires_at_ms} {limit}"
+
+
+def account_header(epoch: str, record: AccountRecord) -> str:
+    """Encode the header of an account's record."""
+    state = "s" if record.is_suspended else "a"
+    return f"{epoch} {record.revision} {state} {record.own.capacity} {record.own.refill_per_s!r}"
 
 
 def stay_of(record: KeyRecord, negative_ttl_s: float) -> tuple[int, int]:

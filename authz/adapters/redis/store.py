@@ -6,6 +6,8 @@ The adapters are `keys.py` and `cluster_keys.py`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from authz.adapters.redis.clock import OnSkew
+from authz.adapters.redis.cluster_accounts import SCRIPTS as ACCOUNT_SCRIPTS
 from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis.cluster_keys import RedisClusterKeys
 from authz.adapters.redis.connection.cluster import RedisCluster
@@ -25,7 +27,7 @@ class RedisStore:
     keys: RedisKeys | RedisClusterKeys
 
 
-def redis_store(
+def redis_store(  # noqa: PLR0913 -- settings, each by its name
     url: str,
     *,
     deadline_s: float,
@@ -35,6 +37,7 @@ def redis_store(
     on_answered: OnAnswered = lambda _seconds, _commands: None,
     on_use: OnUse = lambda _key_id: None,
     connect_s: float = CONNECT_S,
+    on_skew: OnSkew | None = None,
 ) -> RedisStore:
     """Build the adapter for a URL; `link.start()` connects it. Raises `ValueError`.
 
@@ -45,11 +48,13 @@ def redis_store(
             url,
             deadline_s=deadline_s,
             in_flight_max=in_flight_max,
-            scripts=(*CLUSTER_SCRIPTS, *scripts),
+            scripts=(*CLUSTER_SCRIPTS, *ACCOUNT_SCRIPTS, *scripts),
             on_answered=on_answered,
             connect_s=connect_s,
         )
-        return RedisStore(cluster, RedisClusterKeys(cluster, negative_ttl_s=negative_ttl_s, on_use=on_use))
+        return RedisStore(
+            cluster, RedisClusterKeys(cluster, negative_ttl_s=negative_ttl_s, on_use=on_use, on_skew=on_skew)
+        )
     link = RedisLink(
         url,
         deadline_s=deadline_s,
@@ -58,4 +63,4 @@ def redis_store(
         on_answered=on_answered,
         connect_s=connect_s,
     )
-    return RedisStore(link, RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use))
+    return RedisStore(link, RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use, on_skew=on_skew))

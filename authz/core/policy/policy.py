@@ -50,8 +50,8 @@ class RateHeaders:
 class Policy:
     """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain.
 
-    `limit` is the bucket of a key without one of its own. `invalid_keys` is the bucket of a source address;
-    invalid keys take from it.
+    `limit` is the bucket of a key without one of its own, `account_limit` that of an account beside those of its keys
+    (None for no bucket). `invalid_keys` is the bucket of a source address; invalid keys take from it.
     """
 
     api: str
@@ -66,4 +66,5 @@ class Policy:
     router: Router
     invalid_keys: Limit = INVALID_KEYS
     overrides: Overrides = OVERRIDES
+    account_limit: Limit | None = None
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)

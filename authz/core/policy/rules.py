@@ -40,6 +40,7 @@ class Declarations:
     streams: Mapping[str, StreamClass]
     methods: AbstractSet[str]
     limit: Limit
+    account_limit: Limit | None = None
 
 
 def method_and_template(match: str, access: Access) -> tuple[str, str]:
@@ -95,6 +96,8 @@ def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:
         yield f"the stream class {route.stream} is not declared"
     if route.cost > declared.limit.capacity:
         yield f"the cost {route.cost} is more than a bucket holds ({declared.limit.capacity})"
+    if declared.account_limit is not None and route.cost > declared.account_limit.capacity:
+        yield f"the cost {route.cost} is more than an account's bucket holds ({declared.account_limit.capacity})"
     if route.access not in _KEYED and (route.accounts or route.stream or route.shadow or route.cost != 1):
         yield f"account, cost, stream and shadow mean nothing on a {route.access} route"
     yield from _binding_faults(route)

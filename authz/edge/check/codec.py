@@ -28,6 +28,7 @@ OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-id", "x-authz-scopes"
 _IDENTITY = (ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER)
 _RATELIMIT = "ratelimit"
+_KEY, _ACCOUNT = "default", "account"
 
 Headers = list[tuple[str, str]]
 
@@ -160,32 +161,41 @@ def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUs
     if bucket is None:
         return []
     quotas, left = ("", "") if streams is None else _stream_quotas(streams)
-    return limit_headers(families, bucket.limit, quotas) + left_headers(families, bucket, left)
+    return limit_headers(families, bucket, quotas) + left_headers(families, bucket, left)
 
 
-def limit_headers(families: RateHeaders, limit: Limit, quotas: str = "") -> Headers:
-    """Build the rate limit headers with the limits; `quotas` are further ones."""
+def limit_headers(families: RateHeaders, bucket: Bucket, quotas: str = "") -> Headers:
+    """Write the rate headers about limits: those of the key and, if it has a bucket, of the account; then `quotas`.
+
+    The older family has room for one limit: that of the bucket that restricts the key the most.
+    """
     headers: Headers = []
     if families.ietf:
-        window_s = ceil(limit.capacity / limit.refill_per_s)
-        headers.append(("ratelimit-policy", f'"default";q={limit.capacity};w={window_s}{quotas}'))
+        key, account = (bucket.other, bucket.limit) if bucket.is_account else (bucket.limit, bucket.other)
+        items = [_quota(name, limit) for name, limit in ((_KEY, key), (_ACCOUNT, account)) if limit is not None]
+        headers.append(("ratelimit-policy", ", ".join(items) + quotas))
     if families.legacy:
-        headers.append(("x-ratelimit-limit", str(limit.capacity)))
+        headers.append(("x-ratelimit-limit", str(bucket.limit.capacity)))
     return headers
+
+
+def _quota(name: str, limit: Limit) -> str:
+    return f'"{name}";q={limit.capacity};w={ceil(limit.capacity / limit.refill_per_s)}'
 
 
 def left_headers(families: RateHeaders, bucket: Bucket, further: str = "") -> Headers:
     """Build the rate limit headers that change with every request; `further` is the rest of other quotas."""
     left, full_s = int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining)
-    headers = [(name, form.format(left=left, full_s=full_s)) for name, form in left_forms(families)]
+    forms = left_forms(families, is_account=bucket.is_account)
+    headers = [(name, form.format(left=left, full_s=full_s)) for name, form in forms]
     return [(name, value + further if name == _RATELIMIT else value) for name, value in headers]
 
 
-def left_forms(families: RateHeaders) -> Headers:
-    """Return names and format texts of these headers, each family with `{left}` once and then `{full_s}` once."""
+def left_forms(families: RateHeaders, *, is_account: bool = False) -> Headers:
+    """Return the names and forms of those headers, each family's with `{left}` once and then `{full_s}` once."""
     forms: Headers = []
     if families.ietf:
-        forms.append((_RATELIMIT, '"default";r={left};t={full_s}'))
+        forms.append((_RATELIMIT, f'"{_ACCOUNT if is_account else _KEY}";r={{left}};t={{full_s}}'))
     if families.legacy:
         forms.append(("x-ratelimit-remaining", "{left}"))
         forms.append(("x-ratelimit-reset", "{full_s}"))

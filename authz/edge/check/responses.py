@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
-from authz.core.limits import Limit, full_after_s
+from authz.core.limits import full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
 from authz.core.policy.route import Route
 from authz.core.streams import StreamUse
@@ -165,27 +165,37 @@ class _Rates:
         self._families = families
         self._field = field
         self._count = families.ietf + families.legacy
-        self._limits: dict[tuple[int, float], bytes] = {}
-        self._forms: dict[tuple[int, int], bytes] = {}
+        self._limits: dict[tuple[object, ...], bytes] = {}
+        self._forms: dict[tuple[int, int, bool], bytes] = {}
         self._headers: dict[str, HeaderFragment] = {}
 
     def of(self, bucket: Bucket) -> bytes:
         """Serialise the headers of a bucket."""
         if not self._count:
             return b""
-        limit, remaining = bucket.limit, bucket.remaining
-        limits = self._limits.get((limit.capacity, limit.refill_per_s)) or self._limit(limit)
+        limit, other, remaining, is_account = bucket.limit, bucket.other, bucket.remaining, bucket.is_account
+        # Of plain numbers, because a limit is slow to hash.
+        if other is None:
+            said = self._limits.get((limit.capacity, limit.refill_per_s))
+        else:
+            both = (limit.capacity, limit.refill_per_s, other.capacity, other.refill_per_s, is_account)
+            said = self._limits.get(both)
+        said = said or self._limit(bucket)
         left, full_s = b"%d" % remaining, b"%d" % full_after_s(limit, remaining)
-        form = self._forms.get((len(left), len(full_s))) or self._form(len(left), len(full_s))
-        return limits + form % ((left, full_s) * self._count)
+        key = (len(left), len(full_s), is_account)
+        form = self._forms.get(key) or self._form(*key)
+        return said + form % ((left, full_s) * self._count)
 
     def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
         """Serialise the headers of a bucket and of the caps on open streams."""
         return self._write(codec.rate_headers(self._families, bucket, use))
 
-    def _limit(self, limit: Limit) -> bytes:
-        fragment = self._write(codec.limit_headers(self._families, limit))
-        return _cached(self._limits, (limit.capacity, limit.refill_per_s), fragment)
+    def _limit(self, bucket: Bucket) -> bytes:
+        limit, other = bucket.limit, bucket.other
+        key: tuple[object, ...] = (limit.capacity, limit.refill_per_s)
+        if other is not None:
+            key += (other.capacity, other.refill_per_s, bucket.is_account)
+        return _cached(self._limits, key, self._write(codec.limit_headers(self._families, bucket)))
 
     def _write(self, headers: codec.Headers) -> bytes:
         return b"".join(self._header(name)(value) for name, value in headers)
@@ -193,13 +203,13 @@ class _Rates:
     def _header(self, name: str) -> HeaderFragment:
         return self._headers.get(name) or self._headers.setdefault(name, HeaderFragment(name, self._field))
 
-    def _form(self, left: int, full_s: int) -> bytes:
+    def _form(self, left: int, full_s: int, is_account: bool) -> bytes:  # noqa: FBT001 -- a part of the key
         form = b""
-        for name, text in codec.left_forms(self._families):
+        for name, text in codec.left_forms(self._families, is_account=is_account):
             size = len(text.format(left="0" * left, full_s="0" * full_s))
             head = self._header(name).head(size).replace(b"%", b"%%")
             form += head + text.format(left="%b", full_s="%b").encode() + ACTION
-        return _cached(self._forms, (left, full_s), form)
+        return _cached(self._forms, (left, full_s, is_account), form)
 
 
 def _route_fragment(route: Route) -> bytes:

@@ -78,7 +78,7 @@ class Checker:
                 decision = broken(attributes)
             decided.append((*request, decision))
         if batch.lookups:
-            self._take(batch.lookups, batch.policy.limit, partial(self._taken, batch))
+            self._take(batch.lookups, policy.limit, partial(self._taken, batch), account=policy.account_limit)
         if decided:
             self._finish(batch, decided)
         return bool(batch.lookups)
@@ -130,13 +130,15 @@ class Checker:
                 self._taken(check.alone(), [0], [result])
             else:
                 again = check.alone(loaded=True)
-                self._take(again.lookups, again.policy.limit, partial(self._taken, again))
+                policy = again.policy
+                self._take(again.lookups, policy.limit, partial(self._taken, again), account=policy.account_limit)
 
     def _store_failed(self, check: PendingCheck, failure: StoreUnavailable) -> None:
         lookup = check.lookup
         self._observer.store_failed(failure.store)
         if self._failure.degrades(failure.store):
-            take = self._recent.take(lookup, check.batch.policy.limit)
+            policy = check.batch.policy
+            take = self._recent.take(lookup, policy.limit, account=policy.account_limit)
             if take is not None:
                 self._observer.degraded(failure.store)
                 decision = conclude(lookup, take)

@@ -1,15 +1,16 @@
-"""The operator's choice while a store is unavailable: deny, or continue with recently used valid keys.
+"""The decision on a check during an outage of a store, as the operator chose: refuse, or use recently seen keys.
 
-Each of these keys has a local bucket. Revocations made during the outage are not known.
+Each recently seen key has a local bucket, and so has its account. Changes that are made during the outage are unknown.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from weakref import WeakValueDictionary
 
 from authz.core.check import Bucket, KeyRecord, Lookup, Take, TakeOutcome
-from authz.core.limits import Limit, TokenBucket
+from authz.core.limits import Limit, TokenBucket, take_both
 
 _VALID = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
 
@@ -33,15 +34,25 @@ class FailureModes:
         return {"redis": self.redis, "postgres": self.postgres}[store] is FailureMode.DEGRADE
 
 
+@dataclass(slots=True, weakref_slot=True)
+class _Account:
+    """What the recently seen keys of an account share. `tokens` is None until the account's bucket was seen."""
+
+    tokens: TokenBucket | None = None
+    is_suspended: bool = False
+
+
 @dataclass(slots=True)
-class _Recent:
+class _Seen:
     record: KeyRecord
     tokens: TokenBucket
-    confirmed_at_s: float
+    seen_at_s: float
+    account: _Account
+    account_limit: Limit | None
 
 
 class RecentKeys:
-    """The last `size` valid keys, each usable for `window_s` seconds after the store last confirmed it.
+    """The last `size` valid keys, each usable for `window_s` seconds after its latest successful check.
 
     `now_s` is Unix time in seconds, because expiry times are calendar times.
     """
@@ -50,29 +61,54 @@ class RecentKeys:
         self._size = size
         self._window_s = window_s
         self._now_s = now_s
-        self._recent: OrderedDict[bytes, _Recent] = OrderedDict()
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        # An account is kept as long as one of its keys is.
+        self._accounts: WeakValueDictionary[str, _Account] = WeakValueDictionary()
 
     def remember(self, digest: bytes, take: Take) -> None:
-        """Record the store's reply; forget a key that it refused."""
-        if take.outcome not in _VALID or take.bucket is None:
-            self._recent.pop(digest, None)
+        """Store the result of a check; a refused key is removed, and so are all keys of a suspended account."""
+        bucket, account = take.bucket, self._accounts.get(take.record.account_id)
+        if take.outcome not in _VALID or bucket is None:
+            self._seen.pop(digest, None)
+            if account is not None and take.outcome is TakeOutcome.SUSPENDED:
+                account.is_suspended = True
             return
         now_s = self._now_s()
-        tokens = TokenBucket(take.bucket.limit, take.bucket.remaining, now_s)
-        self._recent[digest] = _Recent(take.record, tokens, now_s)
-        self._recent.move_to_end(digest)
-        if len(self._recent) > self._size:
-            self._recent.popitem(last=False)
+        if account is None:
+            account = self._accounts.setdefault(take.record.account_id, _Account())
+        account.is_suspended = False
+        tokens, account_limit = TokenBucket(bucket.limit, bucket.remaining, now_s), bucket.other
+        if bucket.is_account:
+            # The account's bucket is the emptier one, so that it decides.
+            account.tokens, account_limit = tokens, bucket.limit
+            limit = bucket.other or bucket.limit
+            tokens = TokenBucket(limit, limit.capacity, now_s)
+        self._seen[digest] = _Seen(take.record, tokens, now_s, account, account_limit)
+        self._seen.move_to_end(digest)
+        if len(self._seen) > self._size:
+            self._seen.popitem(last=False)
 
-    def take(self, lookup: Lookup, default: Limit) -> Take | None:
-        """Reply instead of the store; return None for a key that was not used recently."""
-        recent, now_s = self._recent.get(lookup.digest), self._now_s()
-        if recent is None or now_s - recent.confirmed_at_s > self._window_s:
+    def take(self, lookup: Lookup, default: Limit, *, account: Limit | None = None) -> Take | None:
+        """Replace the store's answer; None for a key that was not seen recently."""
+        seen, now_s = self._seen.get(lookup.digest), self._now_s()
+        if seen is None or now_s - seen.seen_at_s > self._window_s or seen.account.is_suspended:
             return None
-        if 0 < recent.record.expires_at_ms <= now_s * 1000:
-            return Take(TakeOutcome.EXPIRED, recent.record)
-        limit = recent.record.limit or default
-        recent.tokens = recent.tokens.under(limit)
-        granted, recent.tokens = recent.tokens.take(lookup.cost, now_s)
-        outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
-        return Take(outcome, recent.record, Bucket(limit, recent.tokens.remaining))
+        if 0 < seen.record.expires_at_ms <= now_s * 1000:
+            return Take(TakeOutcome.EXPIRED, seen.record)
+        limit = seen.record.limit or default
+        seen.tokens = seen.tokens.under(limit)
+        if account is None:
+            granted, seen.tokens = seen.tokens.take(lookup.cost, now_s)
+            outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
+            return Take(outcome, seen.record, Bucket(limit, seen.tokens.remaining))
+        return _taken_from_both(seen, lookup.cost, limit, seen.account_limit or account, now_s)
+
+
+def _taken_from_both(seen: _Seen, cost: int, limit: Limit, account_limit: Limit, now_s: float) -> Take:
+    tokens = seen.account.tokens or TokenBucket(account_limit, account_limit.capacity, now_s)
+    granted, seen.tokens, tokens, is_account = take_both(seen.tokens, tokens.under(account_limit), cost, now_s)
+    seen.account.tokens = tokens
+    outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
+    if is_account:
+        return Take(outcome, seen.record, Bucket(account_limit, tokens.remaining, limit, is_account=True))
+    return Take(outcome, seen.record, Bucket(limit, seen.tokens.remaining, account_limit))

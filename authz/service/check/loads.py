@@ -10,7 +10,7 @@ from itertools import count, islice
 from time import perf_counter
 from typing import TypeAlias
 
-from authz.core.check import Deny, KeyRecord, KeyState, Take, TakeOutcome
+from authz.core.check import Deny, Held, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.value import Value
 from authz.service.check.batch import PendingCheck
@@ -151,7 +151,7 @@ class KeyLoads:
                 self._finish(digest, failure)
             self._load_queued()
 
-    async def _write(self, records: Mapping[bytes, KeyRecord], epochs: Mapping[bytes, str], left: set[bytes]) -> None:
+    async def _write(self, records: Mapping[bytes, Held], epochs: Mapping[bytes, str], left: set[bytes]) -> None:
         """Write locked records into the projection and go on with their checks; remove them from what is left."""
         self._answer_unknown(records)
         writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
@@ -168,19 +168,22 @@ class KeyLoads:
             else:
                 self._finish(digest, None)
 
-    async def _put(self, digest: bytes, record: KeyRecord, epoch: str) -> StoreUnavailable | None:
+    async def _put(self, digest: bytes, held: Held, epoch: str) -> StoreUnavailable | None:
+        """Write the records of a key and its account; a check needs both."""
         try:
-            written = await self._projection.put(digest, record, epoch=epoch)
+            written = await self._projection.put(digest, held.key, epoch=epoch)
+            if held.account is not None:
+                written = await self._projection.put_account(held.account, epoch=epoch) and written
         except StoreUnavailable as error:
             return error
         return None if written or self._projection.epoch_of(digest) == epoch else _OTHER_EPOCH
 
-    def _answer_unknown(self, records: Mapping[bytes, KeyRecord]) -> None:
+    def _answer_unknown(self, records: Mapping[bytes, Held]) -> None:
         # These checks need not wait until the projection has the record.
-        for digest, record in records.items():
-            if record.state is KeyState.UNKNOWN:
+        for digest, held in records.items():
+            if held.key.state is KeyState.UNKNOWN:
                 checks, self._waiting[digest] = self._waiting[digest], {}
-                self._loaded(list(checks.values()), Take(TakeOutcome.UNKNOWN, record))
+                self._loaded(list(checks.values()), Take(TakeOutcome.UNKNOWN, held.key))
 
     def _finish(self, digest: bytes, result: StoreUnavailable | None) -> None:
         self._invalid_keys.loaded(digest)

@@ -1,10 +1,10 @@
-"""Changes of accounts and keys by operators and owners: checked against the policy, made durable, then effective.
+"""The changes that operators and owners make to accounts and keys: checked against the policy, durable, then effective.
 
-A `ports.KeyLedger` stores them; how a sidecar decides is `service/check/`.
+`ports.KeyLedger` stores them. `reconciling.py` retries what is not effective yet.
 """
 
 from base64 import b32encode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,10 +16,17 @@ from authz.core.keys import ENTROPY_BYTES, digest
 from authz.core.limits import Limit, limit_fault
 from authz.core.policy.policy import Policy
 from authz.core.text import is_visible
+from authz.service.keys.reconciling import Reconciler
 from authz.service.ports import KeyLedger, KeyProjection
 
 OVERLAP_MAX_S = 30 * 86_400
 """The longest time that a key may stay valid beside its replacement."""
+
+PAGE_ROWS = 100
+"""The rows of a page of a list."""
+
+LIVE_ROWS_MAX = 1000
+"""The most live keys of an account that are listed at once."""
 
 _ID_BYTES = 10  # sixteen characters of base32
 _NAME_CHARS_MAX = 100
@@ -51,6 +58,7 @@ class KeyAdmin:
     ) -> None:
         self._ledger = ledger
         self._projection = projection
+        self._reconciler = Reconciler(ledger, projection)
         self._policy = policy
         self._entropy = entropy
         self._now = now
@@ -61,9 +69,9 @@ class KeyAdmin:
         await self._ledger.add_account(account, actor)
         return account
 
-    async def accounts(self) -> list[Account]:
-        """Return every account, oldest first."""
-        return await self._ledger.accounts()
+    async def accounts(self, after: str = "", rows_max: int = PAGE_ROWS) -> list[Account]:
+        """Return a page of accounts, oldest first; `after` is the id of the last account of the page before."""
+        return await self._ledger.accounts(after, rows_max)
 
     async def create_key(
         self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
@@ -87,11 +95,29 @@ class KeyAdmin:
         # So that its first check need not wait for a load. If Redis is unavailable, the first check loads it.
         with suppress(StoreUnavailable):
             await self._ledger.settle(key.id, self._projection.put)
+            await self._ledger.settle_account(key.account_id, self._projection.put_account)
         return NewApiKey(key, secret)
 
-    async def keys(self, account_id: str) -> list[ApiKey]:
-        """Return an account's keys, oldest first."""
-        return await self._ledger.keys(account_id)
+    async def keys(self, account_id: str, after: str = "", rows_max: int = PAGE_ROWS) -> list[ApiKey]:
+        """Return a page of an account's keys, oldest first; `after` is the id of the last key of the page before."""
+        return await self._ledger.keys(account_id, after, rows_max)
+
+    async def live_keys(self, account_id: str) -> list[ApiKey]:
+        """Return the keys of an account that are neither revoked nor expired, newest first."""
+        return await self._ledger.live_keys(account_id, LIVE_ROWS_MAX)
+
+    async def latest_keys(
+        self, account_id: str, before: str = "", rows_max: int = PAGE_ROWS, *, ended_only: bool = False
+    ) -> list[ApiKey]:
+        """Return a page of an account's keys, newest first; `before` is the id of the last key of the page before.
+
+        With `ended_only` only those that are revoked or expired.
+        """
+        return await self._ledger.latest_keys(account_id, before, rows_max, ended_only=ended_only)
+
+    async def key_names(self, account_id: str, key_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of those of the keys that the account has, by id."""
+        return await self._ledger.key_names(account_id, key_ids)
 
     async def key(self, key_id: str) -> ApiKey:
         """Return one key; raises `Refused` if there is none."""
@@ -126,8 +152,8 @@ class KeyAdmin:
         """
         if limit is not None:
             _check_limit(limit)
-        await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
-        await self._effect([key_id])
+        account_id = await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
+        await self._reconciler.settle([key_id], [account_id] if account_id else [])
 
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
         """Replace a key by one of the same name, scopes, limit and lifetime; the old one stays valid for `overlap_s`.
@@ -141,39 +167,23 @@ class KeyAdmin:
         replacement = partial(self._replacement, secret=secret, overlap_s=overlap_s)
         old, new = await self._ledger.replace_key(key_id, replacement, self._policy.keys.active_max, actor)
         try:
-            await self._effect([old.id, new.id])
+            # The account's record changes with the sum of its keys' own limits.
+            await self._reconciler.settle([old.id, new.id], [] if new.limit is None else [new.account_id])
         except NotEffectiveYet as error:
             return Rotation(NewApiKey(new, secret), old, pending=str(error))
         return Rotation(NewApiKey(new, secret), old)
 
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
         """Suspend or reinstate an account with all its keys, as `change_key` does."""
-        await self._effect(await self._ledger.change_account(account_id, event, actor))
+        await self._ledger.change_account(account_id, event, actor)
+        await self._reconciler.settle([], [account_id])
 
     async def reconcile(self, *, everything: bool = False) -> int:
-        """Make pending changes effective, or with `everything` write every key again; return how many were written."""
-        key_ids = await self._ledger.pending(everything=everything)
-        await self._effect(key_ids)
-        return len(key_ids)
+        """Make pending changes effective, or with `everything` write all records again; returns how many were written.
 
-    async def _effect(self, key_ids: list[str]) -> None:
-        """Write each key's current record while the ledger locks the key.
-
-        A record that was read earlier is not safe: if Redis loses its data by a flush or an eviction, an older record
-        in transit could be taken for the newest and undo a revocation.
+        Raises `NotEffectiveYet` if some could not be written, after the others.
         """
-        failure: StoreUnavailable | None = None
-        for key_id in key_ids:
-            try:
-                if not await self._ledger.settle(key_id, self._projection.put):
-                    # Only a Postgres that was restored to an older state has a lower revision than Redis.
-                    failure = StoreUnavailable("postgres", f"older than what Redis holds of {key_id}")
-            except StoreUnavailable as error:
-                failure = error
-                if error.store == "redis":
-                    break  # this affects every key; in Postgres a single row may be locked
-        if failure is not None:
-            raise NotEffectiveYet(f"durable, but not effective yet: {failure}; it is retried until it is") from failure
+        return await self._reconciler.reconcile(everything=everything)
 
     def _replacement(self, old: ApiKey, *, secret: str, overlap_s: float) -> Replacement:
         now = self._now()

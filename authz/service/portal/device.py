@@ -20,7 +20,7 @@ from authz.core.device import (
     typed,
     user_code,
 )
-from authz.core.errors import CodeUnknown, KeyLimitReached, Refused, ScopeUnknown, StoreUnavailable
+from authz.core.errors import CodeUnknown, KeyLimitReached, Refused, ScopeUnknown, StoreUnavailable, Throttled
 from authz.core.outcomes import GrantEvent
 from authz.core.throttles import Attempt
 from authz.service.portal.minting import Minting
@@ -125,8 +125,8 @@ class DeviceFlow:
             made = await self._minting.mint(
                 approval.account_id, _KEY_NAME, actor, AuditEvent.KEY_MINTED_BY_DEVICE, approval.scopes
             )
-        except (KeyLimitReached, StoreUnavailable):
-            # The owner can revoke a key, a store can recover: the device continues polling.
+        except (KeyLimitReached, Throttled, StoreUnavailable):
+            # The owner can revoke a key, the throttle ends, a store returns: the device continues to poll.
             await self._grants.settle(code, is_over=False)
             raise
         except Refused:

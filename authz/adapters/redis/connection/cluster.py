@@ -34,7 +34,10 @@ _BACKOFF_MIN_S = 0.1
 _BACKOFF_MAX_S = 1.0
 
 _ASKING = packed("ASKING")
-_GUARD = b"if life ~= ARGV[1] then return redis.error_reply('OTHERLIFE the data has begun another life') end\n"
+_GUARD = b"""if life ~= string.match(ARGV[1], '^%S+') then
+  return redis.error_reply('OTHERLIFE the data has begun another life')
+end
+"""
 
 _log = logging.getLogger("authz.redis")
 
@@ -223,7 +226,7 @@ class RedisCluster:
 
 
 def guarded(script: Script) -> Script:
-    """Return the cluster variant of a script: it runs only in the epoch that its first argument names."""
+    """Return the cluster variant of a script: it runs only in the epoch with which its first argument begins."""
     return Script(IN_CLUSTER + _GUARD + script.source)
 
 

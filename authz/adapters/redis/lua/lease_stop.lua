@@ -1,5 +1,7 @@
--- Record the state of a key beside the leases of its account (KEYS[1]), unless a newer revision is recorded.
--- ARGV[1] key id, ARGV[2] revision, ARGV[3] state: a is active, ARGV[4] how long the state is kept, in milliseconds
+-- Record the state of a key, or of the account itself, beside the account's leases (KEYS[1]), unless a newer revision
+-- is recorded.
+-- ARGV[1] key id, or account id for the account; ARGV[2] revision, ARGV[3] state: a is active, ARGV[4] how long the
+-- state is kept, in milliseconds
 -- Reply: 1 if recorded, else 0
 -- One script, because an older change that arrives late must not replace a newer one.
 

@@ -2,7 +2,7 @@
 -- KEYS[1] the leases of one account and class, a hash: lease id -> "KEY_ID OPENED_MS EXPIRES_MS KEPT_MS SEEN_MS
 -- CLAIMS". A lease counts until EXPIRES_MS and is deleted at KEPT_MS, which is later only if its key or account is
 -- stopped. SEEN_MS is 0 before the first renewal. CLAIMS is the number of checks of the same request that acquired it.
--- KEYS[2] the keys of the account that changed their state, a hash: key id -> "REVISION STATE"
+-- KEYS[2] the keys of the account that changed their state, and the account, a hash: id -> "REVISION STATE"
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -25,8 +25,11 @@ local function keep(id, it)
 end
 
 local function is_stopped(key_id)
-  local mark = redis.call('HGET', KEYS[2], key_id)
-  return mark and not string.find(mark, ' a$')
+  for _, id in ipairs({key_id, string.match(KEYS[2], '{(.*)}')}) do
+    local mark = redis.call('HGET', KEYS[2], id)
+    if mark and not string.find(mark, ' a$') then return true end
+  end
+  return false
 end
 
 -- Delete expired leases, and count those of a key and of the account, without the lease `aside`.

@@ -1,6 +1,7 @@
--- Write the record of the key with the string KEYS[1] (check.lua), unless Redis holds a newer revision.
+-- Write the record of the key or account whose string is KEYS[1] (check.lua), unless Redis holds a newer revision.
 -- ARGV[1] epoch, ARGV[2] revision, ARGV[3] header, ARGV[4] time to live in milliseconds, 0 for none, and ARGV[5] its
--- start if that is in the future, in milliseconds of Unix time; ARGV[6] the record: none for an unknown key
+-- start if that is in the future, in milliseconds of Unix time; ARGV[6] the record: none for an unknown key, empty for
+-- an account
 -- Reply: 1 if written, 0 if Redis holds a newer revision of this epoch.
 -- One script, because a slow load could otherwise replace a revocation. The bucket stays: a changed record adds no
 -- tokens.

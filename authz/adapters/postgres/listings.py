@@ -1,0 +1,64 @@
+"""The SQL of lists of keys: a page at a time, each found through an index, however many dead keys an account has.
+
+Single keys and their changes are `keys.py`.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from authz.adapters.postgres.rows import KEY_COLUMNS, api_key
+from authz.core.accounts import ApiKey
+
+_ANY_KEYS = f"SELECT {KEY_COLUMNS} FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id WHERE "  # noqa: S608 -- ours
+_KEYS = f"{_ANY_KEYS}k.account_id = $1 AND "
+_FOUND_MAX = 100
+_LIVE = "k.revoked_at IS NULL AND (k.expires_at > now() OR k.expires_at IS NULL) "
+_AT = "(SELECT created_at, id FROM api_keys WHERE id = $2)"
+_NEWEST = "ORDER BY k.created_at DESC, k.id DESC LIMIT "
+
+
+async def oldest_keys(connection: Any, account_id: str, after: str, rows_max: int) -> list[ApiKey]:  # noqa: ANN401 -- untyped driver
+    """Return keys, oldest first, after the key with the id `after`, or from the first on."""
+    start = f"(k.created_at, k.id) > {_AT} " if after else "$2 = '' "
+    query = f"{_KEYS}{start}ORDER BY k.created_at, k.id LIMIT $3"
+    return [api_key(row) for row in await connection.fetch(query, account_id, after, rows_max)]
+
+
+async def latest_keys(
+    connection: Any,  # noqa: ANN401 -- as above
+    account_id: str,
+    before: str,
+    rows_max: int,
+    *,
+    ended_only: bool,
+) -> list[ApiKey]:
+    """Return keys, newest first, before the key with the id `before`, or from the last on."""
+    start = f"(k.created_at, k.id) < {_AT} " if before else "$2 = '' "
+    ended = f"AND NOT ({_LIVE}) " if ended_only else ""
+    query = f"{_KEYS}{start}{ended}{_NEWEST}$3"
+    return [api_key(row) for row in await connection.fetch(query, account_id, before, rows_max)]
+
+
+async def live_keys(connection: Any, account_id: str, rows_max: int) -> list[ApiKey]:  # noqa: ANN401 -- as above
+    """Return the newest keys that are neither revoked nor expired, newest first."""
+    return [api_key(row) for row in await connection.fetch(f"{_KEYS}{_LIVE}{_NEWEST}$2", account_id, rows_max)]
+
+
+async def find_keys(connection: Any, digest: bytes, hint: str) -> list[ApiKey]:  # noqa: ANN401 -- as above
+    """Return the keys with a digest or with a hint, oldest first, at most `_FOUND_MAX`."""
+    query = f"{_ANY_KEYS}k.digest = $1 OR k.hint = $2 ORDER BY k.created_at, k.id LIMIT $3"
+    return [api_key(row) for row in await connection.fetch(query, digest, hint, _FOUND_MAX)]
+
+
+async def key_names(connection: Any, account_id: str, key_ids: Collection[str]) -> dict[str, str]:  # noqa: ANN401 -- as above
+    """Return the names of some keys of an account, by id."""
+    rows = await connection.fetch(
+        "SELECT id, name FROM api_keys WHERE account_id = $1 AND id = ANY($2::text[])", account_id, list(key_ids)
+    )
+    return {row["id"]: row["name"] for row in rows}
+
+
+async def delete_ended(connection: Any, before: datetime, rows_max: int) -> int:  # noqa: ANN401 -- as above
+    """Delete keys that ended before a time and are settled; several processes may do so at once."""
+    return int(await connection.fetchval("SELECT delete_ended_keys($1, $2)", before, rows_max))

@@ -1,0 +1,131 @@
+"""The local cache of key records: what a sidecar knows of a key before it asks Redis, and the arguments that it sends.
+
+An entry is valid as long as the headers in Redis are the same, which the script compares. `keys.py` sends the commands.
+"""
+
+from struct import Struct
+from sys import intern
+
+from authz.adapters.redis.records import account_key, encoded_words
+from authz.core.check import KeyRecord, KeyState
+from authz.core.limits import NO_LIMIT, Limit
+from authz.core.value import Value
+
+_CACHED_MAX = 16_384
+_ASKED = Struct("<10d")
+_UNKNOWN_HEADER = "-"
+
+
+class Known(Value):
+    """The cache entry of a key: its record, the limits that apply, and the encoded arguments of the check, by cost.
+
+    Keys with the same headers of key and account share the arguments. `record` is None if the key is not cached.
+    `account_limit` is None if accounts have no bucket; `account` is the encoded Redis key of the account.
+    """
+
+    record: KeyRecord | None
+    limit: Limit
+    account_limit: Limit | None
+    account: bytes
+    header: str
+    account_header: str
+    arguments: dict[int, bytes]
+
+
+_NOBODY = Known(None, NO_LIMIT, None, b"", "", "", {})
+
+
+class KnownKeys:
+    """The entries of one epoch and one pair of default limits. `has_accounts` is False in a cluster."""
+
+    def __init__(self, *, has_accounts: bool) -> None:
+        self._has_accounts = has_accounts
+        self.epoch = ""
+        self.limit = NO_LIMIT
+        self.account_limit: Limit | None = None
+        self.stranger = _NOBODY
+        self.active: dict[bytes, Known] = {}
+        self._stopped: dict[bytes, Known] = {}
+        self._arguments: dict[str, dict[int, bytes]] = {}
+        self._scopes: dict[str, frozenset[str]] = {}
+        self._limits: dict[tuple[str, str], Limit] = {}
+        self._accounts: dict[str, bytes] = {}
+
+    def begin(self, epoch: str, limit: Limit, account_limit: Limit | None) -> None:
+        """Drop all entries, and continue in another epoch or with other default limits."""
+        self._drop()
+        self.epoch, self.limit, self.account_limit = epoch, limit, account_limit
+        # No account has this key, and no string begins with this header.
+        self.stranger = Known(None, limit, account_limit, self._account(""), epoch, _UNKNOWN_HEADER, {})
+
+    def arguments_for(self, known: Known, cost: int) -> bytes:
+        """Return the encoded arguments of a check; keys with the same headers share them."""
+        expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
+        limits = (known.limit, known.account_limit or NO_LIMIT, self.limit, self.account_limit or NO_LIMIT)
+        numbers = (number for limit in limits for number in (limit.capacity, limit.refill_per_s))
+        asked = _ASKED.pack(cost, expires_at_ms, *numbers)
+        headers = (known.header.encode() + b"\n", known.account_header.encode() + b"\n")
+        return known.arguments.setdefault(cost, encoded_words(*headers, asked))
+
+    def remember(self, digest: bytes, changed: bytes) -> Known:
+        """Parse the headers and the record of a reply; raises ValueError. Only an active key stays in the cache."""
+        found = self._stopped.get(changed)
+        if found is not None:
+            return found
+        if len(self.active) + len(self._stopped) >= _CACHED_MAX:
+            self._drop()
+        header, text, account_header = (*changed.decode().split("\n"), "", "")[:3]
+        _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
+        key_id, _, rest = text.partition(" ")
+        account_id, _, scopes = rest.partition(" ")
+        record = KeyRecord(
+            state=KeyState(state),
+            revision=int(revision),
+            key_id=key_id,
+            # Keys share equal values to save memory.
+            account_id=intern(account_id),
+            scopes=self._scopes.get(scopes) or self._scopes.setdefault(scopes, frozenset(scopes.split())),
+            limit=None if capacity == "-" else self._limit(capacity, refill),
+            expires_at_ms=int(expires_at_ms),
+        )
+        # A key that has expired is refused before its account is read.
+        header, account_header = intern(header), intern(account_header or _UNKNOWN_HEADER)
+        known = Known(
+            record,
+            record.limit or self.limit,
+            self._account_limit(account_header),
+            self._account(account_id),
+            header,
+            account_header,
+            self._arguments.setdefault(f"{header} {account_header}", {}),
+        )
+        if record.state is KeyState.ACTIVE:
+            self.active[digest] = known
+        else:
+            self._stopped[changed] = known  # all unknown keys share one entry
+        return known
+
+    def _account(self, account_id: str) -> bytes:
+        if not self._has_accounts:
+            return b"\r\n"
+        found = self._accounts.get(account_id)
+        return found or self._accounts.setdefault(account_id, b"\r\n" + encoded_words(account_key(account_id)))
+
+    def _account_limit(self, account_header: str) -> Limit | None:
+        default = self.account_limit
+        if default is None or account_header == _UNKNOWN_HEADER:
+            return default
+        _epoch, _revision, _state, capacity, refill = account_header.split(" ")
+        if capacity == "0":
+            return default
+        own = self._limit(capacity, refill)
+        total = default + own
+        return self._limits.setdefault((str(total.capacity), repr(total.refill_per_s)), total)
+
+    def _limit(self, capacity: str, refill: str) -> Limit:
+        found = self._limits.get((capacity, refill))
+        return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
+
+    def _drop(self) -> None:
+        for memory in (self.active, self._stopped, self._arguments, self._scopes, self._limits, self._accounts):
+            memory.clear()
