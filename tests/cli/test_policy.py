@@ -48,7 +48,7 @@ def changed(folder: Path) -> Path:
 def test_explain_shows_the_row_its_needs_and_who_passes() -> None:
     assert explained("POST", "/v1/servers/s1:start") == (
         "POST /v1/servers/s1:start\n"
-        f"  row      POST /v1/servers/{{id}}:start  ({POLICY}:49)\n"
+        f"  row      POST /v1/servers/{{id}}:start  ({POLICY}:51)\n"
         "  needs    servers:write, which writes: Create, change and delete servers and what belongs to them.\n"
         "  allow  keys for servers:write\n"
         "  401 key_missing: invalid or missing api key  callers without a key\n"
@@ -84,7 +84,7 @@ def test_explain_answers_for_one_key_and_in_fields() -> None:
         "method": "GET",
         "template": "/v1/servers/{id}",
         "needs": "servers:read",
-        "at": f"{POLICY}:29",
+        "at": f"{POLICY}:31",
     }
     assert fields["callers"]["servers:read"] == "allow"
     assert policy("explain", "GET", "/v1/servers", "--scope", "servers:raed")[0] == 2
@@ -135,7 +135,7 @@ def test_rows_without_an_expectation_fail_where_all_are_wanted(folder: Path) -> 
     assert policy("test", one) == (0, "1 of 1 expectations met; rows without any: 83\n")
     code, out = policy("test", one, "--complete")
     assert code == 1
-    assert f"{POLICY}:25: no expectation\n" in out
+    assert f"{POLICY}:27: no expectation\n" in out
     assert json.loads(policy("test", one, "--json")[1])["rows_without"][0] == {
         "method": "GET",
         "template": "/v1/servers",
@@ -150,8 +150,8 @@ def test_diff_marks_what_becomes_reachable(changed: Path) -> None:
         "! opens to keys for servers:read\n"
         "~ no longer barred\n"
         "    GET /v1/admin/*\n"
-        f"    was * /v1/admin/**: barred  ({POLICY}:152)\n"
-        f"    now GET /v1/admin/{{id}}: servers:read  ({changed}:37)\n"
+        f"    was * /v1/admin/**: barred  ({POLICY}:154)\n"
+        f"    now GET /v1/admin/{{id}}: servers:read  ({changed}:39)\n"
     )
     assert "+ opens to keys for servers:read\n- closes to keys for console\n    POST /v1/servers/*:command\n" in out
     assert "! no longer checks: path:account_id\n    GET /v1/accounts/*/wallet\n" in out

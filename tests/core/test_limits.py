@@ -17,6 +17,7 @@ from authz.core.limits import (
     full_after_s,
     limit_fault,
     retry_after_s,
+    take_both,
 )
 
 
@@ -53,8 +54,43 @@ def test_no_window_admits_more_than_capacity_and_refill(
 def test_a_refused_take_costs_nothing_and_a_clock_that_went_back_gives_nothing() -> None:
     _, bucket = TokenBucket(FIVE, 1, 10).take(2, 10)
     assert bucket.remaining == 1
-    _, bucket = bucket.take(0, 5)
+    _, bucket = bucket.take(0, 9.5)
     assert (bucket.remaining, bucket.at_s) == (1, 10)
+
+
+@given(st.floats(1.001, 1e6), st.integers(0, 5))
+def test_a_clock_that_is_set_back_far_locks_nobody_out_and_gives_nothing(step_s: float, left: int) -> None:
+    granted, bucket = TokenBucket(FIVE, left, 2e6).take(left + 1, 2e6 - step_s)
+    assert (granted, bucket.remaining) == (False, left)
+    # From the new time on it fills as ever.
+    granted, bucket = bucket.take(5, 2e6 - step_s + 5)
+    assert granted
+    assert bucket.remaining == pytest.approx(0, abs=1e-6)
+
+
+BUCKETS = st.builds(
+    lambda capacity, refill_per_s, share: TokenBucket(Limit(capacity, refill_per_s), capacity * share, 0),
+    st.integers(1, 50),
+    st.sampled_from([0.1, 0.5, 1, 2, 33.25]),
+    st.floats(0, 1),
+)
+
+
+@given(BUCKETS, BUCKETS, st.integers(0, 60), st.floats(0, 100))
+def test_both_buckets_give_or_neither(key: TokenBucket, account: TokenBucket, cost: int, now_s: float) -> None:
+    granted, key_after, account_after, is_account = take_both(key, account, cost, now_s)
+    full = key.filled(now_s), account.filled(now_s)
+    assert granted is all(bucket.remaining >= cost for bucket in full)
+    taken = cost if granted else 0
+    assert key_after.remaining == full[0].remaining - taken
+    assert account_after.remaining == full[1].remaining - taken
+    shown, other = (account_after, key_after) if is_account else (key_after, account_after)
+    if granted:
+        assert shown.remaining <= other.remaining
+    elif cost <= min(key.limit.capacity, account.limit.capacity):
+        # Whoever waits for the shown one finds the tokens in both.
+        wait_s = retry_after_s(shown.limit, shown.remaining, cost)
+        assert take_both(key_after, account_after, cost, now_s + wait_s + 1e-6)[0]
 
 
 def test_a_smaller_limit_applies_at_once() -> None:

@@ -141,9 +141,9 @@ async def work(url: str, number: int, processes: int, seconds: float) -> None:
             account, one = chance.randrange(processes + 1), chance.randrange(_KEYS_OF_EACH)
             wanted = key_digest(account, one)
             async with directory.hold(lambda: [wanted]) as records:
-                record = records.get(wanted)
-            if record is not None and record.key_id != key_id(account, one):
-                faults.append(f"asked for {key_id(account, one)}, told of {record.key_id or record.state}")
+                held = records.get(wanted)
+            if held is not None and held.key.key_id != key_id(account, one):
+                faults.append(f"asked for {key_id(account, one)}, told of {held.key.key_id or held.key.state}")
             if (await keys.key(key_id(account, one))).account_id != f"acc_{account}":
                 faults.append(f"{key_id(account, one)} of another account")
             contact = await owners.contact(f"acc_{account}")

@@ -1,6 +1,7 @@
 """The pages about keys in a browser without scripts: making, replacing, stopping, ending; and nothing of another's."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -9,7 +10,9 @@ from support.clients.portal_browser import Browser, client, key_ids, make_key, s
 from support.fakes.projection import MemoryProjection
 from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
+from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Actor, AuditEvent
+from authz.core.throttles import Attempt
 from authz.portal.pages import state
 from authz.service.keys.admin import KeyRequest
 
@@ -194,7 +197,45 @@ async def test_an_account_with_a_past_lists_its_latest_keys(owner: Browser, use_
     await make_key(owner, "now")
     page = (await owner.fetch("/dashboard/keys")).text
     assert "1 of at most 25 keys" in page
-    assert "Keys that no longer work (60)" in page
-    assert "The latest 50 keys that no longer work" in page
+    assert "Keys that no longer work (50, and older ones)" in page
+    assert "Keys that no longer work, newest first" in page
     shown = re.findall(r">job ([0-9]+)<", page)
     assert shown == [str(number) for number in range(59, 9, -1)]
+
+
+async def test_keys_that_have_ended_come_in_pages(
+    owner: Browser, use_cases: PortalUseCases, postgres: Postgres
+) -> None:
+    (account,) = await use_cases.admin.accounts()
+    async with postgres.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, created_at, revoked_at) "
+            "SELECT 'key_dead' || n, $1, sha256(n::text::bytea), 'dead ' || n, 'ttk_…dead', '{servers:read}', "
+            "now() - interval '1 d' + n * interval '1 ms', now() FROM generate_series(1, 10000) n",
+            account.id,
+        )
+    await make_key(owner, "alive", "servers:read")
+    started_s = time.monotonic()
+    first = (await owner.fetch("/dashboard/keys")).text
+    assert time.monotonic() - started_s < 2
+    assert "alive" in first
+    assert first.count(">dead ") == 50
+    older = re.search(r'href="(/dashboard/keys\?before=[^"]+)"', first)
+    assert older
+    second = (await owner.fetch(older[1])).text
+    assert ("dead 9950<" in second, "dead 9951<" in second, "alive" in second) == (True, False, False)
+    assert 'href="/dashboard/keys"' in second
+    api = (await owner.fetch("/v1/dashboard/keys")).json()
+    assert (len(api), api[0]["name"], api[1]["name"]) == (100, "alive", "dead 10000")
+    api = (await owner.fetch(f"/v1/dashboard/keys?before={api[-1]['id']}")).json()
+    assert api[0]["name"] == "dead 9901"
+    assert (await owner.fetch("/dashboard/keys?before=key_of_nobody")).status_code == 200
+
+
+async def test_too_many_new_keys_are_a_429_with_a_time_to_wait(owner: Browser, use_cases: PortalUseCases) -> None:
+    (account,) = await use_cases.admin.accounts()
+    for _ in range(30):
+        await use_cases.gate.admit(Attempt.KEY_CREATION, address=random_address(), subject=account.id)
+    page = await owner.submit("/dashboard/keys/new", {"name": "one more", "scope": "servers:read", "life": "90"})
+    assert (page.status_code, page.headers["retry-after"]) == (429, "600")
+    assert "too many new keys, try again later" in page.text

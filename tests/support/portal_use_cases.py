@@ -77,7 +77,7 @@ class PortalUseCases:
         self.login = Login(
             self.ledger, self.passwords, self.gate, normalised_email, self.metrics, FamiliarBrowsers(b"s" * 32)
         )
-        self.minting = Minting(admin, policy())
+        self.minting = Minting(admin, self.gate, policy())
         rules = PasswordRules(10, frozenset({"password1234"}))
         self.accounts = Accounts(
             self.ledger,
@@ -109,7 +109,7 @@ class PortalUseCases:
             login=self.login,
             verification=self.verification,
             minting=self.minting,
-            keys=OwnerKeys(self.admin),
+            keys=OwnerKeys(self.admin, self.gate),
             device=self.device,
             sessions=self.sessions,
             observer=self.metrics,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -110,9 +110,13 @@ async def everything(postgres_url: str, opened: Opened) -> None:
     for pending in await keys.pending():
         await keys.settle(pending, put)
     assert await keys.pending() == []
+    for pending in await keys.pending_accounts():
+        await keys.settle_account(pending, put)
+    assert await keys.pending_accounts() == []
+    assert await keys.delete_ended(datetime.now(UTC) - timedelta(days=1), 100) == 0
     assert len(await keys.keys("acc_1")) == 13
     async with directory.hold(lambda: [key_digest(1, 0), key_digest(1, 1)]) as records:
-        assert [record.state for record in records.values()] == [KeyState.ACTIVE, KeyState.REVOKED]
+        assert [held.key.state for held in records.values()] == [KeyState.ACTIVE, KeyState.REVOKED]
     now = datetime.now(UTC)
     owner = Owner("acc_2", "ada@example.com", "hash")
     await owners.add_owner(Account("acc_2", "Ada", now), owner, ME)

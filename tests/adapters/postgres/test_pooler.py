@@ -36,7 +36,7 @@ async def test_everything_runs_through_it(pooled_url: str, opened: Opened) -> No
     await make_account(keys, 1)
     await keys.change_key(key_id(1, 0), AuditEvent.KEY_REVOKED, ME)
     async with directory.hold(lambda: [key_digest(1, 0), key_digest(1, 1), bytes(32)]) as records:
-        assert [record.state for record in records.values()] == [KeyState.REVOKED, KeyState.ACTIVE, KeyState.UNKNOWN]
+        assert [held.key.state for held in records.values()] == [KeyState.REVOKED, KeyState.ACTIVE, KeyState.UNKNOWN]
 
 
 async def test_limits_are_in_force_in_a_transaction_and_gone_after_it(pooled_url: str, opened: Opened) -> None:

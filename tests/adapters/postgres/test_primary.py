@@ -43,7 +43,7 @@ def pair(folder: Path) -> Iterator[tuple[TcpPostgres, TcpPostgres]]:
 
 async def state(directory: PostgresDirectory, digest: bytes) -> KeyState:
     async with directory.hold(lambda: [digest]) as records:
-        return records[digest].state
+        return records[digest].key.state
 
 
 async def until_writes_work(keys: PostgresKeys) -> float:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from support.builders import record
-from support.contracts.key_lookups import take_one
+from support.contracts.key_lookups import put, take_one
 from support.contracts.key_projections import connected_store
 from support.contracts.redis_commands import started_link
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, PORTAL_USER, SERVER_USER, USER
@@ -29,9 +29,9 @@ APPROVAL = Approval("acct_1", frozenset({"servers:read"}))
 
 async def work_as_the_sidecar(store: RedisStore) -> None:
     digest = os.urandom(32)
-    assert await store.keys.put(digest, record())
+    assert await put(store.keys, digest, record())
     assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
-    assert await store.keys.put(digest, record(revision=2))
+    assert await put(store.keys, digest, record(revision=2))
     leases, lease = RedisLeases(store.link), Lease(os.urandom(4).hex(), "acct_1", "key_1", LOGS.name)
     assert (await leases.acquire(lease, LOGS, 5)).outcome is AcquireOutcome.GRANTED
     await leases.renew(lease, LOGS, 1)

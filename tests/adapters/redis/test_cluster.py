@@ -8,10 +8,11 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
+from msgspec.structs import replace
 from support.builders import record
-from support.contracts.key_lookups import start_take, take_one, take_when_available
+from support.contracts.key_lookups import put, start_take, take_one, take_when_available
 from support.contracts.key_projections import bump_epoch, connected_store
-from support.servers.redis_cluster import Cluster, cluster, digest_at, header
+from support.servers.redis_cluster import Cluster, account_at, cluster, digest_at, header
 
 from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.link import Script
@@ -45,13 +46,13 @@ async def test_a_revoke_lost_in_a_promotion_is_not_lost_and_other_nodes_keep_the
     first, second, _ = made.primaries
     assert made.replica is not None
     digest, elsewhere = digest_at(made, first), digest_at(made, second)
-    await store.keys.put(digest, record())
-    await store.keys.put(elsewhere, record())
+    await put(store.keys, digest, record())
+    await put(store.keys, elsewhere, record())
     before = store.keys.epoch_of(digest)
     made.until_replicated()
     made.replica.signal(SIGSTOP)
     old = header(first, digest)
-    await store.keys.put(digest, REVOKED)
+    await put(store.keys, digest, REVOKED)
     first.kill()
     made.replica.signal(SIGCONT)
     while made.replica.execute("ROLE")[0] != "master" or not isinstance(await start_take(store.keys, elsewhere), Take):
@@ -60,8 +61,8 @@ async def test_a_revoke_lost_in_a_promotion_is_not_lost_and_other_nodes_keep_the
     assert await take_when_available(store.keys, digest) is None
     assert store.keys.epoch_of(digest) not in {"", before}
     assert (await take_one(store.keys, elsewhere)).outcome is TakeOutcome.GRANTED
-    assert not await store.keys.put(digest, record(), epoch=before)
-    assert await store.keys.put(digest, REVOKED, epoch=store.keys.epoch_of(digest))
+    assert not await put(store.keys, digest, record(), epoch=before)
+    assert await put(store.keys, digest, REVOKED, epoch=store.keys.epoch_of(digest))
     assert (await take_one(store.keys, digest)).outcome is TakeOutcome.REVOKED
     assert store.link.is_up
 
@@ -69,10 +70,10 @@ async def test_a_revoke_lost_in_a_promotion_is_not_lost_and_other_nodes_keep_the
 async def test_a_revoke_lost_by_a_restart_from_a_snapshot_is_not_lost(made: Cluster, store: RedisStore) -> None:
     third = made.primaries[2]
     digest = digest_at(made, third)
-    await store.keys.put(digest, record())
+    await put(store.keys, digest, record())
     third.execute("SAVE")
     old = header(third, digest)
-    await store.keys.put(digest, REVOKED)
+    await put(store.keys, digest, REVOKED)
     third.kill()
     third.start()
     while not third.is_ok:
@@ -84,25 +85,25 @@ async def test_a_revoke_lost_by_a_restart_from_a_snapshot_is_not_lost(made: Clus
 async def test_no_record_of_an_old_epoch_is_trusted_even_without_notice(made: Cluster, store: RedisStore) -> None:
     first = made.primaries[0]
     digest = digest_at(made, first)
-    await store.keys.put(digest, record())
+    await put(store.keys, digest, record())
     assert isinstance(await start_take(store.keys, digest), Take)
     bump_epoch(first)
     # At once, before the link can have looked.
     with pytest.raises(StoreUnavailable, match="another life"):
-        await store.keys.put(digest, record())
+        await put(store.keys, digest, record())
     assert not isinstance(await start_take(store.keys, digest), Take)
     assert await take_when_available(store.keys, digest) is None
 
 
 async def test_a_planned_failover_takes_the_records_to_another_life(made: Cluster, store: RedisStore) -> None:
     digest = digest_at(made, made.primaries[0])
-    await store.keys.put(digest, record())
+    await put(store.keys, digest, record())
     assert store.link.reconnected_at_s is None
     made.until_replicated()
     await asyncio.to_thread(made.fail_over)
     assert await take_when_available(store.keys, digest) is None
     assert store.link.reconnected_at_s is not None
-    assert await store.keys.put(digest, record(), epoch=store.keys.epoch_of(digest))
+    assert await put(store.keys, digest, record(), epoch=store.keys.epoch_of(digest))
     assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
 
 
@@ -112,8 +113,10 @@ async def test_a_node_that_hangs_or_is_gone_is_an_outage_of_its_own_keys_only(ma
     for node in made.primaries[:2]:
         node.execute("CONFIG", "SET", "cluster-require-full-coverage", "no")
     async with connected_store(made.url, deadline_s=0.1) as store:
-        for digest in (broken, whole):
-            await store.keys.put(digest, record())
+        # An account is where its own key's slot is.
+        of_whole = account_at(made, made.primaries[1])
+        await put(store.keys, broken, record())
+        await put(store.keys, whole, replace(record(), account_id=of_whole))
         third.signal(SIGSTOP)
         await assert_an_outage_of_one(store, broken, whole)
         third.kill()
@@ -173,5 +176,5 @@ async def test_before_anything_is_known_keys_are_answered_all_the_same() -> None
     assert isinstance(await start_take(store.keys, DIGEST), StoreUnavailable)
     assert store.keys.epoch_of(DIGEST) == ""
     with pytest.raises(StoreUnavailable, match="no known node"):
-        await store.keys.put(DIGEST, record())
+        await put(store.keys, DIGEST, record())
     await store.link.close()

@@ -6,12 +6,13 @@ import pytest
 from msgspec.structs import replace
 from redis.crc import key_slot
 from support.builders import LOGS, record
+from support.contracts.key_lookups import put
 from support.contracts.redis_commands import send
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.leases import RedisLeases, _keys
 from authz.adapters.redis.store import RedisStore
-from authz.core.check import KeyState
+from authz.core.check import AccountRecord, KeyState
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Lease, RenewOutcome
 
@@ -57,18 +58,31 @@ async def test_scripts_that_were_forgotten_are_given_again(own_link: RedisLink, 
         assert (await leases.acquire(lease, LOGS, 15)).of_key == 1
 
 
+async def test_a_suspension_reaches_the_open_streams_of_every_key(store: RedisStore, lease: Lease) -> None:
+    leases, other = RedisLeases(store.link), Lease("other", lease.account_id, "key_other", LOGS.name)
+    for one in (lease, other):
+        await leases.acquire(one, LOGS, 15)
+    assert await store.keys.put_account(AccountRecord(lease.account_id, 2, is_suspended=True))
+    assert {(await leases.renew(one, LOGS, 0)).outcome for one in (lease, other)} == {RenewOutcome.STOPPED}
+    late = Lease("late", lease.account_id, "key_late", LOGS.name)
+    assert (await leases.acquire(late, LOGS, 15)).outcome is AcquireOutcome.STOPPED
+    assert [it.is_stopped for it in await leases.streams(lease.account_id, LOGS.name)] == [True, True]
+    assert await store.keys.put_account(AccountRecord(lease.account_id, 3))
+    assert (await leases.acquire(late, LOGS, 15)).outcome is AcquireOutcome.GRANTED
+
+
 async def test_a_change_of_a_key_reaches_its_open_streams(store: RedisStore, lease: Lease) -> None:
     digest, keys, leases = os.urandom(32), store.keys, RedisLeases(store.link)
     mine = replace(record(), account_id=lease.account_id, key_id=lease.key_id)
-    await keys.put(digest, mine)
+    await put(keys, digest, mine)
     await leases.acquire(lease, LOGS, 15)
     outcomes = []
-    for revision, state in enumerate((KeyState.DISABLED, KeyState.ACTIVE, KeyState.SUSPENDED, KeyState.REVOKED), 2):
-        assert await keys.put(digest, replace(mine, revision=revision, state=state))
+    for revision, state in enumerate((KeyState.DISABLED, KeyState.ACTIVE, KeyState.DISABLED, KeyState.REVOKED), 2):
+        assert await put(keys, digest, replace(mine, revision=revision, state=state))
         outcomes.append((await leases.renew(lease, LOGS, 0)).outcome)
     stopped = RenewOutcome.STOPPED
     assert outcomes == [stopped, RenewOutcome.KEPT, stopped, stopped]
-    await keys.put(digest, replace(mine, revision=3))  # an older change, late
+    await put(keys, digest, replace(mine, revision=3))  # an older change, late
     assert (await leases.renew(lease, LOGS, 0)).outcome is stopped
 
 

@@ -6,7 +6,7 @@ import time
 from multiprocessing.queues import Queue
 
 import pytest
-from support.contracts.key_lookups import take_one
+from support.contracts.key_lookups import put, take_one
 from support.contracts.key_projections import connected_store
 from support.servers.redis_cluster import Cluster
 
@@ -24,7 +24,7 @@ async def _admitted(url: str) -> list[tuple[float, float]]:
     """Check as fast as the link allows; returns when each admitted check was start_take and answered."""
     admitted: list[tuple[float, float]] = []
     async with connected_store(url) as store:
-        await store.keys.put(DIGEST, RECORD)
+        await put(store.keys, DIGEST, RECORD)
         end_s = time.monotonic() + SECONDS
         while (asked_s := time.monotonic()) < end_s:
             takes = await asyncio.gather(*(take_one(store.keys, DIGEST) for _ in range(16)))

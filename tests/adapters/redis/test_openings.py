@@ -5,7 +5,7 @@ import os
 import pytest
 from msgspec.structs import replace
 from support.builders import LOGS
-from support.contracts.key_lookups import DEFAULT, record, take_lookups, take_one
+from support.contracts.key_lookups import DEFAULT, put, record, take_lookups, take_one
 from support.contracts.redis_commands import send as command
 
 from authz.adapters.redis.connection.link import RedisLink, Script
@@ -52,7 +52,7 @@ def on_one_server(store: RedisStore) -> bool:
 async def test_a_remembered_key_takes_a_token_and_a_slot_in_one_call(
     store: RedisStore, digest: bytes, key: KeyRecord
 ) -> None:
-    await store.keys.put(digest, key)
+    await put(store.keys, digest, key)
     # Whose stream it will be is not known yet.
     assert await acquired(store.keys, lookup(digest)) == (TakeOutcome.GRANTED, None)
     answers = [await acquired(store.keys, lookup(digest, str(number))) for number in (1, 2, 2, 3, 4)]
@@ -78,7 +78,7 @@ async def test_a_remembered_key_takes_a_token_and_a_slot_in_one_call(
 async def test_what_is_refused_takes_no_slot(
     store: RedisStore, digest: bytes, key: KeyRecord, refused: dict[str, object]
 ) -> None:
-    await store.keys.put(digest, key)
+    await put(store.keys, digest, key)
     await take_one(store.keys, digest)
     assert await acquired(store.keys, replace(lookup(digest), **refused)) == (TakeOutcome.GRANTED, None)
     assert await RedisLeases(store.link).streams(key.account_id, LOGS.name) == []
@@ -87,18 +87,18 @@ async def test_what_is_refused_takes_no_slot(
 async def test_a_key_that_has_changed_or_has_no_token_takes_no_slot(
     store: RedisStore, digest: bytes, key: KeyRecord
 ) -> None:
-    await store.keys.put(digest, key)
+    await put(store.keys, digest, key)
     await take_one(store.keys, digest)
-    await store.keys.put(digest, replace(key, revision=2, limit=Limit(1, 0.001)))
+    await put(store.keys, digest, replace(key, revision=2, limit=Limit(1, 0.001)))
     assert await acquired(store.keys, lookup(digest)) == (TakeOutcome.GRANTED, None)
     assert await acquired(store.keys, lookup(digest)) == (TakeOutcome.LIMITED, None)
-    await store.keys.put(digest, replace(key, revision=3, state=KeyState.REVOKED))
+    await put(store.keys, digest, replace(key, revision=3, state=KeyState.REVOKED))
     assert await acquired(store.keys, lookup(digest)) == (TakeOutcome.REVOKED, None)
     assert await RedisLeases(store.link).streams(key.account_id, LOGS.name) == []
 
 
 async def test_streams_and_ordinary_checks_come_together(store: RedisStore, digest: bytes, key: KeyRecord) -> None:
-    await store.keys.put(digest, key)
+    await put(store.keys, digest, key)
     await take_one(store.keys, digest)
     stream, plain, other = lookup(digest), Lookup(digest, 1, None), lookup(digest, "2")
     takes = await take_lookups(store.keys, [stream, plain, other])
@@ -108,7 +108,7 @@ async def test_streams_and_ordinary_checks_come_together(store: RedisStore, dige
 
 async def test_a_script_that_was_forgotten_is_given_again(own_link: RedisLink, digest: bytes, key: KeyRecord) -> None:
     keys = RedisKeys(own_link, negative_ttl_s=5)
-    await keys.put(digest, key)
+    await put(keys, digest, key)
     await take_one(keys, digest)
     for number in (1, 2):
         assert await command(own_link, "SCRIPT", "FLUSH") == b"OK"
@@ -121,7 +121,7 @@ async def test_leases_that_cannot_be_read_are_an_outage_of_the_stream(
     link: RedisLink, digest: bytes, key: KeyRecord
 ) -> None:
     keys = RedisKeys(link, negative_ttl_s=5)
-    await keys.put(digest, key)
+    await put(keys, digest, key)
     await take_one(keys, digest)
     await link.call(BREAK, f"l:{{{key.account_id}}}:{LOGS.name}".encode())
     (reply,) = await take_lookups(keys, [lookup(digest)])
@@ -133,7 +133,7 @@ async def test_an_answer_about_leases_that_cannot_be_read_is_an_outage_of_the_st
     link: RedisLink, digest: bytes, key: KeyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = RedisKeys(link, negative_ttl_s=5)
-    await keys.put(digest, key)
+    await put(keys, digest, key)
     await take_one(keys, digest)
 
     def unreadable(_reply: object) -> Acquisition:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import hiredis
 import pytest
 from redis.crc import key_slot
-from support.contracts.key_lookups import start_take
+from support.contracts.key_lookups import DEFAULT, start_take
 
 from authz.adapters.redis.cluster_keys import RedisClusterKeys
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster
@@ -122,8 +122,17 @@ async def test_a_command_that_is_sent_to_and_fro_is_an_outage_in_the_end(cluster
         return Redirected(slot, hosts[len(tries) % 2], 1, asking=False)
 
     class Redirecting(RedisKeys):
-        def take(self, _lookups: Sequence[Lookup], _default: Limit, taken: Taken, *, is_second: bool = False) -> None:
+        def take(
+            self,
+            lookups: Sequence[Lookup],
+            default: Limit,
+            taken: Taken,
+            *,
+            account: Limit | None = None,
+            is_second: bool = False,
+        ) -> None:
             assert not is_second
+            assert (len(lookups), default, account) == (1, DEFAULT, None)
             tries.append(self._link)
             taken([0], [elsewhere()])
 

@@ -9,7 +9,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 import redis
 from support.builders import record
-from support.contracts.key_lookups import start_take, take_one
+from support.contracts.key_lookups import put, start_take, take_one
 from support.contracts.redis_commands import send as send_command
 from support.contracts.redis_commands import started_link, wait_until_up
 from support.servers.fake_redis import tls_or_plain_proxy, tls_proxy
@@ -61,10 +61,10 @@ async def test_a_key_revoked_before_a_crash_stays_refused_after_the_promotion(
     keys = RedisKeys(link, negative_ttl_s=5)
     before = link.epoch
     assert await port_of(link) == watched.first.port
-    await keys.put(DIGEST, record())
+    await put(keys, DIGEST, record())
     with watched.client(watched.first) as client:
         before_the_revoke = client.getrange(redis_key(DIGEST), BUCKET_BYTES, -1)
-    await keys.put(DIGEST, record(state=KeyState.REVOKED, revision=2))
+    await put(keys, DIGEST, record(state=KeyState.REVOKED, revision=2))
     watched.until_replicated()
     with watched.client(watched.second) as client:  # as if the revoke had not reached it any more
         client.config_set("replica-read-only", "no")
@@ -84,13 +84,13 @@ async def test_a_key_revoked_before_a_crash_stays_refused_after_the_promotion(
 async def test_a_primary_demoted_by_order_is_left_for_the_promoted(watched: Sentinels, link: RedisLink) -> None:
     keys = RedisKeys(link, negative_ttl_s=5)
     before = link.epoch
-    await keys.put(DIGEST, record())
+    await put(keys, DIGEST, record())
     watched.until_replicated()
     watched.fail_over()
     await until_at(link, watched.second.port)
     assert link.epoch not in {"", before}
     assert await start_take(keys, DIGEST) is None
-    assert await keys.put(DIGEST, record(), epoch=link.epoch)
+    assert await put(keys, DIGEST, record(), epoch=link.epoch)
     assert (await take_one(keys, DIGEST)).outcome is TakeOutcome.GRANTED
 
 
@@ -155,9 +155,9 @@ async def test_tls_and_acl_users_hold_for_sentinels_and_what_they_lead_to(folder
                 async with started_link(url, scripts=(CHECK, PUT)) as link:
                     await link.reached.wait()
                     keys = RedisKeys(link, negative_ttl_s=5)
-                    assert await keys.put(DIGEST, record())
+                    assert await put(keys, DIGEST, record())
                     assert (await take_one(keys, DIGEST)).outcome is TakeOutcome.GRANTED
-                    assert await keys.put(DIGEST, KeyRecord(KeyState.UNKNOWN), epoch=link.epoch) is False
+                    assert await put(keys, DIGEST, KeyRecord(KeyState.UNKNOWN), epoch=link.epoch) is False
                 wrong = RedisLink(url.replace(f"word={PASSWORD}", "word=hunter2"), deadline_s=0.2, in_flight_max=10)
                 with pytest.raises(StoreUnavailable) as raised:
                     await wrong._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it

@@ -109,6 +109,30 @@ def test_a_revoked_key_stays_revoked_when_redis_is_flushed(stack: Stack) -> None
     assert request(stack, made.secret)[0].status == 401
 
 
+@pytest.mark.parametrize("trouble", ["flush", "snapshot", "restart"])
+def test_a_suspended_account_stays_suspended_whatever_redis_forgets(stack: Stack, secret: str, trouble: str) -> None:
+    account_id = stack.create_account("stopped")
+    made = [stack.create_key("stopped", "servers:read", limit=ROOMY, account_id=account_id).secret for _ in range(3)]
+    assert [request(stack, one)[0].status for one in made] == [200] * 3
+    with redis.Redis.from_url(stack.redis.url) as client:
+        client.save()  # with the keys as they work
+        stack.change_account(account_id, AuditEvent.ACCOUNT_SUSPENDED)
+        assert [request(stack, one)[0].status for one in made] == [401] * 3
+        if trouble == "flush":
+            client.flushall()
+    if trouble != "flush":
+        stack.redis.kill()
+        if trouble == "restart":
+            (stack.folder / "dump.rdb").unlink()
+        stack.redis.start()
+        back_in_service(stack, secret)
+    for _ in range(3):
+        assert [request(stack, one)[0].status for one in made] == [401] * 3
+    stack.change_account(account_id, AuditEvent.ACCOUNT_REINSTATED)
+    assert [request(stack, one)[0].status for one in made] == [200] * 3
+    (stack.folder / "dump.rdb").unlink(missing_ok=True)
+
+
 def test_without_postgres_keys_in_redis_work_and_others_are_a_503_not_a_401(stack: Stack, secret: str) -> None:
     fresh = stack.create_key("fresh", "servers:read", limit=ROOMY)
     with redis.Redis.from_url(stack.redis.url) as client:

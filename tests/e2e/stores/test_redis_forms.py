@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from redis.crc import key_slot
 from support.clients.raw_http import send
-from support.servers.redis_cluster import cluster, slot_of
+from support.servers.redis_cluster import cluster
 from support.servers.redis_sentinel import sentinels
 from support.servers.stack import ROOMY
 
+from authz.adapters.redis.records import account_key, redis_key
 from authz.core.accounts import AuditEvent, NewApiKey
 from authz.core.errors import NotEffectiveYet
 from authz.core.keys import digest
@@ -31,8 +33,10 @@ class Form:
     def create_key(self, name: str) -> NewApiKey:
         while True:
             account_id = self.stack.create_account(name)
+            if not self.is_hit(account_key(account_id)):
+                continue
             made = self.stack.create_key(name, "servers:read", limit=ROOMY, account_id=account_id)
-            if self.is_hit(digest(made.secret.encode())):
+            if self.is_hit(redis_key(digest(made.secret.encode()))):
                 return made
 
 
@@ -48,11 +52,11 @@ def in_stack(redis_url: str) -> Iterator[Stack]:
 def form(request: pytest.FixtureRequest, folder: Path) -> Iterator[Form]:
     if request.param == "sentinel":
         with sentinels(folder) as watched, in_stack(watched.url) as stack:
-            yield Form(stack, watched.first.kill, lambda _digest: True)
+            yield Form(stack, watched.first.kill, lambda _key: True)
     else:
         with cluster(folder, replicated=True) as made, in_stack(made.url) as stack:
             first = made.primaries[0]
-            yield Form(stack, first.kill, lambda digest: made.primary_of(slot_of(digest)) is first)
+            yield Form(stack, first.kill, lambda key: made.primary_of(key_slot(key)) is first)
 
 
 class ContinuousRequests:
@@ -105,4 +109,25 @@ def test_a_crash_of_the_primary_is_a_503_then_service_and_never_a_wrong_allow(fo
     assert {200, 503} <= set(requests.statuses[steady.secret]) <= {200, 401, 503}
     assert set(requests.statuses[gone.secret][effective:]) == {401, 503}
     late_answers = requests.statuses[late.secret]
+    assert set(late_answers[late_answers.index(503) :]) == {401, 503}
+
+
+@pytest.mark.timeout(60)
+def test_a_crash_of_the_primary_undoes_no_suspension_and_a_late_one_is_retried(form: Form) -> None:
+    steady, gone, late = (form.create_key(name) for name in ("steady", "gone", "late"))
+    with ContinuousRequests(form.stack.url, steady.secret, gone.secret, late.secret) as asking:
+        asking.until(gone.secret, 200)
+        form.stack.change_account(gone.key.account_id, AuditEvent.ACCOUNT_SUSPENDED)
+        effective = len(asking.statuses[gone.secret]) + 1  # but for the one that is under way
+        asking.until(steady.secret, 200)
+        form.crash()
+        asking.until(steady.secret, 503)
+        with pytest.raises(NotEffectiveYet):
+            form.stack.change_account(late.key.account_id, AuditEvent.ACCOUNT_SUSPENDED)
+        asking.until(steady.secret, 200)
+        asking.until(late.secret, 401)
+        for _ in range(20):
+            asking.until(gone.secret, 401)
+    assert set(asking.statuses[gone.secret][effective:]) == {401, 503}
+    late_answers = asking.statuses[late.secret]
     assert set(late_answers[late_answers.index(503) :]) == {401, 503}

@@ -79,6 +79,20 @@ def test_rate_headers_replace_what_a_backend_sends() -> None:
     assert {option.append_action for option in answer.ok_response.response_headers_to_add} == {2}
 
 
+def test_an_accounts_bucket_is_a_second_policy_and_shown_where_it_is_the_emptier_one() -> None:
+    policies = '"default";q=120;w=60, "account";q=3000;w=60'
+    key, account = Limit(120, 2), Limit(3000, 50)
+    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, Bucket(key, 118.6, account)))
+    assert (headers(answer)["ratelimit-policy"], headers(answer)["ratelimit"]) == (policies, '"default";r=118;t=1')
+    refusal = Deny(DenyReason.RATE_LIMITED, ROUTE, PRINCIPAL, Bucket(account, 0.4, key, is_account=True), (), 1)
+    denied = {
+        option.header.key: option.header.value for option in encode(POLICY, request(), refusal).denied_response.headers
+    }
+    assert denied["ratelimit-policy"] == policies
+    assert denied["ratelimit"] == '"account";r=0;t=60'
+    assert (denied["retry-after"], denied["x-ratelimit-limit"]) == ("1", "3000")
+
+
 @pytest.mark.parametrize(("ietf", "legacy", "count"), [(True, False, 2), (False, True, 3), (False, False, 0)])
 def test_each_family_of_rate_headers_can_be_switched_off(ietf: bool, legacy: bool, count: int) -> None:  # noqa: FBT001
     switched = policy(rate_headers=RateHeaders(ietf=ietf, legacy=legacy))

@@ -23,7 +23,11 @@ ANSWERS = [ResponseWriter(each) for each in POLICIES]
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200)
 PRINCIPALS = st.builds(Principal, NAMES, NAMES, st.frozensets(NAMES, max_size=9))
 LIMITS = st.builds(Limit, st.integers(1, 10**6), st.floats(0.001, 10**4))
-BUCKETS = st.builds(Bucket, LIMITS, st.floats(0, 10**6)) | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
+BUCKETS = (
+    st.builds(Bucket, LIMITS, st.floats(0, 10**6))
+    | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
+    | st.builds(Bucket, LIMITS, st.floats(0, 10**6), LIMITS, is_account=st.booleans())
+)
 REASONS = st.sampled_from(DenyReason)
 CLASSES = st.sampled_from([LOGS, StreamClass("events", 1, 2, 30)])
 USES = st.none() | st.builds(StreamUse, CLASSES, st.integers(0, 12), st.integers(0, 12), NAMES)

@@ -1,9 +1,10 @@
 """Recently used keys keep working while a store is unavailable, if the operator chose that."""
 
+from msgspec.structs import replace
 from support.builders import record, take
 from support.fakes.checker_dependencies import CheckerUnderTest, FakeClock, assert_denied
 
-from authz.core.check import Allow, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.check import Allow, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.limits import Limit
 from authz.service.check.failure_modes import FailureMode, FailureModes, RecentKeys
@@ -60,3 +61,41 @@ def test_recent_keys_are_bounded_and_expire() -> None:
     assert expired.outcome is TakeOutcome.EXPIRED
     recent.remember(second.digest, take())
     assert recent.take(first, Limit(1, 1)) is None
+
+
+async def test_degrade_limits_the_keys_of_an_account_to_its_bucket() -> None:
+    clock = FakeClock()
+    recent, limit = RecentKeys(size=9, window_s=60, now_s=clock), Limit(120, 2)
+    digests = [bytes([number]) * 32 for number in range(3)]
+    for digest in digests:
+        recent.remember(digest, Take(TakeOutcome.GRANTED, record(), Bucket(limit, 119, Limit(130, 2))))
+
+    def admitted() -> int:
+        takes = [recent.take(Lookup(digest, 1, None), limit, account=Limit(130, 2)) for digest in digests * 100]
+        return sum(take is not None and take.outcome is TakeOutcome.GRANTED for take in takes)
+
+    assert admitted() == 130
+    clock.now_s += 5
+    assert admitted() == 10
+    # What the store said last of the account's bucket counts.
+    clock.now_s += 1000
+    shown = Bucket(Limit(130, 2), 7, limit, is_account=True)
+    for digest in digests:
+        recent.remember(digest, Take(TakeOutcome.GRANTED, record(), shown))
+    assert admitted() == 7
+    take = recent.take(Lookup(digests[0], 1, None), limit, account=Limit(130, 2))
+    assert take is not None
+    assert take.bucket is not None
+    assert (take.bucket.is_account, take.bucket.limit, take.bucket.other) == (True, Limit(130, 2), limit)
+
+
+def test_of_a_suspended_account_no_key_is_remembered() -> None:
+    recent, limit = RecentKeys(size=9, window_s=60, now_s=FakeClock()), Limit(120, 2)
+    mine, other = record(), replace(record(), account_id="acct_2")
+    for digest, of in ((b"1" * 32, mine), (b"2" * 32, mine), (b"3" * 32, other)):
+        recent.remember(digest, Take(TakeOutcome.GRANTED, of, Bucket(limit, 119)))
+    recent.remember(b"1" * 32, Take(TakeOutcome.SUSPENDED, mine))
+    found = [recent.take(Lookup(digest * 32, 1, None), limit) is not None for digest in (b"1", b"2", b"3")]
+    assert found == [False, False, True]
+    recent.remember(b"2" * 32, Take(TakeOutcome.GRANTED, mine, Bucket(limit, 119)))
+    assert recent.take(Lookup(b"2" * 32, 1, None), limit) is not None

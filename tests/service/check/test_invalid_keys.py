@@ -13,7 +13,7 @@ from support.fakes.checker_dependencies import FakeClock
 from support.fakes.leases import LeaseCounters, MemoryLeases
 from support.fakes.projection import MemoryProjection
 
-from authz.core.check import Allow, Decision, Deny, KeyRecord, KeyState, Lookup, RequestAttributes
+from authz.core.check import AccountRecord, Allow, Decision, Deny, Held, KeyRecord, KeyState, Lookup, RequestAttributes
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.keys import digest
 from authz.core.limits import Limit
@@ -45,12 +45,13 @@ class Directory:
         self.gate.set()
 
     @asynccontextmanager
-    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, Held]]:
         digests = next_digests()
         self.loads += len(digests)
         await self.gate.wait()
-        good, unknown = digest(KEY.encode()), KeyRecord(KeyState.UNKNOWN)
-        yield {held: record("servers:read") if held == good else unknown for held in digests}
+        good, unknown = digest(KEY.encode()), Held(KeyRecord(KeyState.UNKNOWN))
+        known = Held(record("servers:read"), AccountRecord("acct_1"))
+        yield {held: known if held == good else unknown for held in digests}
 
 
 class Silent:
@@ -174,6 +175,7 @@ async def test_a_flood_of_guesses_leaves_the_directory_alone() -> None:
 async def test_a_key_that_works_is_admitted_in_the_middle_of_a_flood_and_pays_nothing() -> None:
     stack = CheckerUnderTest()
     await stack.projection.put(digest(KEY.encode()), record("servers:read"))
+    await stack.projection.put_account(AccountRecord("acct_1"))
     mixed = [key for bad in guesses(50) for key in (bad, KEY)]
     reasons = await stack.reasons(mixed)
     assert reasons[1::2] == [None] * 50

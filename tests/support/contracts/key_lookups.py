@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from support.servers.stack import ALL_SCOPES
 
-from authz.core.check import KeyRecord, KeyState, Lookup, Take
+from authz.core.check import AccountRecord, KeyRecord, KeyState, Lookup, Take
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.service.ports import KeyProjection, TakeReply
@@ -16,6 +16,16 @@ _SCOPES = frozenset(ALL_SCOPES)
 
 def record(state: KeyState = KeyState.ACTIVE, revision: int = 1, **fields: object) -> KeyRecord:
     return KeyRecord(state, revision, "key_aaaabbbbccccdddd", "acct_aaaabbbbccccdddd", _SCOPES, **fields)  # type: ignore[arg-type]
+
+
+def account(account_id: str = "acct_aaaabbbbccccdddd", **fields: object) -> AccountRecord:
+    return AccountRecord(account_id, **fields)  # type: ignore[arg-type]
+
+
+async def put(keys: KeyProjection, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
+    """Write a key's record and that of its account, unless a newer one is there, as a load does."""
+    await keys.put_account(account(record.account_id), epoch=epoch)
+    return await keys.put(digest, record, epoch=epoch)
 
 
 async def take_many(keys: KeyProjection, digests: Sequence[bytes]) -> list[TakeReply]:

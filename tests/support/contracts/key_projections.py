@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from support.contracts.key_lookups import account
 from support.contracts.redis_commands import encode_command
 from support.fakes.projection import MemoryProjection
 from support.servers.redis_cluster import Cluster, Node
@@ -13,6 +14,7 @@ from support.servers.redis_sentinel import Sentinels
 from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.store import RedisStore, redis_store
+from authz.core.check import KeyRecord
 from authz.service.ports import KeyProjection
 
 
@@ -22,8 +24,14 @@ class Subject:
     def __init__(self, keys: KeyProjection, start_new_epoch: Callable[[], Awaitable[None]]) -> None:
         self.epoch_of = keys.epoch_of
         self.take = keys.take
-        self.put = keys.put
+        self.put_key = keys.put
+        self.put_account = keys.put_account
         self.start_new_epoch = start_new_epoch
+
+    async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
+        """Write a key's record, with that of its account before."""
+        await self.put_account(account(record.account_id), epoch=epoch)
+        return await self.put_key(digest, record, epoch=epoch)
 
 
 @asynccontextmanager

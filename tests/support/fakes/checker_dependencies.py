@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from support.builders import KEY, policy, record, request
 from support.fakes.leases import LeaseCounters, MemoryLeases
 
-from authz.core.check import Decision, Deny, KeyRecord, Lookup, RequestAttributes
+from authz.core.check import AccountRecord, Decision, Deny, Held, KeyRecord, Lookup, RequestAttributes
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.limits import Limit
 from authz.service.check.checker import Checker
@@ -24,6 +24,8 @@ class ScriptedProjection:
     def __init__(self, *replies: TakeReply) -> None:
         self.replies = list(replies)
         self.puts: list[tuple[KeyRecord, str | None]] = []
+        self.account_puts: list[tuple[AccountRecord, str | None]] = []
+        self.account_limit: Limit | None = None
         self.put_fails = False
         self.epoch = "e1"
         self.lookups: list[Lookup] = []
@@ -31,7 +33,8 @@ class ScriptedProjection:
     def epoch_of(self, _digest: bytes) -> str:
         return self.epoch
 
-    def take(self, lookups: Sequence[Lookup], _default: Limit, taken: Taken) -> None:
+    def take(self, lookups: Sequence[Lookup], _default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
+        self.account_limit = account
         self.lookups += lookups
         replies, self.replies = self.replies[: len(lookups)], self.replies[len(lookups) :]
         asyncio.get_running_loop().call_soon(taken, range(len(replies)), replies)
@@ -40,6 +43,10 @@ class ScriptedProjection:
         if self.put_fails:
             raise StoreUnavailable("redis", "closed")
         self.puts.append((record, epoch))
+        return True
+
+    async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
+        self.account_puts.append((record, epoch))
         return True
 
 
@@ -60,7 +67,7 @@ class ScriptedDirectory:
         self.at_once = self.most_at_once = 0
 
     @asynccontextmanager
-    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, KeyRecord]]:
+    async def hold(self, next_digests: Callable[[], Sequence[bytes]]) -> AsyncIterator[Mapping[bytes, Held]]:
         await self.ready.wait()
         if self.unavailable is not None:
             raise self.unavailable
@@ -74,7 +81,8 @@ class ScriptedDirectory:
         self.at_once -= 1
         if isinstance(self.found, StoreUnavailable):
             raise self.found
-        yield {digest: self.found for digest in digests if digest not in self.changing}
+        account = AccountRecord(self.found.account_id) if self.found.account_id else None
+        yield {digest: Held(self.found, account) for digest in digests if digest not in self.changing}
 
 
 class RecordingObserver:

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.check import AccountRecord, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit, TokenBucket
+from authz.core.limits import Limit, TokenBucket, take_both
 from authz.service.ports import Taken, TakeReply
 
 
@@ -17,19 +17,22 @@ class MemoryProjection:
         self._life = 1
         self.records: dict[bytes, KeyRecord] = {}
         self.is_down = False
+        self.accounts: dict[str, AccountRecord] = {}
         self._buckets: dict[bytes, TokenBucket] = {}
+        self._account_buckets: dict[str, TokenBucket] = {}
 
     async def start_new_epoch(self) -> None:
         """Void every record, as a promotion does."""
         self._life += 1
         self.records.clear()
+        self.accounts.clear()
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are in one place
         return f"e{self._life}"
 
-    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken) -> None:
+    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
         def answer() -> None:
-            taken(range(len(lookups)), [self._take(lookup, default) for lookup in lookups])
+            taken(range(len(lookups)), [self.found(lookup, default, account) for lookup in lookups])
 
         asyncio.get_running_loop().call_soon(answer)
 
@@ -44,7 +47,19 @@ class MemoryProjection:
         self.records[digest] = record
         return True
 
-    def _take(self, lookup: Lookup, default: Limit) -> TakeReply:
+    async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
+        if self.is_down:
+            raise StoreUnavailable("redis", "not connected")
+        if epoch not in {None, self.epoch_of(b"")}:
+            return False
+        held = self.accounts.get(record.account_id)
+        if held is not None and held.revision > record.revision:
+            return False
+        self.accounts[record.account_id] = record
+        return True
+
+    def found(self, lookup: Lookup, default: Limit, account_default: Limit | None = None) -> TakeReply:
+        """Answer one lookup."""
         if self.is_down:
             return StoreUnavailable("redis", "not connected")
         record, now_s = self.records.get(lookup.digest), time.time()
@@ -54,8 +69,23 @@ class MemoryProjection:
             return Take(TakeOutcome(record.state), record)
         if 0 < record.expires_at_ms <= now_s * 1000:
             return Take(TakeOutcome.EXPIRED, record)
-        limit = record.limit or default
-        bucket = self._buckets.get(lookup.digest, TokenBucket(limit, limit.capacity, now_s))
-        granted, bucket = bucket.under(limit).take(lookup.cost, now_s)
+        account = self.accounts.get(record.account_id)
+        if account is None:
+            return None
+        if account.is_suspended:
+            return Take(TakeOutcome.SUSPENDED, record)
+        limit, account_limit = record.limit or default, account.limit(account_default)
+        bucket = self._buckets.get(lookup.digest, TokenBucket(limit, limit.capacity, now_s)).under(limit)
+        if account_limit is None:
+            granted, bucket = bucket.take(lookup.cost, now_s)
+            shown = Bucket(limit, bucket.remaining)
+        else:
+            full = TokenBucket(account_limit, account_limit.capacity, now_s)
+            of_account = self._account_buckets.get(record.account_id, full).under(account_limit)
+            granted, bucket, of_account, is_account = take_both(bucket, of_account, lookup.cost, now_s)
+            self._account_buckets[record.account_id] = of_account
+            shown = Bucket(limit, bucket.remaining, account_limit)
+            if is_account:
+                shown = Bucket(account_limit, of_account.remaining, limit, is_account=True)
         self._buckets[lookup.digest] = bucket
-        return Take(TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED, record, Bucket(limit, bucket.remaining))
+        return Take(TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED, record, shown)

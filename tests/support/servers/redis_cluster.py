@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from authz.adapters.redis.records import BUCKET_BYTES, redis_key
+from authz.adapters.redis.records import BUCKET_BYTES, account_key, redis_key
 from authz.demo.servers import RedisServer, free_port, hold_port
 
 _PRIMARIES = 3
@@ -146,6 +146,13 @@ def digest_at(made: Cluster, node: Node) -> bytes:
     while made.primary_of(slot_of(digest := os.urandom(32))) is not node:
         pass
     return digest
+
+
+def account_at(made: Cluster, node: Node) -> str:
+    """Make up the id of an account that a node has the slot of."""
+    while made.primary_of(key_slot(account_key(account_id := f"acct_{os.urandom(8).hex()}"))) is not node:
+        pass
+    return account_id
 
 
 def header(node: Node, digest: bytes) -> str:
