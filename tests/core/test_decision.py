@@ -1,6 +1,5 @@
 """The order of refusals, and that nothing but the happy path allows."""
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,7 +11,7 @@ from authz.core.check import Allow, Deny, KeyRecord, KeyState, Lookup, RequestAt
 from authz.core.decision import admit, conclude, plan
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
 from authz.core.keys import digest
-from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, Overrides, override_of
+from authz.core.policy.overrides import Override
 from authz.core.streams import AcquireOutcome, Acquisition, StreamUse
 
 POLICY = policy()
@@ -218,60 +217,3 @@ def test_a_stream_without_a_lease_is_refused_without_retry_after(outcome: Acquir
         AcquireOutcome.STOPPED: DenyReason.KEY_REVOKED,
     }
     assert decision.reason is caps.get(outcome, DenyReason.INTERNAL)
-
-
-def test_an_unknown_grpc_method_is_unimplemented_for_a_valid_key() -> None:
-    call = request("POST", "/shop.v1.Orders/Nothing", KEY, is_grpc=True)
-    assert reason(call) is DenyReason.GRPC_METHOD_UNKNOWN
-    assert DENIALS[DenyReason.GRPC_METHOD_UNKNOWN].code is GrpcCode.UNIMPLEMENTED
-    assert reason(request("POST", "/shop.v1.Orders/Nothing", KEY)) is DenyReason.ROUTE_UNKNOWN
-    unknown = take(outcome=TakeOutcome.UNKNOWN)
-    assert reason(call, unknown) is DenyReason.KEY_UNKNOWN
-
-
-def test_head_is_decided_like_get() -> None:
-    decision = conclude(lookup(request("HEAD", "/v1/servers/s1", KEY)), take())
-    assert isinstance(decision, Allow)
-    assert decision.route.method == "GET"
-    assert reason(request("HEAD", "/v1/servers?account_id=acct_2", KEY)) is DenyReason.ACCOUNT_MISMATCH
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        (Override.METHOD, DenyReason.METHOD_OVERRIDDEN),
-        (Override.PATH, DenyReason.PATH_OVERRIDDEN),
-        (Override.ALIAS, DenyReason.METHOD_OVERRIDDEN),
-    ],
-)
-def test_headers_that_name_another_request_are_refused_or_removed(override: Override, expected: DenyReason) -> None:
-    for attributes in (request("POST", "/v1/public/login", overrides=override), request(overrides=override)):
-        planned = plan(POLICY, attributes)
-        assert isinstance(planned, Deny)
-        assert planned.reason is expected
-    stripping = replace(POLICY, overrides=Overrides(strip=True))
-    planned = plan(stripping, request("POST", "/v1/public/login", overrides=override))
-    assert isinstance(planned, Deny if override is Override.ALIAS else Allow)
-    assert set(stripping.overrides.removed_headers) == METHOD_HEADERS | PATH_HEADERS
-    assert POLICY.overrides.removed_headers == ()
-
-
-@pytest.mark.parametrize("name", ["x_original_url", "x_http_method_override", "x-rewrite_url"])
-def test_a_header_alias_with_underscores_is_an_override(name: str) -> None:
-    assert override_of(name) is Override.ALIAS
-    assert override_of("x_request_id") is None
-
-
-def test_a_policy_may_ignore_methods_in_queries() -> None:
-    attributes = request("GET", "/v1/whoami?_method=DELETE", KEY)
-    assert reason(attributes) is DenyReason.METHOD_OVERRIDDEN
-    planned = plan(replace(POLICY, overrides=Overrides(in_query=False)), attributes)
-    assert isinstance(planned, Lookup)
-    assert isinstance(conclude(planned, take()), Allow)
-
-
-def test_nothing_that_a_request_names_is_read_before_its_key_proved_valid() -> None:
-    attributes = request("GET", "/v1/servers?account_id=a&account_id=b&_method=PUT", KEY)
-    for outcome in (TakeOutcome.UNKNOWN, TakeOutcome.REVOKED):
-        assert reason(attributes, take(outcome=outcome)).startswith("key_")
-    assert reason(attributes, take("billing:read")) is DenyReason.SCOPE_MISSING

@@ -57,6 +57,7 @@ def test_a_known_bad_input_costs_less_than_a_millisecond_and_linear_time(parser:
 
 
 @pytest.mark.timed
+@pytest.mark.timeout(60)
 def test_a_short_search_finds_no_worse_input() -> None:
-    found = worst_cases(seconds=10, seed=1, rounds=60)
-    assert [it.row() for it in found if it.is_bad and not it.parser.name.startswith("HTTP/2")] == []
+    found = worst_cases(seconds=10, seed=1, rounds=25, parsers=OF_CHECKS)
+    assert [it.row() for it in found if it.is_bad] == []

@@ -12,6 +12,7 @@ from authz.core.streams import StreamClass
 FORMAT = KeyFormat("ttk_")
 KEY = FORMAT.mint(bytes(range(32)))
 KEYS = KeyRules(header="x-api-key", format=FORMAT, active_max=25)
+JSON = BodyForm("application/json")
 LIMIT = Limit(capacity=120, refill_per_s=2)
 LOGS = StreamClass("logs", per_key=3, per_account=10, ttl_s=60, title="log streams")
 
@@ -79,7 +80,7 @@ def policy(*routes: Route, limit: Limit = LIMIT, rate_headers: RateHeaders | Non
     )
 
 
-def request(  # noqa: PLR0913 -- one argument for each attribute that tests vary
+def request(
     method: str = "GET",
     target: str = "/v1/servers/s1",
     *api_keys: str,
@@ -88,8 +89,7 @@ def request(  # noqa: PLR0913 -- one argument for each attribute that tests vary
     is_grpc: bool = False,
     reserved_headers: tuple[str, ...] = (),
     overrides: Override | None = None,
-    content_type: str = "application/json",
-    is_partial: bool = False,
+    body_form: BodyForm = JSON,
 ) -> RequestAttributes:
     return RequestAttributes(
         request_id="1",
@@ -98,7 +98,7 @@ def request(  # noqa: PLR0913 -- one argument for each attribute that tests vary
         api_keys=tuple(key.encode() for key in api_keys),
         is_grpc=is_grpc,
         overrides=overrides,
-        body_form=BodyForm(content_type, is_partial),
+        body_form=body_form,
         has_body=has_body,
         body=body,
         source_address=lambda: "203.0.113.9",

@@ -8,7 +8,7 @@ from support.builders import KEY, policy, request, take
 from authz.core.bindings.accounts import Unreadable, named_accounts
 from authz.core.bindings.json_body import BODY_BYTES_MAX, MEMBERS_MAX, VALUES_MAX
 from authz.core.bindings.query import PAIRS_MAX, QUERY_BYTES_MAX
-from authz.core.check import Allow, Decision, Deny, Lookup, RequestAttributes
+from authz.core.check import Allow, BodyForm, Decision, Deny, Lookup, RequestAttributes
 from authz.core.decision import conclude, plan
 from authz.core.errors import DenyReason
 
@@ -39,9 +39,8 @@ def listing(query: str) -> RequestAttributes:
 def create(
     body: bytes, *, has_body: bool = True, content_type: str = "application/json", is_partial: bool = False
 ) -> RequestAttributes:
-    return request(
-        "POST", "/v1/servers", KEY, body=body, has_body=has_body, content_type=content_type, is_partial=is_partial
-    )
+    form = BodyForm(content_type, is_partial)
+    return request("POST", "/v1/servers", KEY, body=body, has_body=has_body, body_form=form)
 
 
 def decided(attributes: RequestAttributes) -> Decision:

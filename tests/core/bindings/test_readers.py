@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.builders import KEY, policy, request, take
 from support.readers import READERS, Reader
 
-from authz.core.check import Allow, Lookup
+from authz.core.check import Allow, BodyForm, Lookup
 from authz.core.decision import conclude, plan
 from authz.core.policy.route import Access, AccountBinding, BindingLocation, Route
 
@@ -74,9 +74,8 @@ BODIES = bodies()
 
 
 def allowed(query: str, content_type: str, body: bytes) -> bool:
-    attributes = request(
-        "POST", f"/t?{query}" if query else "/t", KEY, body=body, has_body=bool(body), content_type=content_type
-    )
+    target, form = f"/t?{query}" if query else "/t", BodyForm(content_type)
+    attributes = request("POST", target, KEY, body=body, has_body=bool(body), body_form=form)
     planned = plan(POLICY, attributes)
     return isinstance(planned, Lookup) and isinstance(conclude(planned, take()), Allow)
 
