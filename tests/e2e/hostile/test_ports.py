@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.clients.attackers import attacking
-from support.good_key import GoodKey
+from support.good_key import Experience, GoodKey
 from support.servers.stack import ROOMY
 
 from authz.demo.stack import Stack
@@ -60,13 +60,22 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 -- counts only
 
 
+def undisturbed(good: GoodKey) -> Experience:
+    """Measure without an attack, again while the machine is too busy for that."""
+    for _ in range(5):
+        experience = good.experience(REQUESTS)
+        if experience.success == 1:
+            break
+    assert experience.success == 1
+    return experience
+
+
 def verify_unharmed(stack: Stack, good: GoodKey, port: int, attacks: list[tuple[str, int]]) -> None:
     idle: list[float] = []
     attacked: list[float] = []
     good.experience(REQUESTS)  # warm
     for _ in range(ROUNDS):
-        experience = good.experience(REQUESTS)
-        assert experience.success == 1
+        experience = undisturbed(good)
         idle.append(experience.p99_s)
         with ExitStack() as running:
             for kind, count in attacks:
