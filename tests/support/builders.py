@@ -80,7 +80,7 @@ def policy(*routes: Route, limit: Limit = LIMIT, rate_headers: RateHeaders | Non
     )
 
 
-def request(  # noqa: PLR0913 -- the fields of a request
+def request(
     method: str = "GET",
     target: str = "/v1/servers/s1",
     *api_keys: str,
