@@ -4,6 +4,7 @@ Blocks are cached only after the peer has set its dynamic table to size 0. Befor
 meaning the next time. The meaning of the fields is in `call.py`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from authz.edge.h2.wire import ConnectionFault, ErrorCode, StreamFault
 _KNOWN_MAX = 256
 _TEMPLATES_MAX = 8
 _LONG = 0x7F  # a string length that needs a second byte
+# The library decodes as many changes of the table size as a block has bytes; more than two are an error
+# (RFC 7541 section 4.2).
+_THREE_SIZES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]{0,5}[\x00-\x7f]){3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +78,14 @@ class HeaderBlocks:
 
     def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Decode a block; raises `ConnectionFault` where the decoder's state is lost, otherwise `StreamFault`."""
-        is_stateless = self.is_stateless
-        if is_stateless and len(block) > self._list_bytes_max:
-            raise StreamFault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large")
+        fault = StreamFault if self.is_stateless else ConnectionFault
+        if len(block) > self._list_bytes_max:  # no field is shorter than its bytes in a block
+            raise fault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large")
+        if _THREE_SIZES.match(block):
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "header block unreadable")
         try:
             return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError as error:
-            fault = StreamFault if is_stateless else ConnectionFault
             raise fault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large") from error
         except HPACKError as error:
             # The library's text may quote the block; it must appear neither in a GOAWAY nor in a log.

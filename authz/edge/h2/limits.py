@@ -24,7 +24,7 @@ class Limits:
     """
 
     streams_max: int = 2_048
-    header_list_bytes_max: int = 16_384
+    header_list_bytes_max: int = 8_192
     header_block_bytes_max: int = 131_072
     message_bytes_max: int = 4_194_304
     upload_bytes_max: int = 16_777_216
