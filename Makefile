@@ -11,7 +11,7 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --
 packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
-  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache
+  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ mixing: install programs ## do processes behind PgBouncer ever change what only 
 
 cold-cache: install ## how soon is service back after Redis lost every key, over a slow network? (DELAY_MS=5)
 	PYTHONPATH=tests $(BIN)/python -m longrun.cold_cache --delay-ms $(or $(DELAY_MS),5)
+
+failovers: install ## does a revoked key pass around ordered failovers? (FORM=sentinel or cluster, ROUNDS=100, DEGRADE=1)
+	PYTHONPATH=tests $(BIN)/python -m longrun.failovers --form $(or $(FORM),sentinel) --rounds $(or $(ROUNDS),100) $(if $(DEGRADE),--degrade)
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)

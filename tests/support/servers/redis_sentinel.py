@@ -95,6 +95,16 @@ class Sentinels:
         with redis.Redis("127.0.0.1", self.sentinels[0].port, password=self._sentinel_password or None) as client:
             client.execute_command("SENTINEL", "FAILOVER", NAME)
 
+    def fail_over_when_possible(self) -> None:
+        """Order a failover, again and again while the sentinels refuse because of the one before."""
+        deadline_s = time.monotonic() + 30
+        while True:
+            try:
+                return self.fail_over()
+            except redis.ResponseError:
+                assert time.monotonic() < deadline_s, "the sentinels refuse every failover"
+                time.sleep(0.1)
+
 
 @contextmanager
 def sentinels(folder: Path, *, password: str = "", sentinel_password: str = "") -> Iterator[Sentinels]:
