@@ -64,6 +64,12 @@ def at_a_terminal(stack: Stack, columns: int, *arguments: str) -> str:
 
 
 @pytest.fixture
+def stack(portal_stack: Stack) -> Stack:
+    """One stack for all: the listener of checks makes no difference to a terminal."""
+    return portal_stack
+
+
+@pytest.fixture
 def account(stack: Stack) -> str:
     return authz(stack, "accounts", "create", "Terminal").stdout.strip()
 

@@ -110,7 +110,7 @@ def test_one_command_is_approved_and_another_refused(
             expect(page.get_by_role("heading", name="Device approved")).to_be_visible()
             out, _ = command.communicate(timeout=15)
             assert (command.returncode, json.loads(out)["email"]) == (0, email)
-        api_key = json.loads((folder / ".truetick" / "config.json").read_text())["api_key"]
+        api_key = json.loads((folder / ".truetick" / "config.json").read_text())["apiKey"]
         assert status(device, api_key) == 200
         assert device.client.post("/v1/servers/s1:start", headers={"x-api-key": api_key}).status_code == 403
 
