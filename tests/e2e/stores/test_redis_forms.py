@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import Self
 
 import pytest
@@ -19,16 +20,28 @@ from authz.adapters.redis.records import account_key, redis_key
 from authz.core.accounts import AuditEvent, NewApiKey
 from authz.core.errors import NotEffectiveYet
 from authz.core.keys import digest
+from authz.demo.servers import RedisServer
 from authz.demo.stack import Stack
 
 
 @dataclass
 class Form:
-    """A stack whose keys are all on the node that `crash` kills."""
+    """A stack whose keys are all on the primary, which has a replica."""
 
     stack: Stack
-    crash: Callable[[], None]
+    primary: RedisServer
+    replica: RedisServer
     is_hit: Callable[[bytes], bool]
+
+    @contextmanager
+    def crashed(self) -> Iterator[None]:
+        """Kill the primary, and let the replica take over only after the block."""
+        self.replica.signal(SIGSTOP)
+        self.primary.kill()
+        try:
+            yield
+        finally:
+            self.replica.signal(SIGCONT)
 
     def create_key(self, name: str) -> NewApiKey:
         while True:
@@ -52,11 +65,12 @@ def in_stack(redis_url: str) -> Iterator[Stack]:
 def form(request: pytest.FixtureRequest, folder: Path) -> Iterator[Form]:
     if request.param == "sentinel":
         with sentinels(folder) as watched, in_stack(watched.url) as stack:
-            yield Form(stack, watched.first.kill, lambda _key: True)
+            yield Form(stack, watched.first, watched.second, lambda _key: True)
     else:
         with cluster(folder, replicated=True) as made, in_stack(made.url) as stack:
             first = made.primaries[0]
-            yield Form(stack, first.kill, lambda key: made.primary_of(key_slot(key)) is first)
+            assert made.replica is not None
+            yield Form(stack, first, made.replica, lambda key: made.primary_of(key_slot(key)) is first)
 
 
 class ContinuousRequests:
@@ -95,10 +109,10 @@ def test_a_crash_of_the_primary_is_a_503_then_service_and_never_a_wrong_allow(fo
         form.stack.change_key(gone.key.id, AuditEvent.KEY_REVOKED)
         effective = len(requests.statuses[gone.secret]) + 1  # but for the one that is under way
         requests.until(steady.secret, 200)
-        form.crash()
-        requests.until(steady.secret, 503)
-        with pytest.raises(NotEffectiveYet):
-            form.stack.change_key(late.key.id, AuditEvent.KEY_REVOKED)
+        with form.crashed():
+            requests.until(steady.secret, 503)
+            with pytest.raises(NotEffectiveYet):
+                form.stack.change_key(late.key.id, AuditEvent.KEY_REVOKED)
         requests.until(steady.secret, 200)
         requests.until(late.secret, 401)
         requests.until(gone.secret, 401)
@@ -120,10 +134,10 @@ def test_a_crash_of_the_primary_undoes_no_suspension_and_a_late_one_is_retried(f
         form.stack.change_account(gone.key.account_id, AuditEvent.ACCOUNT_SUSPENDED)
         effective = len(asking.statuses[gone.secret]) + 1  # but for the one that is under way
         asking.until(steady.secret, 200)
-        form.crash()
-        asking.until(steady.secret, 503)
-        with pytest.raises(NotEffectiveYet):
-            form.stack.change_account(late.key.account_id, AuditEvent.ACCOUNT_SUSPENDED)
+        with form.crashed():
+            asking.until(steady.secret, 503)
+            with pytest.raises(NotEffectiveYet):
+                form.stack.change_account(late.key.account_id, AuditEvent.ACCOUNT_SUSPENDED)
         asking.until(steady.secret, 200)
         asking.until(late.secret, 401)
         for _ in range(20):
