@@ -59,7 +59,7 @@ class PgBouncer(Server):
     `server` is what its configuration says of the server, such as "host=127.0.0.1 port=5432".
     """
 
-    stop_signal = signal.SIGINT
+    stop_signal = signal.SIGQUIT  # at once, in every version
 
     def __init__(self, folder: Path, server: str, *settings: str, mode: str = "transaction") -> None:
         program, libraries = unpacked("pgbouncer")
