@@ -63,8 +63,10 @@ async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
 
         server.start(lambda: bool(ready()))
         assert ready()["postgres"] is False
+        while "run authz migrate" not in str(ready().get("faults")):
+            await asyncio.sleep(0.02)
         await migrate(url)
-        while not all(ready().values()):
+        while not all(ready().values()) or "faults" in ready():
             await asyncio.sleep(0.02)
         async with httpx.AsyncClient(base_url=where, headers=THROUGH, trust_env=False) as envoy:
             for password, status in (("correct horse battery", 400), ("another horse battery", 200)):

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from longrun.pooler_mixing import key_id, make_account
 from support.servers.delay_proxy import delayed
 from support.servers.postgres import Opened, on_database
 from support.servers.postgres_variants import TcpPostgres
 
 from authz.adapters.postgres.directory import PostgresDirectory
+from authz.adapters.postgres.failures import FAILURES
+from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
+from authz.core.accounts import Actor, AuditEvent
 from authz.core.errors import StoreUnavailable
 
 _BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -186,3 +190,48 @@ async def test_old_and_spare_connections_are_replaced(empty_url: str, opened: Op
     await asyncio.sleep(0.3)
     postgres.keep_warm()
     assert await pid() != before
+
+
+async def test_a_pending_change_of_a_locked_row_takes_no_further_connections(database_url: str, opened: Opened) -> None:
+    postgres = await opened(database_url, deadline_s=0.1, pool_max=2)
+    keys = PostgresKeys(await opened(database_url))
+    await make_account(keys, 1)
+    await keys.change_key(key_id(1, 0), AuditEvent.KEY_DISABLED, Actor("operator:ada", "local"))
+    locker, watcher = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    pids = "SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    others = set(await watcher.fetchval(pids))
+
+    async def put(*_record: object) -> bool:
+        return True
+
+    async with locker.transaction():
+        await locker.execute("SELECT FROM api_keys FOR UPDATE")
+        for _ in range(20):
+            with pytest.raises(StoreUnavailable, match="a lock was not free"):
+                await PostgresKeys(postgres).settle(key_id(1, 0), put)
+            assert len(set(await watcher.fetchval(pids)) - others) <= 2
+    await PostgresKeys(postgres).settle(key_id(1, 0), put)
+    assert await keys.pending() == []
+    await asyncio.gather(locker.close(), watcher.close())
+
+
+async def test_the_server_ends_a_statement_whose_client_has_gone(empty_url: str, opened: Opened) -> None:
+    postgres = await opened(empty_url, deadline_s=30, pool_max=1)
+    watcher = await asyncpg.connect(empty_url)
+    pids: list[int] = []
+
+    async def leave() -> None:
+        async with postgres.transaction() as connection:
+            pids.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            sleeping = asyncio.create_task(connection.execute("SELECT pg_sleep(20)"))
+            await asyncio.sleep(0.1)
+            connection.terminate()
+            await asyncio.wait({sleeping})
+            assert isinstance(sleeping.exception(), FAILURES)
+
+    with pytest.raises(StoreUnavailable):
+        await leave()
+    async with asyncio.timeout(5):
+        while await watcher.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pids[0]):
+            await asyncio.sleep(0.05)
+    await watcher.close()
