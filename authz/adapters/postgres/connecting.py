@@ -12,7 +12,7 @@ from authz.adapters.postgres.session import Session, connect
 from authz.adapters.postgres.url import Host, url_reader
 from authz.core.errors import StoreUnavailable
 
-_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)

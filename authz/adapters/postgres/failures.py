@@ -14,10 +14,18 @@ class NotPrimary(Exception):  # noqa: N818 -- named for what is so
     """The server takes no writes: it is a standby, or read-only. What it does not hold may exist all the same."""
 
 
-FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, NotPrimary)
+FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Raised on a connection that the server ended between two statements.
+    asyncpg.InternalClientError,
+    NotPrimary,
+)
 """Everything that a transaction can raise."""
 
-CONNECT_FAILURES: Final = (*FAILURES, asyncpg.InternalClientError, ValueError)
+CONNECT_FAILURES: Final = (*FAILURES, ValueError)
 """Everything that an attempt to connect can raise; a ValueError is about the URL."""
 
 _NOT_PRIMARY: Final = (NotPrimary, asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
@@ -33,6 +41,7 @@ _GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 

@@ -235,3 +235,23 @@ async def test_the_server_ends_a_statement_whose_client_has_gone(empty_url: str,
         while await watcher.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pids[0]):
             await asyncio.sleep(0.05)
     await watcher.close()
+
+
+async def test_a_connection_that_the_server_ends_between_two_statements_is_a_failure_and_gone(
+    empty_url: str, opened: Opened
+) -> None:
+    postgres = await opened(empty_url, pool_max=1)
+    admin = await asyncpg.connect(empty_url)
+
+    async def interrupted() -> None:
+        async with postgres.transaction() as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await admin.execute("SELECT pg_terminate_backend($1)", pid)
+            await asyncio.sleep(0.05)
+            await connection.execute("SELECT 1")
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await interrupted()
+        assert await until_up(postgres) < 2
+    await admin.close()
