@@ -42,6 +42,11 @@ class Connector:
         self._primary: Host | None = None
 
     @property
+    def is_down(self) -> bool:
+        """Whether connecting fails; one failure that may pass is tried again before anybody hears of it."""
+        return self.fault is not None and (self._failures > 1 or not self.fault.transient)
+
+    @property
     def pause_s(self) -> float:
         """Return how long to wait before the next attempt; 0 unless the last one failed."""
         return 0.0 if self.fault is None else _PAUSES_S[min(self._failures, len(_PAUSES_S)) - 1]

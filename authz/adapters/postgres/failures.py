@@ -51,6 +51,11 @@ def is_wrong_server(error: BaseException) -> bool:
     return isinstance(error, _NOT_PRIMARY)
 
 
+def is_gone(error: BaseException) -> bool:
+    """Return whether the connection cannot be used any more."""
+    return isinstance(error, _GONE) and not isinstance(error, asyncpg.QueryCanceledError | TimeoutError)
+
+
 def is_outage(error: BaseException) -> bool:
     """Tell whether the failure is one of Postgres or of the way to it, and not of what was asked."""
     kinds = (*_GONE, *_NOT_PRIMARY, *_SCHEMA, *_HOPELESS, TimeoutError, asyncpg.InsufficientResourcesError)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from authz.adapters.postgres.connecting import Connector
-from authz.adapters.postgres.failures import FAILURES, is_outage, is_wrong_server, unavailable
+from authz.adapters.postgres.failures import FAILURES, is_gone, is_outage, is_wrong_server, unavailable
 from authz.adapters.postgres.session import Session
 from authz.core.errors import StoreUnavailable
 
@@ -93,10 +93,9 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self, *, durable: bool = True) -> AsyncIterator[Session]:
-        """Run the block in a transaction, and commit it unless the block raises.
+        """Run the block in a transaction, and commit it unless the block raises; a crash may lose one not `durable`.
 
-        One that is not `durable` may be lost in a crash of the server. Raises `StoreUnavailable` past the deadline and
-        on failure.
+        Raises `StoreUnavailable` past the deadline and on failure.
         """
         session: Session | None = None
         acquired: list[Session] = []
@@ -128,7 +127,7 @@ class Postgres:
             for _ in range(min(self._spare - WARM_MIN, len(self._idle))):
                 self._idle.popleft().terminate()
             self._spare_since_s, self._spare = now_s, len(self._idle)
-        for session in [one for one in self._idle if one.is_closed or now_s - one.born_s > self._life_s]:
+        for session in [one for one in self._idle if self._is_old(one)]:
             self._idle.remove(session)
             session.terminate()
         self._idle.rotate(-1)
@@ -166,6 +165,9 @@ class Postgres:
     def _has_other(self) -> bool:
         return bool(self._idle) or (self._room() > 0 and self._connector.fault is None)
 
+    def _is_old(self, session: Session) -> bool:
+        return session.is_closed or asyncio.get_running_loop().time() - session.born_s > self._life_s
+
     def _room(self) -> int:
         return self._pool_max - len(self._idle) - len(self._used) - len(self._connecting)
 
@@ -197,18 +199,17 @@ class Postgres:
     def _refusal(self) -> StoreUnavailable | None:
         if self._is_closed:
             return StoreUnavailable("postgres", "closed")
-        if not self._used and self._connector.fault is not None:
+        if not self._used and self._connector.fault is not None and self._connector.is_down:
             return self._connector.fault.as_error()
         if len(self._waiting) >= _WAITING_MAX:
             return StoreUnavailable("postgres", "too many transactions wait for a connection")
         return None
 
     def _none_free(self) -> StoreUnavailable:
-        full = f"all {self._pool_max} connections are in use (AUTHZ_POSTGRES_POOL_MAX)"
-        slow = "connecting takes longer than AUTHZ_POSTGRES_DEADLINE_S"
-        return StoreUnavailable(
-            "postgres", f"no answer in time: {slow if self._room() > 0 or self._connecting else full}"
-        )
+        cause = f"all {self._pool_max} connections are in use (AUTHZ_POSTGRES_POOL_MAX)"
+        if self._room() > 0 or self._connecting:
+            cause = "connecting takes longer than AUTHZ_POSTGRES_DEADLINE_S"
+        return StoreUnavailable("postgres", f"no answer in time: {cause}")
 
     def _connect_some(self) -> None:
         """Connect for everybody who waits and to stay warm, within the pool's bound; one at a time after a failure."""
@@ -229,7 +230,7 @@ class Postgres:
             await asyncio.sleep(pause_s)
             session = await self._connector.connect()
         except StoreUnavailable as error:
-            if not self._used and not self._idle:
+            if not self._used and not self._idle and self._connector.is_down:
                 self.is_up = False
                 self._fail_waiting(error)
             self._retry = asyncio.get_running_loop().call_later(0, self._connect_some)
@@ -239,8 +240,7 @@ class Postgres:
     def _release(self, session: Session) -> None:
         """Give a connection to the transaction that waits longest, or keep it."""
         self._used.discard(session)
-        is_old = asyncio.get_running_loop().time() - session.born_s > self._life_s
-        if self._is_closed or session.is_closed or is_old:
+        if self._is_closed or self._is_old(session):
             session.terminate()
             self._connect_some()
             return
@@ -261,10 +261,10 @@ class Postgres:
             for one in self._idle:
                 one.terminate()
             self._idle.clear()
-            if session is not None:
-                session.terminate()
         if session is None:
             return
+        if is_gone(error) or is_wrong_server(error):
+            session.terminate()
         if session.is_closed:
             self._release(session)
             return

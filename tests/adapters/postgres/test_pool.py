@@ -127,7 +127,7 @@ async def test_connections_that_the_server_ended_cost_no_request(empty_url: str,
     admin = await asyncpg.connect(empty_url)
     for _ in range(3):
         await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
             "AND datname = current_database()"
         )
         await ping(postgres)
