@@ -50,7 +50,11 @@ class Step:
 def _steps(account_id: str) -> tuple[Step, ...]:
     bad_key = {"status": 401, "message": "invalid or missing api key", "www-authenticate": "*"}
     identity = {"backend:x-authz-account-id": account_id, "backend:x-authz-scopes": "servers:read"}
-    limits = {"ratelimit-policy": '"default";q=120;w=60', "x-ratelimit-limit": "120", "x-ratelimit-remaining": "*"}
+    limits = {
+        "ratelimit-policy": '"default";q=120;w=60, "account";q=3003;w=59',
+        "x-ratelimit-limit": "120",
+        "x-ratelimit-remaining": "*",
+    }
     forged = {"x-authz-account-id": "acct_forged"}
     empty = {"retry-after": "1", "x-ratelimit-remaining": "0", "message": "rate limit exceeded"}
     preflight = {"origin": "https://app.example", "access-control-request-method": "GET"}

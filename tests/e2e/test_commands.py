@@ -58,7 +58,7 @@ def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
     assert authz(stack, "keys", "revoke", key_id).stdout == f"{key_id} revoked\n"
     assert send_settled(stack.url, "GET", "/v1/servers", ("x-api-key", secret)).status == 401
     assert account["id"] in authz(stack, "accounts", "list").stdout
-    assert authz(stack, "keys", "reconcile").stdout == "0 keys written\n"
+    assert authz(stack, "keys", "reconcile").stdout == "0 records written\n"
     assert int(authz(stack, "keys", "reconcile", "--all").stdout.split()[0]) > 0
 
 
@@ -174,5 +174,5 @@ def test_a_heartbeat_too_slow_for_the_policys_streams_is_no_start() -> None:
     done = authz(None, "serve", AUTHZ_STREAM_HEARTBEAT_S="21")
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "error: AUTHZ_STREAM_HEARTBEAT_S: stream class logs lives 60 s without a sign of life"
+        "error: AUTHZ_STREAM_HEARTBEAT_S: the ttl_s of stream class logs is 60 s, which must be at least 3 heartbeats"
     )

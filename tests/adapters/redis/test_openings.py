@@ -4,7 +4,7 @@ import os
 
 import pytest
 from msgspec.structs import replace
-from support.builders import LOGS
+from support.builders import KEY, LOGS, policy, request
 from support.contracts.key_lookups import DEFAULT, put, record, take_lookups, take_one
 from support.contracts.redis_commands import send as command
 
@@ -14,14 +14,24 @@ from authz.adapters.redis.leases import RedisLeases
 from authz.adapters.redis.records import OPENING
 from authz.adapters.redis.store import RedisStore
 from authz.core.check import KeyRecord, KeyState, Lookup, Take, TakeOutcome
-from authz.core.errors import DenyReason, StoreUnavailable
+from authz.core.decision import plan
+from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
-from authz.core.policy.route import Access, Route
+from authz.core.policy.route import Access, AccountBinding, BindingLocation, Route
 from authz.core.streams import AcquireOutcome, Acquisition, Opening
 from authz.service.ports import KeyProjection
 
 ROUTE = Route("GET", "/v1/servers/{id}/logs/stream", Access.SCOPE, "servers:read", stream=LOGS.name)
-ELSEWHERE = Route("GET", "/v1/nodes/{id}/logs/stream", Access.SCOPE, "nodes:read", stream=LOGS.name)
+ELSEWHERE = Route("GET", "/v1/nodes/{id}/logs", Access.SCOPE, "nodes:read", stream=LOGS.name)
+BOUND = Route(
+    "GET",
+    "/v1/bound/logs",
+    Access.SCOPE,
+    "servers:read",
+    stream=LOGS.name,
+    accounts=(AccountBinding(BindingLocation.QUERY, "account"),),
+    account_required=True,
+)
 BREAK = Script(b"return redis.call('SET', KEYS[1], 'no hash')")
 
 
@@ -71,16 +81,14 @@ async def test_a_remembered_key_takes_a_token_and_a_slot_in_one_call(
     assert last.remaining == pytest.approx(DEFAULT.capacity - 7, abs=1)
 
 
-@pytest.mark.parametrize(
-    "refused",
-    [{"route": ELSEWHERE}, {"refusal": DenyReason.ACCOUNT_ABSENT}, {"accounts": ("acct_other",)}],
-)
-async def test_what_is_refused_takes_no_slot(
-    store: RedisStore, digest: bytes, key: KeyRecord, refused: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("target", ["/v1/nodes/n1/logs", "/v1/bound/logs", "/v1/bound/logs?account=acct_other"])
+async def test_what_is_refused_takes_no_slot(store: RedisStore, digest: bytes, key: KeyRecord, target: str) -> None:
     await put(store.keys, digest, key)
     await take_one(store.keys, digest)
-    assert await acquired(store.keys, replace(lookup(digest), **refused)) == (TakeOutcome.GRANTED, None)
+    planned = plan(policy(ELSEWHERE, BOUND), request("GET", target, KEY))
+    assert isinstance(planned, Lookup)
+    refused = replace(planned, digest=digest, opening=Opening("1", LOGS, 15))
+    assert await acquired(store.keys, refused) == (TakeOutcome.GRANTED, None)
     assert await RedisLeases(store.link).streams(key.account_id, LOGS.name) == []
 
 
