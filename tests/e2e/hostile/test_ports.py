@@ -2,24 +2,20 @@
 
 import os
 import re
-import statistics
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from support.clients.attackers import attacking
-from support.good_key import Experience, GoodKey
+from support.good_key import GoodKey, compare
 from support.servers.stack import ROOMY
 
 from authz.demo.stack import Stack
 
 pytestmark = [pytest.mark.timed, pytest.mark.timeout(180)]
-
-ROUNDS = 3
-REQUESTS = 400
 
 ADMIN = {
     "scrapers": [("scrape", 40)],
@@ -60,34 +56,16 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 -- counts only
 
 
-def undisturbed(good: GoodKey) -> Experience:
-    """Measure without an attack, again while the machine is too busy for that."""
-    for _ in range(5):
-        experience = good.experience(REQUESTS)
-        if experience.success == 1:
-            break
-    assert experience.success == 1
-    return experience
-
-
 def verify_unharmed(stack: Stack, good: GoodKey, port: int, attacks: list[tuple[str, int]]) -> None:
-    idle: list[float] = []
-    attacked: list[float] = []
-    good.experience(REQUESTS)  # warm
-    for _ in range(ROUNDS):
-        experience = undisturbed(good)
-        idle.append(experience.p99_s)
+    @contextmanager
+    def attack() -> Iterator[None]:
         with ExitStack() as running:
             for kind, count in attacks:
                 running.enter_context(attacking(kind, str(port), count))
-            experience = good.experience(REQUESTS)
+            yield
             assert max(probe(stack, path) for path in ("/healthz", "/readyz") for _ in range(5)) < 1
-        assert experience.success == 1
-        attacked.append(experience.p99_s)
-    p99s_ms = {"idle": idle, "attacked": attacked}
-    figures = f"p99 in ms: { {name: [round(each * 1000, 2) for each in p99] for name, p99 in p99s_ms.items()} }"
-    print(figures)  # noqa: T201 -- the figure that this test is for
-    assert statistics.median(attacked) <= 2 * statistics.median(idle), figures
+
+    compare(good, attack)
 
 
 @pytest.mark.parametrize("name", ADMIN)

@@ -4,6 +4,9 @@ They hold what they got until they are terminated, and print a line once they ha
 """
 
 import asyncio
+import itertools
+import os
+import re
 import resource
 import subprocess
 import sys
@@ -11,7 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from authz.core.keys import ENTROPY_BYTES, KeyFormat
+
 _ROOT = Path(__file__).parents[3]
+FORMAT = KeyFormat("ttk_")
+_JSON = b"content-type: application/json\r\n"
+# The largest that Envoy passes on: 60 KiB of headers, 64 KiB of body.
+_COSTLY = (
+    (b"GET /v1/servers?" + b"%&" * 29_400 + b";", b"", b""),
+    (b"GET /v1/servers?" + b"%61ccount_id%5B%5D;" * 3_000, b"", b""),
+    (b"GET /v1/servers?" + b"&_method" * 7_000, b"", b""),
+    (b"GET /v1/" + b"a/" * 4_000, b"", b""),
+    (b"GET /v1/servers/" + b"%CC%81" * 1_300, b"", b""),
+    (b"POST /v1/servers", _JSON, b"[" * 32_000 + b"]" * 32_000),
+    (b"POST /v1/servers", _JSON, b"{" + b'"account":{},' * 4_900 + b'"a":0}'),
+    (b"POST /v1/servers", _JSON, b'{"a":' + b"9" * 65_000 + b"}"),
+    (b"GET /v1/servers", b"".join(b"x-a%d: %b\r\n" % (number, b"b" * 600) for number in range(80)), b""),
+    (b"GET /v1/servers", b"x-authz" * 7_000 + b": a\r\n", b""),
+)
 _SCRAPE = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
@@ -109,6 +129,22 @@ async def upload(target: str) -> None:
                 writer.write(len(body).to_bytes(3) + b"\0\0" + number + body)
                 await writer.drain()
     await asyncio.sleep(60)
+
+
+async def costly(target: str) -> None:
+    """Send Envoy five costly requests a second, each with a key of its own that was never issued."""
+    reader, writer = await _open(target)
+    for number in itertools.count():
+        line, headers, body = _COSTLY[number % len(_COSTLY)]
+        key = FORMAT.mint(os.urandom(ENTROPY_BYTES)).encode()
+        length = b"content-length: %d\r\n" % len(body) if body else b""
+        writer.write(line + b" HTTP/1.1\r\nhost: a\r\nx-api-key: " + key + b"\r\n" + headers + length + b"\r\n" + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = re.search(rb"content-length: (\d+)", head)
+        await reader.readexactly(int(found[1]) if found else 0)
+        if b"connection: close" in head:
+            return
+        await asyncio.sleep(0.2)
 
 
 async def main(kind: str, target: str, count: int) -> None:
