@@ -14,12 +14,13 @@ from redis.asyncio import Redis
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, PUT
-from authz.core.check import KeyRecord, KeyState, Lookup
+from authz.core.check import AccountRecord, KeyRecord, KeyState, Lookup
 from authz.core.keys import digest
 from authz.core.limits import Limit
 
 _LIMIT = Limit(1_000_000, 0.01)
 _KEYS_PER_ACCOUNT = 20
+_OWN = Limit(_LIMIT.capacity * _KEYS_PER_ACCOUNT, _LIMIT.refill_per_s * _KEYS_PER_ACCOUNT)
 _AT_ONCE = 1_000
 _DEADLINE_S = 20.0
 
@@ -56,6 +57,8 @@ async def _linked(url: str) -> AsyncIterator[RedisLink]:
 async def _put(keys: RedisKeys, digests: Sequence[bytes], numbers: range) -> None:
     for number in numbers:
         key_id, account_id = f"key_{number:016d}", f"acct_{number // _KEYS_PER_ACCOUNT:016d}"
+        if number in {numbers.start, number // _KEYS_PER_ACCOUNT * _KEYS_PER_ACCOUNT}:
+            await keys.put_account(AccountRecord(account_id, 1, own=_OWN))
         record = KeyRecord(KeyState.ACTIVE, 1, key_id, account_id, frozenset(SCOPES), _LIMIT)
         await keys.put(digests[number], record)
         keys.take([Lookup(digests[number], 1, None)], _LIMIT, lambda _places, _replies: None)
