@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-import authz
+from authz.build_info import version_line
 from authz.cli import output
 from authz.cli.accounts import app as accounts
 from authz.cli.extras import extra
@@ -49,12 +49,14 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _global(
     *,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print version, commit and policy grammar.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only, no notes.")] = False,
 ) -> None:
     output.set_up(quiet=quiet)
     if version:
-        output.write(authz.__version__)
+        output.write(version_line())
         raise typer.Exit
 
 
