@@ -40,15 +40,18 @@ def _checked_mail_url(value: SecretStr) -> SecretStr:
 
 
 def _checked_mail_from(value: str) -> str:
+    if _LOCAL_SENDER.fullmatch(value):
+        return value
     from email.utils import parseaddr  # noqa: PLC0415 -- the sidecar does not need it
 
-    from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the same
-
+    try:
+        from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the same
+    except ImportError:  # without the portal's packages no mail is sent
+        return value
     try:
         normalised_email(parseaddr(value)[1])
     except Refused:
-        if not _LOCAL_SENDER.fullmatch(value):
-            raise ValueError("must be an e-mail address, or NAME <ADDRESS>") from None
+        raise ValueError("must be an e-mail address, or NAME <ADDRESS>") from None
     return value
 
 
