@@ -131,3 +131,5 @@ lock: install ## pin every dependency with hashes, from pyproject.toml, in one v
 
 protos: install ## compile protos/ into authz/_pb/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/authz/_pb/*.proto
+
+include deploy/deploy.mk

@@ -1,5 +1,8 @@
 """Settings come from AUTHZ_* variables, are checked, and never show a secret."""
 
+import subprocess
+import sys
+
 import pytest
 
 from authz.core.errors import SettingsError
@@ -58,3 +61,11 @@ def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_is_described() -> None:
     assert len(described()) == len(Settings.model_fields)
     assert all(meaning.endswith(".") for _, _, meaning in described())
+
+
+def test_the_sidecar_starts_without_the_portals_packages() -> None:
+    program = (
+        "import sys; sys.modules['email_validator'] = None; "
+        "from authz.settings import load; load(); load(mail_from='Notes <notes@api.example>')"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
