@@ -4,6 +4,7 @@ Which settings there are is `settings.py`.
 """
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
@@ -28,6 +29,33 @@ def _checked_listen(value: str) -> str:
     if colon and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
         return value
     raise ValueError("must be HOST:PORT or unix:/PATH")
+
+
+def is_exposed(listen: str) -> bool:
+    """Return whether an address can be reached from other machines: all but loopback and unix sockets."""
+    if not listen or listen.startswith(_UNIX):
+        return False
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def check_transport(
+    certificate: Path | None, key: Path | None, client_ca: Path | None, client_names: str, plain: tuple[str, ...]
+) -> None:
+    """Raise `ValueError` unless the files of TLS belong together, and no address in `plain` is exposed."""
+    if (certificate is None) != (key is None):
+        raise ValueError("AUTHZ_CHECK_CERTIFICATE_FILE and AUTHZ_CHECK_KEY_FILE need each other")
+    if client_ca is not None and certificate is None:
+        raise ValueError("AUTHZ_CHECK_CLIENT_CA_FILE needs AUTHZ_CHECK_CERTIFICATE_FILE")
+    if client_names.strip(" ,") and client_ca is None:
+        raise ValueError("AUTHZ_CHECK_CLIENT_NAMES needs AUTHZ_CHECK_CLIENT_CA_FILE")
+    if any(map(is_exposed, plain)):
+        raise ValueError("checks from other machines need AUTHZ_CHECK_CERTIFICATE_FILE or AUTHZ_CHECK_PLAIN_TEXT=true")
 
 
 def _checked_mail_url(value: SecretStr) -> SecretStr:

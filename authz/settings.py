@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +27,7 @@ from authz.setting_types import (
     PublicUrl,
     RedisUrl,
     Seconds,
+    check_transport,
     read_secret,
 )
 
@@ -89,6 +90,17 @@ class Settings(BaseSettings):
     check_listen: Listen = Field(
         "127.0.0.1:9001", description="The listener for checks by Envoy: HOST:PORT or unix:/PATH."
     )
+    check_certificate_file: OptionalFile = Field(
+        None, description="The certificate of the check listener (PEM, with its chain); it is reloaded when it changes."
+    )
+    check_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
+    check_client_ca_file: OptionalFile = Field(
+        None, description="The CA (PEM) of the certificates that clients of the check listener must have."
+    )
+    check_client_names: str = Field(
+        "", description="Which DNS names or URIs of client certificates are admitted, separated by commas; empty: all."
+    )
+    check_plain_text: bool = Field(False, description="Whether checks may arrive from other machines without TLS.")
     grpc_listen: OptionalListen = Field(
         "",
         description="The same checks on grpcio, slower and 17 MiB larger: HOST:PORT, unix:/PATH, or empty for none.",
@@ -182,6 +194,13 @@ class Settings(BaseSettings):
             except (OSError, ValueError) as error:
                 raise ValueError(f"{variable(name)}: cannot be read: {type(error).__name__}") from None
         return given
+
+    @model_validator(mode="after")
+    def _check_transport(self) -> Self:
+        files = (self.check_certificate_file, self.check_key_file, self.check_client_ca_file)
+        plain = (self.grpc_listen, "" if self.check_certificate_file else self.check_listen)
+        check_transport(*files, self.check_client_names, () if self.check_plain_text else plain)
+        return self
 
     def reader(self, name: str) -> Callable[[], str]:
         """Return what reads a secret setting: its file each time where it has one, which may raise OSError."""

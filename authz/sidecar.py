@@ -33,6 +33,7 @@ from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
 from authz.adapters.redis.store import redis_store
+from authz.check_transport import check_tls
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.core.streams import StreamClass
@@ -125,12 +126,12 @@ class Sidecar:
         self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
         # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
         redis_calls = 3 if isinstance(redis.link, RedisLink) else 5  # in a cluster the account is a call of its own
-        check_s_max = redis_calls * settings.redis_deadline_s + settings.load_wait_s
         self._hot = CheckListener(
             self._checker,
             settings.check_listen,
-            check_s_max=check_s_max,
+            check_s_max=redis_calls * settings.redis_deadline_s + settings.load_wait_s,
             connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
+            tls=check_tls(settings),
         )
         self._grpc = _grpc_server(self._checker, settings.grpc_listen)
         self._supervisor = Supervisor()

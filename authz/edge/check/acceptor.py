@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ _BURST = 128
 _PAUSE_S = 0.005
 _NO_DESCRIPTORS_PAUSE_S = 0.1
 _SILENCE_S_MAX = 5.0
+_HANDSHAKE_S_MAX = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
 _log = logging.getLogger("authz.check")
@@ -30,14 +32,20 @@ class Acceptor:
     """Accepts connections on a bound socket, and opens those that sent something as protocols of `factory`.
 
     `has_room` is called before each connection is kept; it may close another one, and returns False to refuse this one.
+    `tls` returns the TLS context of a new connection.
     """
 
     def __init__(
-        self, listener: socket.socket, factory: Callable[[], asyncio.BaseProtocol], has_room: Callable[[], bool]
+        self,
+        listener: socket.socket,
+        factory: Callable[[], asyncio.BaseProtocol],
+        has_room: Callable[[], bool],
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._listener = listener
         self._factory = factory
         self._has_room = has_room
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._silent: dict[socket.socket, float] = {}  # with the time when each was accepted, the oldest first
         self._ready: deque[socket.socket] = deque()
@@ -152,7 +160,12 @@ class Acceptor:
 
     async def _connect(self, sock: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, sock)
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(self._factory, sock)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._factory, sock, ssl=self._tls(), ssl_handshake_timeout=_HANDSHAKE_S_MAX
+                )
         except OSError:
             sock.close()
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from authz.edge.check.acceptor import Acceptor
 from authz.edge.check.messages import Checks
 from authz.edge.check.peer import Peer
+from authz.edge.check.tls import CheckTls
 from authz.edge.h2 import UploadBudget
 from authz.edge.sockets import listening_socket, port_of
 from authz.service.check.checker import Checker
@@ -36,7 +37,13 @@ class CheckListener:
     """
 
     def __init__(
-        self, checker: Checker, listen: str, *, check_s_max: float, connections_max: int = CONNECTIONS_MAX
+        self,
+        checker: Checker,
+        listen: str,
+        *,
+        check_s_max: float,
+        connections_max: int = CONNECTIONS_MAX,
+        tls: CheckTls | None = None,
     ) -> None:
         self.checks = Checks(checker)
         self.check_s_max = check_s_max
@@ -46,6 +53,7 @@ class CheckListener:
         self.uploads = UploadBudget(_UPLOAD_BYTES_MAX, self._make_room)
         self.port = 0
         self._listen = listen
+        self._tls = tls
         self._connections_max = connections_max
         self._unproven: dict[Peer, None] = {}  # the oldest first
         self._acceptor: Acceptor | None = None
@@ -58,7 +66,8 @@ class CheckListener:
         self.serve_health(serving=False)
         listener = listening_socket(self._listen, shares_port=True)
         self.port = port_of(listener)
-        self._acceptor = Acceptor(listener, self._peer, self._has_room)
+        tls = None if self._tls is None else self._tls.context
+        self._acceptor = Acceptor(listener, self._peer, self._has_room, tls)
         self._acceptor.start()
         self._schedule_sweep()
 
@@ -82,6 +91,10 @@ class CheckListener:
             peer.abort()
         if self._sweep is not None:
             self._sweep.cancel()
+
+    def admits(self, transport: asyncio.BaseTransport) -> bool:
+        """Return whether the client may stay, by the names of its certificate."""
+        return self._tls is None or self._tls.admits(transport)
 
     def add(self, peer: Peer) -> None:
         """Register a connection."""

@@ -54,6 +54,10 @@ class PeerOwner(Protocol):
     health: bytes
     uploads: UploadBudget
 
+    def admits(self, transport: asyncio.BaseTransport) -> bool:
+        """Return whether the client may stay."""
+        ...
+
     def add(self, peer: "Peer") -> None:
         """Register a connection."""
         ...
@@ -103,6 +107,10 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection and send our SETTINGS (asyncio.Protocol)."""
         self._transport = transport
+        if not self._listener.admits(transport):
+            self._receive = _ignore  # type: ignore[method-assign]  # what came with the handshake
+            self._transport.abort()
+            return
         self._listener.add(self)
         self._flush()
 
@@ -223,6 +231,8 @@ class Peer(asyncio.Protocol):
 
         After a failed write the event loop closes the connection and discards unread bytes.
         """
+        if self._transport.get_extra_info("ssl_object") is not None:  # these bytes are encrypted
+            return
         with suppress(OSError), socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as rest:
             for _ in range(_READS_MAX):
                 if not (data := rest.recv(_READ_BYTES)):
@@ -272,3 +282,7 @@ class Peer(asyncio.Protocol):
             self._transport.write(data)
         if self._connection.is_closed or self._connection.is_finished:
             self._transport.close()
+
+
+def _ignore(data: bytes) -> bool:  # noqa: ARG001 -- in place of `_receive`
+    return True

@@ -45,12 +45,16 @@ def manifests(text: str) -> dict[str, Manifest]:
 
 
 def meaning(manifest: Manifest) -> Manifest:
-    """Return a manifest without what has no meaning to the API server: Helm's own annotations, the order of volumes."""
+    """Return a manifest without what has no meaning to the API server: Helm's annotations, some orders."""
     metadata = manifest["metadata"]
     kept = {name: value for name, value in metadata.get("annotations", {}).items() if not name.startswith("helm.sh/")}
     metadata["annotations"] = kept
     pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
     pod.get("volumes", []).sort(key=lambda volume: volume["name"])
+    for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
+        # No variable refers to another one.
+        container.get("env", []).sort(key=lambda variable: variable["name"])
+        container.get("volumeMounts", []).sort(key=lambda mount: mount["mountPath"])
     return manifest
 
 

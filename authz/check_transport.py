@@ -1,0 +1,22 @@
+"""The transport of checks from the settings: TLS or not.
+
+The rules that the settings follow are in `settings.py`; TLS itself is `edge/check/tls.py`.
+"""
+
+from authz.core.errors import SettingsError
+from authz.edge.check.tls import CheckTls, TlsFiles
+from authz.settings import Settings
+
+
+def check_tls(settings: Settings) -> CheckTls | None:
+    """Return TLS for the check listener, or None. Raises `SettingsError` if a file cannot be used."""
+    certificate, key = settings.check_certificate_file, settings.check_key_file
+    if certificate is None or key is None:
+        return None
+    names = frozenset(name for name in (part.strip() for part in settings.check_client_names.split(",")) if name)
+    try:
+        return CheckTls(TlsFiles(certificate, key, settings.check_client_ca_file, names))
+    except OSError as error:
+        raise SettingsError(
+            f"AUTHZ_CHECK_CERTIFICATE_FILE and its key cannot be used: {type(error).__name__}"
+        ) from None

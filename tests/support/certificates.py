@@ -1,0 +1,56 @@
+"""Certificates for tests, made by openssl: an authority, and what it signs.
+
+What they are used for is in the tests.
+"""
+
+import subprocess
+from pathlib import Path
+
+
+class Authority:
+    """A CA in a folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self.certificate = folder / f"{name}.ca.crt"
+        self._key = folder / f"{name}.ca.key"
+        self._made = 0
+        new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        _openssl(*new, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.certificate)
+
+    def issue(self, san: str, *, is_expired: bool = False) -> tuple[Path, Path]:
+        """Return the files of a new certificate and its key; `san` is such as `DNS:envoy` or `URI:spiffe://…`."""
+        self._made += 1
+        stem = f"{self.certificate.name}-{self._made}"
+        key, request, certificate, extension = (
+            self._folder / f"{stem}.{each}" for each in ("key", "csr", "crt", "ext")
+        )
+        new: list[str | Path] = [
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=leaf",
+        ]
+        _openssl(*new, "-keyout", key, "-out", request)
+        extension.write_text(f"subjectAltName={san}\n")
+        sign: list[str | Path] = [
+            "x509",
+            "-req",
+            "-CA",
+            self.certificate,
+            "-CAkey",
+            self._key,
+            "-CAcreateserial",
+            "-extfile",
+            extension,
+        ]
+        _openssl(*sign, "-days", "-1" if is_expired else "1", "-in", request, "-out", certificate)
+        return certificate, key
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)  # noqa: S607 -- from PATH
