@@ -11,7 +11,7 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --
 packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
-  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers
+  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers hostile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ cold-cache: install ## how soon is service back after Redis lost every key, over
 
 failovers: install ## does a revoked key pass around ordered failovers? (FORM=sentinel or cluster, ROUNDS=100, DEGRADE=1)
 	PYTHONPATH=tests $(BIN)/python -m longrun.failovers --form $(or $(FORM),sentinel) --rounds $(or $(ROUNDS),100) $(if $(DEGRADE),--degrade)
+
+hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
+	AUTHZ_TEST_STRICT=1 $(BIN)/python -m pytest -s tests/e2e/hostile
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)
