@@ -100,7 +100,7 @@ failovers: install ## does a revoked key pass around ordered failovers? (FORM=se
 	PYTHONPATH=tests $(BIN)/python -m longrun.failovers --form $(or $(FORM),sentinel) --rounds $(or $(ROUNDS),100) $(if $(DEGRADE),--degrade)
 
 hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
-	AUTHZ_TEST_STRICT=1 $(BIN)/python -m pytest -s tests/e2e/hostile
+	STRICT_LATENCY=1 $(BIN)/python -m pytest -s tests/e2e/hostile
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,9 +33,7 @@ from authz.setting_types import (
 
 PREFIX = "AUTHZ_"
 _FILE = "_file"
-_MASK = "***"
 _KUBERNETES = re.compile(r"AUTHZ_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?)")
-_PASSWORD_PARAMETER = re.compile(r"(password=)[^&]*", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -221,7 +219,8 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
     """
     for name, nearest in unknown_variables():
         meant = f"; did you mean {nearest}?" if nearest else ""
-        print(f"warning: there is no setting {name}{meant}", file=sys.stderr)  # noqa: T201 -- before logging is set up
+        with suppress(OSError):  # a full disk under standard error is no reason not to start
+            print(f"warning: there is no setting {name}{meant}", file=sys.stderr, flush=True)  # noqa: T201 -- no log yet
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -230,40 +229,6 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
             for fault in error.errors(include_input=False)
         )
         raise SettingsError("; ".join(faults)) from None
-
-
-def described() -> list[tuple[str, str, str]]:
-    """Return each setting as (variable, default, description)."""
-    return [
-        (variable(name), _plain(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class SettingInForce:
-    """One setting as it applies; secrets in `value` and `default` are masked."""
-
-    variable: str
-    value: str
-    source: str
-    default: str
-    meaning: str
-
-
-def in_force() -> list[SettingInForce]:
-    """Return each setting with its value and its source, `environment` or `default`; raises `SettingsError`."""
-    settings = load()
-    return [
-        SettingInForce(
-            variable,
-            _masked(getattr(settings, name)),
-            "environment" if name in settings.model_fields_set else "default",
-            default,
-            meaning,
-        )
-        for name, (variable, default, meaning) in zip(Settings.model_fields, described(), strict=True)
-    ]
 
 
 def unknown_variables() -> list[tuple[str, str]]:
@@ -280,21 +245,3 @@ def unknown_variables() -> list[tuple[str, str]]:
         if name.upper().startswith(PREFIX) and name.upper() not in known and not _KUBERNETES.fullmatch(name)
     )
     return [(name, (get_close_matches(name.upper(), known, 1, 0.6) or [""])[0]) for name in unknown]
-
-
-def _masked(value: object) -> str:
-    if not isinstance(value, SecretStr):
-        return str(value)
-    secret = value.get_secret_value()
-    if "://" not in secret:
-        return secret if secret in {"", "log:"} else _MASK
-    head, separator, host = secret.rpartition("@")
-    scheme, _, user = head.partition("://")
-    shown = f"{scheme}://{user.partition(':')[0]}:{_MASK}@{host}" if separator and ":" in user else secret
-    return _PASSWORD_PARAMETER.sub(rf"\1{_MASK}", shown)
-
-
-def _plain(default: object) -> str:
-    if default is None:
-        return ""
-    return default.get_secret_value() if isinstance(default, SecretStr) else str(default)

@@ -21,7 +21,8 @@ from authz.cli.app import app as authz
 from authz.client.command import app as truetick
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
 from authz.portal_app import Portal
-from authz.settings import Settings, described
+from authz.settings import Settings
+from authz.settings_report import described
 from authz.sidecar import Sidecar
 
 ROOT: Final = Path(__file__).parents[1]

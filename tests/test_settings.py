@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from authz.core.errors import SettingsError
-from authz.settings import Settings, described, load
+from authz.settings import Settings, load
+from authz.settings_report import described
 
 
 def test_defaults_need_no_environment() -> None:

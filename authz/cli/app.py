@@ -118,7 +118,7 @@ def migrate(
 @app.command()
 def settings(*, as_json: AsJson = False) -> None:
     """List all settings with the value in force, its source, the default and the description."""
-    from authz.settings import in_force  # noqa: PLC0415
+    from authz.settings_report import in_force  # noqa: PLC0415
 
     output.show(in_force(), ("variable", "value", "source", "default", "meaning"), as_json=as_json)
 

@@ -31,6 +31,8 @@ _HUGE_PAGES = {
 # The file descriptors that reserve the latest ports; a port is released after its server has bound it.
 _held: deque[int] = deque()
 
+_LOG_END_BYTES = 65_536
+
 
 class ServerFailed(Exception):  # noqa: N818 -- named for what happened
     """A server that ended or did not become ready at its start; the message contains the end of its log."""
@@ -145,8 +147,13 @@ class Server:
             self._process = None
 
     def log_end(self, lines: int = 8) -> str:
-        """Return the last lines of the log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """Return the last lines of the log; nothing of a log that is a pipe or a device, which may have no end."""
+        if not self.log.is_file():
+            return f"see {self.log}"
+        with self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_END_BYTES))
+            text = log.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
 
 
 class RedisServer(Server):

@@ -13,7 +13,7 @@ from authz.demo.stack import Stack
 PATH = "/v1/servers"
 ROUNDS = 3
 REQUESTS = 400
-_IS_STRICT = "AUTHZ_TEST_STRICT" in os.environ
+_IS_STRICT = "STRICT_LATENCY" in os.environ
 RATIO_MAX = 2.0 if _IS_STRICT else 5.0
 """How many times its latency without an attack a good key's may be: what is promised, or what a busy machine needs."""
 

@@ -162,7 +162,7 @@ def test_the_annotation_is_the_hash_of_the_policy() -> None:
 
 
 def test_settings_of_the_manifests_exist() -> None:
-    from authz.settings import described  # noqa: PLC0415 -- only here
+    from authz.settings_report import described  # noqa: PLC0415 -- only here
 
     known = {variable for variable, _, _ in described()}
     used = {name for example in EXAMPLES for name in re.findall(r"AUTHZ_[A-Z_]+[A-Z]", of_helm(example))}
