@@ -114,6 +114,10 @@ class Portal:
         """Return each condition of readiness by name."""
         return {"redis": self._redis.link.is_up, "postgres": self._postgres.is_up}
 
+    def switch_log_level(self) -> None:
+        """Log at level debug, or again at the configured level."""
+        _log.warning("log level changed", extra={"to": self._log.switch_level()})
+
     async def start(self) -> None:
         """Open the listeners and connect to the stores."""
         listener = listening_socket(self._settings.portal_listen)
@@ -184,7 +188,7 @@ async def serve(settings: Settings) -> None:
     prepare()
     portal = Portal(settings)
     stopping = asyncio.Event()
-    add_signal_handlers(stopping, _ignore_reload)
+    add_signal_handlers(stopping, _ignore_reload, portal.switch_log_level)
     try:
         await portal.start()
         await stopping.wait()

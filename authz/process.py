@@ -61,9 +61,12 @@ def connections_within(connections_max: int, others: int) -> int:
     return allowed
 
 
-def add_signal_handlers(stopping: asyncio.Event, reload: Callable[[], None]) -> None:
-    """Stop on SIGTERM and SIGINT, and call `reload` on SIGHUP."""
+def add_signal_handlers(
+    stopping: asyncio.Event, reload: Callable[[], None], switch_log_level: Callable[[], None]
+) -> None:
+    """Stop on SIGTERM and SIGINT, call `reload` on SIGHUP and `switch_log_level` on SIGUSR1."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGUSR1, switch_log_level)

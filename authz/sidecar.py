@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -45,19 +44,17 @@ from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.key_uses import KeyUses
-from authz.service.check.leases import PENDING_HEARTBEATS, Leases
-from authz.service.check.loads import LoadLimits
+from authz.service.check.leases import Leases
 from authz.service.keys.reconciling import Reconciler, Retention
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
-
-if TYPE_CHECKING:
-    from authz.edge.grpc_server import GrpcServer
+from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits
 
 _PING_INTERVAL_S = 1.0
 _GC_OBJECTS = 20_000
 _UNAVAILABLE = "postgres is unavailable"
 _DENIALS_BURST_S = 10
+_DECISIONS = "authz.decision"
 _SUPPRESSED_INTERVAL_S = 10.0
 _OTHER_FILES = 256  # stores, the admin server, the gRPC listener, files
 
@@ -73,7 +70,7 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         policy = load_policy(settings.policy_file)
-        _check_heartbeat(policy, settings.stream_heartbeat_s)
+        check_heartbeat(policy, settings.stream_heartbeat_s)
         self._log = logs.configure(settings.log_level, policy.keys.format.pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
@@ -97,7 +94,7 @@ class Sidecar:
         self._link = redis.link
         self._directory = PostgresDirectory(self._postgres)
         self._decisions = DecisionLog(
-            self._log.line_writer("authz.decision"),
+            self._log.line_writer(_DECISIONS),
             sample=settings.log_allow_sample,
             chance=random.random,
             limits=LineLimits(settings.log_denials_per_s, round(_DENIALS_BURST_S * settings.log_denials_per_s)),
@@ -119,7 +116,7 @@ class Sidecar:
             failure=FailureModes(settings.redis_failure, settings.postgres_failure),
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
-            loads=_load_limits(settings),
+            loads=load_limits(settings),
         )
         ledger = PostgresKeys(self._postgres)
         self._reconciler = Reconciler(ledger, redis.keys)
@@ -133,7 +130,7 @@ class Sidecar:
             connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
             tls=check_tls(settings),
         )
-        self._grpc = _grpc_server(self._checker, settings.grpc_listen)
+        self._grpc = grpc_server(self._checker, settings.grpc_listen)
         self._supervisor = Supervisor()
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
@@ -159,6 +156,12 @@ class Sidecar:
     def reload_policy(self) -> None:
         """Load the policy file again; an invalid one changes nothing."""
         self._policy_reload.request()
+
+    def switch_log_level(self) -> None:
+        """Log at level debug, or again at the configured level."""
+        level = self._log.switch_level()
+        self._decisions.write = self._log.line_writer(_DECISIONS)
+        _log.warning("log level changed", extra={"to": level})
 
     async def start(self) -> None:
         """Open the listeners and connect to the stores; health is SERVING after both were reachable once."""
@@ -212,7 +215,7 @@ class Sidecar:
 
     def _load_policy(self) -> Policy:
         policy = load_policy(self._settings.policy_file)
-        _check_heartbeat(policy, self._settings.stream_heartbeat_s)
+        check_heartbeat(policy, self._settings.stream_heartbeat_s)
         return policy
 
     def _use_policy(self, policy: Policy) -> None:
@@ -262,7 +265,7 @@ async def serve(settings: Settings) -> None:
     """Run the sidecar until SIGTERM or SIGINT, then drain it."""
     sidecar = Sidecar(settings)
     stopping = asyncio.Event()
-    add_signal_handlers(stopping, sidecar.reload_policy)
+    add_signal_handlers(stopping, sidecar.reload_policy, sidecar.switch_log_level)
     try:
         await sidecar.start()
         # Objects that exist now stay. A check creates no reference cycles, and with Python's threshold of 700 objects
@@ -273,27 +276,6 @@ async def serve(settings: Settings) -> None:
         await sidecar.drain()
     finally:
         sidecar.close_log()
-
-
-def _check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
-    for stream in policy.streams.values():
-        if stream.ttl_s < heartbeat_s * PENDING_HEARTBEATS:
-            text = f"AUTHZ_STREAM_HEARTBEAT_S: the ttl_s of stream class {stream.name} is {stream.ttl_s} s"
-            raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
-
-
-def _grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
-    if not listen:
-        return None
-    # grpcio takes a quarter of the process' memory, and few deployments need it.
-    from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
-
-    return GrpcServer(checker, listen)
-
-
-def _load_limits(settings: Settings) -> LoadLimits:
-    # Loads never use all connections: changes, last uses and the probe need one as well.
-    return LoadLimits(max(1, settings.postgres_pool_max - 2), settings.load_wait_s)
 
 
 def _now() -> datetime:

@@ -4,6 +4,7 @@ Each field is listed explicitly, so that no key, header or query is logged. The 
 callers put secrets into paths.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,20 +17,22 @@ Write: TypeAlias = Callable[[dict[str, Any]], None]
 
 _TEXT_CHARS_MAX = 256
 _KINDS_MAX = 16_384
+# https://www.w3.org/TR/trace-context/#traceparent-header; other versions may have more behind it
+_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 
 
 class DecisionLog:
     """Logs decisions.
 
-    `write` accepts the fields of a line; None disables the log. `sample` is the share of allowed checks that is logged,
-    from 0 to 1. `chance` returns numbers in [0, 1). `limits` has a bucket for each reason of a denial. The first denial
-    of each reason and route is always logged.
+    `write` accepts the fields of a line; it may be replaced, and None disables the log. `sample` is the share of
+    allowed checks that is logged, from 0 to 1. `chance` returns numbers in [0, 1). `limits` has a bucket for each
+    reason of a denial. The first denial of each reason and route is always logged.
     """
 
     def __init__(
         self, write: Write | None, *, sample: float, chance: Callable[[], float], limits: LineLimits | None = None
     ) -> None:
-        self._write = write
+        self.write = write
         self._sample = sample
         self._chance = chance
         self._limits = limits or LineLimits()
@@ -42,7 +45,7 @@ class DecisionLog:
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         """Log decisions that were made together, except ordinary allows outside the sample."""
-        write = self._write
+        write = self.write
         for _, attributes, decision in decided:
             reason = decision.would_deny if isinstance(decision, Allow) else decision.reason
             if reason is None:
@@ -58,8 +61,8 @@ class DecisionLog:
     def report_suppressed(self) -> None:
         """Log the number of denials that were not logged since the last line of their reason."""
         for reason, count in self._limits.take_suppressed():
-            if self._write is not None:
-                self._write({"event": "denials not logged", "reason": str(reason), "suppressed": count})
+            if self.write is not None:
+                self.write({"event": "denials not logged", "reason": str(reason), "suppressed": count})
 
     def _is_first(self, reason: DenyReason, decision: Decision) -> bool:
         kind = (reason, decision.route.template if decision.route else None)
@@ -75,10 +78,14 @@ def _fields(attributes: RequestAttributes, decision: Decision, latency_s: float)
         "decision": "allow" if isinstance(decision, Allow) else "deny",
         "method": _bounded(attributes.method),
         "route": decision.route.template if decision.route else None,
-        "request_id": _bounded(attributes.request_id),
+        "request_id": _bounded(attributes.logged_id),
+        "stream_id": _bounded(attributes.request_id),
         "source_address": attributes.source_address(),
         "latency_ms": round(latency_s * 1000, 3),
     }
+    trace = _TRACE.fullmatch(attributes.call.traceparent) if attributes.call is not None else None
+    if trace is not None:
+        fields |= {"trace_id": trace[1], "span_id": trace[2]}
     if decision.principal is not None:
         fields |= {"account_id": decision.principal.account_id, "key_id": decision.principal.key_id}
     if isinstance(decision, Allow):

@@ -35,7 +35,7 @@ class ProcessLog:
     """The log of the process, after `configure`."""
 
     def __init__(self, level: str, key_pattern: str) -> None:
-        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._configured = self._level = logging.getLevelNamesMapping()[level.upper()]
         self._mask = KeyMask(key_pattern)
         self._writer = LogWriter(duplicate_stdout())
         self._limits = LineLimits()
@@ -44,6 +44,12 @@ class ProcessLog:
     def line_writer(self, name: str) -> "LineWriter | None":
         """Create a writer of frequent lines; None where the level excludes lines of level info."""
         return None if self._level > logging.INFO else LineWriter(name, self._mask, self._writer)
+
+    def switch_level(self) -> str:
+        """Change the level to debug, and from there back to the configured one; return its name."""
+        self._level = self._configured if self._level == logging.DEBUG else logging.DEBUG
+        logging.getLogger().setLevel(self._level)
+        return logging.getLevelName(self._level).lower()
 
     def mask(self, key_pattern: str) -> None:
         """Mask text that matches `key_pattern` too, from now on."""

@@ -5,7 +5,7 @@ The rules that compute one from another are in `decision.py`.
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import NO_LIMIT, Limit
@@ -27,6 +27,15 @@ class BodyForm(Value):
 _NO_FORM = BodyForm()
 
 
+class Traced(Protocol):
+    """A call that may have a trace context."""
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C trace context of the caller, or an empty text."""
+        ...
+
+
 class RequestAttributes(Value):
     """What Envoy sent about one request.
 
@@ -35,7 +44,8 @@ class RequestAttributes(Value):
     API key header, as bytes. `overrides` is set if a header names another method or path. `has_body` is False only if
     the request certainly has no body. `body` is empty if Envoy is not configured to send it as bytes. `source_address`
     is a function, because few requests need the address. `reserved_headers` holds the names of the client's headers
-    that only authz may set (`core/reserved_headers.py`).
+    that only authz may set (`core/reserved_headers.py`). `x_request_id` is the id that Envoy and its client know the
+    request by, empty if Envoy does not send it; a client may have chosen it. `call` has the trace context of the check.
     """
 
     request_id: str
@@ -49,6 +59,13 @@ class RequestAttributes(Value):
     source_address: Callable[[], str] = str
     reserved_headers: tuple[str, ...] = ()
     body_form: BodyForm = _NO_FORM
+    x_request_id: bytes = b""
+    call: Traced | None = None
+
+    @property
+    def logged_id(self) -> str:
+        """The id of the request in every log: x-request-id, or Envoy's stream id where Envoy does not send that."""
+        return self.x_request_id.decode("ascii", "replace") or self.request_id
 
     def __repr__(self) -> str:
         """Omit fields that may contain a secret."""

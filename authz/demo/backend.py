@@ -5,6 +5,8 @@ It trusts the identity headers, as a backend behind authz may, and does not chec
 
 import argparse
 import json
+import re
+import sys
 from typing import Any
 
 import uvicorn
@@ -20,6 +22,7 @@ STREAM_COUNTS = "/demo/streams"
 """The path that reports the open streams of the backend; no policy routes a request here."""
 
 _BODY_BYTES_MAX = 65_536
+_REQUEST_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # nothing else is logged: a caller may choose it
 
 
 def application(ping_s: float) -> Starlette:
@@ -36,6 +39,7 @@ def application(ping_s: float) -> Starlette:
 
 
 async def _answer(request: Request) -> Response:
+    _log(request)
     path = request.url.path
     if "x-demo-echo" in request.headers or not path.startswith("/v1/"):
         return JSONResponse(await _echo(request))
@@ -43,6 +47,14 @@ async def _answer(request: Request) -> Response:
     return JSONResponse(
         sample(SampleRequest(request.method, path, account_id, request.query_params, await _document(request)))
     )
+
+
+def _log(request: Request) -> None:
+    """Write one line about a request that Envoy sent, by the id that is in the logs of Envoy and authz as well."""
+    request_id = request.headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(request_id):
+        line = {"event": "request", "request_id": request_id, "key_id": request.headers.get("x-authz-key-id")}
+        sys.stdout.write(json.dumps(line) + "\n")
 
 
 async def _document(request: Request) -> dict[str, Any]:
@@ -77,6 +89,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ping-s", type=float, default=15.0)
     options = parser.parse_args()
+    sys.stdout = open(1, "w", buffering=1)  # noqa: SIM115 -- one write for each line
     uvicorn.run(
         application(options.ping_s),
         host="127.0.0.1",

@@ -79,7 +79,7 @@ class GrpcServer:
         self._stopping.set()
         await self._server.stop(grace_s)
 
-    async def _check(self, request: CheckRequest, _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
+    async def _check(self, request: CheckRequest, context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def answer(answers: ResponseWriter, decided: Sequence[Decided]) -> bool:
@@ -89,7 +89,7 @@ class GrpcServer:
                 answered.set_result(write(answers, attributes, decision))
             return True
 
-        self._checks.check([(0, request)], answer)
+        self._checks.check([(0, request, _Call(context))], answer)
         return await answered
 
     async def _report(self, messages: AsyncIterator[bytes], _context: Any) -> bytes:  # noqa: ANN401 -- grpc has no types
@@ -110,6 +110,17 @@ class GrpcServer:
             reading.cancel()
             stopping.cancel()
         return access_log.ANSWER
+
+
+class _Call:
+    """The trace context of one call, read when it is needed."""
+
+    def __init__(self, context: Any) -> None:  # noqa: ANN401 -- grpc has no types
+        self._metadata = context.invocation_metadata() or ()
+
+    @property
+    def traceparent(self) -> str:
+        return next((str(value) for name, value in self._metadata if name == "traceparent"), "")
 
 
 async def _read(messages: AsyncIterator[bytes], reporter: Reporter) -> None:

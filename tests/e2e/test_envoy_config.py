@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from authz.core.keys import KeyFormat
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS
 from authz.demo.envoy import configured
 from authz.demo.servers import package_folder, shipped
@@ -92,6 +93,13 @@ def test_the_access_log_names_neither_key_nor_query(manager: Any) -> None:  # no
     assert not [
         value for value in fields.values() if "API-KEY" in value.upper() or "PATH(WQ" in value or "REQ(:PATH" in value
     ]
+
+
+def test_the_access_log_masks_words_as_long_as_a_secret(manager: Any) -> None:  # noqa: ANN401 -- YAML
+    fields = manager["access_log"][1]["typed_config"]["log_format"]["json_format"]
+    chars = KeyFormat("").chars
+    for name in ("method", "path", "request_id"):
+        assert f"matches('[0-~]{{{chars}}}')" in fields[name]
 
 
 def test_other_addresses_change_nothing_else(config: Any) -> None:  # noqa: ANN401 -- YAML

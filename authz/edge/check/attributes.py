@@ -1,7 +1,8 @@
 """Envoy's CheckRequest to the core's request attributes.
 
-Between requests mostly the API key differs among the headers. So the serialised header map is split at the key, and the
-bytes around the key are parsed once and cached. Otherwise protobuf creates several objects for each request.
+Between requests mostly the API key and the request id differ among the headers. So the serialised header map is split
+at the key and before the id at its end, and the rest is parsed once and cached. Otherwise protobuf creates several
+objects for each request.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from google.protobuf.message import DecodeError
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
 from authz.core.addresses import CHARS_MAX
-from authz.core.check import BodyForm, RequestAttributes
+from authz.core.check import BodyForm, RequestAttributes, Traced
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, override_of
 from authz.core.policy.policy import KeyRules
 from authz.core.reserved_headers import may_be_reserved, reserved
@@ -25,6 +26,8 @@ _CACHED_BYTES_MAX, _CACHE_MAX = 256, 4_096
 # Set by Envoy, which removes a client's header of this name. Present only where Envoy's configuration sends it.
 _EXTERNAL_ADDRESS = "x-envoy-external-address"
 _CONTENT_TYPE_BYTES_MAX = 128
+_REQUEST_ID, _REQUEST_ID_BYTES, _REQUEST_ID_BYTES_MAX = "x-request-id", 36, 256  # Envoy writes a UUID
+_TOO_LONG = b"[too long]"
 _GRPC, _GRPC_SUBTYPE = b"application/grpc", b"application/grpc+"
 
 
@@ -61,18 +64,27 @@ class AttributesReader:
         self._key_header = keys.header
         self._key_bytes = keys.format.chars
         self._of_key, self._behind_key = slice(self._key_bytes), slice(self._key_bytes, None)
-        # The bytes before a key of the correct length. They contain the lengths, so they start a complete header.
-        key = bytes(self._key_bytes)
-        self._head = HeaderMap(headers=[HeaderValue(key=keys.header, raw_value=key)]).SerializeToString()[: -len(key)]
+        self._before_id, self._of_id = slice(self._key_bytes, -_REQUEST_ID_BYTES), slice(-_REQUEST_ID_BYTES, None)
+        self._head = _head(keys.header, self._key_bytes)
+        self._id_head = _head(_REQUEST_ID, _REQUEST_ID_BYTES)
         self._around: dict[tuple[bytes, bytes], _HeaderFlags] = {}
+        # With a request id at the end: the bytes behind the key end before the id, with the beginning of its header.
+        # Apart from the others, because without the last bytes some other header may look like the end of the map.
+        self._identified: dict[tuple[bytes, bytes], _HeaderFlags] = {}
 
-    def read(self, request: CheckRequest) -> RequestAttributes:
-        """Read the attributes of one request; raises `DecodeError` where its headers cannot be read."""
+    def read(self, request: CheckRequest, call: Traced | None = None) -> RequestAttributes:
+        """Read the attributes of one request; raises `DecodeError` where its headers cannot be read.
+
+        `call` has the trace context of the check.
+        """
         attributes = request.attributes
         http = attributes.request.http
         before, _, rest = http.header_map.partition(self._head)
-        key, after = rest[self._of_key], rest[self._behind_key]
-        flags = self._around.get((before, after))
+        key, request_id = rest[self._of_key], rest[self._of_id]
+        flags = self._identified.get((before, rest[self._before_id]))
+        if flags is None:
+            request_id = b""
+            flags = self._around.get((before, rest[self._behind_key]))
         external = b""
         if flags is not None and len(key) == self._key_bytes:
             api_keys: tuple[bytes, ...] = (key,)
@@ -80,9 +92,10 @@ class AttributesReader:
             headers = _headers(http)
             api_keys = tuple(_value(header) for header in headers if header.key == self._key_header)
             external = next((_value(header) for header in headers if header.key == _EXTERNAL_ADDRESS), b"")
+            request_id = _request_id(headers)
             flags = _header_flags(headers, self._key_header)
             if len(key) == self._key_bytes:
-                self._cache(before, after, flags)
+                self._cache(before, rest[self._behind_key], flags)
         method = http.method
         has_body = flags.has_body
         if not flags.has_length and method != "GET" and not has_body:
@@ -104,6 +117,8 @@ class AttributesReader:
             _Source(attributes.source, external),
             flags.reserved_headers,
             flags.body_form,
+            request_id,
+            call,
         )
 
     def _cache(self, before: bytes, after: bytes, flags: _HeaderFlags) -> None:
@@ -112,16 +127,31 @@ class AttributesReader:
         Messages are merged by concatenating their bytes
         (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
         """
+        cache, parsed = self._around, after
+        if after[:-_REQUEST_ID_BYTES].endswith(self._id_head):
+            cache, parsed = self._identified, after[: -_REQUEST_ID_BYTES - len(self._id_head)]
+            after = after[:-_REQUEST_ID_BYTES]
         if len(before) + len(after) > _CACHED_BYTES_MAX:
             return
         try:
-            headers = [header for part in (before, after) for header in HeaderMap.FromString(part).headers[:]]
+            headers = [header for part in (before, parsed) for header in HeaderMap.FromString(part).headers[:]]
         except DecodeError:
             return
         if all(header.key in _CACHED_HEADERS and header.key != self._key_header for header in headers):
-            if len(self._around) >= _CACHE_MAX:
-                self._around.clear()
-            self._around[before, after] = flags
+            if len(cache) >= _CACHE_MAX:
+                cache.clear()
+            cache[before, after] = flags
+
+
+def _head(name: str, value_bytes: int) -> bytes:
+    """Return the bytes before a value of this length. They contain the lengths, so they start a complete header."""
+    value = bytes(value_bytes)
+    return HeaderMap(headers=[HeaderValue(key=name, raw_value=value)]).SerializeToString()[:-value_bytes]
+
+
+def _request_id(headers: Sequence[HeaderValue]) -> bytes:
+    found = next((_value(header) for header in headers if header.key == _REQUEST_ID), b"")
+    return found if len(found) <= _REQUEST_ID_BYTES_MAX else _TOO_LONG
 
 
 def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFlags:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from google.protobuf.message import DecodeError
 
 from authz._pb.check_pb2 import CheckRequest
-from authz.core.check import Decision, Deny, RequestAttributes
+from authz.core.check import Decision, Deny, RequestAttributes, Traced
 from authz.core.errors import DenyReason
 from authz.core.policy.policy import Policy
 from authz.edge.check.attributes import AttributesReader
@@ -38,8 +38,8 @@ class Checks:
         self._checker = checker
         self._begin(checker.policy)
 
-    def check(self, calls: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:
-        """Decide calls that arrived together, with their ids; return whether a store request is in flight.
+    def check(self, calls: Iterable[tuple[int, CheckRequest, Traced | None]], answer: Answer) -> bool:
+        """Decide calls that arrived together, with ids and trace contexts; return whether a store request is in flight.
 
         `answer` is called once for each call, before or after this returns (`Checker.check`).
         """
@@ -47,9 +47,9 @@ class Checks:
             self._begin(self._checker.policy)
         answers, read = self._answers, self._reader.read
         batch: list[tuple[int, RequestAttributes]] = []
-        for call_id, request in calls:
+        for call_id, request, traced in calls:
             try:
-                batch.append((call_id, read(request)))
+                batch.append((call_id, read(request, traced)))
             except DecodeError as error:  # an error of the sender: no traceback
                 _log.warning("a check request cannot be read: %s", error)
                 answer(answers, [(call_id, _UNKNOWN_REQUEST, _INTERNAL_ERROR)])
@@ -72,5 +72,5 @@ def write(answers: ResponseWriter, attributes: RequestAttributes, decision: Deci
     try:
         return answers.write(attributes, decision)
     except Exception:  # noqa: BLE001 -- as above
-        _log.exception("a check response cannot be serialised", extra={"request_id": attributes.request_id})
+        _log.exception("a check response cannot be serialised", extra={"request_id": attributes.logged_id})
         return answers.write(attributes, _INTERNAL_ERROR)

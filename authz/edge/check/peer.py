@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from authz._pb.check_pb2 import CheckRequest
+from authz.core.check import Traced
 from authz.core.errors import GrpcCode
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
@@ -191,7 +192,7 @@ class Peer(asyncio.Protocol):
         If so, immediate responses are sent together with those of the store: each write costs Envoy a read, and
         responses in one write lead to requests in one write.
         """
-        requests: list[tuple[int, CheckRequest]] = []
+        requests: list[tuple[int, CheckRequest, Traced]] = []
         for event in self._connection.receive(data, self._loop.time()):
             if not isinstance(event, Request):
                 self._end_call(event)
@@ -199,7 +200,7 @@ class Peer(asyncio.Protocol):
                 self._call(event)
             else:
                 try:
-                    requests.append((event.stream_id, CheckRequest.FromString(event.message)))
+                    requests.append((event.stream_id, CheckRequest.FromString(event.message), event.call))
                 except DecodeError:
                     self._connection.refuse(event.stream_id, _UNREADABLE)
                 timeout_s = event.call.timeout_s

@@ -53,7 +53,7 @@ class PendingCheck(Struct):
 
 def broken(attributes: RequestAttributes) -> Deny:
     """Log the current exception, and return the refusal."""
-    _log.exception("a check failed", extra={"request_id": attributes.request_id})
+    _log.exception("a check failed", extra={"request_id": attributes.logged_id})
     return Deny(DenyReason.INTERNAL, retry_after_s=_RETRY_AFTER_S)
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 import pytest
+from msgspec.structs import replace
 from support.builders import FORMAT, KEY, ROUTES, request, take
 
 from authz.adapters import logs
@@ -87,6 +88,48 @@ async def test_every_refusal_is_logged_with_its_reason(written: Written) -> None
     assert datetime.fromisoformat(str(refused["timestamp"])).tzinfo is UTC
     assert "s1" not in str(refused)
     assert failed["detail"] == "redis unavailable: closed"
+
+
+IDS = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+
+
+class Traced:
+    def __init__(self, traceparent: str) -> None:
+        self.traceparent = traceparent
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "ids"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", IDS),
+        ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x", IDS),
+        ("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None),
+        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", None),
+        ("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", None),
+        ("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", None),
+        (KEY, None),
+        ("", None),
+    ],
+)
+async def test_a_decision_line_has_the_ids_of_its_request(
+    written: Written, traceparent: str, ids: tuple[str, str] | None
+) -> None:
+    attributes = replace(request(), x_request_id=b"4d1b", call=Traced(traceparent))
+    written.decisions(sample=0).decided([(1, attributes, Deny(DenyReason.BARRED))], 0.001)
+    await asyncio.sleep(0)
+    (line,) = written.lines()
+    assert (line["request_id"], line["stream_id"]) == ("4d1b", "1")
+    assert (line.get("trace_id"), line.get("span_id")) == (ids or (None, None))
+
+
+def test_the_level_switches_to_debug_and_back(written: Written) -> None:
+    log, logger = written.log, logging.getLogger("authz")
+    logger.debug("first")
+    assert log.switch_level() == "debug"
+    logger.debug("second")
+    assert log.switch_level() == "info"
+    logger.debug("third")
+    assert [line["event"] for line in written.lines()] == ["second"]
 
 
 async def test_a_key_in_a_decision_line_is_masked(written: Written) -> None:

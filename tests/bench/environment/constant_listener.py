@@ -11,7 +11,7 @@ import uvloop
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.adapters.policy_file.loader import load_policy
-from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes
+from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes, Traced
 from authz.demo.servers import shipped
 from authz.edge.check import peer
 from authz.edge.check.listener import CheckListener
@@ -32,8 +32,8 @@ class NoChecker:
     policy = POLICY
 
 
-def check(self: Checks, calls: Iterable[tuple[int, CheckRequest]], answer: Answer) -> bool:  # noqa: ARG001
-    answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _ in calls])
+def check(self: Checks, calls: Iterable[tuple[int, CheckRequest, Traced | None]], answer: Answer) -> bool:  # noqa: ARG001
+    answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _, _ in calls])
     return False
 
 

@@ -14,9 +14,22 @@ from authz.core.policy.overrides import METHOD_HEADERS, Override
 from authz.core.policy.policy import KeyRules
 from authz.edge.check.attributes import AttributesReader
 
-NAMES = ("x-api-key", "x-api-kez", "content-type", "content-length", "transfer-encoding", *METHOD_HEADERS)
+NAMES = (
+    "x-api-key",
+    "x-api-kez",
+    "x-request-id",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    *METHOD_HEADERS,
+)
+ID = b"0b1e64a5-93b4-4a4f-8a36-9f1c5d0c7b1e"
 VALUES = st.one_of(
-    st.just(KEY.encode()), st.binary(min_size=len(KEY), max_size=len(KEY)), st.binary(max_size=60), st.just(b"0")
+    st.just(KEY.encode()),
+    st.binary(min_size=len(KEY), max_size=len(KEY)),
+    st.binary(max_size=60),
+    st.just(b"0"),
+    st.just(ID),
 )
 HEADERS = st.tuples(st.sampled_from(NAMES), VALUES)
 OLD_HAND = AttributesReader(KEYS)
@@ -95,6 +108,7 @@ def said(sent: CheckRequest) -> RequestAttributes | None:
         (values.get("content-type", b"") + b"+").startswith(b"application/grpc+"),
         None if METHOD_HEADERS.isdisjoint(values) else Override.METHOD,
         any(name == "transfer-encoding" or (name == "content-length" and value != b"0") for name, value in fields),
+        x_request_id=next((value for name, value in fields if name == "x-request-id"), b""),
     )
 
 
@@ -107,7 +121,7 @@ def assert_agrees(sent: CheckRequest) -> None:
                 OLD_HAND.read(sent)
         else:
             attributes = OLD_HAND.read(sent)
-            for name in ("api_keys", "is_grpc", "overrides", "has_body"):
+            for name in ("api_keys", "is_grpc", "overrides", "has_body", "x_request_id"):
                 assert getattr(attributes, name) == getattr(expected, name), name
 
 
@@ -137,6 +151,31 @@ def test_a_key_inside_of_another_header_stays_one_header() -> None:
     whole = message(("x-api-key", KEY.encode())).attributes.request.http.header_map
     for key in (KEY, KEY[::-1]):
         assert_agrees(message(("content-type", whole.replace(KEY.encode(), key.encode())), ("x-api-key", b"b")))
+
+
+def test_the_id_of_each_request_is_read_beside_cached_headers() -> None:
+    reader = AttributesReader(KEYS)
+    for number in range(100):
+        request_id = b"%036d" % number
+        sent = message(("x-api-key", KEY.encode()), ("content-length", b"2"), ("x-request-id", request_id))
+        assert reader.read(sent).x_request_id == request_id
+    assert (len(reader._identified), len(reader._around)) == (1, 0)  # noqa: SLF001
+
+
+def test_another_header_of_the_size_of_an_id_is_not_left_out() -> None:
+    reader = AttributesReader(KEYS)
+    name = "x-authz-account-id"
+    value = b"1" * (36 - len(header_map((name, b"")).SerializeToString()) - 2)
+    forged = message(("x-api-key", KEY.encode()), (name, value))
+    assert len(header_map((name, value)).SerializeToString()) == 36
+    for _ in range(2):
+        assert reader.read(message(("x-api-key", KEY.encode()))).reserved_headers == ()
+        assert reader.read(message(("x-api-key", KEY.encode()), ("x-request-id", ID))).reserved_headers == ()
+        assert reader.read(forged).reserved_headers == (name,)
+
+
+def test_an_id_that_is_too_long_is_replaced() -> None:
+    assert read(message(("x-request-id", b"7" * 60_000))).x_request_id == b"[too long]"
 
 
 def test_only_headers_without_secrets_are_kept_and_not_for_ever() -> None:

@@ -1,0 +1,40 @@
+"""Parts of the sidecar that follow from the settings alone.
+
+How the parts work together is `sidecar.py`.
+"""
+
+from typing import TYPE_CHECKING
+
+from authz.core.errors import SettingsError
+from authz.core.policy.policy import Policy
+from authz.service.check.checker import Checker
+from authz.service.check.leases import PENDING_HEARTBEATS
+from authz.service.check.loads import LoadLimits
+from authz.settings import Settings
+
+if TYPE_CHECKING:
+    from authz.edge.grpc_server import GrpcServer
+
+
+def check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
+    """Raise `SettingsError` where a lease of the policy would expire between two reports of Envoy."""
+    for stream in policy.streams.values():
+        if stream.ttl_s < heartbeat_s * PENDING_HEARTBEATS:
+            text = f"AUTHZ_STREAM_HEARTBEAT_S: the ttl_s of stream class {stream.name} is {stream.ttl_s} s"
+            raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
+
+
+def grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
+    """Create the gRPC server; None where no address is set."""
+    if not listen:
+        return None
+    # grpcio takes a quarter of the process' memory, and few deployments need it.
+    from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
+
+    return GrpcServer(checker, listen)
+
+
+def load_limits(settings: Settings) -> LoadLimits:
+    """Return the limits of loads from Postgres."""
+    # Loads never use all connections: changes, last uses and the probe need one as well.
+    return LoadLimits(max(1, settings.postgres_pool_max - 2), settings.load_wait_s)
