@@ -21,6 +21,7 @@ from authz.adapters.postgres.owners import PostgresOwners
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import registry
+from authz.adapters.prometheus.operation import ChangeMetrics
 from authz.adapters.prometheus.portal import PortalMetrics
 from authz.adapters.prometheus.process import LogMetrics
 from authz.adapters.redis.grants import RedisGrants
@@ -84,14 +85,15 @@ class Portal:
             pool_max=settings.postgres_pool_max,
             connect_s=settings.postgres_connect_s,
         )
-        self._keys = PostgresKeys(self._postgres)
+        changes = ChangeMetrics()
+        self._keys = PostgresKeys(self._postgres, changes.settled)
         self._directory = PostgresDirectory(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
         self._supervisor = Supervisor()
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped))
+        self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped), changes)
         listen = settings.portal_admin_listen
         self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)

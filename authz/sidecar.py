@@ -27,7 +27,8 @@ from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
-from authz.adapters.prometheus.process import LogMetrics, ReloadMetrics
+from authz.adapters.prometheus.operation import ChangeMetrics, ListenerMetrics, LoadMetrics, LoopMetrics, OutboxMetrics
+from authz.adapters.prometheus.process import LogMetrics, PolicyMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
@@ -36,6 +37,7 @@ from authz.check_transport import check_tls
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.core.streams import StreamClass
+from authz.edge.access_log import Reporter
 from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
 from authz.policy_reload import PolicyReload
@@ -100,7 +102,7 @@ class Sidecar:
             limits=LineLimits(settings.log_denials_per_s, round(_DENIALS_BURST_S * settings.log_denials_per_s)),
         )
         self._streams = StreamMetrics(policy.streams, self.streams_alive)
-        reloads = ReloadMetrics()
+        self._policy_metrics = PolicyMetrics(policy)
         self._leases = Leases(
             RedisLeases(redis.link),
             self._streams,
@@ -118,7 +120,8 @@ class Sidecar:
             invalid_keys=invalid_keys,
             loads=load_limits(settings),
         )
-        ledger = PostgresKeys(self._postgres)
+        changes, self._outbox, self._loop = ChangeMetrics(), OutboxMetrics(), LoopMetrics()
+        ledger = self._ledger = PostgresKeys(self._postgres, changes.settled)
         self._reconciler = Reconciler(ledger, redis.keys)
         self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
         # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
@@ -134,9 +137,20 @@ class Sidecar:
         self._supervisor = Supervisor()
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        self.registry = registry(metrics, self._streams, background, LogMetrics(self._dropped_lines), reloads)
+        self.registry = registry(
+            metrics,
+            self._streams,
+            background,
+            LogMetrics(self._dropped_lines),
+            self._policy_metrics,
+            changes,
+            self._outbox,
+            self._loop,
+            ListenerMetrics(self._hot.open, self._hot.closed, self._hot.checks.batches, lambda: Reporter.broken),
+            LoadMetrics(self._checker.loads, self._uses.waiting, lambda: self._uses.dropped),
+        )
         self._http = AdminServer(self.registry, self.readiness, settings.admin_listen, faults=lambda: faults)
-        self._policy_reload = PolicyReload(self._load_policy, self._use_policy, reloads.reloaded)
+        self._policy_reload = PolicyReload(self._load_policy, self._use_policy, self._policy_metrics.reloaded)
         self._is_draining = False
         self._serving: asyncio.Task[None] | None = None
 
@@ -171,6 +185,7 @@ class Sidecar:
         if self._grpc is not None:
             await self._grpc.start()
         self._http.start()
+        self._loop.start()
         self._supervisor.keep("postgres", self._directory.probe, _PING_INTERVAL_S, event=_UNAVAILABLE)
         pending = "changes are not effective yet"
         self._supervisor.keep("reconcile", self._reconcile, self._settings.reconcile_interval_s, event=pending)
@@ -223,6 +238,7 @@ class Sidecar:
         self._log.mask(policy.keys.format.pattern)
         self._streams.use_classes(policy.streams)
         self._checker.policy = policy
+        self._policy_metrics.use(policy)
 
     async def _report_suppressed_denials(self) -> None:
         self._decisions.report_suppressed()
@@ -236,6 +252,7 @@ class Sidecar:
             await self._grpc.serve_health(serving=serving)
 
     async def _reconcile(self) -> None:
+        self._outbox.measured(*await self._ledger.outbox())
         count = await self._reconciler.reconcile()
         if count:
             _log.info("changes made effective", extra={"records": count})

@@ -40,6 +40,7 @@ _OPEN_LABELS = {
     "version": "the version",
     "method": "an HTTP method",
     "status": "an HTTP status",
+    "digest": "the digest of the policy",
 }
 # Values that appear with the first check only.
 _LATER_VALUES = {("authz_checks", "outcome"): ("allow", "deny", "error")}

@@ -32,6 +32,8 @@ _log = logging.getLogger("authz.streams")
 class Reporter:
     """One access log call of one Envoy, until it ends or is aborted."""
 
+    broken = 0  # in the whole process
+
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._has_warned = False
@@ -53,6 +55,7 @@ class Reporter:
 
     def abort(self) -> None:
         """Report that the call was aborted: its Envoy may have stopped."""
+        Reporter.broken += 1
         self._leases.lose(self)
 
     def _warn(self) -> None:

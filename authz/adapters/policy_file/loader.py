@@ -3,6 +3,7 @@
 `document.py` defines the fields; `yaml.py` locates faults in a file.
 """
 
+from hashlib import sha256
 from pathlib import Path
 from sys import intern
 
@@ -16,6 +17,8 @@ from authz.core.policy.route import Route
 from authz.core.policy.router import Router
 from authz.core.policy.rules import Declarations, Row, faults, method_and_template
 from authz.core.streams import StreamClass
+
+_DIGEST_CHARS = 12
 
 
 def load_policy(path: Path) -> Policy:
@@ -60,6 +63,7 @@ def _policy(document: Document) -> Policy:
         routes=routes,
         router=Router(routes, head_follows_get=document.head_follows_get and "HEAD" in document.methods),
         throttles=document.all_throttles(),
+        digest=sha256(document.model_dump_json().encode()).hexdigest()[:_DIGEST_CHARS],
     )
 
 

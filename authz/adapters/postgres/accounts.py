@@ -20,6 +20,10 @@ _ENQUEUE = (
     "INSERT INTO account_outbox (account_id, revision) SELECT id, revision FROM accounts WHERE id = $1 "
     "ON CONFLICT (account_id) DO UPDATE SET revision = excluded.revision"
 )
+_SETTLE = (
+    "DELETE FROM account_outbox WHERE account_id = $1 "
+    "RETURNING extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s"
+)
 _OWN_LIMITS = (
     "UPDATE accounts SET (keys_capacity, keys_refill_per_s) = ("
     "SELECT coalesce(sum(capacity), 0), coalesce(sum(refill_per_s), 0) FROM api_keys WHERE account_id = $1 "
@@ -76,13 +80,14 @@ async def settle_account(
     connection: Any,  # noqa: ANN401 -- as above
     account_id: str,
     put: Callable[[AccountRecord], Awaitable[bool]],
-) -> bool:
-    """Pass an account's present record to `put` while its row is locked, and delete its line in the outbox."""
+) -> tuple[bool, float | None]:
+    """Pass an account's present record to `put` while its row is locked, and delete its line in the outbox.
+
+    Returns the result of `put`, and the age of the line in seconds, None if there was none.
+    """
     row = await connection.fetchrow(
         f"SELECT {ACCOUNT_RECORD_COLUMNS} FROM accounts a WHERE a.id = $1 FOR SHARE",  # noqa: S608 -- ours
         account_id,
     )
     done = await put(account_record(row, account_id))
-    if done:
-        await connection.execute("DELETE FROM account_outbox WHERE account_id = $1", account_id)
-    return done
+    return done, await connection.fetchval(_SETTLE, account_id) if done else None

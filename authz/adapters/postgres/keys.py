@@ -36,6 +36,14 @@ _PENDING_ACCOUNTS = (
     "SELECT account_id FROM account_outbox ORDER BY created_at LIMIT $1",
     "SELECT id FROM accounts WHERE id > $2 ORDER BY id LIMIT $1",
 )
+_SETTLE = (
+    "DELETE FROM key_outbox WHERE key_id = $1 "
+    "RETURNING extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s"
+)
+_OUTBOX = (
+    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s "
+    "FROM (SELECT created_at FROM key_outbox UNION ALL SELECT created_at FROM account_outbox) pending"
+)
 _END = "UPDATE api_keys SET {} WHERE id = $1"
 _KEY_CHANGES = {
     AuditEvent.KEY_REVOKED: "revoked_at = coalesce(revoked_at, now())",
@@ -46,10 +54,14 @@ _KEY_CHANGES = {
 
 
 class PostgresKeys:
-    """Stores and changes accounts and keys (`service.ports.KeyLedger`)."""
+    """Stores and changes accounts and keys (`service.ports.KeyLedger`).
 
-    def __init__(self, postgres: Postgres) -> None:
+    `on_settled` is called for each pending change that became effective, with the seconds since the change.
+    """
+
+    def __init__(self, postgres: Postgres, on_settled: Callable[[float], None] = lambda _seconds: None) -> None:
         self._postgres = postgres
+        self._on_settled = on_settled
 
     async def add_account(self, account: Account, actor: Actor) -> None:
         """Store a new account."""
@@ -196,14 +208,24 @@ class PostgresKeys:
             if row is None:  # deleted since, long after it ended
                 return True
             done = await put(row["digest"], key_record(row))
-            if done:
-                await connection.execute("DELETE FROM key_outbox WHERE key_id = $1", key_id)
+            waited_s = await connection.fetchval(_SETTLE, key_id) if done else None
+        if waited_s is not None:
+            self._on_settled(waited_s)
         return done
 
     async def settle_account(self, account_id: str, put: Callable[[AccountRecord], Awaitable[bool]]) -> bool:
         """Pass an account's present record to `put`, as `settle` does for a key."""
         async with self._postgres.transaction() as connection:
-            return await accounts.settle_account(connection, account_id, put)
+            done, waited_s = await accounts.settle_account(connection, account_id, put)
+        if waited_s is not None:
+            self._on_settled(waited_s)
+        return done
+
+    async def outbox(self) -> tuple[int, float]:
+        """Return the number of pending changes, and the age of the oldest in seconds; raises `StoreUnavailable`."""
+        async with self._postgres.transaction(durable=False) as connection:
+            count, oldest_s = await connection.fetchrow(_OUTBOX)
+        return count, oldest_s
 
     async def delete_ended(self, before: datetime, rows_max: int) -> int:
         """Delete keys that ended before a time, at most some; returns how many."""

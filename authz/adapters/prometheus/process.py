@@ -1,15 +1,18 @@
-"""The metrics of the process itself: log lines that were not written, and policy reloads.
+"""The metrics of the process itself: log lines that were not written, the policy in force, and its reloads.
 
 Label values are closed lists. Metrics of checks are in `checks.py`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from authz.adapters.prometheus.checks import OwnCollector, counts
+from authz.core.policy.policy import Policy
 
 
 class ReloadOutcome(StrEnum):
@@ -31,17 +34,35 @@ class LogMetrics(OwnCollector):
         yield counts("authz_log_lines_dropped", "Log lines that were not written, by cause.", ("cause",), rows)
 
 
-class ReloadMetrics(OwnCollector):
-    """The metrics of policy reloads."""
+class PolicyMetrics(OwnCollector):
+    """The metrics of the policy in force and of its reloads. `now_s` is Unix time in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy, now_s: Callable[[], float] = time.time) -> None:
+        self._now_s = now_s
         self._reloads = Counter(dict.fromkeys(ReloadOutcome, 0))
+        self.use(policy)
+
+    def use(self, policy: Policy) -> None:
+        """Report another policy, which is in force from now on."""
+        self._digest = policy.digest
+        self._routes = len(policy.routes)
+        self._loaded_s = self._now_s()
 
     def reloaded(self, outcome: ReloadOutcome) -> None:
         """Count one policy reload."""
         self._reloads[outcome] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metric family (`prometheus_client.registry.Collector`)."""
+        """Yield every metric family (`prometheus_client.registry.Collector`)."""
+        info = GaugeMetricFamily("authz_policy_info", "The policy in force, by its digest.", labels=["digest"])
+        info.add_metric([self._digest], 1)
+        yield info
+        text = "When the policy in force was loaded, in Unix time."
+        loaded = GaugeMetricFamily("authz_policy_loaded_timestamp_seconds", text)
+        loaded.add_metric([], self._loaded_s)
+        yield loaded
+        routes = GaugeMetricFamily("authz_policy_routes", "Rows of the policy in force.")
+        routes.add_metric([], self._routes)
+        yield routes
         outcomes = (((outcome.value,), count) for outcome, count in self._reloads.items())
         yield counts("authz_policy_reloads", "Reloads of the policy by outcome.", ("outcome",), outcomes)

@@ -51,7 +51,8 @@ class Policy:
     """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain.
 
     `limit` is the bucket of a key without one of its own, `account_limit` that of an account beside those of its keys
-    (None for no bucket). `invalid_keys` is the bucket of a source address; invalid keys take from it.
+    (None for no bucket). `invalid_keys` is the bucket of a source address; invalid keys take from it. `digest` names
+    the content: processes with the same digest decide by the same table.
     """
 
     api: str
@@ -68,3 +69,4 @@ class Policy:
     overrides: Overrides = OVERRIDES
     account_limit: Limit | None = None
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)
+    digest: str = field(default="", compare=False)

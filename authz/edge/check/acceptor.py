@@ -55,6 +55,8 @@ class Acceptor:
         self._is_paused = False
         self._is_waiting = False
         self._is_closed = False
+        self.silenced = 0  # connections closed without their first byte
+        self.refused = 0  # connections for which there was no descriptor
         self._reserve: int | None = os.open(os.devnull, os.O_RDONLY)
 
     @property
@@ -95,6 +97,7 @@ class Acceptor:
     def expire(self, now_s: float) -> None:
         """Close the connections that have been silent for too long."""
         for sock in [sock for sock, since_s in self._silent.items() if now_s - since_s > _SILENCE_S_MAX]:
+            self.silenced += 1
             self._close_silent(sock)
 
     def _accept(self) -> None:
@@ -171,6 +174,7 @@ class Acceptor:
 
     def _refuse_one(self, error: OSError) -> None:
         """Refuse a connection for which there is no descriptor, by the one that is reserved for this."""
+        self.refused += 1
         _log.error("a connection cannot be accepted", extra={"error": str(error)})
         self._release_reserve()
         with suppress(OSError):

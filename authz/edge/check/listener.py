@@ -7,6 +7,8 @@ One connection is in `peer.py`, the accept loop in `acceptor.py`. The streaming 
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 
 from grpc_health.v1 import health_pb2
@@ -24,6 +26,9 @@ _UPLOAD_BYTES_MAX = 33_554_432
 _BUFFERED_BYTES_MAX = 134_217_728
 _STREAMS_MAX = 65_536
 _SWEEP_S = 1.0
+# The causes for which a connection is refused or closed before its time, beside those of the acceptor.
+_FULL, _EVICTED = "full", "evicted"
+_UPLOADS, _CALLS, _BUFFERS = "incomplete_requests", "open_calls", "buffered_bytes"
 
 _log = logging.getLogger("authz.check")
 
@@ -58,6 +63,7 @@ class CheckListener:
         self._unproven: dict[Peer, None] = {}  # the oldest first
         self._acceptor: Acceptor | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._closed = Counter(dict.fromkeys((_FULL, _EVICTED, _UPLOADS, _CALLS, _BUFFERS), 0))
         self._all_closed = asyncio.Event()
         self._all_closed.set()
 
@@ -70,6 +76,22 @@ class CheckListener:
         self._acceptor = Acceptor(listener, self._peer, self._has_room, tls)
         self._acceptor.start()
         self._schedule_sweep()
+
+    def open(self) -> Mapping[str, int]:
+        """Count what is open: connections, checks in flight, and calls of Envoy's access log."""
+        reports = sum(peer.reports for peer in self.peers)
+        silent = 0 if self._acceptor is None else self._acceptor.count
+        calls = sum(peer.streams for peer in self.peers)
+        return {"connections": len(self.peers) + silent, "checks": calls - reports, "reports": reports}
+
+    def closed(self) -> Mapping[str, int]:
+        """Count the connections that were refused or closed to protect the process, by cause."""
+        acceptor = self._acceptor
+        return {
+            **self._closed,
+            "silent": 0 if acceptor is None else acceptor.silenced,
+            "no_descriptor": 0 if acceptor is None else acceptor.refused,
+        }
 
     def serve_health(self, *, serving: bool) -> None:
         """Set the result of Envoy's health checks."""
@@ -122,9 +144,11 @@ class CheckListener:
         if acceptor is None or len(self.peers) + acceptor.count < self._connections_max or acceptor.evict_silent():
             return True
         if not self._unproven:
+            self._closed[_FULL] += 1
             _log.warning("connection refused", extra={"connections": len(self.peers)})
             return False
         peer = next(iter(self._unproven))
+        self._closed[_EVICTED] += 1
         self.remove(peer)  # at once: its end is reported later
         peer.abort()
         return True
@@ -134,7 +158,7 @@ class CheckListener:
         largest = max(self.peers, key=lambda peer: peer.upload_bytes, default=None)
         if largest is None or largest.upload_bytes <= held_bytes:
             return False
-        self._close_heaviest(largest, "incomplete requests", largest.upload_bytes)
+        self._close_heaviest(largest, _UPLOADS, largest.upload_bytes)
         return True
 
     def _schedule_sweep(self) -> None:
@@ -146,8 +170,8 @@ class CheckListener:
             self._acceptor.expire(now_s)
         for peer in list(self.peers):
             peer.expire(now_s)
-        self._limit("open calls", {peer: peer.streams for peer in self.peers}, _STREAMS_MAX)
-        self._limit("buffered bytes", {peer: peer.buffered_bytes for peer in self.peers}, _BUFFERED_BYTES_MAX)
+        self._limit(_CALLS, {peer: peer.streams for peer in self.peers}, _STREAMS_MAX)
+        self._limit(_BUFFERS, {peer: peer.buffered_bytes for peer in self.peers}, _BUFFERED_BYTES_MAX)
         self._schedule_sweep()
 
     def _limit(self, what: str, amounts: dict[Peer, int], total_max: int) -> None:
@@ -161,6 +185,7 @@ class CheckListener:
             self._close_heaviest(peer, what, amount)
 
     def _close_heaviest(self, peer: Peer, what: str, amount: int) -> None:
+        self._closed[what] += 1
         _log.warning("connection closed, the process holds too much", extra={"what": what, "amount": amount})
         self.remove(peer)
         peer.close_now()

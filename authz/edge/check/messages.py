@@ -21,6 +21,7 @@ from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
 SERVICE = "envoy.service.auth.v3.Authorization"
+BATCH_MAX = 256
 
 Answer: TypeAlias = Callable[[ResponseWriter, Sequence[Decided]], bool | None]
 """Callback with a response writer and decisions; returns False where the only call is already closed."""
@@ -32,10 +33,11 @@ _log = logging.getLogger("authz.check")
 
 
 class Checks:
-    """The checks of one checker."""
+    """The checks of one checker. `batches` counts batches by their number of checks, the last also larger ones."""
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
+        self.batches = [0] * (BATCH_MAX + 1)
         self._begin(checker.policy)
 
     def check(self, calls: Iterable[tuple[int, CheckRequest, Traced | None]], answer: Answer) -> bool:
@@ -56,6 +58,7 @@ class Checks:
             except Exception:  # noqa: BLE001 -- the response is an error, and the log has the reason
                 _log.exception("a check request cannot be read")
                 answer(answers, [(call_id, _UNKNOWN_REQUEST, _INTERNAL_ERROR)])
+        self.batches[min(len(batch), BATCH_MAX)] += 1
         try:
             return self._checker.check(batch, partial(answer, answers))
         except Exception:  # noqa: BLE001 -- as above; a call with a response ignores a second one

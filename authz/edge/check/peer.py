@@ -96,6 +96,11 @@ class Peer(asyncio.Protocol):
         return self._connection.streams
 
     @property
+    def reports(self) -> int:
+        """The number of open calls of Envoy's access log."""
+        return len(self._reporters)
+
+    @property
     def upload_bytes(self) -> int:
         """The bytes of incomplete requests."""
         return self._connection.upload_bytes

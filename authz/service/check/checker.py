@@ -5,7 +5,7 @@ key is in the projection creates no task and no future: replies arrive by callba
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import perf_counter
 
@@ -50,6 +50,10 @@ class Checker:
         self._invalid_keys = invalid_keys or InvalidKeys()
         self._loads = KeyLoads(projection, directory, observer, self._invalid_keys, self._loaded, limits=loads)
         self._streams = StreamOpenings(leases, observer, self._finish_one)
+
+    def loads(self) -> Mapping[str, int]:
+        """Return the number of loads of missing keys, by outcome."""
+        return {outcome.value: count for outcome, count in self._loads.outcomes.items()}
 
     def check(self, requests: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:
         """Decide numbered requests that arrived together; tell whether a store was queried.

@@ -28,6 +28,11 @@ class KeyUses:
         self._ledger = ledger
         self._now = now
         self._unwritten: dict[str, datetime] = {}
+        self.dropped = 0
+
+    def waiting(self) -> int:
+        """Return the number of uses that are not yet written."""
+        return len(self._unwritten)
 
     def note(self, key_id: str) -> None:
         """Record that a key is used now; never waits, never raises."""
@@ -35,6 +40,7 @@ class KeyUses:
         self._unwritten[key_id] = self._now()
         if len(self._unwritten) > NOTES_MAX:
             del self._unwritten[next(iter(self._unwritten))]
+            self.dropped += 1
 
     async def write(self, within_s: float = 0) -> None:
         """Write the recorded uses, the oldest first, spread evenly over `within_s` seconds (0: at once).

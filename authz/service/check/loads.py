@@ -4,8 +4,9 @@ A load does not decide: the checker queries the projection again after the recor
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from itertools import count, islice
 from time import perf_counter
 from typing import TypeAlias
@@ -29,6 +30,15 @@ _OTHER_EPOCH = StoreUnavailable("redis", "another epoch started during a load")
 
 Loaded: TypeAlias = Callable[[Sequence[PendingCheck], StoreUnavailable | Take | None], None]
 """Called with the checks that waited: a failure, a take that ends them, or None to query the projection again."""
+
+
+class LoadOutcome(StrEnum):
+    """The outcome of the load of a key, or, for `LATE`, of a check that waited for one."""
+
+    FOUND = "found"
+    UNKNOWN = "unknown"
+    FAILED = "failed"
+    LATE = "late"
 
 
 class LoadLimits(Value):
@@ -69,6 +79,7 @@ class KeyLoads:
         self._running = 0
         self._beginning = 0  # loads that have not taken their keys yet
         self._tasks = Tasks()
+        self.outcomes = Counter(dict.fromkeys(LoadOutcome, 0))
 
     def begin(self, check: PendingCheck) -> Deny | StoreUnavailable | None:
         """Load the key of a check, or join the load in progress; return the refusal if neither is done."""
@@ -147,6 +158,7 @@ class KeyLoads:
             if epochs is None:
                 left.update(self._next_keys())  # the keys that it would have read
             self._running -= 1
+            self.outcomes[LoadOutcome.FAILED] += len(left)
             for digest in left:
                 self._finish(digest, failure)
             self._load_queued()
@@ -154,6 +166,9 @@ class KeyLoads:
     async def _write(self, records: Mapping[bytes, Held], epochs: Mapping[bytes, str], left: set[bytes]) -> None:
         """Write locked records into the projection and go on with their checks; remove them from what is left."""
         self._answer_unknown(records)
+        unknown = sum(held.key.state is KeyState.UNKNOWN for held in records.values())
+        self.outcomes[LoadOutcome.UNKNOWN] += unknown
+        self.outcomes[LoadOutcome.FOUND] += len(records) - unknown
         writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
         for digest, result in zip(records, await asyncio.gather(*writes), strict=True):
             if result is not _OTHER_EPOCH:
@@ -196,6 +211,7 @@ class KeyLoads:
             check = self._waiting.get(digest, {}).pop(number, None)
             if check is not None:
                 late.append(check)
+        self.outcomes[LoadOutcome.LATE] += len(late)
         if late:
             self._loaded(late, StoreUnavailable("postgres", "the key is still being loaded"))
         self._timer = None

@@ -1,0 +1,70 @@
+"""The metrics of operation, of a real sidecar: a change that cannot take effect is visible, and so is what follows."""
+
+import secrets
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from support.clients.raw_http import send_settled
+from support.servers.stack import ROOMY
+
+from authz.core.accounts import AuditEvent
+from authz.core.errors import NotEffectiveYet
+from authz.core.keys import KeyFormat
+from authz.demo.stack import Stack
+
+WAIT_S = 20
+UNKNOWN = 'authz_key_loads_total{outcome="unknown"}'
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    stack = Stack(env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+def metric(stack: Stack, name: str) -> float:
+    with urllib.request.urlopen(f"{stack.admin_url}/metrics", timeout=5) as answer:  # noqa: S310 -- our own address
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def test_a_change_that_is_stuck_grows_old_in_the_metrics_and_its_lag_is_observed(stack: Stack) -> None:
+    key = stack.create_key("stuck", "servers:read", limit=ROOMY)
+    stack.redis.signal(signal.SIGSTOP)
+    try:
+        with suppress(NotEffectiveYet):
+            stack.change_key(key.key.id, AuditEvent.KEY_REVOKED)
+        until(lambda: metric(stack, "authz_outbox_entries") >= 1)
+        until(lambda: metric(stack, "authz_outbox_oldest_seconds") > 2)
+    finally:
+        stack.redis.signal(signal.SIGCONT)
+    until(lambda: metric(stack, "authz_outbox_entries") == 0)
+    assert metric(stack, "authz_outbox_oldest_seconds") == 0
+    assert metric(stack, "authz_change_lag_seconds_count") >= 1
+    assert metric(stack, "authz_change_lag_seconds_sum") > 2
+
+
+def test_loads_connections_and_batches_are_counted(stack: Stack) -> None:
+    known = stack.create_key("counted", "servers:read", limit=ROOMY).secret
+    loads, batches = metric(stack, UNKNOWN), metric(stack, "authz_check_batch_checks_sum")
+    assert send_settled(stack.url, "GET", "/v1/servers/s1", ("x-api-key", known)).status == 200
+    unknown = KeyFormat("ttk_").mint(secrets.token_bytes(32))
+    assert send_settled(stack.url, "GET", "/v1/servers/s1", ("x-api-key", unknown)).status == 401
+    assert metric(stack, UNKNOWN) == loads + 1
+    assert metric(stack, "authz_check_batch_checks_sum") >= batches + 2
+    assert metric(stack, "authz_check_connections") >= 1
+    assert metric(stack, "authz_event_loop_lag_seconds_count") > 0
+    assert metric(stack, "authz_policy_info") == 1
