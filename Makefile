@@ -32,7 +32,7 @@ $(STAMP): $(DEMO) deploy/requirements-dev.txt deploy/requirements-xds.txt
 	$(call packages,--require-hashes --target .venv/xds -r deploy/requirements-xds.txt)
 	@touch $@
 
-programs: build/programs/.unpacked ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk, Redis 7, PgBouncer
+programs: build/programs/.unpacked build/programs/usr/bin/promtool ## install what some tests drive from Debian's packages: Chromium, nghttp2's clients, wrk, Redis 7, PgBouncer, promtool
 	.ci/programs
 
 # Unpacked, not installed: an installation would start a daemon.
@@ -41,6 +41,14 @@ build/programs/.unpacked:
 	cd build/programs/packages && (apt-get download -qq pgbouncer libc-ares2 libevent-2.1-7 2>/dev/null || \
 	  { apt-get update -qq && apt-get download -qq pgbouncer libc-ares2 $$(apt-cache depends pgbouncer | sed -n 's/.*Depends: \(libevent-2[^ ]*\)$$/\1/p'); })
 	for package in build/programs/packages/*.deb; do dpkg -x $$package build/programs; done
+	chmod -R a+rX build/programs
+	@touch $@
+
+build/programs/usr/bin/promtool:
+	mkdir -p build/programs/prometheus
+	cd build/programs/prometheus && (apt-get download -qq prometheus 2>/dev/null || \
+	  { apt-get update -qq && apt-get download -qq prometheus; })
+	dpkg -x build/programs/prometheus/*.deb build/programs
 	chmod -R a+rX build/programs
 	@touch $@
 
@@ -111,8 +119,9 @@ worst-case: install ## search the inputs that cost most CPU in every parser; fai
 conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
 	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py
 
-docs: install ## write docs/reference/ from the code
+docs: install ## write docs/reference/, docs/runbook.md and deploy/observability/ from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/observability/generate.py
 
 dist: install ## build the wheel and the sdist: build/dist/
 	rm -rf build/dist

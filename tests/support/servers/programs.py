@@ -20,8 +20,9 @@ def program(name: str) -> str:
 
 def unpacked(name: str) -> tuple[str, str]:
     """Return where a daemon's program is, and the folder of its libraries; without it as `program`."""
-    path = UNPACKED / "usr" / "sbin" / name
-    if not path.exists():
+    paths = [UNPACKED / "usr" / folder / name for folder in ("sbin", "bin")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         _missing(name)
     return str(path), ":".join(map(str, (UNPACKED / "usr" / "lib").glob("*-linux-gnu")))
 

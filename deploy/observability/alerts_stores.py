@@ -1,0 +1,185 @@
+"""Alerts of the stores: Redis, PostgreSQL, and the way of a change from one to the other."""
+
+from model import PAGE, TICKET, Alert, Kind, Runbook, Series
+
+_AT = {"job": "authz", "instance": "a"}
+_IN = 'job="authz",instance="a"'
+
+ALERTS = (
+    Alert(
+        "AuthzRedisUnavailable",
+        'authz_store_up{store="redis"} == 0',
+        "30s",
+        PAGE,
+        "Redis is unavailable to authz",
+        Runbook(
+            "A process has no working connection to Redis.",
+            "503 on every request with a key, or decisions from memory where `AUTHZ_REDIS_FAILURE` is `degrade`.",
+            "The log line `redis unavailable` names the cause. `redis-cli -u URL ping` from the sidecar's host.",
+            "Start or fail over Redis. Check the network, TLS and the credentials (`docs/redis.md`). authz reconnects by "
+            "itself; do not restart it.",
+            "`authz_store_up` is 1 and `redis connected` is in the log. Records that Redis lost are loaded from Postgres.",
+        ),
+        (Series(f'authz_store_up{{{_IN},store="redis"}}', 1, 0),),
+        _AT | {"store": "redis"},
+    ),
+    Alert(
+        "AuthzPostgresUnavailable",
+        'authz_store_up{store="postgres"} == 0',
+        "1m",
+        PAGE,
+        "PostgreSQL is unavailable to authz",
+        Runbook(
+            "A process cannot run a transaction on the primary: no server, a standby, a missing schema, or credentials.",
+            "Keys that Redis holds work. Other keys get 503. Keys cannot be created, changed or revoked.",
+            "`/readyz` names the cause under `faults`. The fault table of `docs/stores.md` lists them.",
+            "Start or promote the primary; run `authz migrate` if the schema is missing.",
+            "`authz_store_up` is 1. Pending changes take effect within a second: watch `authz_outbox_entries`.",
+        ),
+        (Series(f'authz_store_up{{{_IN},store="postgres"}}', 1, 0),),
+        _AT | {"store": "postgres"},
+    ),
+    Alert(
+        "AuthzRedisSlow",
+        'histogram_quantile(0.99, sum by (job, instance, le) (rate(authz_store_duration_seconds_bucket{store="redis"}[5m]))) '
+        "> 0.02",
+        "5m",
+        TICKET,
+        "the slowest hundredth of Redis' responses takes more than 20 ms",
+        Runbook(
+            "Redis or the network to it is slow.",
+            "Slower responses; 503 where a response takes longer than `AUTHZ_REDIS_DEADLINE_S`.",
+            "`redis-cli --latency`, `SLOWLOG GET`, and the CPU of Redis. `authz_redis_batch_commands` shows the load.",
+            "Stop foreign commands that scan. Disable transparent huge pages. Give Redis a processor of its own.",
+            "The quantile is below 20 ms.",
+        ),
+        (
+            Series(f'authz_store_duration_seconds_bucket{{{_IN},store="redis",le="0.01"}}', 600, 300, Kind.COUNTER),
+            Series(f'authz_store_duration_seconds_bucket{{{_IN},store="redis",le="0.05"}}', 600, 600, Kind.COUNTER),
+            Series(f'authz_store_duration_seconds_bucket{{{_IN},store="redis",le="+Inf"}}', 600, 600, Kind.COUNTER),
+        ),
+        _AT,
+    ),
+    Alert(
+        "AuthzPostgresSlow",
+        "histogram_quantile(0.9, sum by (job, instance, le) "
+        '(rate(authz_store_duration_seconds_bucket{store="postgres"}[10m]))) > 0.1',
+        "10m",
+        TICKET,
+        "a tenth of the loads from PostgreSQL takes more than 100 ms",
+        Runbook(
+            "Loads of keys that Redis does not hold are slow.",
+            "The first request of a key is slow, or 503 after `AUTHZ_LOAD_WAIT_S`. Other requests are not affected.",
+            "`pg_stat_activity` shows locks and long transactions; `authz_postgres_connections` shows waiting ones.",
+            "End transactions that lock `api_keys` or `accounts`. Check the round trip: see `docs/stores.md`.",
+            "The quantile is below 100 ms.",
+        ),
+        (
+            Series(f'authz_store_duration_seconds_bucket{{{_IN},store="postgres",le="0.05"}}', 60, 20, Kind.COUNTER),
+            Series(f'authz_store_duration_seconds_bucket{{{_IN},store="postgres",le="0.5"}}', 60, 60, Kind.COUNTER),
+            Series(f'authz_store_duration_seconds_bucket{{{_IN},store="postgres",le="+Inf"}}', 60, 60, Kind.COUNTER),
+        ),
+        _AT,
+    ),
+    Alert(
+        "AuthzChangesStuck",
+        "max by (job) (authz_outbox_oldest_seconds) > 60",
+        "1m",
+        PAGE,
+        "a change of a key or account is not effective after a minute; it may be a revocation",
+        Runbook(
+            "A change is durable in PostgreSQL and not written to Redis. A revoked key may still work.",
+            "A key that was revoked, disabled or limited works as before.",
+            "The log line `changes are not effective yet` names the cause. `authz keys reconcile` prints it too.",
+            "Redis unavailable: AuthzRedisUnavailable. `older than what Redis holds`: PostgreSQL was restored to an older "
+            "state; follow the disaster cases in `docs/operations.md`.",
+            "`authz_outbox_entries` is 0.",
+        ),
+        (Series(f"authz_outbox_oldest_seconds{{{_IN}}}", 0, 90),),
+        {"job": "authz"},
+    ),
+    Alert(
+        "AuthzChangesSlow",
+        "histogram_quantile(0.99, sum by (job, le) (rate(authz_change_lag_seconds_bucket[10m]))) > 5",
+        "5m",
+        TICKET,
+        "changes of keys take more than 5 s to become effective",
+        Runbook(
+            "Revocations and other changes reach Redis late.",
+            "A revoked key works for some seconds longer.",
+            "`authz_change_lag_seconds` by process, `authz_outbox_entries`, and the latencies of both stores.",
+            "Look for slow stores (AuthzRedisSlow, AuthzPostgresSlow) and for locked rows of `api_keys`.",
+            "The quantile is below 5 s.",
+        ),
+        (
+            Series(f'authz_change_lag_seconds_bucket{{{_IN},le="5"}}', 60, 6, Kind.COUNTER),
+            Series(f'authz_change_lag_seconds_bucket{{{_IN},le="60"}}', 60, 60, Kind.COUNTER),
+            Series(f'authz_change_lag_seconds_bucket{{{_IN},le="+Inf"}}', 60, 60, Kind.COUNTER),
+        ),
+        {"job": "authz"},
+    ),
+    Alert(
+        "AuthzKeyLoadsFail",
+        'sum by (job, instance) (rate(authz_key_loads_total{outcome=~"late|failed"}[5m])) > 0.5',
+        "5m",
+        TICKET,
+        "keys that Redis does not hold cannot be loaded in time",
+        Runbook(
+            "Loads from PostgreSQL fail, or take longer than `AUTHZ_LOAD_WAIT_S`.",
+            "503 on the first request of a key; often the second one succeeds.",
+            "`rate(authz_key_loads_total[5m])` by outcome: `failed` is PostgreSQL, `late` is slowness or a flood.",
+            "AuthzPostgresUnavailable, AuthzPostgresSlow. With many `unknown` loads: AuthzInvalidKeyFlood.",
+            "The rate is 0 again.",
+        ),
+        (Series(f'authz_key_loads_total{{{_IN},outcome="late"}}', 0, 120, Kind.COUNTER),),
+        _AT,
+    ),
+    Alert(
+        "AuthzPostgresPoolFull",
+        'authz_postgres_connections{state="waiting"} > 5',
+        "2m",
+        TICKET,
+        "transactions wait for a connection to PostgreSQL",
+        Runbook(
+            "All `AUTHZ_POSTGRES_POOL_MAX` connections are in use, or connecting is slow.",
+            "503 for keys that Redis does not hold; slow pages of the portal.",
+            "`authz_postgres_connections` by state. `used` at the maximum: statements are slow. `connecting`: the server.",
+            "End what locks rows. Raise `AUTHZ_POSTGRES_POOL_MAX` only if PostgreSQL has connections left.",
+            "`waiting` is 0.",
+        ),
+        (Series(f'authz_postgres_connections{{{_IN},state="waiting"}}', 0, 9),),
+        _AT | {"state": "waiting"},
+    ),
+    Alert(
+        "AuthzDegraded",
+        "sum by (job, instance, store) (rate(authz_degraded_checks_total[5m])) > 0",
+        "1m",
+        TICKET,
+        "authz decides from memory, because a store is unavailable",
+        Runbook(
+            "The failure mode is `degrade`: recently seen keys are decided from memory.",
+            "Known keys work. A revocation during the outage has no effect until the store is back.",
+            "`authz_store_up` and the log name the store.",
+            "Restore the store. If a key must be stopped now, set the failure mode to `deny` and restart the sidecars.",
+            "The rate is 0.",
+        ),
+        (Series(f'authz_degraded_checks_total{{{_IN},store="redis"}}', 0, 60, Kind.COUNTER),),
+        _AT | {"store": "redis"},
+    ),
+    Alert(
+        "AuthzLastUsesLost",
+        "sum by (job, instance) (increase(authz_last_uses_dropped_total[10m])) > 0",
+        "0m",
+        TICKET,
+        "last uses of keys were dropped before they were written",
+        Runbook(
+            "More than 100,000 last uses waited for PostgreSQL, and the oldest were dropped.",
+            "Nothing. `authz keys list` shows an older last use for some keys.",
+            "`authz_last_uses_waiting`, and the loop `last_use` of `authz_background_failing`.",
+            "Restore PostgreSQL. Do not delete keys as unused by the last uses of this time.",
+            "`authz_last_uses_waiting` falls.",
+        ),
+        (Series(f"authz_last_uses_dropped_total{{{_IN}}}", 0, 30, Kind.COUNTER),),
+        _AT,
+    ),
+)

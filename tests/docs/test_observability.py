@@ -1,0 +1,163 @@
+"""Rules and dashboards: generated, parsed and tested by promtool, and of metrics that the processes export."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.metrics_core import Metric
+from pydantic import SecretStr
+from support.servers.programs import unpacked
+
+from authz.core.errors import DenyReason
+from authz.portal_app import Portal
+from authz.settings import Settings
+from authz.sidecar import Sidecar
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "observability"
+DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
+# Of Prometheus itself and of its client library.
+OTHERS = {"up", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_resident_memory_bytes"}
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+WORDS = set("by or and le rate sum max min count increase topk job instance histogram_quantile".split())  # noqa: SIM905
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    path, _ = unpacked("promtool")
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported() -> set[str]:
+    """The name of every series that the sidecar and the portal can have."""
+
+    async def families() -> list[Metric]:
+        settings = Settings(
+            policy_file=ROOT / "policies" / "truetick.yaml",
+            admin_listen="127.0.0.1:0",
+            portal_admin_listen="127.0.0.1:0",
+            portal_proxy_secret=SecretStr("-" * 32),
+        )
+        return [*Sidecar(settings).registry.collect(), *Portal(settings).registry.collect()]
+
+    return {
+        family.name + suffix for family in asyncio.run(families()) for suffix in SUFFIXES.get(family.type, ("",))
+    } | OTHERS
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"] for rule in group["rules"]]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def unit_tests() -> list[dict[str, Any]]:
+    files = ("rules_test.yaml", "rules_slow_test.yaml")
+    return [test for name in files for test in yaml.safe_load((FOLDER / name).read_text())["tests"]]
+
+
+def expressions() -> Iterator[str]:
+    yield from (str(rule["expr"]) for rule in rules())
+    for path in DASHBOARDS:
+        yield from (
+            str(target["expr"]) for panel in json.loads(path.read_text())["panels"] for target in panel["targets"]
+        )
+
+
+def names(expression: str) -> set[str]:
+    """The names of the series in an expression, recording rules excluded."""
+    bare = re.sub(r'"[^"]*"|\[[^\]]*\]', "", expression)
+    grouped = re.sub(r"\bby \([^)]*\)|\{[^}]*\}", "", bare)
+    found = set(re.findall(r"[a-z_:][a-z0-9_:]*", grouped))
+    return {name for name in found if ":" not in name} - WORDS
+
+
+def run(*command: object, cwd: Path = FOLDER) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_files_are_what_their_source_says(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, FOLDER / "generate.py", tmp_path], check=True)
+    for path in tmp_path.rglob("*.*"):
+        inside = path.relative_to(tmp_path)
+        shipped = ROOT / "docs" / inside if path.name == "runbook.md" else FOLDER / inside
+        assert shipped.read_text() == path.read_text(), f"{inside} is stale: run `make docs`"
+    assert len(DASHBOARDS) == len(list(tmp_path.glob("dashboards/*.json"))) == 3
+
+
+@pytest.mark.parametrize("name", ["rules_test.yaml", "rules_slow_test.yaml"])
+def test_every_alert_fires_in_its_fault_and_neither_before_nor_after(promtool: str, name: str) -> None:
+    done = run(promtool, "test", "rules", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_has_a_test_with_all_three_phases() -> None:
+    tested = {test["name"]: [bool(step["exp_alerts"]) for step in test["alert_rule_test"]] for test in unit_tests()}
+    assert tested == {alert["alert"]: [False, True, False] for alert in alerts()}
+    assert len(tested) > 25
+
+
+@pytest.mark.parametrize("damaged", ["> 60", "== 0", "> 0.02"])
+def test_a_rule_that_is_changed_fails_its_test(promtool: str, tmp_path: Path, damaged: str) -> None:
+    text = (FOLDER / "rules.yaml").read_text()
+    assert damaged in text
+    (tmp_path / "rules.yaml").write_text(text.replace(damaged, "> 1e9"))
+    (tmp_path / "rules_test.yaml").write_text((FOLDER / "rules_test.yaml").read_text())
+    assert run(promtool, "test", "rules", "rules_test.yaml", cwd=tmp_path).returncode == 1
+
+
+def test_every_expression_is_parsed(promtool: str, tmp_path: Path) -> None:
+    group = [{"record": f"a:b{number}", "expr": expr} for number, expr in enumerate(expressions())]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": group}]}))
+    done = run(promtool, "check", "rules", tmp_path / "all.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(group)} rules found" in done.stdout
+    assert run(promtool, "check", "rules", FOLDER / "rules.yaml").returncode == 0
+
+
+def test_every_metric_in_a_rule_or_dashboard_is_exported(exported: set[str]) -> None:
+    found = {name for expression in expressions() for name in names(expression)}
+    assert found - exported == set()
+    assert len(found) > 30
+
+
+def test_a_renamed_metric_is_noticed(exported: set[str]) -> None:
+    for name in ("authz_outbox_entries", "authz_store_duration_seconds_bucket", "authz_portal_logins_total"):
+        used = {name for expression in expressions() for name in names(expression)}
+        assert used - (exported - {name}) == {name}
+
+
+def test_recordings_that_are_used_exist() -> None:
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    used = {name for expression in expressions() for name in re.findall(r"\bauthz:[a-z0-9_:]+", expression)}
+    assert used
+    assert used <= recorded
+
+
+def test_reasons_in_expressions_exist() -> None:
+    patterns = {text for expression in expressions() for text in re.findall(r'reason=~?"([^"]+)"', expression)}
+    for alternative in (one for text in patterns for one in text.split("|")):
+        assert [reason for reason in DenyReason if re.fullmatch(alternative, reason)], alternative
+
+
+def test_each_alert_has_its_section_in_the_runbook() -> None:
+    page = (ROOT / "docs" / "runbook.md").read_text()
+    sections = {part.split("\n")[0]: part for part in page.split("\n### ")[1:]}
+    assert set(sections) == {alert["alert"] for alert in alerts()}
+    for alert in alerts():
+        address, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        assert (address, anchor) == ("docs/runbook.md", alert["alert"].lower())
+        for head in ("Meaning", "Clients see", "Confirm", "Do", "Over when"):
+            assert f"- **{head}:** " in sections[alert["alert"]]
