@@ -31,6 +31,7 @@ SERVER_PATHS = (
     "adapters/postgres/",
     "adapters/redis/",
     "bench/",
+    "cli/test_top.py",
     "client/test_contract.py",
     "contracts/",
     "demo/",

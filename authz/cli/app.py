@@ -116,6 +116,20 @@ def migrate(
 
 
 @app.command()
+def top(
+    addresses: Annotated[list[str], typer.Argument(help="Admin addresses, such as 127.0.0.1:9090.")],
+    *,
+    interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two scrapes.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot, then stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what sidecars do now: checks, latencies, stores, refusals and routes, until Ctrl-C."""
+    from authz.cli.top import show_top  # noqa: PLC0415 -- see the module's docstring
+
+    show_top(addresses, interval, once=once, as_json=as_json)
+
+
+@app.command()
 def settings(*, as_json: AsJson = False) -> None:
     """List all settings with the value in force, its source, the default and the description."""
     from authz.settings_report import in_force  # noqa: PLC0415
