@@ -80,12 +80,13 @@ class AttributesReader:
         attributes = request.attributes
         http = attributes.request.http
         before, _, rest = http.header_map.partition(self._head)
-        key, request_id = rest[self._of_key], rest[self._of_id]
-        flags = self._identified.get((before, rest[self._before_id]))
-        if flags is None:
-            request_id = b""
+        key = rest[self._of_key]
+        flags = self._identified.get((before, rest[self._before_id])) if self._identified else None
+        external = request_id = b""
+        if flags is not None:
+            request_id = rest[self._of_id]
+        else:
             flags = self._around.get((before, rest[self._behind_key]))
-        external = b""
         if flags is not None and len(key) == self._key_bytes:
             api_keys: tuple[bytes, ...] = (key,)
         else:
