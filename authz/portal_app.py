@@ -90,7 +90,7 @@ class Portal:
         self._directory = PostgresDirectory(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(("postgres",))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
         self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped), changes)

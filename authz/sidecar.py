@@ -134,7 +134,7 @@ class Sidecar:
             tls=check_tls(settings),
         )
         self._grpc = grpc_server(self._checker, settings.grpc_listen)
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log"))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
         self.registry = registry(

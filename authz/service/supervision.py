@@ -7,7 +7,7 @@ import asyncio
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from authz.core.errors import NotEffectiveYet, StoreUnavailable
@@ -19,10 +19,13 @@ Round = Callable[[], Awaitable[object]]
 
 
 class Supervisor:
-    """The background loops of one process. `failures` counts failed rounds, `faults` holds present causes, by loop."""
+    """The background loops of one process. `failures` counts failed rounds, `faults` holds present causes, by loop.
 
-    def __init__(self) -> None:
-        self.failures: Counter[str] = Counter()
+    `names` are the loops that the process will have: each is counted from the start.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.failures: Counter[str] = Counter(dict.fromkeys(names, 0))
         self.faults: dict[str, str] = {}
         self._events: dict[str, str] = {}
         self._is_stopped = False

@@ -1,13 +1,16 @@
 """The metrics of operation, of a real sidecar: a change that cannot take effect is visible, and so is what follows."""
 
+import re
 import secrets
 import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from support.clients.raw_http import send_settled
 from support.servers.stack import ROOMY
 
@@ -16,6 +19,7 @@ from authz.core.errors import NotEffectiveYet
 from authz.core.keys import KeyFormat
 from authz.demo.stack import Stack
 
+ROOT = Path(__file__).parents[3]
 WAIT_S = 20
 UNKNOWN = 'authz_key_loads_total{outcome="unknown"}'
 
@@ -68,3 +72,15 @@ def test_loads_connections_and_batches_are_counted(stack: Stack) -> None:
     assert metric(stack, "authz_check_connections") >= 1
     assert metric(stack, "authz_event_loop_lag_seconds_count") > 0
     assert metric(stack, "authz_policy_info") == 1
+
+
+def test_no_more_series_than_documented(stack: Stack) -> None:
+    page = " ".join((ROOT / "docs" / "reference" / "metrics.md").read_text().split())
+    of_a_class, rest = (int(re.findall(rf"(\d+) for {words}", page)[0]) for words in ("each stream class", "the rest"))
+    with urllib.request.urlopen(f"{stack.admin_url}/metrics", timeout=5) as answer:  # noqa: S310 -- our own address
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    samples = [sample for family in families for sample in family.samples if sample.name.startswith("authz_")]
+    classes = {sample.labels["stream"] for sample in samples if "stream" in sample.labels}
+    assert sum("stream" in sample.labels for sample in samples) <= of_a_class * len(classes)
+    others = [sample for sample in samples if not {"stream", "route"} & set(sample.labels)]
+    assert len(others) == rest
