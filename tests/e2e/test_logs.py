@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 from support.clients.raw_h2 import send_h2
 from support.clients.raw_http import send, send_settled
+from support.servers.envoys import manager, running_envoy, shipped_config
 from support.servers.stack import ROOMY
 
 from authz.demo.stack import Stack
@@ -83,6 +84,31 @@ def test_the_trace_of_a_check_is_in_its_decision_line(stack: Stack, secret: str)
     decision = line_of(stack.sidecars[0].log, str(answer.header("x-request-id")))
     # Without tracing in Envoy, the header is the client's own claim, which nothing checks.
     assert "trace_id" not in decision
+
+
+def trace(config: Any) -> None:  # noqa: ANN401 -- YAML
+    settings = {
+        "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+        "grpc_service": {"envoy_grpc": {"cluster_name": "backend-grpc"}, "timeout": "0.25s"},  # no span arrives there
+        "service_name": "edge",
+    }
+    manager(config)["tracing"] = {"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": settings}}
+
+
+def test_with_tracing_the_decision_line_has_the_trace_of_envoys_log(stack: Stack, secret: str, tmp_path: Path) -> None:
+    listens_on_grpc = stack.envoy.log.with_name("envoy.yaml").read_text().count(str(stack.grpc_ports[0])) > 0
+    ports = stack.grpc_ports if listens_on_grpc else stack.check_ports
+    config = shipped_config(ports, int(stack.backend_url.rpartition(":")[2]))
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with running_envoy(tmp_path, config, trace) as url:
+        sent = (("x-api-key", secret), ("traceparent", f"00-{trace_id}-00f067aa0ba902b7-01"))
+        request_id = str(send_settled(url, "GET", "/v1/servers/s1", *sent).header("x-request-id"))
+        decision = line_of(stack.sidecars[0].log, request_id)
+        (log,) = tmp_path.glob("envoy-*.log")
+        envoy = line_of(log, request_id)
+    assert envoy["trace_id"] == decision["trace_id"] == trace_id
+    assert len(decision["span_id"]) == 16
+    assert decision["span_id"] != "00f067aa0ba902b7"  # Envoy's span of the check, not the caller's
 
 
 def test_no_log_holds_a_key_that_a_caller_put_elsewhere(stack: Stack, secret: str) -> None:
