@@ -121,7 +121,7 @@ conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conve
 
 docs: install ## write docs/reference/, docs/runbook.md and deploy/observability/ from the code
 	$(BIN)/python docs/generate.py
-	$(BIN)/python deploy/observability/generate.py
+	$(BIN)/python deploy/observability/write_files.py
 
 dist: install ## build the wheel and the sdist: build/dist/
 	rm -rf build/dist

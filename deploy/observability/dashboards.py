@@ -1,6 +1,6 @@
 """The dashboards, one for each reader: who runs authz, who owns the API, and who looks after its security.
 
-`generate.py` writes them as Grafana reads them; the rules of their alerts are in the other modules.
+`write_files.py` writes them as Grafana reads them; the rules of their alerts are in the other modules.
 """
 
 from dataclasses import dataclass

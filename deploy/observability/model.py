@@ -1,6 +1,6 @@
 """What an alert consists of: its expression, its page in the runbook, and the series that prove it.
 
-The alerts are in `alerts_stores.py`, `alerts_process.py`, `alerts_callers.py` and `slo.py`; `generate.py` writes the files.
+The alerts are in `alerts_stores.py`, `alerts_process.py`, `alerts_callers.py` and `slo.py`; `write_files.py` writes the files.
 """
 
 from dataclasses import dataclass, field

@@ -108,7 +108,7 @@ def run(*command: object, cwd: Path = FOLDER) -> subprocess.CompletedProcess[str
 
 
 def test_the_files_are_what_their_source_says(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, FOLDER / "generate.py", tmp_path], check=True)
+    subprocess.run([sys.executable, FOLDER / "write_files.py", tmp_path], check=True)
     for path in tmp_path.rglob("*.*"):
         inside = path.relative_to(tmp_path)
         shipped = ROOT / "docs" / inside if path.name == "runbook.md" else FOLDER / inside
