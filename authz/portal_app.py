@@ -43,6 +43,7 @@ from authz.service.portal.device import DeviceFlow
 from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
+from authz.service.portal.outgoing import OutgoingMail
 from authz.service.portal.owner_keys import OwnerKeys
 from authz.service.portal.ports import Mail
 from authz.service.portal.sessions import Sessions
@@ -136,7 +137,7 @@ class Portal:
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
-        await self._supervisor.stop()
+        await self._supervisor.stop(self._settings.drain_grace_s)
         await self._redis.link.close()
         await self._postgres.close()
         self._passwords.close()
@@ -170,6 +171,7 @@ class Portal:
                 now=_now,
             ),
             login=Login(owners, self._passwords, gate, normalised_email, metrics, browsers),
+            outgoing=OutgoingMail(self._supervisor, metrics),
             verification=EmailVerification(
                 owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
             ),

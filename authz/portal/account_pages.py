@@ -4,8 +4,9 @@ Keys are `key_pages.py`; login and signup are `entry_pages.py`.
 """
 
 import re
+from functools import partial
 
-from fastapi import APIRouter, BackgroundTasks, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authz.core.accounts import AuditEvent
@@ -13,7 +14,7 @@ from authz.core.errors import Refused
 from authz.core.throttles import Attempt
 from authz.portal.browser_sessions import HOME, text
 from authz.portal.pages import GET, Pages, redirect
-from authz.portal.public_api import caller, mail_link
+from authz.portal.public_api import caller
 from authz.portal.services import Services
 from authz.service.portal.accounts import TRAIL_END, TRAIL_LINES_MAX
 
@@ -68,7 +69,7 @@ class AccountPages:
         await self._browser.begin(response, changed, self._browser.secret(request))
         return response
 
-    async def mail_again(self, request: Request, later: BackgroundTasks) -> Response:
+    async def mail_again(self, request: Request) -> Response:
         """Send another verification link by mail."""
         owner = await self._browser.required_owner(request)
         await self._browser.form(request)
@@ -79,7 +80,7 @@ class AccountPages:
             await self._services.gate.admit(attempt, address=caller(request), subject=owner.account_id)
         except Refused as error:
             return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
-        later.add_task(mail_link, self._services, owner)
+        self._services.outgoing.start(partial(self._services.verification.send, owner))
         return redirect("/dashboard/account?done=mailed")
 
     async def show_activity(self, request: Request) -> Response:

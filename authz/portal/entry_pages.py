@@ -3,14 +3,16 @@
 The rules are in `service/portal/`; the JSON form of login is `session_api.py`.
 """
 
-from fastapi import APIRouter, BackgroundTasks, Request
+from functools import partial
+
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
 from authz.portal.browser_sessions import HOME, portal_page, text
 from authz.portal.pages import GET, Pages, redirect
-from authz.portal.public_api import caller, mail_link
+from authz.portal.public_api import caller
 from authz.portal.services import Services
 
 
@@ -60,7 +62,7 @@ class EntryPages:
             return redirect(HOME)
         return self._pages.show(request, "signup", self._about_signup(""))
 
-    async def sign_up(self, request: Request, later: BackgroundTasks) -> Response:
+    async def sign_up(self, request: Request) -> Response:
         """Create an account and open its first session."""
         form = await self._browser.form(request, needs_token=False)
         email = text(form, "email")
@@ -68,7 +70,7 @@ class EntryPages:
             owner = await self._services.accounts.sign_up(email, text(form, "password"), caller(request))
         except Refused as error:
             return self._pages.show_again(request, "signup", self._about_signup(email), error)
-        later.add_task(mail_link, self._services, owner)
+        self._services.outgoing.start(partial(self._services.verification.send, owner))
         response = redirect(HOME)
         await self._browser.begin(response, owner, self._browser.secret(request))
         return response

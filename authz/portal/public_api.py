@@ -4,22 +4,19 @@ Error texts, statuses and fields are a contract with published clients. The devi
 `device_api.py`; the use cases are in `service/portal/`.
 """
 
-import logging
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from authz.core.accounts import Actor
-from authz.core.errors import StoreUnavailable
 from authz.core.owners import Owner
 from authz.portal.services import Services
 
 WHO_AM_I = "/v1/whoami"
 """The one keyed route of the portal: its errors have the format of the API, not that of the public routes."""
-
-_log = logging.getLogger("authz.portal")
 
 
 def _encodable(text: str) -> str:
@@ -65,11 +62,11 @@ class PublicApi:
         add("/v1/public/login", self.log_in, methods=["POST"])
         add(WHO_AM_I, self.who_am_i, methods=["GET"])
 
-    async def sign_up(self, wanted: Credentials, request: Request, later: BackgroundTasks) -> LoggedIn:
+    async def sign_up(self, wanted: Credentials, request: Request) -> LoggedIn:
         """Create an account and its first key."""
         address = caller(request)
         owner = await self._services.accounts.sign_up(wanted.email, wanted.password, address)
-        later.add_task(mail_link, self._services, owner)
+        self._services.outgoing.start(partial(self._services.verification.send, owner))
         return await self._with_key(owner, "signup", address)
 
     async def log_in(self, given: Credentials, request: Request) -> LoggedIn:
@@ -98,12 +95,3 @@ class PublicApi:
 def caller(request: Request) -> str:
     """Return the address of the client, as `envoy_only.py` has set it."""
     return request.client.host if request.client else ""
-
-
-async def mail_link(services: Services, owner: Owner) -> None:
-    """Send a verification link; signup succeeds also while the mail server is unavailable."""
-    try:
-        await services.verification.send(owner)
-    except StoreUnavailable as error:
-        services.observer.store_failed(error.store)
-        _log.warning("a mail was not sent", extra={"error": str(error), "account_id": owner.account_id})

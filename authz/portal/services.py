@@ -10,6 +10,7 @@ from authz.service.portal.accounts import Accounts
 from authz.service.portal.device import DeviceFlow
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
+from authz.service.portal.outgoing import OutgoingMail
 from authz.service.portal.owner_keys import OwnerKeys
 from authz.service.portal.ports import PortalObserver
 from authz.service.portal.sessions import Sessions
@@ -26,6 +27,7 @@ class Services:
     gate: Gate
     accounts: Accounts
     login: Login
+    outgoing: OutgoingMail
     verification: EmailVerification
     minting: Minting
     keys: OwnerKeys

@@ -1,4 +1,4 @@
-"""Background loops that survive every failure of a round, and report it once per change of its cause.
+"""Background loops and single works that survive every failure, and report it once per change of its cause.
 
 What a round does, and what is measured from it, is decided by the composition roots.
 """
@@ -14,12 +14,19 @@ from authz.core.errors import NotEffectiveYet, StoreUnavailable
 
 _log = logging.getLogger("authz.background")
 
+_STARTED_MAX = 200
+_FAILED = "a background loop failed"
+
 Round = Callable[[], Awaitable[object]]
 """One turn of a loop. Whatever it raises is reported, and the next turn follows all the same."""
 
 
+class BacklogFull(Exception):  # noqa: N818 -- named for the state of the supervisor
+    """Too many single works are under way."""
+
+
 class Supervisor:
-    """The background loops of one process. `failures` counts failed rounds, `faults` holds present causes, by loop.
+    """The background work of one process. `failures` counts failed rounds, `faults` holds present causes, by name.
 
     `names` are the loops that the process will have: each is counted from the start.
     """
@@ -30,22 +37,55 @@ class Supervisor:
         self._events: dict[str, str] = {}
         self._is_stopped = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._started: set[asyncio.Task[None]] = set()
 
-    def keep(self, name: str, work: Round, interval_s: float, *, event: str = "a background loop failed") -> None:
+    def keep(self, name: str, work: Round, interval_s: float, *, event: str = _FAILED) -> None:
         """Run a round now, and another `interval_s` seconds after each began, or at once after a longer one.
 
         `event` is what the log calls a failure.
         """
-        self.failures[name] += 0
-        self._events[name] = event
+        self.expect(name, event=event)
         self._tasks.append(asyncio.get_running_loop().create_task(self._keep(name, work, interval_s)))
 
-    async def stop(self) -> None:
-        """Cancel every loop and wait for its end."""
+    def expect(self, name: str, *, event: str = _FAILED) -> None:
+        """Count and report the failures of works with this name, from now on."""
+        self.failures[name] += 0
+        self._events[name] = event
+
+    def start(self, name: str, work: Round) -> None:
+        """Run a work once, beside the caller; never raises. With too many works under way it fails unrun."""
+        if len(self._started) >= _STARTED_MAX:
+            self._failed(name, BacklogFull())
+            return
+        task = asyncio.get_running_loop().create_task(self._once(name, work))
+        self._started.add(task)
+        task.add_done_callback(self._started.discard)
+
+    async def settled(self, wait_s: float | None = None) -> None:
+        """Wait for the end of the works that `start` began, for at most `wait_s` seconds."""
+        if self._started:
+            await asyncio.wait(self._started, timeout=wait_s)
+
+    async def stop(self, wait_s: float = 0.0) -> None:
+        """Wait at most `wait_s` seconds for single works, then cancel everything and wait for its end."""
+        await self.settled(wait_s)
         self._is_stopped = True
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._started]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _once(self, name: str, work: Round) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError as error:
+            if self._is_stopped:
+                raise
+            self._failed(name, error)
+        except Exception as error:  # noqa: BLE001 -- nobody awaits the task
+            self._failed(name, error)
+        else:
+            self._succeeded(name)
 
     async def _keep(self, name: str, work: Round, interval_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -68,7 +108,7 @@ class Supervisor:
         cause = _cause(error)
         if self.faults.get(name) != cause:
             self.faults[name] = cause
-            _log.warning(self._events[name], extra={"loop": name, "error": cause})
+            _log.warning(self._events.get(name, _FAILED), extra={"loop": name, "error": cause})
 
     def _succeeded(self, name: str) -> None:
         if self.faults.pop(name, None) is not None:
@@ -76,6 +116,8 @@ class Supervisor:
 
 
 def _cause(error: BaseException) -> str:
+    if isinstance(error, BacklogFull):
+        return f"more than {_STARTED_MAX} are under way"
     if isinstance(error, StoreUnavailable | NotEffectiveYet):
         return str(error)
     # Messages of other errors may quote values. Where one was raised says enough to find it.

@@ -52,7 +52,9 @@ def use_cases(postgres: Postgres, link: RedisLink) -> PortalUseCases:
 
 @pytest.fixture
 def app(use_cases: PortalUseCases) -> FastAPI:
-    return application(use_cases.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
+    app = application(use_cases.services(), proxy_secret=SECRET, readiness=lambda: {"redis": True})
+    app.state.settled = use_cases.supervisor.settled
+    return app
 
 
 @pytest.fixture

@@ -82,3 +82,37 @@ async def test_a_cancelled_call_inside_of_a_round_does_not_end_the_loop(supervis
     while rounds < 3:
         await asyncio.sleep(0.001)
     assert supervisor.failures["probe"] >= 2
+
+
+async def test_a_single_work_fails_like_a_round_and_holds_up_nobody(
+    supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    supervisor.expect("mail", event="a mail was not sent")
+    work, _ = scripted(unavailable(), ValueError("hunter2"), asyncio.CancelledError(), None)
+    for faults in ("postgres unavailable: no answer in time", "ValueError", "CancelledError", ""):
+        supervisor.start("mail", work)
+        await supervisor.settled()
+        assert supervisor.faults.get("mail", "").partition(" at ")[0] == faults
+    assert supervisor.failures == {"mail": 3}
+    assert [line.getMessage() for line in caplog.records] == ["a mail was not sent"] * 3 + [
+        "a background loop recovered"
+    ]
+    assert "hunter2" not in caplog.text
+
+
+async def test_works_have_a_maximum_and_an_end(supervisor: Supervisor) -> None:
+    ended: list[str] = []
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("never")
+
+    for _ in range(201):
+        supervisor.start("mail", never)
+    assert supervisor.faults == {"mail": "more than 200 are under way"}
+    await asyncio.sleep(0)
+    await supervisor.stop(0.01)
+    assert ended == ["never"] * 200

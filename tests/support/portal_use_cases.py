@@ -25,10 +25,12 @@ from authz.service.portal.device import DeviceFlow
 from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
+from authz.service.portal.outgoing import OutgoingMail
 from authz.service.portal.owner_keys import OwnerKeys
 from authz.service.portal.sessions import Sessions
 from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
+from authz.service.supervision import Supervisor
 
 PASSWORD = "correct horse battery"
 BROWSERS = FamiliarBrowsers(b"s" * 32)
@@ -74,6 +76,8 @@ class PortalUseCases:
         self.metrics = PortalMetrics(lambda: {"redis": True})
         self.gate = Gate(RedisThrottles(link), throttles, self.metrics)
         self.mail = Mailbox()
+        self.supervisor = Supervisor()
+        self.outgoing = OutgoingMail(self.supervisor, self.metrics)
         self.login = Login(
             self.ledger, self.passwords, self.gate, normalised_email, self.metrics, FamiliarBrowsers(b"s" * 32)
         )
@@ -107,6 +111,7 @@ class PortalUseCases:
             gate=self.gate,
             accounts=self.accounts,
             login=self.login,
+            outgoing=self.outgoing,
             verification=self.verification,
             minting=self.minting,
             keys=OwnerKeys(self.admin, self.gate),

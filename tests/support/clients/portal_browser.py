@@ -14,10 +14,17 @@ SECRET = "s" * 32
 
 
 def client(app: FastAPI, address: str) -> httpx.AsyncClient:
+    """A client at an address. If the application's state says how, each response waits for the mails it causes."""
+
+    async def wait_for_mails(_response: httpx.Response) -> None:
+        if hasattr(app.state, "settled"):
+            await app.state.settled()
+
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app, raise_app_exceptions=False),
         base_url=PUBLIC_URL,
         headers={PROOF: SECRET, ADDRESS: address},
+        event_hooks={"response": [wait_for_mails]},
     )
 
 
