@@ -17,6 +17,7 @@ from authz.adapters.email_addresses import normalised_email
 from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.mailed_links import PostgresMailedLinks
 from authz.adapters.postgres.owners import PostgresOwners
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
@@ -39,12 +40,16 @@ from authz.portal.services import Services
 from authz.process import add_signal_handlers, prepare
 from authz.service.keys.admin import KeyAdmin
 from authz.service.portal.accounts import Accounts, PasswordRules
+from authz.service.portal.codes import Codes
 from authz.service.portal.device import DeviceFlow
+from authz.service.portal.email_change import EmailChanges
 from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
+from authz.service.portal.notices import Notices
 from authz.service.portal.outgoing import OutgoingMail
 from authz.service.portal.owner_keys import OwnerKeys
+from authz.service.portal.password_reset import PasswordReset
 from authz.service.portal.ports import Mail
 from authz.service.portal.sessions import Sessions
 from authz.service.portal.throttling import Gate
@@ -54,9 +59,11 @@ from authz.settings import Settings
 
 _STORE_DEADLINE_S = 2.0  # a person can wait longer for a page than a check for a key
 _PROBE_INTERVAL_S = 1.0
+_SWEEP_INTERVAL_S = 600.0
 _SECRET_CHARS_MIN = 32
 _KEEP_ALIVE_S = 60  # longer than the idle timeout of Envoy: a request on a connection that is closing would fail
 _UNAVAILABLE = "postgres is unavailable"
+_NOT_DELETED = "expired links are not deleted yet"
 
 _log = logging.getLogger("authz.portal")
 
@@ -89,6 +96,7 @@ class Portal:
         changes = ChangeMetrics()
         self._keys = PostgresKeys(self._postgres, changes.settled)
         self._directory = PostgresDirectory(self._postgres)
+        self._links = PostgresMailedLinks(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
         self._supervisor = Supervisor(("postgres",))
@@ -129,6 +137,7 @@ class Portal:
         self._admin.start()
         self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))
         self._supervisor.keep("postgres", self._directory.probe, _PROBE_INTERVAL_S, event=_UNAVAILABLE)
+        self._supervisor.keep("links", self._delete_expired_links, _SWEEP_INTERVAL_S, event=_NOT_DELETED)
         at = self._settings
         _log.info("listening", extra={"portal": at.portal_listen, "admin": at.portal_admin_listen})
 
@@ -148,35 +157,45 @@ class Portal:
         """Write what the log still holds, within a second."""
         self._log.close()
 
+    async def _delete_expired_links(self) -> None:
+        await self._links.delete_expired(_now())
+
     def _services(self, policy: Policy) -> Services:
         settings, url, metrics = self._settings, self._settings.public_url, self._metrics
-        owners = PostgresOwners(self._postgres)
+        owners, mail = PostgresOwners(self._postgres), _mail(settings)
+        outgoing = OutgoingMail(mail, self._supervisor, metrics)
+        notices = Notices(owners, outgoing, is_on=settings.mail_notices, url=f"{url}/dashboard/account", now=_now)
         browsers = FamiliarBrowsers(settings.portal_proxy_secret.get_secret_value().encode())
         gate = Gate(RedisThrottles(self._redis.link), policy.throttles, metrics)
         admin = KeyAdmin(self._keys, self._redis.keys, policy, entropy=os.urandom, now=_now)
-        minting = Minting(admin, gate, policy)
+        minting = Minting(admin, gate, policy, notices)
         rules = PasswordRules(settings.password_chars_min, _breached(settings.breached_passwords_file))
+        codes = Codes(os.urandom, _now)
+        accounts = Accounts(
+            owners,
+            self._passwords,
+            gate,
+            metrics,
+            rules=rules,
+            normalise_email=normalised_email,
+            entropy=os.urandom,
+            now=_now,
+        )
         return Services(
             policy=policy,
             public_url=url,
             gate=gate,
-            accounts=Accounts(
-                owners,
-                self._passwords,
-                gate,
-                metrics,
-                rules=rules,
-                normalise_email=normalised_email,
-                entropy=os.urandom,
-                now=_now,
-            ),
+            accounts=accounts,
             login=Login(owners, self._passwords, gate, normalised_email, metrics, browsers),
-            outgoing=OutgoingMail(self._supervisor, metrics),
-            verification=EmailVerification(
-                owners, _mail(settings), f"{url}/dashboard/verify", entropy=os.urandom, now=_now
+            outgoing=outgoing,
+            notices=notices,
+            password_reset=PasswordReset(
+                self._links, accounts, gate, outgoing, notices, codes, f"{url}/dashboard/reset"
             ),
+            email_changes=EmailChanges(self._links, accounts, gate, outgoing, notices, codes, f"{url}/dashboard/email"),
+            verification=EmailVerification(owners, mail, f"{url}/dashboard/verify", entropy=os.urandom, now=_now),
             minting=minting,
-            keys=OwnerKeys(admin, gate),
+            keys=OwnerKeys(admin, gate, notices),
             device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, metrics, entropy=os.urandom),
             sessions=Sessions(
                 RedisSessions(self._redis.link, idle_s=settings.session_idle_s, life_s=settings.session_life_s),

@@ -163,6 +163,10 @@ class Settings(BaseSettings):
     )
     mail_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_MAIL_URL.")
     mail_from: MailFrom = Field("authz@localhost", description="The sender of the portal's mails.")
+    mail_notices: bool = Field(
+        True,
+        description="Whether owners get mails about created, rotated and revoked keys, and logins from new browsers.",
+    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",

@@ -28,7 +28,12 @@ class AuditEvent(StrEnum):
     DEVICE_REFUSED = "device_refused"
     LOGGED_IN = "logged_in"
     EMAIL_VERIFIED = "email_verified"
+    EMAIL_CHANGE_STARTED = "email_change_started"
+    EMAIL_CHANGED = "email_changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 -- an event's name
+    PASSWORD_RESET_MAILED = "password_reset_mailed"  # noqa: S105 -- the same
+    PASSWORD_RESET = "password_reset"  # noqa: S105 -- the same
+    SESSION_ENDED = "session_ended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,37 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
+class EmailChange:
+    """A change of an owner's e-mail address, which takes effect when both addresses have confirmed it."""
+
+    account_id: str
+    old_email: str
+    new_email: str
+    is_old_confirmed: bool = False
+    is_new_confirmed: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether both addresses have confirmed the change."""
+        return self.is_old_confirmed and self.is_new_confirmed
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """An open session of an owner; `id` identifies it within the account and grants nothing.
+
+    `source_address` and `browser` are those of the login; `generation` is that of the password then.
+    """
+
+    id: str
+    started_at: datetime
+    generation: int
+    source_address: str
+    browser: str
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AuditLine:
     """One line of an account's audit trail; A later line has a higher `number`."""
 

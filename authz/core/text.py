@@ -36,6 +36,11 @@ def is_visible(text: str) -> bool:
     return all(_is_shown(text, index) for index in range(len(text)))
 
 
+def ascii_only(text: str) -> str:
+    """Return a text with each control character and each character outside ASCII escaped."""
+    return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
+
+
 def _is_shown(text: str, index: int) -> bool:
     char = text[index]
     if char in _JOINERS:

@@ -16,6 +16,7 @@ class Attempt(StrEnum):
     DEVICE_POLL = "device_poll"
     CODE_ENTRY = "code_entry"
     VERIFICATION_MAIL = "verification_mail"
+    PASSWORD_RESET = "password_reset"  # noqa: S105 -- an action's name
     KEY_CREATION = "key_creation"
     KEY_CHANGE = "key_change"
 
@@ -24,8 +25,8 @@ class Attempt(StrEnum):
 class Throttle:
     """The most attempts in `wait_s` seconds from one address and on one subject (0: not counted).
 
-    The subject is the e-mail address of a login, the code of a poll, or the account that enters a code, requests
-    another mail, or changes its keys. `message` comes with Retry-After.
+    The subject is the e-mail address of a login or of a password reset, the code of a poll, or the account that enters
+    a code, requests another mail, or changes its keys. `message` comes with Retry-After.
     """
 
     per_address: int
@@ -45,6 +46,11 @@ DEFAULT_THROTTLES: Throttles = {
     Attempt.CODE_ENTRY: Throttle(per_address=30, per_subject=10, wait_s=600),
     # The recipient may be somebody else.
     Attempt.VERIFICATION_MAIL: Throttle(
+        per_address=10, per_subject=3, wait_s=3600, message="too many mails, try again later"
+    ),
+    # The subject is the e-mail address, with or without an owner. Links that were sent stay valid, so a stranger who
+    # uses up the mails of an address takes nothing from its owner.
+    Attempt.PASSWORD_RESET: Throttle(
         per_address=10, per_subject=3, wait_s=3600, message="too many mails, try again later"
     ),
     # New keys, by creation, rotation, login or device: enough to replace all 25 of an account at once.

@@ -12,14 +12,17 @@ from starlette.responses import Response
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
 from authz.core.throttles import Attempt
-from authz.portal.browser_sessions import HOME, text
+from authz.portal.browser_sessions import HOME, caller, text
 from authz.portal.pages import GET, Pages, redirect
-from authz.portal.public_api import caller
 from authz.portal.services import Services
 from authz.service.portal.accounts import TRAIL_END, TRAIL_LINES_MAX
+from authz.service.portal.notices import Notice
 
 _DONE = {
     "password": "Your password has been changed, and every other session has ended.",
+    "reset": "Your password has been changed, and every session of before has ended.",
+    "email": "Links have been sent to both addresses. The address changes when both have been confirmed.",
+    "ended": "The session has ended.",
     "mailed": "A verification link has been sent.",
 }
 
@@ -44,6 +47,9 @@ class AccountPages:
         add("/dashboard/account", self.show_account, methods=GET)
         add("/dashboard/account/password", self.change_password, methods=["POST"])
         add("/dashboard/account/verification", self.mail_again, methods=["POST"])
+        add("/dashboard/account/email", self.change_email, methods=["POST"])
+        add("/dashboard/sessions", self.show_sessions, methods=GET)
+        add("/dashboard/sessions", self.end_session, methods=["POST"])
         add("/dashboard/activity", self.show_activity, methods=GET)
 
     async def go_home(self) -> Response:
@@ -65,9 +71,35 @@ class AccountPages:
             changed = await self._services.accounts.change_password(owner, current, new, caller(request))
         except Refused as error:
             return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
+        self._services.notices.tell(owner.account_id, Notice.PASSWORD_CHANGED, caller(request), "the account page")
         response = redirect("/dashboard/account?done=password")
-        await self._browser.begin(response, changed, self._browser.secret(request))
+        await self._browser.begin(request, response, changed)
         return response
+
+    async def change_email(self, request: Request) -> Response:
+        """Send the links that confirm another e-mail address."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
+        email, password = text(form, "email"), text(form, "password")
+        try:
+            await self._services.email_changes.start(owner, email, password, caller(request))
+        except Refused as error:
+            return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
+        return redirect("/dashboard/account?done=email")
+
+    async def show_sessions(self, request: Request) -> Response:
+        """List the open sessions, each with a button that ends it."""
+        owner = await self._browser.required_owner(request)
+        sessions = await self._services.sessions.listed(owner, self._browser.secret(request))
+        done = _DONE.get(request.query_params.get("done", ""), "")
+        return self._pages.show(request, "sessions", {"sessions": sessions, "done": done}, owner=owner)
+
+    async def end_session(self, request: Request) -> Response:
+        """End one session of the owner, which may be the current one."""
+        owner = await self._browser.required_owner(request)
+        form = await self._browser.form(request)
+        await self._services.sessions.end_listed(owner, text(form, "session"), caller(request))
+        return redirect("/dashboard/sessions?done=ended")
 
     async def mail_again(self, request: Request) -> Response:
         """Send another verification link by mail."""

@@ -33,6 +33,7 @@ from authz.portal.middleware.response_headers import ResponseHeaders, put
 from authz.portal.openapi import corrected
 from authz.portal.pages import Pages, redirect
 from authz.portal.public_api import WHO_AM_I, PublicApi
+from authz.portal.recovery_pages import RecoveryPages
 from authz.portal.services import Services
 from authz.portal.session_api import SessionApi
 from authz.service.portal.ports import PortalObserver
@@ -96,6 +97,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         DeviceApi(services),
         SessionApi(services),
         EntryPages(services, pages),
+        RecoveryPages(services, pages),
         AccountPages(services, pages),
         KeyPages(services, pages),
         DevicePages(services, pages),

@@ -108,10 +108,10 @@ class BrowserSessions:
         if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             raise Forged("this request comes from another site")
 
-    async def begin(self, response: Response, owner: Owner, replaced: str) -> str:
+    async def begin(self, request: Request, response: Response, owner: Owner) -> str:
         """Open a session under a new secret, set its cookie, and end the previous session."""
-        await self._sessions.end(replaced)
-        secret = await self._sessions.open(owner)
+        await self._sessions.end(self.secret(request))
+        secret = await self._sessions.open(owner, caller(request), user_agent(request))
         self.keep(response, secret)
         return secret
 
@@ -127,6 +127,16 @@ class BrowserSessions:
     def _set(self, response: Response, name: str, value: str, *, age_s: int | None = None) -> None:
         # Not Secure on http, which is for loopback only: WebKit refuses Secure cookies there.
         response.set_cookie(name, value, path="/", max_age=age_s, secure=self._is_https, httponly=True, samesite="lax")
+
+
+def caller(request: Request) -> str:
+    """Return the address of the client, as `envoy_only.py` has set it."""
+    return request.client.host if request.client else ""
+
+
+def user_agent(request: Request) -> str:
+    """Return what the browser calls itself."""
+    return request.headers.get("user-agent", "")
 
 
 def cookie_names(*, is_https: bool) -> frozenset[str]:

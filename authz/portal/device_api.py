@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from authz.core.device import GrantStatus, Polled, shown
 from authz.core.errors import KeyLimitReached, ScopeUnknown, Throttled
-from authz.portal.public_api import caller
+from authz.portal.browser_sessions import caller
 from authz.portal.services import Services
 from authz.service.portal.device import GRANT_LIFE_S, POLL_INTERVAL_S
 

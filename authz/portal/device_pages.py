@@ -10,10 +10,9 @@ from starlette.responses import Response
 from authz.core.device import Approval, Grant, shown
 from authz.core.errors import CodeUnknown, Refused, Throttled
 from authz.core.owners import Owner
-from authz.portal.browser_sessions import text
+from authz.portal.browser_sessions import caller, text
 from authz.portal.key_pages import chosen, scope_groups
 from authz.portal.pages import GET, Pages
-from authz.portal.public_api import caller
 from authz.portal.services import Services
 
 

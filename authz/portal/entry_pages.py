@@ -10,10 +10,11 @@ from starlette.responses import Response
 
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
-from authz.portal.browser_sessions import HOME, portal_page, text
+from authz.core.owners import Owner
+from authz.portal.browser_sessions import HOME, caller, portal_page, text, user_agent
 from authz.portal.pages import GET, Pages, redirect
-from authz.portal.public_api import caller
 from authz.portal.services import Services
+from authz.service.portal.notices import Notice
 
 
 class EntryPages:
@@ -38,22 +39,22 @@ class EntryPages:
         next_page = portal_page(request.query_params.get("next", ""))
         if await self._browser.owner(request) is not None:
             return redirect(next_page)
-        return self._pages.show(request, "login", {"next_page": next_page, "email": ""})
+        return self._pages.show(request, "login", self._about_login("", next_page))
 
     async def log_in(self, request: Request) -> Response:
         """Check the password and open a session."""
         form = await self._browser.form(request, needs_token=False)
         email, next_page = text(form, "email"), portal_page(text(form, "next"))
-        address = caller(request)
+        address, browser = caller(request), self._browser.familiar(request)
         try:
-            browser = self._browser.familiar(request)
             owner = await self._services.login.authenticate(email, text(form, "password"), address, browser)
         except Refused as error:
-            return self._pages.show_again(request, "login", {"next_page": next_page, "email": email}, error)
+            return self._pages.show_again(request, "login", self._about_login(email, next_page), error)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, address)
         response = redirect(next_page)
+        announce_login(self._services, request, owner, browser)
         self._browser.remember(response, self._services.login.familiar_browser(owner))
-        await self._browser.begin(response, owner, self._browser.secret(request))
+        await self._browser.begin(request, response, owner)
         return response
 
     async def show_signup(self, request: Request) -> Response:
@@ -72,7 +73,7 @@ class EntryPages:
             return self._pages.show_again(request, "signup", self._about_signup(email), error)
         self._services.outgoing.start(partial(self._services.verification.send, owner))
         response = redirect(HOME)
-        await self._browser.begin(response, owner, self._browser.secret(request))
+        await self._browser.begin(request, response, owner)
         return response
 
     async def show_verify(self, request: Request) -> Response:
@@ -100,3 +101,12 @@ class EntryPages:
 
     def _about_signup(self, email: str) -> dict[str, object]:
         return {"email": email, "password_chars_min": self._services.accounts.rules.chars_min}
+
+    def _about_login(self, email: str, next_page: str) -> dict[str, object]:
+        return {"next_page": next_page, "email": email, "can_reset": self._services.password_reset.is_possible}
+
+
+def announce_login(services: Services, request: Request, owner: Owner, browser: str) -> None:
+    """Mail the owner about a login from a browser that is not familiar; `browser` is its token."""
+    if not services.login.is_familiar(owner, browser):
+        services.notices.tell(owner.account_id, Notice.NEW_DEVICE, caller(request), user_agent(request))

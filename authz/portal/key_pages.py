@@ -13,9 +13,8 @@ from starlette.responses import Response
 from authz.core.accounts import ApiKey
 from authz.core.errors import Refused
 from authz.core.policy.policy import Policy, Scope
-from authz.portal.browser_sessions import text
+from authz.portal.browser_sessions import caller, text
 from authz.portal.pages import GET, Pages, moment, redirect
-from authz.portal.public_api import caller
 from authz.portal.services import Services
 
 _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a year", "": "never"}

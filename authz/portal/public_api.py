@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from authz.core.accounts import Actor
 from authz.core.owners import Owner
+from authz.portal.browser_sessions import caller
 from authz.portal.services import Services
 
 WHO_AM_I = "/v1/whoami"
@@ -90,8 +91,3 @@ class PublicApi:
             email=owner.email,
             email_verified=owner.email_verified_at is not None,
         )
-
-
-def caller(request: Request) -> str:
-    """Return the address of the client, as `envoy_only.py` has set it."""
-    return request.client.host if request.client else ""

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from authz.core.policy.policy import Policy
 from authz.service.portal.accounts import Accounts
 from authz.service.portal.device import DeviceFlow
+from authz.service.portal.email_change import EmailChanges
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
+from authz.service.portal.notices import Notices
 from authz.service.portal.outgoing import OutgoingMail
 from authz.service.portal.owner_keys import OwnerKeys
+from authz.service.portal.password_reset import PasswordReset
 from authz.service.portal.ports import PortalObserver
 from authz.service.portal.sessions import Sessions
 from authz.service.portal.throttling import Gate
@@ -28,6 +31,9 @@ class Services:
     accounts: Accounts
     login: Login
     outgoing: OutgoingMail
+    notices: Notices
+    password_reset: PasswordReset
+    email_changes: EmailChanges
     verification: EmailVerification
     minting: Minting
     keys: OwnerKeys

@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from authz.core.accounts import ApiKey, AuditEvent
 from authz.core.device import Approval, shown
 from authz.core.owners import Owner
-from authz.portal.browser_sessions import TOKEN_HEADER, BrowserSessions
+from authz.portal.browser_sessions import TOKEN_HEADER, BrowserSessions, caller
+from authz.portal.entry_pages import announce_login
 from authz.portal.pages import state
-from authz.portal.public_api import Credentials, Text, caller
+from authz.portal.public_api import Credentials, Text
 from authz.portal.services import Services
 from authz.service.keys.admin import PAGE_ROWS
 from authz.service.portal.accounts import TRAIL_END
@@ -129,8 +130,9 @@ class SessionApi:
         browser = self._browser.familiar(request)
         owner = await self._services.login.authenticate(given.email, given.password, caller(request), browser)
         await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, caller(request))
+        announce_login(self._services, request, owner, browser)
         self._browser.remember(response, self._services.login.familiar_browser(owner))
-        secret = await self._browser.begin(response, owner, self._browser.secret(request))
+        secret = await self._browser.begin(request, response, owner)
         return self._facts(owner, secret)
 
     async def log_out(self, request: Request, response: Response) -> None:

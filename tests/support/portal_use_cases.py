@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ from support.builders import policy
 
 from authz.adapters.argon2 import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
+from authz.adapters.postgres.mailed_links import PostgresMailedLinks
 from authz.adapters.postgres.owners import PostgresOwners
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.portal import PortalMetrics
@@ -21,12 +23,16 @@ from authz.core.throttles import DEFAULT_THROTTLES, Throttles
 from authz.portal.services import Services
 from authz.service.keys.admin import KeyAdmin
 from authz.service.portal.accounts import Accounts, PasswordRules
+from authz.service.portal.codes import Codes
 from authz.service.portal.device import DeviceFlow
+from authz.service.portal.email_change import EmailChanges
 from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
 from authz.service.portal.minting import Minting
+from authz.service.portal.notices import Notices
 from authz.service.portal.outgoing import OutgoingMail
 from authz.service.portal.owner_keys import OwnerKeys
+from authz.service.portal.password_reset import PasswordReset
 from authz.service.portal.sessions import Sessions
 from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
@@ -35,6 +41,10 @@ from authz.service.supervision import Supervisor
 PASSWORD = "correct horse battery"
 BROWSERS = FamiliarBrowsers(b"s" * 32)
 PUBLIC_URL = "https://portal.example"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def random_email() -> str:
@@ -56,11 +66,16 @@ class Mailbox:
     async def send(self, recipient: str, subject: str, text: str) -> None:
         self.mails.append((recipient, subject, text))
 
-    def code(self) -> str:
-        """The code in the last link."""
-        found = re.search(r"code=(\S+)", self.mails[-1][2])
+    def code(self, recipient: str = "") -> str:
+        """The code in the last link, or in the last one to a recipient."""
+        texts = [text for to, _, text in self.mails if recipient in {"", to} and "code=" in text]
+        found = re.search(r"code=(\S+)", texts[-1])
         assert found
         return found[1]
+
+    def subjects(self, recipient: str) -> list[str]:
+        """The subjects of the mails to a recipient, in the order in which they were sent."""
+        return [subject for to, subject, _ in self.mails if to == recipient]
 
 
 class PortalUseCases:
@@ -77,11 +92,12 @@ class PortalUseCases:
         self.gate = Gate(RedisThrottles(link), throttles, self.metrics)
         self.mail = Mailbox()
         self.supervisor = Supervisor()
-        self.outgoing = OutgoingMail(self.supervisor, self.metrics)
+        self.outgoing = OutgoingMail(self.mail, self.supervisor, self.metrics)
+        self.notices = Notices(self.ledger, self.outgoing, is_on=True, url=f"{PUBLIC_URL}/x", now=utc_now)
         self.login = Login(
             self.ledger, self.passwords, self.gate, normalised_email, self.metrics, FamiliarBrowsers(b"s" * 32)
         )
-        self.minting = Minting(admin, self.gate, policy())
+        self.minting = Minting(admin, self.gate, policy(), self.notices)
         rules = PasswordRules(10, frozenset({"password1234"}))
         self.accounts = Accounts(
             self.ledger,
@@ -104,6 +120,32 @@ class PortalUseCases:
             now=lambda: datetime.now(UTC),
         )
 
+        self.links = PostgresMailedLinks(postgres)
+        self.password_reset = self.resets_at(utc_now)
+        self.email_changes = self.email_changes_at(utc_now)
+
+    def resets_at(self, now: Callable[[], datetime]) -> PasswordReset:
+        return PasswordReset(
+            self.links,
+            self.accounts,
+            self.gate,
+            self.outgoing,
+            self.notices,
+            Codes(os.urandom, now),
+            f"{PUBLIC_URL}/dashboard/reset",
+        )
+
+    def email_changes_at(self, now: Callable[[], datetime]) -> EmailChanges:
+        return EmailChanges(
+            self.links,
+            self.accounts,
+            self.gate,
+            self.outgoing,
+            self.notices,
+            Codes(os.urandom, now),
+            f"{PUBLIC_URL}/dashboard/email",
+        )
+
     def services(self, public_url: str = PUBLIC_URL) -> Services:
         return Services(
             policy=policy(),
@@ -112,9 +154,12 @@ class PortalUseCases:
             accounts=self.accounts,
             login=self.login,
             outgoing=self.outgoing,
+            notices=self.notices,
+            password_reset=self.password_reset,
+            email_changes=self.email_changes,
             verification=self.verification,
             minting=self.minting,
-            keys=OwnerKeys(self.admin, self.gate),
+            keys=OwnerKeys(self.admin, self.gate, self.notices),
             device=self.device,
             sessions=self.sessions,
             observer=self.metrics,

@@ -14,10 +14,12 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "accounts": "SELECT, INSERT, UPDATE",
     "api_keys": "SELECT, INSERT, UPDATE",
     "audit_log": "SELECT, INSERT",
+    "email_changes": "SELECT, INSERT, UPDATE, DELETE",
     "key_outbox": "SELECT, INSERT, UPDATE, DELETE",
     "key_uses": "SELECT, INSERT, UPDATE, DELETE",
     "migrations": "SELECT",
     "owners": "SELECT, INSERT, UPDATE",
+    "password_resets": "SELECT, INSERT, UPDATE, DELETE",
 }
 """Table -> privileges of the application's role. A row lock (FOR SHARE) needs UPDATE."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from authz.adapters.postgres.accounts import insert_account
 from authz.adapters.postgres.audit import read_audit, write_audit
+from authz.adapters.postgres.mailed_links import delete_links
 from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Account, Actor, AuditEvent
 from authz.core.errors import EmailTaken
@@ -80,6 +81,7 @@ class PostgresOwners:
             )
             if changed is None:
                 return None
+            await delete_links(connection, owner.account_id)
             await write_audit(connection, actor, AuditEvent.PASSWORD_CHANGED, owner.account_id)
         return await self.owner(owner.account_id)
 

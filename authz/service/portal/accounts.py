@@ -65,7 +65,7 @@ class Accounts:
         self._gate = gate
         self._observer = observer
         self.rules = rules
-        self._normalise_email = normalise_email
+        self.normalise_email = normalise_email
         self._entropy = entropy
         self._now = now
 
@@ -81,26 +81,33 @@ class Accounts:
 
     async def change_password(self, owner: Owner, current: str, new: str, address: str) -> Owner:
         """Change the password, which ends all earlier sessions; raises `Refused` and its subclasses."""
-        self._check_bounds(new)
-        if not is_bounded_password(current):
+        check_bounds(new, self.rules)
+        await self.prove(owner, current, address)
+        password_hash = await self.new_hash(new, owner.email)
+        actor = Actor(f"owner:{owner.account_id}", address)
+        changed = await self._ledger.change_password(owner, password_hash, actor)
+        if changed is None:
+            raise Refused("the password was changed elsewhere meanwhile")
+        return changed
+
+    async def prove(self, owner: Owner, password: str, address: str) -> None:
+        """Check the password of an owner in a session; raises `WrongCredentials` and `Throttled`."""
+        if not is_bounded_password(password):
             raise WrongCredentials(_WRONG)
         # Counted by the account, whose session this is, and not by the e-mail address that strangers try.
         subject = f"session:{owner.account_id}"
         await self._gate.admit(Attempt.LOGIN, address=address, subject=subject)
         try:
-            is_right = await self._passwords.verify(owner.password_hash, normalised_password(current))
+            is_right = await self._passwords.verify(owner.password_hash, normalised_password(password))
         except Refused:
             is_right = False
         if not is_right:
             raise WrongCredentials(_WRONG)
         await self._gate.forgive(Attempt.LOGIN, subject=subject)
-        new = normalised_password(new)
-        self._check(new, owner.email)
-        actor = Actor(f"owner:{owner.account_id}", address)
-        changed = await self._ledger.change_password(owner, await self._passwords.hash(new), actor)
-        if changed is None:
-            raise Refused("the password was changed elsewhere meanwhile")
-        return changed
+
+    async def new_hash(self, password: str, email: str) -> str:
+        """Return the hash of a new password; raises `Refused` for one that must not be chosen."""
+        return await self._passwords.hash(checked_password(password, email, self.rules))
 
     async def note(self, account_id: str, event: AuditEvent, address: str) -> None:
         """Write an owner's action into the audit trail."""
@@ -119,11 +126,11 @@ class Accounts:
 
     async def _sign_up(self, email: str, password: str, address: str) -> Owner:
         # The order is: limit the bytes, count the attempt, then normalise, because normalising costs more.
-        self._check_bounds(password)
+        check_bounds(password, self.rules)
         await self._gate.admit(Attempt.SIGNUP, address=address)
         try:
-            email, password = self._normalise_email(email), normalised_password(password)
-            self._check(password, email)
+            email = self.normalise_email(email)
+            password = checked_password(password, email, self.rules)
         except Refused:
             # A person who tries weak passwords must not be locked out; the work until here is bounded.
             await self._gate.forgive_address(Attempt.SIGNUP, address=address)
@@ -134,9 +141,15 @@ class Accounts:
         await self._ledger.add_owner(account, owner, Actor(f"owner:{account_id}", address))
         return owner
 
-    def _check_bounds(self, password: str) -> None:
-        if not is_bounded_password(password):
-            raise Refused(f"a password is {self.rules.chars_min} to {PASSWORD_CHARS_MAX} characters")
 
-    def _check(self, password: str, email: str) -> None:
-        check_new_password(password, email, chars_min=self.rules.chars_min, breached=self.rules.breached)
+def check_bounds(password: str, rules: PasswordRules) -> None:
+    """Raise `Refused` for a new password that is too long to be worked on."""
+    if not is_bounded_password(password):
+        raise Refused(f"a password is {rules.chars_min} to {PASSWORD_CHARS_MAX} characters")
+
+
+def checked_password(password: str, email: str, rules: PasswordRules) -> str:
+    """Return the normal form of a new password; raises `Refused` for one that must not be chosen."""
+    normalised = normalised_password(password)
+    check_new_password(normalised, email, chars_min=rules.chars_min, breached=rules.breached)
+    return normalised

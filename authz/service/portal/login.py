@@ -53,6 +53,10 @@ class Login:
         """Return a token for a browser in which an owner has logged in: strangers cannot lock it out."""
         return self._browsers.token(owner.email)
 
+    def is_familiar(self, owner: Owner, browser: str) -> bool:
+        """Tell whether a browser has a token of this owner."""
+        return bool(self._browsers.nonce(browser, owner.email))
+
     async def _authenticate(self, email: str, password: str, address: str, browser: str) -> Owner:
         # The order is: limit the bytes, count the attempt, then normalise, because normalising costs more.
         if not is_bounded_password(password):

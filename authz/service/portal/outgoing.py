@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from authz.core.errors import StoreUnavailable
-from authz.service.portal.ports import PortalObserver
+from authz.service.portal.ports import Mail, PortalObserver
 from authz.service.supervision import Supervisor
 
 MAIL_WORK = "mail"
@@ -17,10 +17,20 @@ MAIL_WORK = "mail"
 class OutgoingMail:
     """Starts works that send mails. A failure of one is counted and logged, and fails no request."""
 
-    def __init__(self, supervisor: Supervisor, observer: PortalObserver) -> None:
+    def __init__(self, mail: Mail, supervisor: Supervisor, observer: PortalObserver) -> None:
+        self._mail = mail
         self._supervisor = supervisor
         self._observer = observer
         supervisor.expect(MAIL_WORK, event="a mail was not sent")
+
+    @property
+    def is_set_up(self) -> bool:
+        """Tell whether mail is configured."""
+        return self._mail.is_set_up
+
+    async def send(self, recipient: str, subject: str, text: str) -> None:
+        """Send one mail, within a work; raises `StoreUnavailable`."""
+        await self._mail.send(recipient, subject, text)
 
     def start(self, work: Callable[[], Awaitable[object]]) -> None:
         """Begin a work; never raises."""

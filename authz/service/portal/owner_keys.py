@@ -7,17 +7,19 @@ from collections.abc import Collection
 from datetime import datetime
 
 from authz.core.accounts import Actor, ApiKey, AuditEvent, NewApiKey, Rotation
-from authz.core.errors import KeyUnknown, Refused
+from authz.core.errors import KeyUnknown, NotEffectiveYet, Refused
 from authz.core.throttles import Attempt
 from authz.service.keys.admin import KeyAdmin, KeyRequest
+from authz.service.portal.notices import Notice, Notices, described
 from authz.service.portal.throttling import Gate
 
 
 class OwnerKeys:
     """Keys, each looked up with its account: a key belongs to one account forever."""
 
-    def __init__(self, admin: KeyAdmin, gate: Gate) -> None:
+    def __init__(self, admin: KeyAdmin, gate: Gate, notices: Notices) -> None:
         self._admin = admin
+        self._notices = notices
         self._gate = gate
 
     async def live_keys(self, account_id: str) -> list[ApiKey]:
@@ -50,13 +52,17 @@ class OwnerKeys:
         """Create a key; raises `Refused` and its kinds."""
         await self._admit(Attempt.KEY_CREATION, account_id, address)
         request = KeyRequest(account_id, name, scopes, expires_at=expires_at)
-        return await self._admin.create_key(request, _actor(account_id, address))
+        made = await self._admin.create_key(request, _actor(account_id, address))
+        self._notices.tell(account_id, Notice.KEY_CREATED, address, described(made.key))
+        return made
 
     async def rotate(self, account_id: str, key_id: str, overlap_s: float, address: str) -> Rotation:
         """Create a key beside one that continues for `overlap_s`; raises `KeyUnknown` and `Refused`."""
         key = await self.key(account_id, key_id)
         await self._admit(Attempt.KEY_CREATION, account_id, address)
-        return await self._admin.rotate(key.id, overlap_s, _actor(account_id, address))
+        rotation = await self._admin.rotate(key.id, overlap_s, _actor(account_id, address))
+        self._notices.tell(account_id, Notice.KEY_ROTATED, address, described(key))
+        return rotation
 
     async def disable(self, account_id: str, key_id: str, address: str) -> None:
         """Disable a key until it is enabled again; raises `KeyUnknown`, `Refused` and `NotEffectiveYet`."""
@@ -74,7 +80,16 @@ class OwnerKeys:
         key = await self.key(account_id, key_id)
         await self._admit(Attempt.KEY_CHANGE, account_id, address)
         own_only = event is AuditEvent.KEY_ENABLED
-        await self._admin.change_key(key.id, event, _actor(account_id, address), own_only=own_only)
+        try:
+            await self._admin.change_key(key.id, event, _actor(account_id, address), own_only=own_only)
+        except NotEffectiveYet:
+            self._tell_of(event, key, address)  # the change is durable
+            raise
+        self._tell_of(event, key, address)
+
+    def _tell_of(self, event: AuditEvent, key: ApiKey, address: str) -> None:
+        if event is AuditEvent.KEY_REVOKED:
+            self._notices.tell(key.account_id, Notice.KEY_REVOKED, address, described(key))
 
     async def _admit(self, attempt: Attempt, account_id: str, address: str) -> None:
         await self._gate.admit(attempt, address=address, subject=account_id)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 from authz.core.accounts import Account, Actor, AuditEvent
 from authz.core.device import Approval, Grant, GrantStatus
 from authz.core.outcomes import GrantEvent, LoginOutcome, SignupOutcome
-from authz.core.owners import AuditLine, Contact, Owner
+from authz.core.owners import AuditLine, Contact, EmailChange, OpenSession, Owner
 from authz.core.throttles import Attempt
 
 NormaliseEmail: TypeAlias = Callable[[str], str]
@@ -55,6 +55,45 @@ class OwnerLedger(Protocol):
 
     async def audit_trail(self, account_id: str, before: int, lines_max: int) -> list[AuditLine]:
         """Return an account's latest audit lines with a number below `before`, newest first."""
+        ...
+
+
+class LinkLedger(Protocol):
+    """Mailed links for passwords and e-mail addresses (Postgres). Every method raises `StoreUnavailable`."""
+
+    async def add_reset(self, email: str, digest: bytes, ends_at: datetime, source_address: str) -> bool:
+        """Store the code of a reset link for the owner of an address; return False if there is none."""
+        ...
+
+    async def owner_of_reset(self, digest: bytes, now: datetime) -> Owner | None:
+        """Return the owner whose password a code may reset."""
+        ...
+
+    async def reset_password(
+        self, digest: bytes, password_hash: str, now: datetime, source_address: str
+    ) -> Owner | None:
+        """Accept a code once: store a new password and start a new generation. Every link of the owner is invalid."""
+        ...
+
+    async def start_email_change(
+        self, change: EmailChange, old_digest: bytes, new_digest: bytes, ends_at: datetime, actor: Actor
+    ) -> None:
+        """Store a change with the codes for both addresses; it replaces an earlier change."""
+        ...
+
+    async def email_change(self, digest: bytes, now: datetime) -> EmailChange | None:
+        """Return the change that a code confirms."""
+        ...
+
+    async def confirm_email_change(self, digest: bytes, now: datetime, source_address: str) -> EmailChange | None:
+        """Confirm a change for one address; after both it takes effect, and every link of the owner is invalid.
+
+        Return None for an unknown code; raises `EmailTaken`.
+        """
+        ...
+
+    async def delete_expired(self, now: datetime) -> None:
+        """Delete links that have expired."""
         ...
 
 
@@ -139,7 +178,9 @@ class Grants(Protocol):
 class SessionStore(Protocol):
     """Keeps dashboard sessions for as long as they live (Redis). Every method raises `StoreUnavailable`."""
 
-    async def open(self, digest: bytes, account_id: str, generation: int) -> None:
+    async def open(
+        self, digest: bytes, account_id: str, generation: int, *, address: str = "", browser: str = ""
+    ) -> None:
         """Start a session, identified by the digest of its secret."""
         ...
 
@@ -149,6 +190,14 @@ class SessionStore(Protocol):
 
     async def end(self, digest: bytes) -> None:
         """End a session."""
+        ...
+
+    async def listed(self, account_id: str) -> list[OpenSession]:
+        """Return the open sessions of an account, newest first; the id of one is its digest in URL-safe Base64."""
+        ...
+
+    async def end_listed(self, account_id: str, session_id: str) -> bool:
+        """End a session of an account; return False if the account has no such session."""
         ...
 
 

@@ -3,14 +3,21 @@
 `portal/browser_sessions.py` transports the secret; `login.py` authenticates.
 """
 
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 
-from authz.core.owners import Owner
+from authz.core.accounts import Actor, AuditEvent
+from authz.core.errors import Refused
+from authz.core.owners import OpenSession, Owner
+from authz.core.text import ascii_only
 from authz.service.portal.ports import OwnerLedger, SessionStore
 
 _SECRET_BYTES = 32
+_BROWSER_CHARS_MAX = 200
+_ID = re.compile(r"[0-9A-Za-z_=-]{44}")
 
 
 class Sessions:
@@ -25,10 +32,13 @@ class Sessions:
         """Create a secret that belongs to no session yet."""
         return urlsafe_b64encode(self._entropy(_SECRET_BYTES)).decode().rstrip("=")
 
-    async def open(self, owner: Owner) -> str:
-        """Start a session and return its secret, which is always new, whatever the browser sent."""
-        secret = self.new_secret()
-        await self._store.open(_digest(secret), owner.account_id, owner.generation)
+    async def open(self, owner: Owner, address: str = "", browser: str = "") -> str:
+        """Start a session and return its secret, which is always new, whatever the browser sent.
+
+        `address` and `browser` are shown to the owner; `browser` is what the browser calls itself.
+        """
+        secret, browser = self.new_secret(), ascii_only(browser[:_BROWSER_CHARS_MAX])
+        await self._store.open(_digest(secret), owner.account_id, owner.generation, address=address, browser=browser)
         return secret
 
     async def owner(self, secret: str) -> Owner | None:
@@ -44,6 +54,22 @@ class Sessions:
             await self._store.end(_digest(secret))
             return None
         return owner
+
+    async def listed(self, owner: Owner, secret: str) -> list[OpenSession]:
+        """Return the open sessions of an owner, newest first; `secret` tells the current one."""
+        current = urlsafe_b64encode(_digest(secret)).decode()
+        return [
+            replace(session, is_current=session.id == current)
+            for session in await self._store.listed(owner.account_id)
+            if session.generation == owner.generation
+        ]
+
+    async def end_listed(self, owner: Owner, session_id: str, address: str) -> None:
+        """End a session of an owner by its id; raises `Refused` if the owner has no such session."""
+        if not _ID.fullmatch(session_id) or not await self._store.end_listed(owner.account_id, session_id):
+            raise Refused("this session has ended")
+        actor = Actor(f"owner:{owner.account_id}", address)
+        await self._ledger.note(owner.account_id, AuditEvent.SESSION_ENDED, actor)
 
     async def end(self, secret: str) -> None:
         """End a session."""

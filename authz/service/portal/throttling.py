@@ -28,6 +28,11 @@ class Gate:
         for by, whom, attempts_max in counted:
             await self._take(attempt, by, by, whom, attempts_max)
 
+    async def admit_subject(self, attempt: Attempt, *, subject: str) -> None:
+        """Count an attempt for its subject alone, where `admit` has counted the address; raises as `admit` does."""
+        if attempts_max := self._throttles[attempt].per_subject:
+            await self._take(attempt, "subject", "subject", subject, attempts_max)
+
     async def admit_guess(self, attempt: Attempt, *, address: str, subject: str, browser: str = "") -> None:
         """Count a guess at the secret of a subject; raises `Throttled` and `StoreUnavailable`.
 

@@ -111,6 +111,7 @@ def test_the_portals_throttles_have_the_words_and_waits_that_clients_know() -> N
         "device_poll": ("slow down", 5),
         "code_entry": ("too many attempts, try again later", 600),
         "verification_mail": ("too many mails, try again later", 3600),
+        "password_reset": ("too many mails, try again later", 3600),
         "key_creation": ("too many new keys, try again later", 600),
         "key_change": ("too many key changes, try again later", 600),
     }

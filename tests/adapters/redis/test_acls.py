@@ -49,7 +49,9 @@ async def work_as_the_portal(link: Caller) -> None:
     sessions, grants, throttles = RedisSessions(link, idle_s=60, life_s=120), RedisGrants(link), RedisThrottles(link)
     await sessions.open(digest, "acct_1", 1)
     assert await sessions.use(digest) == ("acct_1", 1)
+    assert [session.generation for session in await sessions.listed("acct_1")] == [1]
     await sessions.end(digest)
+    assert await sessions.listed("acct_1") == []
     assert await sessions.use(digest) is None
     assert await grants.start(code, digest, "203.0.113.9", "cli", 60, frozenset())
     assert await grants.look(code)

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
-from support.clients.browser import Scheme, check_appearance, chromium, is_too_wide, log_in, make_key, sign_up, visit
+from support.clients.browser import Scheme, check_appearance, is_too_wide, log_in, make_key, sign_up, visit
 from support.clients.portal_client import PASSWORD, PortalClient
 from support.clients.terminal import running
 
 from authz.demo.stack import DemoOwner, Stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -28,12 +22,6 @@ def device(portal_stack: Stack) -> Iterator[PortalClient]:
     caller = PortalClient(portal_stack.url)
     yield caller
     caller.client.close()
-
-
-@pytest.fixture
-def owner(portal_stack: Stack) -> DemoOwner:
-    assert portal_stack.owner
-    return portal_stack.owner
 
 
 def random_email() -> str:

@@ -1,5 +1,7 @@
 -- End the session KEYS[1].
--- Reply: 1, or 0 if there was none.
--- A script, because the link sends scripts only.
+-- Reply: nil if there was none, else the id of its account.
+-- One script, because the account is unknown once the session has ended.
 
-return redis.call('DEL', KEYS[1])
+local account_id = redis.call('HGET', KEYS[1], 'account_id')
+redis.call('DEL', KEYS[1])
+return account_id
