@@ -77,20 +77,24 @@ class EntryPages:
         return response
 
     async def show_verify(self, request: Request) -> Response:
-        """Show a button for the confirmation: mail scanners follow links, but do not press buttons."""
+        """Show what is confirmed, and a button: mail scanners follow links, but do not press buttons."""
         code = request.query_params.get("code", "")
-        return self._pages.show(
-            request, "verify", {"code": code, "done": False}, owner=await self._browser.owner(request)
-        )
+        try:
+            named: Owner | None = await self._services.verification.owner(code)
+        except Refused:
+            named = None
+        about = {"code": code, "named": named, "done": False}
+        return self._pages.show(request, "verify", about, owner=await self._browser.owner(request))
 
     async def verify(self, request: Request) -> Response:
         """Verify an e-mail address by the code of a link."""
         form = await self._browser.form(request)
         try:
-            await self._services.verification.take(text(form, "code"), caller(request))
+            named = await self._services.verification.take(text(form, "code"), caller(request))
         except Refused as error:
             return self._pages.failure(request, error)
-        return self._pages.show(request, "verify", {"code": "", "done": True}, owner=await self._browser.owner(request))
+        about = {"code": "", "named": named, "done": True}
+        return self._pages.show(request, "verify", about, owner=await self._browser.owner(request))
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""

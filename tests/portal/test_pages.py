@@ -46,6 +46,12 @@ async def test_a_page_is_its_owners_and_never_kept(visitor: Browser, owner: Brow
     assert "http://" not in page.text
 
 
+def account_of(page: str) -> str:
+    found = re.search(r"<code>(acct_[a-z0-9]+)</code>", page)
+    assert found
+    return found[1]
+
+
 async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_following_the_link(
     owner: Browser, use_cases: PortalUseCases
 ) -> None:
@@ -55,7 +61,11 @@ async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_followi
     assert len(use_cases.mail.mails) == 2
     code = use_cases.mail.code()
     for _ in range(2):
-        assert "Is the address yours" in (await owner.fetch(f"/dashboard/verify?code={code}")).text
+        page = (await owner.fetch(f"/dashboard/verify?code={code}")).text
+        assert "Is the address yours" in page
+        assert account_of(page) == account_of((await owner.fetch("/dashboard/account")).text)
+        assert page.count(use_cases.mail.mails[-1][0]) == 1
+        assert "another account" not in page
     done = await owner.submit(f"/dashboard/verify?code={code}", {"code": code})
     assert "is confirmed" in done.text
     assert "not confirmed" not in (await owner.fetch("/dashboard/account")).text
@@ -63,6 +73,24 @@ async def test_an_address_is_confirmed_by_a_press_of_a_button_and_not_by_followi
     assert (used.status_code, "has been used" in used.text.lower()) == (400, True)
     await owner.submit("/dashboard/account", {}, action="/dashboard/account/verification")
     assert len(use_cases.mail.mails) == 2
+
+
+async def test_a_link_names_its_own_account_to_who_is_logged_in_to_another(
+    owner: Browser, visitor: Browser, use_cases: PortalUseCases
+) -> None:
+    email = use_cases.mail.mails[-1][0]
+    link = f"/dashboard/verify?code={use_cases.mail.code(email)}"
+    await visitor.sign_up(random_email(), PASSWORD)
+    for _ in range(2):
+        page = (await visitor.fetch(link)).text
+        assert email in page
+        assert "another account" in page
+    done = await visitor.submit(link, {"code": link.partition("=")[2]})
+    assert email in done.text
+    assert "not confirmed" in (await visitor.fetch("/dashboard/account")).text
+    assert "not confirmed" not in (await owner.fetch("/dashboard/account")).text
+    gone = await visitor.fetch(link)
+    assert (gone.status_code, "used, replaced or has expired" in gone.text) == (200, True)
 
 
 async def test_nobodys_mailbox_is_filled_with_links(owner: Browser, use_cases: PortalUseCases) -> None:

@@ -95,6 +95,14 @@ class PostgresOwners:
                 ends_at,
             )
 
+    async def owner_to_verify(self, digest: bytes, now: datetime) -> Owner | None:
+        """Return the owner whose address a code verifies, None for an unknown code."""
+        async with self._postgres.transaction() as connection:
+            row: Any = await connection.fetchrow(
+                _OWNER.format("o.verification_digest") + " AND o.verification_ends_at > $2", digest, now
+            )
+        return None if row is None else Owner(**dict(row))
+
     async def verify_email(self, digest: bytes, now: datetime, source_address: str) -> Owner | None:
         """Accept a code once as the verification of an address; return None if the code is unknown."""
         async with self._postgres.transaction() as connection:

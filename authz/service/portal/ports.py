@@ -45,6 +45,10 @@ class OwnerLedger(Protocol):
         """Store the code that verifies an address; an earlier code becomes invalid."""
         ...
 
+    async def owner_to_verify(self, digest: bytes, now: datetime) -> Owner | None:
+        """Return the owner whose address a code verifies."""
+        ...
+
     async def verify_email(self, digest: bytes, now: datetime, source_address: str) -> Owner | None:
         """Accept a code once and mark its address verified; return None for an unknown code."""
         ...

@@ -3,18 +3,18 @@
 The backend decides what an unverified address may do; `whoami` reports the state.
 """
 
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from hashlib import sha256
 
 from authz.core.errors import Refused
 from authz.core.owners import Owner
+from authz.service.portal.codes import Codes, digest
 from authz.service.portal.ports import Mail, OwnerLedger
 
-_CODE_BYTES = 32
 _LIFE = timedelta(hours=24)
-_TEXT = """Someone, hopefully you, signed up with this address.
+_UNKNOWN = "this link has been used, replaced or has expired"
+_TEXT = """Someone, hopefully you, signed up with this address. The account is
+{account_id}.
 
 To confirm that it is yours, open
 
@@ -39,8 +39,7 @@ class EmailVerification:
         self._ledger = ledger
         self._mail = mail
         self._url = url
-        self._entropy = entropy
-        self._now = now
+        self._codes = Codes(entropy, now)
 
     @property
     def is_possible(self) -> bool:
@@ -49,18 +48,21 @@ class EmailVerification:
 
     async def send(self, owner: Owner) -> None:
         """Mail a link; earlier links become invalid. Raises `StoreUnavailable`."""
-        code = urlsafe_b64encode(self._entropy(_CODE_BYTES)).decode().rstrip("=")
-        await self._ledger.await_verification(owner.account_id, _digest(code), self._now() + _LIFE)
-        text = _TEXT.format(url=self._url, code=code)
+        code = self._codes.new()
+        await self._ledger.await_verification(owner.account_id, digest(code), self._codes.end(_LIFE))
+        text = _TEXT.format(account_id=owner.account_id, url=self._url, code=code)
         await self._mail.send(owner.email, "Confirm your e-mail address", text)
+
+    async def owner(self, code: str) -> Owner:
+        """Return the owner whose address a code verifies; raises `Refused`."""
+        owner = await self._ledger.owner_to_verify(digest(code), self._codes.now())
+        if owner is None:
+            raise Refused(_UNKNOWN)
+        return owner
 
     async def take(self, code: str, address: str) -> Owner:
         """Accept a link's code and mark its address verified; raises `Refused`."""
-        owner = await self._ledger.verify_email(_digest(code), self._now(), address)
+        owner = await self._ledger.verify_email(digest(code), self._codes.now(), address)
         if owner is None:
-            raise Refused("this link has been used, replaced or has expired")
+            raise Refused(_UNKNOWN)
         return owner
-
-
-def _digest(code: str) -> bytes:
-    return sha256(code.encode()).digest()

@@ -169,7 +169,7 @@ def test_everyone_can_use_the_pages_before_a_login(
     browser: Browser, portal_stack: Stack, scheme: Scheme, *, narrow: bool
 ) -> None:
     with visit(browser, portal_stack.url, scheme=scheme, narrow=narrow) as page:
-        for path, name in (("login", "01-login"), ("signup", "02-signup"), ("verify?code=x", "03-verify")):
+        for path, name in (("login", "01-login"), ("signup", "02-signup")):
             page.goto(f"/dashboard/{path}")
             check_appearance(page, name, scheme, narrow=narrow)
         page.goto("/dashboard/login")

@@ -74,6 +74,11 @@ def test_a_reset_needs_no_scripts_and_a_link_works_once(browser: Browser, portal
     email = random_email()
     with visit(browser, portal_stack.url, scripts=False) as page:
         sign_up(page, email, PASSWORD)
+        page.goto(mailed_link(portal_stack, email, "verify"))
+        expect(page.get_by_text(email)).to_be_visible()
+        expect(page.get_by_text("acct_")).to_be_visible()
+        page.get_by_role("button", name="Yes, it is mine").click()
+        expect(page.get_by_role("status")).to_contain_text(email)
         page.get_by_role("button", name="Log out").click()
         request_link(page, email)
         page.goto(link := mailed_link(portal_stack, email, "reset"))
@@ -88,6 +93,8 @@ def test_an_address_changes_with_both_mailboxes(browser: Browser, portal_stack: 
     old, new = random_email(), random_email()
     with visit(browser, portal_stack.url) as page:
         sign_up(page, old, PASSWORD)
+        page.goto(mailed_link(portal_stack, old, "verify"))
+        check_in_every_form(page, "03-verify")
         page.goto("/dashboard/account")
         page.get_by_label("New e-mail address").fill(new)
         page.get_by_label("Password", exact=True).fill(PASSWORD)
