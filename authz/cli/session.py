@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.postgres.failures import is_from_server
 from authz.adapters.postgres.keys import PostgresKeys
+from authz.adapters.postgres.migrations import refuse_newer
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.leases import RedisLeases
 from authz.adapters.redis.store import RedisStore, redis_store
+from authz.core.errors import StoreUnavailable
 from authz.service.keys.admin import KeyAdmin
 from authz.service.keys.stream_admin import StreamAdmin
 from authz.settings import Settings, load
@@ -37,9 +40,20 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     try:
         async with _connected(settings) as redis:
             now = partial(datetime.now, UTC)
-            yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=now)
+            try:
+                yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=now)
+            except StoreUnavailable as error:
+                if is_from_server(error.__cause__):
+                    await _blame_newer_schema(postgres)
+                raise
     finally:
         await postgres.close()
+
+
+async def _blame_newer_schema(postgres: Postgres) -> None:
+    """After a refused statement, raise what explains it: a command works with a newer schema as long as it can."""
+    async with postgres.transaction() as session:
+        await refuse_newer(session)
 
 
 @asynccontextmanager

@@ -56,6 +56,11 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, _GONE) and not isinstance(error, asyncpg.QueryCanceledError | TimeoutError)
 
 
+def is_from_server(error: BaseException | None) -> bool:
+    """Tell whether the server answered with an error."""
+    return isinstance(error, asyncpg.PostgresError)
+
+
 def is_outage(error: BaseException) -> bool:
     """Tell whether the failure is one of Postgres or of the way to it, and not of what was asked."""
     kinds = (*_GONE, *_NOT_PRIMARY, *_SCHEMA, *_HOPELESS, TimeoutError, asyncpg.InsufficientResourcesError)

@@ -75,6 +75,11 @@ async def migrate(
         await turn.take("another process migrates")
         sessions.append(await connector.connect())
         work = _Turn(sessions[1], _LOCK, report, patience_s)
+        await work.take("another process migrates")
+        await work.session.run(_TABLE)
+        if newer := await _newer(work.session):
+            report(newer)
+        await work.session.commit()
         applied = await _applied(work)
         if app_role:
             await work.take("another process migrates")
@@ -88,6 +93,18 @@ async def migrate(
         for session in sessions:
             session.terminate()
     return applied
+
+
+async def refuse_newer(session: Session) -> None:
+    """Raise `StoreUnavailable` if the schema has a migration that this release does not have."""
+    if newer := await _newer(session):
+        raise StoreUnavailable("postgres", f"{newer}: use the newer release", transient=False)
+
+
+async def _newer(session: Session) -> str:
+    shipped = {migration.name for migration in shipped_migrations()}
+    newer = sorted({row["name"] for row in await session.fetch(_KNOWN)} - shipped)
+    return f"the schema is newer than this release, which has no {newer[-1]}" if newer else ""
 
 
 def shipped_migrations() -> Sequence[Migration]:

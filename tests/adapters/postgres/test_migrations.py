@@ -71,6 +71,15 @@ async def test_a_migration_that_finds_no_moment_ends_with_a_clear_line(another_u
     await reader.close()
 
 
+async def test_a_newer_schema_is_reported_in_a_clear_line(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO migrations (name, checksum) VALUES ('0999_later.sql', 'x')")
+    lines: list[str] = []
+    assert await migrate(database_url, lines.append) == []
+    assert lines == ["the schema is newer than this release, which has no 0999_later.sql"]
+    await connection.close()
+
+
 async def test_every_table_has_its_privileges(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     assert {row["tablename"] for row in await connection.fetch(_TABLES)} == PRIVILEGES.keys()
