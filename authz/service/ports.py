@@ -49,12 +49,21 @@ class KeyProjection(Protocol):
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless the store holds a newer revision of it; tell whether the store now agrees with it.
 
-        With an `epoch`, write only if the store is still in that epoch. Raises `StoreUnavailable`.
+        With an `epoch`, write only if the store is still in that epoch. Without one, raise also if the store may have
+        been replaced during the write. Raises `StoreUnavailable`.
         """
         ...
 
     async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
         """Write an account's record, as `put` does for a key's."""
+        ...
+
+    async def settled(self) -> None:
+        """Return when no process may use an epoch of the store that ended before this call; never raises.
+
+        At once, except in the first seconds of an epoch. Records written without an `epoch` before then apply to
+        every check that starts later.
+        """
         ...
 
 

@@ -124,6 +124,20 @@ async def test_a_new_epoch_voids_every_record_but_refunds_no_tokens(keys: Subjec
     assert await remaining(keys, digest) == pytest.approx(29, abs=0.1)
 
 
+async def test_a_change_in_a_new_epoch_is_settled_soon_and_one_in_an_old_epoch_at_once(
+    keys: Subject, digest: bytes
+) -> None:
+    await keys.start_new_epoch()
+    await keys.put(digest, REVOKED)
+    started_s = time.monotonic()
+    await keys.settled()
+    assert time.monotonic() - started_s < 2.5
+    assert await held(keys, digest) == REVOKED
+    started_s = time.monotonic()
+    await keys.settled()
+    assert time.monotonic() - started_s < 0.5
+
+
 async def remaining(keys: Subject, digest: bytes, cost: int = 1, default: Limit = DEFAULT) -> float:
     take = await take_one(keys, digest, cost, default)
     assert take.bucket is not None

@@ -19,6 +19,7 @@ from authz.adapters.redis.connection.errors import Redirected, failure, is_forgo
 from authz.adapters.redis.connection.link import RedisLink, packed
 from authz.adapters.redis.keys import at
 from authz.adapters.redis.leases import note_account
+from authz.adapters.redis.record_writes import noted, write
 from authz.adapters.redis.records import ACCOUNT, PUT, REFUND, account_header, account_key, redis_key
 from authz.core.check import AccountRecord, Bucket, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -56,19 +57,17 @@ class ClusterAccounts:
     async def put(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
         """Write an account's record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
 
-        async def write(link: RedisLink) -> bool:
+        async def write_at(link: RedisLink) -> bool:
             current = link.epoch
             if epoch is not None and current not in epoch.split(" "):
                 return False
-            arguments = (current, record.revision, account_header(current, record), 0, 0, "")
-            encoded = (str(argument).encode() for argument in arguments)
-            return bool(await link.call(_PUT, account_key(record.account_id), *encoded))
+            arguments = (current, record.revision, account_header(current, record), 0, 0)
+            return await write(link, _PUT, account_key(record.account_id), arguments, b"")
 
-        written = self._cluster.on_owner(account_key(record.account_id), write)
-        if record.revision <= 1:  # never changed
-            return await written
-        done, _ = await asyncio.gather(written, note_account(self._cluster, record))
-        return done
+        written = self._cluster.on_owner(account_key(record.account_id), write_at)
+        if record.revision > 1:  # otherwise never changed
+            written = noted(written, note_account(self._cluster, record))
+        return await written
 
     def _submit(
         self,

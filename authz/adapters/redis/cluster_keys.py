@@ -79,6 +79,9 @@ class RedisClusterKeys:
         """Write an account's record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
         return await self._accounts.put(record, epoch=epoch)
 
+    async def settled(self) -> None:
+        """Return at once: a node that was replaced refuses the scripts of another epoch."""
+
     def _take(self, link: RedisLink, lookups: Sequence[Lookup], limits: _Limits, taken: Taken, redirects: int) -> None:
         replied = partial(self._replied, link, lookups, limits, taken, redirects)
         self._keys_at(link).take(lookups, limits.key, replied)

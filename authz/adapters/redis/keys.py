@@ -4,7 +4,6 @@ Every change of a record changes its header (`records.py`). For a key in the loc
 therefore compares only the headers. The connection belongs to `connection/link.py`.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,8 +16,10 @@ from msgspec.structs import replace
 from authz.adapters.redis.clock import OnSkew, SkewWarning
 from authz.adapters.redis.connection.errors import failure, is_forgotten
 from authz.adapters.redis.connection.link import Caller, RedisLink, Script
+from authz.adapters.redis.connection.settling import confirm, until_others_left
 from authz.adapters.redis.known import Known, KnownKeys
 from authz.adapters.redis.leases import acquire_words, acquisition, note_account, note_key
+from authz.adapters.redis.record_writes import noted, write
 from authz.adapters.redis.records import (
     BUCKET_BYTES,
     CHECK,
@@ -101,27 +102,34 @@ class RedisKeys:
         current = self._link.epoch
         if epoch is not None and epoch != current:
             return False
-        stay = stay_of(record, self._negative_ttl_s)
-        arguments = (current, record.revision, header_of(current, record), *stay)
-        encoded = (str(argument).encode() for argument in arguments)
-        write = self._link.call(self._put, redis_key(digest), *encoded, *record_words(record))
-        if record.revision <= 1:  # never changed, or no key at all
-            return bool(await write)
-        written, _ = await asyncio.gather(write, note_key(self._all, record))
-        return bool(written)
+        connected_at_s = self._link.connected_at_s
+        arguments = (current, record.revision, header_of(current, record), *stay_of(record, self._negative_ttl_s))
+        written = write(self._link, self._put, redis_key(digest), arguments, *record_words(record))
+        if record.revision > 1:  # otherwise never changed, or no key at all
+            written = noted(written, note_key(self._all, record))
+        done = await written
+        if epoch is None:
+            await confirm(self._link, connected_at_s)
+        return done
 
     async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
         """Write an account's record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
         current = self._link.epoch
         if epoch is not None and epoch != current:
             return False
-        arguments = (current, record.revision, account_header(current, record), 0, 0, "")
-        encoded = (str(argument).encode() for argument in arguments)
-        write = self._link.call(self._put, account_key(record.account_id), *encoded)
-        if record.revision <= 1:  # never changed
-            return bool(await write)
-        written, _ = await asyncio.gather(write, note_account(self._all, record))
-        return bool(written)
+        connected_at_s = self._link.connected_at_s
+        arguments = (current, record.revision, account_header(current, record), 0, 0)
+        written = write(self._link, self._put, account_key(record.account_id), arguments, b"")
+        if record.revision > 1:  # otherwise never changed
+            written = noted(written, note_account(self._all, record))
+        done = await written
+        if epoch is None:
+            await confirm(self._link, connected_at_s)
+        return done
+
+    async def settled(self) -> None:
+        """Return when no process uses a former primary (`service.ports.KeyProjection`)."""
+        await until_others_left(self._link)
 
     def take(
         self,
@@ -159,7 +167,7 @@ class RedisKeys:
         if record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
             return self._head + key_name(lookup.digest) + known.account + arguments
         lease = Lease(opening.request_id, record.account_id, record.key_id, opening.stream.name)
-        keys, words = acquire_words(lease, opening.stream, opening.pending_s)
+        keys, words = acquire_words(lease, opening.stream, opening.pending_s, self._link.data_mark)
         head = OPENING_HEAD + key_name(lookup.digest) + known.account
         return head + encoded_words(*keys) + arguments + encoded_words(*words)
 

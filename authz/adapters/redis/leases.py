@@ -45,7 +45,7 @@ class RedisLeases:
 
     async def acquire(self, lease: Lease, stream: StreamClass, pending_s: float) -> Acquisition:
         """Acquire a lease (`service.ports.LeaseStore`)."""
-        keys, arguments = acquire_words(lease, stream, pending_s)
+        keys, arguments = acquire_words(lease, stream, pending_s, self._link.data_mark)
         return acquisition(await self._link.call(ACQUIRE, keys, *arguments))
 
     async def undo(self, lease: Lease) -> bool:
@@ -93,10 +93,12 @@ async def note_account(link: Caller, record: AccountRecord) -> None:
     await link.call(_STOP, _stopped(record.account_id), *(argument.encode() for argument in arguments))
 
 
-def acquire_words(lease: Lease, stream: StreamClass, pending_s: float) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+def acquire_words(
+    lease: Lease, stream: StreamClass, pending_s: float, data_mark: bytes
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """Return the keys and the arguments of `ACQUIRE`."""
     words = (lease.lease_id, lease.key_id, stream.per_key, stream.per_account, _ms(pending_s))
-    return _keys(lease), tuple(str(word).encode() for word in words)
+    return _keys(lease), (*(str(word).encode() for word in words), data_mark)
 
 
 def acquisition(reply: Sequence[Any]) -> Acquisition:

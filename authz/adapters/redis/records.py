@@ -36,10 +36,10 @@ OPENING = Script(_FUNCTION % (b"check", CHECK.source) + _FUNCTION % (b"acquire",
 """A check that also acquires the lease of the stream that it opens."""
 
 # EVALSHA up to the 43 characters of the digest: with two keys and three arguments; in a cluster with one key; with five
-# keys and eight arguments.
+# keys and nine arguments.
 CHECK_HEAD = b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n$45\r\nk:"
 CLUSTER_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
-OPENING_HEAD = b"*16\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n5\r\n$45\r\nk:" % OPENING.sha.encode()
+OPENING_HEAD = b"*17\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n5\r\n$45\r\nk:" % OPENING.sha.encode()
 
 
 def redis_key(digest: bytes) -> bytes:

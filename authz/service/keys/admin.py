@@ -154,6 +154,7 @@ class KeyAdmin:
             _check_limit(limit)
         account_id = await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
         await self._reconciler.settle([key_id], [account_id] if account_id else [])
+        await self._projection.settled()
 
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
         """Replace a key by one of the same name, scopes, limit and lifetime; the old one stays valid for `overlap_s`.
@@ -169,6 +170,7 @@ class KeyAdmin:
         try:
             # The account's record changes with the sum of its keys' own limits.
             await self._reconciler.settle([old.id, new.id], [] if new.limit is None else [new.account_id])
+            await self._projection.settled()
         except NotEffectiveYet as error:
             return Rotation(NewApiKey(new, secret), old, pending=str(error))
         return Rotation(NewApiKey(new, secret), old)
@@ -177,6 +179,7 @@ class KeyAdmin:
         """Suspend or reinstate an account with all its keys, as `change_key` does."""
         await self._ledger.change_account(account_id, event, actor)
         await self._reconciler.settle([], [account_id])
+        await self._projection.settled()
 
     async def reconcile(self, *, everything: bool = False) -> int:
         """Make pending changes effective, or with `everything` write all records again; returns how many were written.

@@ -26,6 +26,7 @@ class Subject:
         self.take = keys.take
         self.put_key = keys.put
         self.put_account = keys.put_account
+        self.settled = keys.settled
         self.start_new_epoch = start_new_epoch
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:

@@ -49,6 +49,9 @@ class ScriptedProjection:
         self.account_puts.append((record, epoch))
         return True
 
+    async def settled(self) -> None:
+        """Return at once: there is one process only."""
+
 
 class ScriptedDirectory:
     """Holds one record for every key; loads wait for `ready`, take their keys, and wait for `gate`."""

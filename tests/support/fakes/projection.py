@@ -58,6 +58,9 @@ class MemoryProjection:
         self.accounts[record.account_id] = record
         return True
 
+    async def settled(self) -> None:
+        """Return at once: nobody else uses this memory."""
+
     def found(self, lookup: Lookup, default: Limit, account_default: Limit | None = None) -> TakeReply:
         """Answer one lookup."""
         if self.is_down:

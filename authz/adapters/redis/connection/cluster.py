@@ -103,6 +103,11 @@ class RedisCluster:
         return next((link.memory_policy for link in self._links.values() if link.memory_policy), "")
 
     @property
+    def data_mark(self) -> bytes:
+        """Return nothing: in a cluster a mark would be on one node only."""
+        return b""
+
+    @property
     def reconnected_at_s(self) -> float | None:
         """Return when the latest connection was made after the first connection to the cluster."""
         found = (link.connected_at_s for link in self._links.values())

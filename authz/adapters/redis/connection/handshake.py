@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from hashlib import sha1
+from importlib.resources import files
 from typing import Any
 
 import hiredis
@@ -17,6 +18,7 @@ from authz.adapters.redis.connection.data_mark import DataMark, eviction_policy
 from authz.adapters.redis.connection.epoch import Life
 from authz.adapters.redis.connection.errors import failure
 from authz.adapters.redis.connection.primary import find_primary
+from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
 from authz.core.errors import StoreUnavailable
 
 CONNECT_S = 1.0
@@ -33,20 +35,30 @@ class Script:
         self.sha = sha1(source, usedforsecurity=False).hexdigest()
 
 
+EPOCH_AGE = Script(files("authz.adapters.redis").joinpath("lua", "epoch_age.lua").read_bytes())
+"""Returns the age of the server's epoch in ms, on `EPOCH_KEY`."""
+
+EPOCH_KEY = b"l:epoch"
+"""The key of the start of the epoch; no account is named like this, as with the data mark."""
+
+
 class Handshake:
     """Opens connections for one link.
 
     `memory_policy` is the eviction policy of the server of the latest connection, if it has a memory limit; empty if it
-    evicts nothing.
+    evicts nothing. `clock` is the clock of that server.
     """
 
     def __init__(self, url: str, *, connect_s: float, life: Life, mark: DataMark, scripts: Sequence[Script]) -> None:
         self.primary = find_primary(url)
+        self.clock = ServerClock()
         self.memory_policy = ""
         self._connect_s = connect_s
         self._life = life
         self._mark = mark
         self._scripts = scripts
+        # Where a primary can be replaced under running processes, the first to use an epoch notes when that was.
+        self._epoch_scripts = () if self.primary.is_fixed else (EPOCH_AGE,)
 
     async def connect(self) -> tuple[AbstractConnection, str]:
         """Return an open connection and the epoch of the server's data. Raises `StoreUnavailable`."""
@@ -63,12 +75,16 @@ class Handshake:
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
             # All in one write: with a distant server each round trip counts against the time limit.
-            state = [self._life.question, *self._mark.questions, ("INFO", "memory")]
-            loads = [("SCRIPT", "LOAD", script.source) for script in self._scripts]
-            await connection.send_packed_command(b"".join(packed(*words) for words in (*state, *loads)))
-            epoch_reply, *marks, memory = [await _reply_on(connection) for _ in state]
+            state = [self._life.question, *self._mark.questions, ("INFO", "memory"), QUESTION]
+            loads = [("SCRIPT", "LOAD", script.source) for script in (*self._scripts, *self._epoch_scripts)]
+            notes = [("EVALSHA", script.sha, "1", EPOCH_KEY) for script in self._epoch_scripts]
+            await connection.send_packed_command(b"".join(packed(*words) for words in (*state, *loads, *notes)))
+            epoch_reply, *marks, memory, now = [await _reply_on(connection) for _ in state]
+            self.clock.read(now)
             for reply in [await _reply_on(connection) for _ in loads]:
                 checked(reply)
+            for _ in notes:
+                await _reply_on(connection)  # a server that refuses writes has no note: its epoch counts as new
             self._mark.read(marks)
             self._note_memory(eviction_policy(memory))
             return self._life.read(epoch_reply)

@@ -19,7 +19,16 @@ from authz.adapters.redis.connection.data_mark import DataMark
 from authz.adapters.redis.connection.epoch import OF_SERVER, Life
 from authz.adapters.redis.connection.errors import is_forgotten
 from authz.adapters.redis.connection.handshake import CONNECT_S, Handshake, Script, checked, name_of, packed
-from authz.adapters.redis.connection.pipe import OnAnswered, Pipe, Reply, Submit, SubmitAll, refuse, refuse_all
+from authz.adapters.redis.connection.pipe import (
+    OnAnswered,
+    Pipe,
+    Submit,
+    SubmitAll,
+    none_connected,
+    not_connected,
+)
+from authz.adapters.redis.connection.primary import Sight
+from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
 from authz.core.errors import StoreUnavailable
 
 __all__ = ["Caller", "RedisLink", "Script", "packed"]
@@ -69,14 +78,14 @@ class RedisLink:
         life: Life = OF_SERVER,
         connect_s: float = CONNECT_S,
     ) -> None:
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._on_answered = on_answered
         self._loading: set[Script] = set()
         self._pipe: Pipe | None = None
         # The methods of the pipe while there is one: this saves a call per command.
-        self.submit: Submit = _not_connected
-        self.submit_all: SubmitAll = _none_connected
+        self.submit: Submit = not_connected
+        self.submit_all: SubmitAll = none_connected
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._mark = DataMark(is_shared=life is OF_SERVER)
@@ -104,6 +113,16 @@ class RedisLink:
     def memory_policy(self) -> str:
         """Return the eviction policy of the server, if it has a memory limit; empty if it evicts nothing."""
         return self._handshake.memory_policy
+
+    @property
+    def is_fixed(self) -> bool:
+        """Return whether the primary has one address, so that no other process uses another one."""
+        return self._handshake.primary.is_fixed
+
+    @property
+    def clock(self) -> ServerClock:
+        """Return the clock of the server of the latest connection."""
+        return self._handshake.clock
 
     @property
     def data_mark(self) -> bytes:
@@ -145,6 +164,20 @@ class RedisLink:
         """Send one command; return its reply. Raises `StoreUnavailable`."""
         return checked(await self._reply(packed(*words)))
 
+    def read_clock(self) -> None:
+        """Ask the server for its time, which `clock` then continues."""
+        self.submit(packed(*QUESTION), self.clock.read)
+
+    async def look(self) -> Sight:
+        """Query whether the primary is the same, and leave one that is not."""
+        pipe, primary = self._pipe, self._handshake.primary
+        sight = await primary.look()
+        if pipe is not None and pipe is self._pipe:
+            pipe.trusted_until_s = primary.trusted_until_s
+            if sight is Sight.MOVED:
+                pipe.abort()
+        return sight
+
     async def _reply(self, command: bytes) -> Any:  # noqa: ANN401 -- any reply
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.submit(command, partial(_settle, answered))
@@ -181,11 +214,12 @@ class RedisLink:
         self._lost.clear()
         self._pipe = Pipe(
             writer.transport,
-            deadline_s=self._deadline_s,
+            deadline_s=self.deadline_s,
             on_lost=partial(self._drop, writer),
             on_answered=self._on_answered,
             in_flight_max=self._in_flight_max,
         )
+        self._pipe.trusted_until_s = self._handshake.primary.trusted_until_s
         self.submit, self.submit_all = self._pipe.submit, self._pipe.submit_all
         writer.transport.set_protocol(self._pipe)
         self.connected_at_s = asyncio.get_running_loop().time()
@@ -202,7 +236,7 @@ class RedisLink:
             self._drop(writer)
 
     def _drop(self, writer: asyncio.StreamWriter) -> None:
-        self._pipe, self.epoch, self.submit, self.submit_all = None, "", _not_connected, _none_connected
+        self._pipe, self.epoch, self.submit, self.submit_all = None, "", not_connected, none_connected
         self._lost_at_s = asyncio.get_running_loop().time()
         self._lost.set()
         if not self._is_closing:
@@ -215,6 +249,8 @@ class RedisLink:
         """
         probed_at_s, lasted, now_s = self.connected_at_s or 0.0, False, asyncio.get_running_loop().time
         while True:
+            # A primary that a partition separates from its Sentinels does not know that it was replaced.
+            await self.look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._handshake.primary.watch_interval_s):
                     await self._lost.wait()
@@ -224,12 +260,10 @@ class RedisLink:
             if now_s() - probed_at_s >= _PROBE_INTERVAL_S:
                 probed_at_s = now_s()
                 self._probe(self._pipe, epoch)
-            # A primary that a partition separates from its Sentinels does not know that it was replaced.
-            if await self._handshake.primary.has_moved() and self._pipe is not None:
-                self._pipe.abort()
 
     def _probe(self, pipe: Pipe, epoch: str) -> None:
-        """Ask what only the server knows: its epoch, its data mark, and whether it accepts writes."""
+        """Ask what only the server knows: its time, its epoch, its data mark, and whether it accepts writes."""
+        self.read_clock()
         pipe.submit(packed(*self._life.question), partial(self._leave_unless, epoch))
         for words in self._mark.probe:
             pipe.submit(packed(*words), self._leave_unless_marked)
@@ -252,11 +286,3 @@ class RedisLink:
 def _settle(answered: asyncio.Future[Any], value: Any) -> None:  # noqa: ANN401 -- any reply
     if not answered.done():
         answered.set_result(value)
-
-
-def _not_connected(_command: bytes, reply: Reply) -> None:
-    refuse(reply, "not connected")
-
-
-def _none_connected(commands: list[bytes], reply: Reply) -> None:
-    refuse_all(len(commands), reply, "not connected")

@@ -6,6 +6,7 @@ the command itself.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -28,8 +29,9 @@ OnAnswered: TypeAlias = Callable[[float, int], None]
 _HUNG_AFTER_DEADLINES = 10
 _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
 # Errors of a server that is not, or not yet, the writable primary. Redis before version 7 quotes the first of them
-# inside a longer error of a script. The scripts for clusters return the last one.
-_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
+# inside a longer error of a script. The scripts for clusters return
+# OTHERLIFE, those that acquire leases OTHERDATA.
+_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ", "OTHERDATA ")
 # Errors of a server that is reachable and answers no check: out of memory, unable to save, too few replicas, or a user
 # without the rights.
 _REFUSING = ("OOM ", "MISCONF ", "NOREPLICAS ", "NOPERM ", "NOAUTH ", "CLUSTERDOWN ")
@@ -57,6 +59,9 @@ class Pipe(asyncio.Protocol):
 
     `fault` says why commands fail on a connection that is open: replies are late, or the server refuses them. It is
     empty while they succeed.
+
+    After `trusted_until_s` on the monotonic clock, if it is not None, nothing is written and the connection closes:
+    another process may use another primary already.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Pipe(asyncio.Protocol):
         self._sweeper: asyncio.TimerHandle | None = None
         self._hang_watch: asyncio.TimerHandle | None = None
         self.fault = ""
+        self.trusted_until_s: float | None = None
 
     def submit(self, command: bytes, reply: Reply) -> None:
         """Queue a packed command for the write at the end of this turn, unless too many are pending."""
@@ -169,6 +175,11 @@ class Pipe(asyncio.Protocol):
     def _flush(self) -> None:
         if not self._commands:  # already written, or the connection was lost in this turn
             return
+        # Not the loop's clock: uvloop's stands still during a turn, in which this process may have been frozen.
+        if self.trusted_until_s is not None and time.monotonic() > self.trusted_until_s:
+            self._commands.clear()
+            self.abort()
+            return
         self._transport.write(b"".join(self._commands))
         self._commands.clear()
         self._writes.append((self._loop.time(), self._asked))
@@ -221,6 +232,16 @@ def refuse(reply: Reply, why: str) -> None:
 def refuse_all(count: int, reply: Reply, why: str) -> None:
     """Refuse `count` commands that were submitted together."""
     asyncio.get_running_loop().call_soon(reply, [StoreUnavailable("redis", why)] * count)
+
+
+def not_connected(_command: bytes, reply: Reply) -> None:
+    """Refuse a command: the `Submit` of a link without a connection."""
+    refuse(reply, "not connected")
+
+
+def none_connected(commands: list[bytes], reply: Reply) -> None:
+    """Refuse commands: the `SubmitAll` of a link without a connection."""
+    refuse_all(len(commands), reply, "not connected")
 
 
 def _refuse_rest(asked: _Asked, why: str) -> None:

@@ -32,6 +32,11 @@ local function is_stopped(key_id)
   return false
 end
 
+-- Tell whether the data have another mark (connection/data_mark.py) than `mark`, which is empty if there is none.
+local function is_other(mark)
+  return mark ~= '' and redis.call('GET', 'l:data') ~= mark
+end
+
 -- Delete expired leases, and count those of a key and of the account, without the lease `aside`.
 local function count(key_id, aside)
   local of_key, of_account, expired = 0, 0, 0

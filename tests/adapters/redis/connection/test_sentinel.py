@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -10,6 +11,7 @@ import pytest
 import redis
 from support.builders import record
 from support.contracts.key_lookups import put, start_take, take_one
+from support.contracts.key_projections import connected_store
 from support.contracts.redis_commands import send as send_command
 from support.contracts.redis_commands import started_link, wait_until_up
 from support.servers.fake_redis import tls_or_plain_proxy, tls_proxy
@@ -17,6 +19,7 @@ from support.servers.redis_acl import PASSWORD, SENTINEL_USER, SERVER_USER, USER
 from support.servers.redis_sentinel import NAME, Sentinels, SentinelServer, sentinels
 
 from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.primary import LEFT_WITHIN_S, TRUST_S, SentinelPrimary
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import BUCKET_BYTES, CHECK, PUT, redis_key
 from authz.core.check import KeyRecord, KeyState, TakeOutcome
@@ -114,6 +117,66 @@ async def test_a_primary_that_does_not_know_of_its_replacement_is_left(watched: 
             await asyncio.sleep(0.01)
         assert client.info("replication")["role"] == "master"
     assert link.is_up
+
+
+def hide_failovers(watched: Sentinels) -> None:
+    """Make the present primary refuse its demotion, as one that a partition separates from its sentinels."""
+    with watched.client(watched.first) as client:
+        client.execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof", "-client", "-config")
+
+
+async def test_a_process_that_was_frozen_during_a_failover_writes_nothing_to_the_former_primary(
+    watched: Sentinels, link: RedisLink
+) -> None:
+    hide_failovers(watched)
+    before = link.epoch
+    watched.fail_over()
+    with watched.client(watched.second) as client:
+        while client.info("replication")["role"] != "master":
+            time.sleep(0.01)  # noqa: ASYNC251 -- the event loop is what stands still
+    time.sleep(TRUST_S)  # noqa: ASYNC251 -- the same
+    written = send_command(link, "SET", "k:written", "1")
+    assert isinstance(await written, StoreUnavailable)
+    with watched.client(watched.first) as client:
+        assert not client.exists("k:written")
+    await wait_until_up(link)
+    assert link.epoch not in {"", before}
+
+
+async def test_a_change_that_reached_a_replaced_primary_is_not_done(
+    watched: Sentinels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SentinelPrimary, "watch_interval_s", 60.0)
+    monkeypatch.setattr("authz.adapters.redis.connection.primary.TRUST_S", 60.0)
+    async with connected_store(watched.url) as store:
+        hide_failovers(watched)
+        assert await store.keys.put(DIGEST, record())
+        watched.fail_over()
+        for sentinel in watched.sentinels:
+            with redis.Redis("127.0.0.1", sentinel.port) as client:
+                while client.sentinel_get_master_addr_by_name(NAME)[1] != watched.second.port:
+                    await asyncio.sleep(0.01)
+        with pytest.raises(StoreUnavailable, match="replaced during a change"):
+            await store.keys.put(DIGEST, record(state=KeyState.REVOKED, revision=2))
+
+
+async def test_changes_wait_until_every_process_has_left_the_former_primary(watched: Sentinels) -> None:
+    async with connected_store(watched.url) as store:
+        await store.keys.settled()
+        before, started_s = store.keys.epoch_of(DIGEST), time.monotonic()
+        await store.keys.settled()
+        assert time.monotonic() - started_s < LEFT_WITHIN_S / 2
+        watched.until_replicated()
+        watched.fail_over()
+        while store.keys.epoch_of(DIGEST) in {"", before}:
+            await asyncio.sleep(0.01)
+        started_s = time.monotonic()
+        await store.keys.settled()
+        assert LEFT_WITHIN_S - 0.3 < time.monotonic() - started_s < LEFT_WITHIN_S + 0.5
+        async with connected_store(watched.url) as other:  # what counts is the first use of the epoch
+            started_s = time.monotonic()
+            await other.keys.settled()
+            assert time.monotonic() - started_s < LEFT_WITHIN_S / 2
 
 
 async def test_sentinels_that_hang_or_are_gone_keep_nobody_out(watched: Sentinels, link: RedisLink) -> None:
