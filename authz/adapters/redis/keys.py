@@ -198,7 +198,8 @@ class RedisKeys:
             self._link.load(script)
         again([lookups[place] for place in forgotten], taken=at(forgotten, taken))
         answered = [place for place in range(len(replies)) if place not in forgotten]
-        taken(answered, [replies[place] for place in answered])
+        if answered:
+            taken(answered, [replies[place] for place in answered])
 
     def _other(self, lookup: Lookup, known: Known, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
         if isinstance(value, bytes):

@@ -1,23 +1,28 @@
 """Leases in the real Redis: one hash slot, nothing left behind, and key changes that reach a key's open streams."""
 
+import asyncio
 import os
 
 import pytest
 from msgspec.structs import replace
 from redis.crc import key_slot
 from support.builders import LOGS, record
-from support.contracts.key_lookups import put
-from support.contracts.redis_commands import send
+from support.contracts.key_lookups import put, take_lookups, take_one
+from support.contracts.redis_commands import send, wait_until_up
 
 from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.leases import RedisLeases, _keys
 from authz.adapters.redis.store import RedisStore
-from authz.core.check import AccountRecord, KeyState
+from authz.core.check import AccountRecord, KeyState, Lookup
 from authz.core.errors import StoreUnavailable
-from authz.core.streams import AcquireOutcome, Lease, RenewOutcome
+from authz.core.policy.route import Access, Route
+from authz.core.streams import AcquireOutcome, Lease, Opening, RenewOutcome
 
 TTL = Script(b"return redis.call('PTTL', KEYS[1])")
 PUT_FIELD = Script(b"return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
+
+STREAM = Route("GET", "/v1/servers/{id}/logs/stream", Access.SCOPE, "servers:read", stream=LOGS.name)
 
 
 @pytest.fixture
@@ -84,6 +89,47 @@ async def test_a_change_of_a_key_reaches_its_open_streams(store: RedisStore, lea
     assert outcomes == [stopped, RenewOutcome.KEPT, stopped, stopped]
     await put(keys, digest, replace(mine, revision=3))  # an older change, late
     assert (await leases.renew(lease, LOGS, 0)).outcome is stopped
+
+
+@pytest.mark.parametrize("loss", [("FLUSHALL",), ("DEL", "l:data"), ("SET", "l:data", "of an older snapshot")])
+async def test_no_lease_is_granted_on_data_that_replaced_those_of_the_connection(
+    own_link: RedisLink, lease: Lease, loss: tuple[str, ...]
+) -> None:
+    leases = RedisLeases(own_link)
+    assert (await leases.acquire(lease, LOGS, 15)).outcome is AcquireOutcome.GRANTED
+    await own_link.ask(*loss)
+    with pytest.raises(StoreUnavailable, match="lost its data"):
+        await leases.acquire(replace_id(lease), LOGS, 15)
+    await reconnected(own_link)  # so that open streams are reported again
+    assert (await leases.acquire(replace_id(lease), LOGS, 15)).outcome is AcquireOutcome.GRANTED
+
+
+async def test_no_stream_takes_a_token_or_a_slot_on_data_that_were_replaced(own_link: RedisLink, lease: Lease) -> None:
+    keys, digest = RedisKeys(own_link, negative_ttl_s=5), os.urandom(32)
+    await put(keys, digest, replace(record(), account_id=lease.account_id))
+    before = await take_one(keys, digest)
+    await own_link.ask("DEL", "l:data")
+    opening = Lookup(digest, 1, STREAM, opening=Opening("1", LOGS, 15))
+    (refused,) = await take_lookups(keys, [opening])
+    assert isinstance(refused, StoreUnavailable)
+    await reconnected(own_link)
+    after = await take_one(keys, digest)
+    assert before.bucket is not None
+    assert after.bucket is not None
+    assert after.bucket.remaining == pytest.approx(before.bucket.remaining - 1, abs=0.5)
+    assert await RedisLeases(own_link).streams(lease.account_id, LOGS.name) == []
+
+
+async def reconnected(link: RedisLink) -> None:
+    """Wait for the reconnection that follows a refused lease at once, and not after the next probe."""
+    async with asyncio.timeout(0.5):
+        while link.reconnected_at_s is None:
+            await asyncio.sleep(0.005)
+    await wait_until_up(link)
+
+
+def replace_id(lease: Lease) -> Lease:
+    return Lease(os.urandom(4).hex(), lease.account_id, lease.key_id, lease.stream)
 
 
 async def test_an_unavailable_redis_is_reported(lease: Lease) -> None:

@@ -12,6 +12,7 @@ from statistics import median
 
 import httpx
 import pytest
+import redis
 from support.clients.sse import TARGET, LeaseCounts, Stream, opened, opened_at_once
 from support.clients.stream_ends import ENDS, with_short_streams
 from support.servers.stack import ROOMY
@@ -73,6 +74,25 @@ def test_the_eleventh_stream_of_an_account_is_refused(stack: Stack, leases: Leas
         assert all(stream.status == 200 for stream in streams)
         eleventh = open_until_the_end.enter_context(Stream(stack.url, keys[3].secret))
         assert (eleventh.status, eleventh.received) == (429, b"too many concurrent log streams for this account\n")
+    leases.wait_for(account_id, 0)
+
+
+def test_the_cap_of_an_account_holds_when_redis_is_flushed(stack: Stack, leases: LeaseCounts) -> None:
+    account_id = stack.create_account("Flushed")
+    keys = [made(stack, account_id) for _ in range(4)]
+    with ExitStack() as open_until_the_end:
+        for number in range(10):
+            open_until_the_end.enter_context(opened(stack, keys[number % 4].secret)[0])
+        with redis.Redis.from_url(stack.redis.url) as client:
+            client.flushall()
+        statuses: Counter[int] = Counter()
+        until_s = time.monotonic() + 4
+        while time.monotonic() < until_s:
+            with Stream(stack.url, keys[len(statuses) % 4].secret) as eleventh:
+                statuses[eleventh.status] += 1
+        assert statuses.keys() == {429, 503}
+        assert peaks(stack)[account_id] == 10
+        leases.wait_for(account_id, 10)
     leases.wait_for(account_id, 0)
 
 
