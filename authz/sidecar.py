@@ -29,6 +29,7 @@ from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.adapters.prometheus.operation import ChangeMetrics, ListenerMetrics, LoadMetrics, LoopMetrics, OutboxMetrics
 from authz.adapters.prometheus.process import LogMetrics, PolicyMetrics
+from authz.adapters.prometheus.redis import RedisMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
@@ -48,11 +49,13 @@ from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.key_uses import KeyUses
 from authz.service.check.leases import Leases
 from authz.service.keys.reconciling import Reconciler, Retention
+from authz.service.serving import Serving
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits
 
 _PING_INTERVAL_S = 1.0
+_HEALTH_INTERVAL_S = 0.1
 _GC_OBJECTS = 20_000
 _UNAVAILABLE = "postgres is unavailable"
 _DENIALS_BURST_S = 10
@@ -109,13 +112,14 @@ class Sidecar:
             stream_class=self._stream_class,
             heartbeat_s=settings.stream_heartbeat_s,
         )
+        modes = FailureModes(settings.redis_failure, settings.postgres_failure)
         self._checker = Checker(
             policy,
             redis.keys,
             self._directory,
             CheckTelemetry(metrics, self._decisions),
             leases=self._leases,
-            failure=FailureModes(settings.redis_failure, settings.postgres_failure),
+            failure=modes,
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
             loads=load_limits(settings),
@@ -141,6 +145,7 @@ class Sidecar:
             metrics,
             self._streams,
             background,
+            RedisMetrics(lambda: bool(self._link.memory_policy)),
             LogMetrics(self._dropped_lines),
             self._policy_metrics,
             changes,
@@ -149,10 +154,10 @@ class Sidecar:
             ListenerMetrics(self._hot.open, self._hot.closed, self._hot.checks.batches, lambda: Reporter.broken),
             LoadMetrics(self._checker.loads, self._uses.waiting, lambda: self._uses.dropped),
         )
-        self._http = AdminServer(self.registry, self.readiness, settings.admin_listen, faults=lambda: faults)
+        self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
+        ready, listen = self._serving.conditions, settings.admin_listen
+        self._http = AdminServer(self.registry, ready, listen, faults=lambda: faults, stores=self._store_states)
         self._policy_reload = PolicyReload(self._load_policy, self._use_policy, self._policy_metrics.reloaded)
-        self._is_draining = False
-        self._serving: asyncio.Task[None] | None = None
 
     def stores_up(self) -> dict[str, bool]:
         """Return for each store whether it is available."""
@@ -162,10 +167,12 @@ class Sidecar:
         """Return the number of open streams that are reported here, by class."""
         return self._leases.alive()
 
-    def readiness(self) -> dict[str, bool]:
-        """Return the conditions of readiness: each store was reachable once, and no drain is in progress."""
-        reached = {"redis": self._link.reached.is_set(), "postgres": self._postgres.reached.is_set()}
-        return {**reached, "serving": not self._is_draining}
+    def _reached(self) -> dict[str, bool]:
+        return {"redis": self._link.reached.is_set(), "postgres": self._postgres.reached.is_set()}
+
+    def _store_states(self) -> dict[str, str]:
+        faults = {"redis": self._link.fault, "postgres": self._supervisor.faults.get("postgres", "unavailable")}
+        return {store: "available" if is_up else faults[store] for store, is_up in self.stores_up().items()}
 
     def reload_policy(self) -> None:
         """Load the policy file again; an invalid one changes nothing."""
@@ -192,21 +199,18 @@ class Sidecar:
         interval_s, unwritten = self._settings.last_use_interval_s, "last uses of keys are not written yet"
         self._supervisor.keep("last_use", partial(self._uses.write, interval_s), interval_s, event=unwritten)
         self._supervisor.keep("log", self._report_suppressed_denials, _SUPPRESSED_INTERVAL_S)
-        self._serving = asyncio.get_running_loop().create_task(self._serve_when_reached())
+        self._supervisor.keep("health", self._serving.update, _HEALTH_INTERVAL_S)
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
 
     async def drain(self) -> None:
         """Stop without a failed check: report NOT_SERVING, wait for Envoy, finish checks in flight, close."""
-        self._is_draining = True
-        await self._serve_health(serving=False)
+        await self._serving.drain()
         await asyncio.sleep(self._settings.drain_delay_s)
         grace_s = self._settings.drain_grace_s
         listeners = (self._hot,) if self._grpc is None else (self._hot, self._grpc)
         await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
         await self._policy_reload.close()
-        if self._serving is not None:
-            self._serving.cancel()
         await self._supervisor.stop()
         await self._checker.close()
         with suppress(StoreUnavailable):
@@ -246,7 +250,7 @@ class Sidecar:
     def _stream_class(self, name: str) -> StreamClass | None:
         return self._checker.policy.streams.get(name)
 
-    async def _serve_health(self, *, serving: bool) -> None:
+    async def _serve_health(self, serving: bool) -> None:  # noqa: FBT001 -- the state itself
         self._hot.serve_health(serving=serving)
         if self._grpc is not None:
             await self._grpc.serve_health(serving=serving)
@@ -259,12 +263,6 @@ class Sidecar:
         deleted = await self._retention.delete_when_due()
         if deleted:
             _log.info("ended keys deleted", extra={"keys": deleted})
-
-    async def _serve_when_reached(self) -> None:
-        await self._link.reached.wait()
-        await self._postgres.reached.wait()
-        await self._serve_health(serving=True)
-        _log.info("serving")
 
 
 def main() -> None:

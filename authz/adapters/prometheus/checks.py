@@ -90,6 +90,7 @@ class Metrics(OwnCollector):
         self._checks = Histogram()
         self._answers = {store: Histogram() for store in STORES}
         self._batches = Histogram(BOUNDS_COMMANDS)
+        self._late = 0
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         """Count decisions that were made together."""
@@ -109,8 +110,9 @@ class Metrics(OwnCollector):
         """Observe the duration of one response of a store."""
         self._answers[store].observe(latency_s)
 
-    def redis_answered(self, seconds: float, commands: int) -> None:
-        """Observe one write to Redis after its response, with its number of commands (`pipe.OnAnswered`)."""
+    def redis_answered(self, seconds: float, commands: int, late: int) -> None:
+        """Observe one write to Redis after its response or its deadline (`pipe.OnAnswered`)."""
+        self._late += late
         self._answers["redis"].observe(seconds)
         self._batches.observe(commands)
 
@@ -145,6 +147,8 @@ class Metrics(OwnCollector):
         batches = HistogramMetricFamily("authz_redis_batch_commands", "Commands per write to Redis.")
         batches.add_metric([], self._batches.buckets(), self._batches.sum)
         yield batches
+        late = "Commands to Redis without a reply within AUTHZ_REDIS_DEADLINE_S."
+        yield counts("authz_redis_late_commands", late, (), [((), self._late)])
         yield counts(
             "authz_store_failures",
             "Checks that failed because a store was unavailable.",

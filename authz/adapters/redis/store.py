@@ -34,7 +34,7 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
     in_flight_max: int,
     negative_ttl_s: float,
     scripts: Sequence[Script] = (),
-    on_answered: OnAnswered = lambda _seconds, _commands: None,
+    on_answered: OnAnswered = lambda _seconds, _commands, _late: None,
     on_use: OnUse = lambda _key_id: None,
     connect_s: float = CONNECT_S,
     on_skew: OnSkew | None = None,

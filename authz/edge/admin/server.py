@@ -22,7 +22,7 @@ from authz.edge.admin.shared import SharedResult, Waiting
 from authz.edge.sockets import listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
-_State = tuple[dict[str, bool], dict[str, str]]
+_State = tuple[dict[str, bool], dict[str, str], dict[str, str]]
 
 _PROBE_INTERVAL_S = 0.02
 # Serialising holds the interpreter lock for its CPU time: at most a hundredth of the time goes to it.
@@ -44,9 +44,10 @@ class MetricsSource(Protocol):
 class AdminServer:
     """The admin server of one process on `HOST:PORT` or `unix:/PATH`, from `start` until `stop`.
 
-    It has a thread of its own. `readiness` returns the conditions of readiness by name, `faults` what fails at
-    present and why. A fault changes no status: readiness decides that. They and the snapshot of `metrics` are called on
-    the event loop of `start`; while that loop does not respond, every endpoint returns 503.
+    It has a thread of its own. `readiness` returns the conditions of readiness by name, `stores` the present state of
+    each store, `faults` what fails at present and why. The last two change no status: readiness decides that. They and
+    the snapshot of `metrics` are called on the event loop of `start`; while that loop does not respond, every endpoint
+    returns 503.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class AdminServer:
         limits: HttpLimits | None = None,
         *,
         faults: Callable[[], Mapping[str, str]] = dict,
+        stores: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
         self._faults = faults
+        self._stores = stores
         self._listener = listening_socket(listen)
         self.port = port_of(self._listener)
         self._server = HttpServer(self._listener, self._serve, limits)
@@ -91,12 +94,13 @@ class AdminServer:
             shared.add(connection, request)
 
     def _state(self) -> "_State":
-        return self._readiness(), dict(self._faults())
+        return self._readiness(), dict(self._stores()), dict(self._faults())
 
     def _respond_to_probes(self, state: "_State", waiting: list[Waiting]) -> float:
-        conditions, faults = state
+        conditions, stores, faults = state
         status = HTTPStatus.OK if all(conditions.values()) else HTTPStatus.SERVICE_UNAVAILABLE
-        body = {**conditions, "faults": faults} if faults else conditions
+        details = {"stores": stores, "faults": faults}
+        body = {**conditions, **{name: detail for name, detail in details.items() if detail}}
         ready = HttpResponse(status, json.dumps(body, separators=(",", ":")).encode(), "application/json")
         healthy = HttpResponse(HTTPStatus.OK, b"ok\n")
         for each in waiting:

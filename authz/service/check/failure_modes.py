@@ -3,6 +3,7 @@
 Each recently seen key has a local bucket, and so has its account. Changes that are made during the outage are unknown.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,13 +55,22 @@ class _Seen:
 class RecentKeys:
     """The last `size` valid keys, each usable for `window_s` seconds after its latest successful check.
 
-    `now_s` is Unix time in seconds, because expiry times are calendar times.
+    `now_s` is Unix time in seconds, because expiry times are calendar times. `steady_s` is a clock that nobody sets,
+    for the window and the buckets.
     """
 
-    def __init__(self, *, size: int, window_s: float, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        window_s: float,
+        now_s: Callable[[], float],
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._size = size
         self._window_s = window_s
-        self._now_s = now_s
+        self._unix_s = now_s
+        self._steady_s = steady_s
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         # An account is kept as long as one of its keys is.
         self._accounts: WeakValueDictionary[str, _Account] = WeakValueDictionary()
@@ -73,7 +83,7 @@ class RecentKeys:
             if account is not None and take.outcome is TakeOutcome.SUSPENDED:
                 account.is_suspended = True
             return
-        now_s = self._now_s()
+        now_s = self._steady_s()
         if account is None:
             account = self._accounts.setdefault(take.record.account_id, _Account())
         account.is_suspended = False
@@ -90,10 +100,10 @@ class RecentKeys:
 
     def take(self, lookup: Lookup, default: Limit, *, account: Limit | None = None) -> Take | None:
         """Replace the store's answer; None for a key that was not seen recently."""
-        seen, now_s = self._seen.get(lookup.digest), self._now_s()
+        seen, now_s = self._seen.get(lookup.digest), self._steady_s()
         if seen is None or now_s - seen.seen_at_s > self._window_s or seen.account.is_suspended:
             return None
-        if 0 < seen.record.expires_at_ms <= now_s * 1000:
+        if 0 < seen.record.expires_at_ms <= self._unix_s() * 1000:
             return Take(TakeOutcome.EXPIRED, seen.record)
         limit = seen.record.limit or default
         seen.tokens = seen.tokens.under(limit)

@@ -66,7 +66,7 @@ def test_a_shadow_route_counts_what_it_would_have_refused(metrics: Metrics) -> N
 
 
 def test_stores_are_counted_apart(metrics: Metrics) -> None:
-    metrics.redis_answered(10, 64)
+    metrics.redis_answered(10, 64, 3)
     metrics.store_failed("postgres")
     metrics.degraded("redis")
     read = samples(metrics)
@@ -76,6 +76,7 @@ def test_stores_are_counted_apart(metrics: Metrics) -> None:
     assert read["authz_redis_batch_commands_bucket", (("le", "32"),)] == 0
     assert read["authz_redis_batch_commands_bucket", (("le", "64"),)] == 1
     assert read["authz_redis_batch_commands_sum", ()] == 64
+    assert read["authz_redis_late_commands_total", ()] == 3
     assert read["authz_store_failures_total", (("store", "postgres"),)] == 1
     assert read["authz_degraded_checks_total", (("store", "redis"),)] == 1
     assert read["authz_store_up", (("store", "redis"),)] == 1

@@ -2,12 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from signal import SIGCONT, SIGSTOP
 
+import grpc
 import httpx
 import pytest
 import redis
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from support.clients.raw_http import Answer, send
 from support.servers.postgres import processes
 from support.servers.stack import ROOMY
@@ -162,3 +165,33 @@ def test_failures_are_counted_and_readiness_stays(stack: Stack, secret: str) -> 
     )
     assert float(counted.split()[1]) > 0
     assert httpx.get(f"{stack.admin_url}/readyz", trust_env=False).status_code == 200
+
+
+def test_a_sidecar_without_redis_leaves_the_rotation_and_says_why_and_returns(stack: Stack, secret: str) -> None:
+    assert health(stack) == health_pb2.HealthCheckResponse.SERVING
+    stack.redis.signal(SIGSTOP)
+    until(lambda: health(stack) == health_pb2.HealthCheckResponse.NOT_SERVING)
+    ready = httpx.get(f"{stack.admin_url}/readyz", trust_env=False)
+    assert ready.status_code == 200
+    assert ready.json()["redis"]
+    assert ready.json()["stores"]["redis"] != "available"
+    assert ready.json()["stores"]["postgres"] == "available"
+    assert 'authz_store_up{store="redis"} 0.0' in httpx.get(f"{stack.admin_url}/metrics", trust_env=False).text
+    time.sleep(1.5)  # longer than the interval of Envoy's health checks
+    assert_unavailable(stack, secret)  # by this sidecar still, because there is no other
+    stack.redis.signal(SIGCONT)
+    until(lambda: health(stack) == health_pb2.HealthCheckResponse.SERVING)
+    assert httpx.get(f"{stack.admin_url}/readyz", trust_env=False).json()["stores"]["redis"] == "available"
+
+
+def health(stack: Stack) -> int:
+    with grpc.insecure_channel(f"127.0.0.1:{stack.check_ports[0]}") as channel:
+        status: int = HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2).status
+    return status
+
+
+def until(holds: Callable[[], bool], within_s: float = 6) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

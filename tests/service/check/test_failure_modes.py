@@ -1,5 +1,6 @@
 """Recently used keys keep working while a store is unavailable, if the operator chose that."""
 
+import pytest
 from msgspec.structs import replace
 from support.builders import record, take
 from support.fakes.checker_dependencies import CheckerUnderTest, FakeClock, assert_denied
@@ -47,7 +48,7 @@ async def test_degrade_forgets_a_key_once_it_was_refused() -> None:
 
 def test_recent_keys_are_bounded_and_expire() -> None:
     clock = FakeClock()
-    recent = RecentKeys(size=1, window_s=60, now_s=clock)
+    recent = RecentKeys(size=1, window_s=60, now_s=clock, steady_s=clock)
     expiring = Take(
         TakeOutcome.GRANTED,
         KeyRecord(KeyState.ACTIVE, 1, "key_1", "acct_1", frozenset(), None, int(clock.now_s * 1000) + 1),
@@ -63,9 +64,21 @@ def test_recent_keys_are_bounded_and_expire() -> None:
     assert recent.take(first, Limit(1, 1)) is None
 
 
+@pytest.mark.parametrize("set_by_s", [-3600, 3600])
+def test_a_wall_clock_that_is_set_neither_opens_nor_closes_the_window(set_by_s: float) -> None:
+    wall, steady = FakeClock(), FakeClock()
+    recent, lookup = RecentKeys(size=1, window_s=60, now_s=wall, steady_s=steady), Lookup(bytes(32), 1, None)
+    recent.remember(lookup.digest, take())
+    wall.now_s += set_by_s
+    steady.now_s += 59
+    assert recent.take(lookup, Limit(1, 1)) is not None
+    steady.now_s += 2
+    assert recent.take(lookup, Limit(1, 1)) is None
+
+
 async def test_degrade_limits_the_keys_of_an_account_to_its_bucket() -> None:
     clock = FakeClock()
-    recent, limit = RecentKeys(size=9, window_s=60, now_s=clock), Limit(120, 2)
+    recent, limit = RecentKeys(size=9, window_s=60, now_s=clock, steady_s=clock), Limit(120, 2)
     digests = [bytes([number]) * 32 for number in range(3)]
     for digest in digests:
         recent.remember(digest, Take(TakeOutcome.GRANTED, record(), Bucket(limit, 119, Limit(130, 2))))
@@ -90,7 +103,7 @@ async def test_degrade_limits_the_keys_of_an_account_to_its_bucket() -> None:
 
 
 def test_of_a_suspended_account_no_key_is_remembered() -> None:
-    recent, limit = RecentKeys(size=9, window_s=60, now_s=FakeClock()), Limit(120, 2)
+    recent, limit = RecentKeys(size=9, window_s=60, now_s=FakeClock(), steady_s=FakeClock()), Limit(120, 2)
     mine, other = record(), replace(record(), account_id="acct_2")
     for digest, of in ((b"1" * 32, mine), (b"2" * 32, mine), (b"3" * 32, other)):
         recent.remember(digest, Take(TakeOutcome.GRANTED, of, Bucket(limit, 119)))

@@ -77,7 +77,7 @@ class CheckerUnderTest:
             Silent(),
             leases=Leases(MemoryLeases(), LeaseCounters(), stream_class=lambda _name: None, heartbeat_s=5),
             failure=FailureModes(),
-            recent=RecentKeys(size=2, window_s=60, now_s=self.clock),
+            recent=RecentKeys(size=2, window_s=60, now_s=self.clock, steady_s=self.clock),
             invalid_keys=InvalidKeys(self.clock),
         )
 

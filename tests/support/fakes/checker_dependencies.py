@@ -133,7 +133,7 @@ class CheckerUnderTest:
         self.directory = ScriptedDirectory(found or record("servers:read"))
         self.observed = RecordingObserver()
         self.clock = FakeClock()
-        recent = RecentKeys(size=2, window_s=60, now_s=self.clock)
+        recent = RecentKeys(size=2, window_s=60, now_s=self.clock, steady_s=self.clock)
         self.streams = MemoryLeases()
         self.counted = LeaseCounters()
         leases = Leases(self.streams, self.counted, stream_class=policy().streams.get, heartbeat_s=5)

@@ -57,7 +57,7 @@ class RedisCluster:
         deadline_s: float,
         in_flight_max: int,
         scripts: Sequence[Script] = (),
-        on_answered: OnAnswered = lambda _seconds, _commands: None,
+        on_answered: OnAnswered = lambda _seconds, _commands, _late: None,
         connect_s: float = CONNECT_S,
     ) -> None:
         self._url = read_url(url)

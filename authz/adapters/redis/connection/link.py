@@ -74,7 +74,7 @@ class RedisLink:
         deadline_s: float,
         in_flight_max: int,
         scripts: Sequence[Script] = (),
-        on_answered: OnAnswered = lambda _seconds, _commands: None,
+        on_answered: OnAnswered = lambda _seconds, _commands, _late: None,
         life: Life = OF_SERVER,
         connect_s: float = CONNECT_S,
     ) -> None:

@@ -23,8 +23,9 @@ Reply: TypeAlias = Callable[[Any], None]
 
 Submit: TypeAlias = Callable[[bytes, Reply], None]
 SubmitAll: TypeAlias = Callable[[list[bytes], Reply], None]
-OnAnswered: TypeAlias = Callable[[float, int], None]
-"""Receives the duration of every write in s, until its replies or its deadline, and its number of commands."""
+OnAnswered: TypeAlias = Callable[[float, int, int], None]
+"""Receives the duration of every write in s, until its replies or its deadline, its number of commands, and how many
+of them had no reply by then."""
 
 _HUNG_AFTER_DEADLINES = 10
 _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
@@ -198,15 +199,15 @@ class Pipe(asyncio.Protocol):
             if sent_s + self._deadline_s > now_s + _TIMER_SLACK_S:
                 self._sweeper = self._loop.call_at(sent_s + self._deadline_s, self._read_first)
                 return
-            self._expire(end)
-            self._observe(now_s)
+            self._observe(now_s, self._expire(end))
 
-    def _observe(self, now_s: float) -> None:
+    def _observe(self, now_s: float, late: int = 0) -> None:
         sent_s, end = self._writes.popleft()
-        self._on_answered(now_s - sent_s, end - self._observed)
+        self._on_answered(now_s - sent_s, end - self._observed, late)
         self._observed = end
 
-    def _expire(self, end: int) -> None:
+    def _expire(self, end: int) -> int:
+        """Refuse the commands up to number `end` that have no reply; return how many they were."""
         number = self._expired if self._refused else self._answered
         late: list[_Asked] = []
         for asked in islice(self._waiting, self._refused, None):
@@ -214,6 +215,7 @@ class Pipe(asyncio.Protocol):
             if number > end:
                 break
             late.append(asked)
+        count = sum(asked.count - len(asked.replies) for asked in late)
         self._refused += len(late)
         self._expired = end
         if late:
@@ -222,6 +224,7 @@ class Pipe(asyncio.Protocol):
             _refuse_rest(asked, f"no answer within {self._deadline_s * 1000:g} ms")
         if self._hang_watch is None:
             self._hang_watch = self._loop.call_later(self._deadline_s * _HUNG_AFTER_DEADLINES, self.abort)
+        return count
 
 
 def refuse(reply: Reply, why: str) -> None:
