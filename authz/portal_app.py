@@ -33,7 +33,7 @@ from authz.adapters.smtp import LoggedMail, NoMail, SmtpMail
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.admin.server import AdminServer
-from authz.edge.sockets import listening_socket
+from authz.edge.sockets import SocketRights, listening_socket
 from authz.portal.app import application
 from authz.portal.http_server import BoundedHttp, QuietServer
 from authz.portal.services import Services
@@ -104,7 +104,8 @@ class Portal:
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
         self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped), changes)
         listen = settings.portal_admin_listen
-        self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults)
+        self._rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
+        self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults, rights=self._rights)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
         config = uvicorn.Config(
             app,
@@ -131,7 +132,7 @@ class Portal:
 
     async def start(self) -> None:
         """Open the listeners and connect to the stores."""
-        listener = listening_socket(self._settings.portal_listen)
+        listener = listening_socket(self._settings.portal_listen, self._rights)
         await self._postgres.start()
         self._redis.link.start()
         self._admin.start()

@@ -27,6 +27,7 @@ from authz.setting_types import (
     PublicUrl,
     RedisUrl,
     Seconds,
+    SocketMode,
     check_transport,
     read_secret,
 )
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
         30, description="How long Redis caches that a key does not exist, in seconds; a new key works at once."
     )
     check_listen: Listen = Field(
-        "127.0.0.1:9001", description="The listener for checks by Envoy: HOST:PORT or unix:/PATH."
+        "127.0.0.1:9001", description="The listener for checks by Envoy: HOST:PORT, :PORT or unix:/PATH."
     )
     check_certificate_file: OptionalFile = Field(
         None, description="The certificate of the check listener (PEM, with its chain); it is reloaded when it changes."
@@ -105,6 +106,13 @@ class Settings(BaseSettings):
     )
     admin_listen: Listen = Field(
         "0.0.0.0:9090", description="The listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
+    )
+    check_share_port: bool = Field(
+        default=False, description="Whether other processes may listen on the port of AUTHZ_CHECK_LISTEN as well."
+    )
+    socket_mode: SocketMode = Field("0660", description="The mode of unix: sockets, in octal.")
+    socket_group: str = Field(
+        "", description="The group of unix: sockets, by name or number; empty for that of the process."
     )
     check_connections_max: int = Field(
         1024,

@@ -41,6 +41,7 @@ from authz.core.streams import StreamClass
 from authz.edge.access_log import Reporter
 from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
+from authz.edge.sockets import SocketRights
 from authz.policy_reload import PolicyReload
 from authz.process import add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
@@ -130,15 +131,18 @@ class Sidecar:
         self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
         # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
         redis_calls = 3 if isinstance(redis.link, RedisLink) else 5  # in a cluster the account is a call of its own
+        rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._hot = CheckListener(
             self._checker,
             settings.check_listen,
             check_s_max=redis_calls * settings.redis_deadline_s + settings.load_wait_s,
             connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
             tls=check_tls(settings),
+            rights=rights,
+            shares_port=settings.check_share_port,
         )
-        self._grpc = grpc_server(self._checker, settings.grpc_listen)
-        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log"))
+        self._grpc = grpc_server(self._checker, settings.grpc_listen, rights)
+        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health"))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
         self.registry = registry(
@@ -155,8 +159,8 @@ class Sidecar:
             LoadMetrics(self._checker.loads, self._uses.waiting, lambda: self._uses.dropped),
         )
         self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
-        ready, listen = self._serving.conditions, settings.admin_listen
-        self._http = AdminServer(self.registry, ready, listen, faults=lambda: faults, stores=self._store_states)
+        admin = partial(AdminServer, faults=lambda: faults, stores=self._store_states, rights=rights)
+        self._http = admin(self.registry, self._serving.conditions, settings.admin_listen)
         self._policy_reload = PolicyReload(self._load_policy, self._use_policy, self._policy_metrics.reloaded)
 
     def stores_up(self) -> dict[str, bool]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
+from authz.edge.sockets import SocketRights
 from authz.service.check.checker import Checker
 from authz.service.check.leases import PENDING_HEARTBEATS
 from authz.service.check.loads import LoadLimits
@@ -24,14 +25,14 @@ def check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
             raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
 
 
-def grpc_server(checker: Checker, listen: str) -> "GrpcServer | None":
+def grpc_server(checker: Checker, listen: str, rights: SocketRights) -> "GrpcServer | None":
     """Create the gRPC server; None where no address is set."""
     if not listen:
         return None
     # grpcio takes a quarter of the process' memory, and few deployments need it.
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
-    return GrpcServer(checker, listen)
+    return GrpcServer(checker, listen, rights)
 
 
 def load_limits(settings: Settings) -> LoadLimits:

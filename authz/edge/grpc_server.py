@@ -18,6 +18,7 @@ from authz.edge.access_log import Reporter
 from authz.edge.check.listener import CONNECTIONS_MAX
 from authz.edge.check.messages import SERVICE, Checks, write
 from authz.edge.check.responses import ResponseWriter
+from authz.edge.sockets import SocketRights, cannot_listen, clear_stale, unix_path
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
@@ -28,6 +29,7 @@ _OPTIONS = [
     ("grpc.max_concurrent_streams", 2_048),
     ("grpc.max_metadata_size", 16_384),
     ("grpc.absolute_max_metadata_size", 16_384),
+    ("grpc.so_reuseport", 0),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 3_900_000),
@@ -41,9 +43,17 @@ _ABORT_DELAY_S = 0.2
 
 
 class GrpcServer:
-    """The gRPC server of one checker on `HOST:PORT` (port 0: any free port) or `unix:/PATH`."""
+    """The gRPC server of one checker on `HOST:PORT` (port 0: any free port) or `unix:/PATH`.
 
-    def __init__(self, checker: Checker, listen: str) -> None:
+    Raises `SettingsError` if it cannot listen there.
+    """
+
+    def __init__(
+        self,
+        checker: Checker,
+        listen: str,
+        rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
+    ) -> None:
         self._checks = Checks(checker)
         self._checker = checker
         self._stopping = asyncio.Event()
@@ -61,12 +71,24 @@ class GrpcServer:
             ]
         )
         add_HealthServicer_to_server(self._health, self._server)
-        self.port: int = self._server.add_insecure_port(listen)
+        self.port = self._bound(listen, rights)
 
     async def start(self) -> None:
         """Accept calls; the health service returns NOT_SERVING until `serve_health`."""
         await self.serve_health(serving=False)
         await self._server.start()
+
+    def _bound(self, listen: str, rights: SocketRights) -> int:
+        try:
+            if not listen.startswith("unix:"):
+                return int(self._server.add_insecure_port(f"[::]{listen}" if listen.startswith(":") else listen))
+            path = unix_path(listen)
+            clear_stale(path)
+            port = int(self._server.add_insecure_port(listen))
+            rights.apply(path)
+        except (RuntimeError, OSError, LookupError) as error:
+            raise cannot_listen(listen, error) from error
+        return port
 
     async def serve_health(self, *, serving: bool) -> None:
         """Set the result of Envoy's health checks."""

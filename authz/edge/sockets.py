@@ -3,33 +3,105 @@
 What is accepted on them is in the listeners.
 """
 
+import errno
+import os
+import shutil
 import socket
+import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from authz.core.errors import SettingsError
+
 _UNIX = "unix:"
+_ANY = {"", "::"}
+_PROBE_S = 0.2
 
 
-def listening_socket(listen: str, *, shares_port: bool = False) -> socket.socket:
-    """Bind a socket to `HOST:PORT` (port 0: any free port) or `unix:/PATH`; a stale unix socket is replaced.
+@dataclass(frozen=True, slots=True)
+class SocketRights:
+    """Who may connect to a unix socket: its mode, and its group by name or number; empty for that of the process."""
 
-    With `shares_port` several processes may listen on one TCP port. Raises `OSError`.
+    mode: int = 0o660
+    group: str = ""
+
+    def apply(self, path: Path) -> None:
+        """Set the rights of a socket; raises `OSError`, and `LookupError` for an unknown group."""
+        if self.group:
+            shutil.chown(path, group=int(self.group) if self.group.isdigit() else self.group)
+        path.chmod(self.mode)
+
+
+def listening_socket(listen: str, rights: SocketRights = SocketRights(), *, shares_port: bool = False) -> socket.socket:
+    """Bind a socket to `HOST:PORT` (port 0: any free port) or `unix:/PATH`; raises `SettingsError`.
+
+    The hosts `[::]` and none mean every address of both families. A unix socket on which nobody listens is replaced.
+    With `shares_port` several processes may listen on one TCP port, and a unix socket is replaced in any case.
     """
-    if listen.startswith(_UNIX):
-        path = Path(listen.removeprefix(_UNIX))
-        with suppress(FileNotFoundError):
-            if path.is_socket():
+    try:
+        if listen.startswith(_UNIX):
+            return _unix_socket(unix_path(listen), rights, replaces=shares_port)
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        if host in _ANY and socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=shares_port
+            )
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family, reuse_port=shares_port)
+    except (OSError, LookupError) as error:
+        raise cannot_listen(listen, error) from error
+
+
+def clear_stale(path: Path) -> None:
+    """Delete a unix socket on which nobody listens; raises `OSError` if somebody does."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return  # binding will fail
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBE_S)
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
                 path.unlink()
-        unix = socket.socket(socket.AF_UNIX)
-        unix.bind(str(path))
-        return unix
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, reuse_port=shares_port)
+            else:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def unix_path(listen: str) -> Path:
+    """Return the path of a `unix:` address."""
+    return Path(listen.removeprefix(_UNIX))
+
+
+def cannot_listen(listen: str, error: BaseException) -> SettingsError:
+    """Describe in one line why an address cannot be used."""
+    why = error.strerror if isinstance(error, OSError) else None
+    return SettingsError(f"cannot listen on {listen}: {why or error}")
 
 
 def port_of(listener: socket.socket) -> int:
     """Return the TCP port of a socket; 0 for a unix socket."""
     name = listener.getsockname()
     return int(name[1]) if isinstance(name, tuple) else 0
+
+
+def _unix_socket(path: Path, rights: SocketRights, *, replaces: bool) -> socket.socket:
+    if replaces:
+        with suppress(FileNotFoundError):
+            if path.is_socket():
+                path.unlink()
+    else:
+        clear_stale(path)
+    unix = socket.socket(socket.AF_UNIX)
+    try:
+        before = os.umask(0o177)  # until the rights are set, only this user may connect
+        try:
+            unix.bind(str(path))
+        finally:
+            os.umask(before)
+        rights.apply(path)
+    except BaseException:
+        unix.close()
+        raise
+    return unix

@@ -19,7 +19,7 @@ from authz.edge.admin.connection import HttpConnection, HttpLimits
 from authz.edge.admin.http_server import HttpServer
 from authz.edge.admin.messages import HttpRequest, HttpResponse
 from authz.edge.admin.shared import SharedResult, Waiting
-from authz.edge.sockets import listening_socket, port_of
+from authz.edge.sockets import SocketRights, listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
 _State = tuple[dict[str, bool], dict[str, str], dict[str, str]]
@@ -59,12 +59,13 @@ class AdminServer:
         *,
         faults: Callable[[], Mapping[str, str]] = dict,
         stores: Callable[[], Mapping[str, str]] = dict,
+        rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
         self._faults = faults
         self._stores = stores
-        self._listener = listening_socket(listen)
+        self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
         self._server = HttpServer(self._listener, self._serve, limits)
         self._probes: SharedResult[_State]

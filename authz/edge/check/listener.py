@@ -18,7 +18,7 @@ from authz.edge.check.messages import Checks
 from authz.edge.check.peer import Peer
 from authz.edge.check.tls import CheckTls
 from authz.edge.h2 import UploadBudget
-from authz.edge.sockets import listening_socket, port_of
+from authz.edge.sockets import SocketRights, listening_socket, port_of
 from authz.service.check.checker import Checker
 
 CONNECTIONS_MAX = 1_024
@@ -38,7 +38,7 @@ class CheckListener:
 
     `check_s_max` is the longest duration of a check. A call with a longer grpc-timeout needs no timer. Over
     `connections_max` the oldest connection without a complete request is closed for a new one; where all have sent
-    one, the new one is refused.
+    one, the new one is refused. `rights` are those of a unix socket; `shares_port` allows other processes on the port.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class CheckListener:
         check_s_max: float,
         connections_max: int = CONNECTIONS_MAX,
         tls: CheckTls | None = None,
+        rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
+        shares_port: bool = False,
     ) -> None:
         self.checks = Checks(checker)
         self.check_s_max = check_s_max
@@ -59,6 +61,8 @@ class CheckListener:
         self.port = 0
         self._listen = listen
         self._tls = tls
+        self._rights = rights
+        self._shares_port = shares_port
         self._connections_max = connections_max
         self._unproven: dict[Peer, None] = {}  # the oldest first
         self._acceptor: Acceptor | None = None
@@ -68,9 +72,9 @@ class CheckListener:
         self._all_closed.set()
 
     async def start(self) -> None:
-        """Accept connections; the health check returns NOT_SERVING until `serve_health`."""
+        """Accept connections; the health check returns NOT_SERVING until `serve_health`. Raises `SettingsError`."""
         self.serve_health(serving=False)
-        listener = listening_socket(self._listen, shares_port=True)
+        listener = listening_socket(self._listen, self._rights, shares_port=self._shares_port)
         self.port = port_of(listener)
         tls = None if self._tls is None else self._tls.context
         self._acceptor = Acceptor(listener, self._peer, self._has_room, tls)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from itertools import count, islice
 from time import perf_counter
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from authz.core.check import Deny, Held, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -46,6 +46,11 @@ class LoadLimits(Value):
 
     loads_max: int = 4
     wait_s: float = 0.13
+
+    @classmethod
+    def within(cls, connections: int, wait_s: float) -> Self:
+        """Return limits that leave connections to changes, last uses and the probe, which need one as well."""
+        return cls(max(1, connections - 2), wait_s)
 
 
 class KeyLoads:

@@ -3,8 +3,9 @@
 `ports.KeyLedger` stores them. `reconciling.py` retries what is not effective yet.
 """
 
+import asyncio
 from base64 import b32encode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ PAGE_ROWS = 100
 LIVE_ROWS_MAX = 1000
 """The most live keys of an account that are listed at once."""
 
+_PAUSES_S = (0.25, 0.5, 0.75)
 _ID_BYTES = 10  # sixteen characters of base32
 _NAME_CHARS_MAX = 100
 _LIFE_MAX = timedelta(days=36_525)
@@ -153,8 +155,7 @@ class KeyAdmin:
         if limit is not None:
             _check_limit(limit)
         account_id = await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
-        await self._reconciler.settle([key_id], [account_id] if account_id else [])
-        await self._projection.settled()
+        await self._settle([key_id], [account_id] if account_id else [])
 
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
         """Replace a key by one of the same name, scopes, limit and lifetime; the old one stays valid for `overlap_s`.
@@ -169,8 +170,7 @@ class KeyAdmin:
         old, new = await self._ledger.replace_key(key_id, replacement, self._policy.keys.active_max, actor)
         try:
             # The account's record changes with the sum of its keys' own limits.
-            await self._reconciler.settle([old.id, new.id], [] if new.limit is None else [new.account_id])
-            await self._projection.settled()
+            await self._settle([old.id, new.id], [] if new.limit is None else [new.account_id])
         except NotEffectiveYet as error:
             return Rotation(NewApiKey(new, secret), old, pending=str(error))
         return Rotation(NewApiKey(new, secret), old)
@@ -178,8 +178,7 @@ class KeyAdmin:
     async def change_account(self, account_id: str, event: AuditEvent, actor: Actor) -> None:
         """Suspend or reinstate an account with all its keys, as `change_key` does."""
         await self._ledger.change_account(account_id, event, actor)
-        await self._reconciler.settle([], [account_id])
-        await self._projection.settled()
+        await self._settle([], [account_id])
 
     async def reconcile(self, *, everything: bool = False) -> int:
         """Make pending changes effective, or with `everything` write all records again; returns how many were written.
@@ -187,6 +186,19 @@ class KeyAdmin:
         Raises `NotEffectiveYet` if some could not be written, after the others.
         """
         return await self._reconciler.reconcile(everything=everything)
+
+    async def _settle(self, key_ids: Sequence[str], account_ids: Sequence[str]) -> None:
+        """Make a durable change effective for every check that starts later; raises `NotEffectiveYet`."""
+        for pause_s in _PAUSES_S:
+            try:
+                await self._reconciler.settle(key_ids, account_ids)
+            except NotEffectiveYet:  # a failover, for most of which this is long enough
+                await asyncio.sleep(pause_s)
+            else:
+                break
+        else:
+            await self._reconciler.settle(key_ids, account_ids)
+        await self._projection.settled()
 
     def _replacement(self, old: ApiKey, *, secret: str, overlap_s: float) -> Replacement:
         now = self._now()
