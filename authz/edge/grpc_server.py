@@ -18,7 +18,7 @@ from authz.edge.access_log import Reporter
 from authz.edge.check.listener import CONNECTIONS_MAX
 from authz.edge.check.messages import SERVICE, Checks, write
 from authz.edge.check.responses import ResponseWriter
-from authz.edge.sockets import SocketRights, cannot_listen, clear_stale, unix_path
+from authz.edge.sockets import SocketRights, cannot_listen, clear_stale, listening_socket, unix_path
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
@@ -81,6 +81,7 @@ class GrpcServer:
     def _bound(self, listen: str, rights: SocketRights) -> int:
         try:
             if not listen.startswith("unix:"):
+                listening_socket(listen).close()  # it says in one line why the address cannot be used
                 return int(self._server.add_insecure_port(f"[::]{listen}" if listen.startswith(":") else listen))
             path = unix_path(listen)
             clear_stale(path)

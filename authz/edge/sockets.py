@@ -76,8 +76,10 @@ def unix_path(listen: str) -> Path:
 
 def cannot_listen(listen: str, error: BaseException) -> SettingsError:
     """Describe in one line why an address cannot be used."""
-    why = error.strerror if isinstance(error, OSError) else None
-    return SettingsError(f"cannot listen on {listen}: {why or error}")
+    number = error.errno if isinstance(error, OSError) else None
+    # Python appends the address; names that are not resolved have numbers of their own.
+    why = os.strerror(number) if number is not None and number > 0 else error
+    return SettingsError(f"cannot listen on {listen}: {why}")
 
 
 def port_of(listener: socket.socket) -> int:

@@ -1,5 +1,6 @@
 """The gRPC server over a real socket: it answers what was decided, and whatever breaks is never an allow."""
 
+import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from support.builders import policy
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Allow, Decision, Deny, RequestAttributes
-from authz.core.errors import DenyReason
+from authz.core.errors import DenyReason, SettingsError
 from authz.edge.check.messages import SERVICE
 from authz.edge.grpc_server import GrpcServer
+from authz.edge.sockets import SocketRights, listening_socket, port_of
 from authz.service.check.batch import Answer
 
 ROUTE = policy().routes[0]
@@ -102,4 +104,24 @@ async def test_health_reports_the_state_that_was_set(checker: FixedChecker, tmp_
                 await server.serve_health(serving=serving)
             for service in ("", SERVICE):
                 assert (await ask(health_pb2.HealthCheckRequest(service=service))).status == expected
+    await server.stop(0)
+
+
+@pytest.mark.parametrize("form", ["port", "socket"])
+async def test_an_address_that_is_in_use_is_one_line(checker: FixedChecker, tmp_path: Path, form: str) -> None:
+    listen = "127.0.0.1:0" if form == "port" else f"unix:{tmp_path}/authz.sock"
+    with listening_socket(listen) as first:
+        first.listen()
+        taken = f"127.0.0.1:{port_of(first)}" if form == "port" else listen
+        with pytest.raises(SettingsError, match=f"^cannot listen on {taken}: Address already in use$"):
+            GrpcServer(checker, taken)  # type: ignore[arg-type]  # as above
+
+
+async def test_a_socket_has_the_rights_of_the_settings(checker: FixedChecker, tmp_path: Path) -> None:
+    path = tmp_path / "authz.sock"
+    with listening_socket(f"unix:{path}"):
+        pass  # and leaves a stale socket
+    server = GrpcServer(checker, f"unix:{path}", SocketRights(0o640))  # type: ignore[arg-type]  # as above
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    await server.start()
     await server.stop(0)

@@ -175,7 +175,11 @@ class KeyLoads:
         self.outcomes[LoadOutcome.UNKNOWN] += unknown
         self.outcomes[LoadOutcome.FOUND] += len(records) - unknown
         writes = (self._put(digest, record, epochs[digest]) for digest, record in records.items())
-        for digest, result in zip(records, await asyncio.gather(*writes), strict=True):
+        # Every write, also if this is cancelled: the lock must not end before the last of them can have no effect.
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        for digest, result in zip(records, results, strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
+                raise result
             if result is not _OTHER_EPOCH:
                 left.discard(digest)
                 self._finish(digest, result)
