@@ -55,8 +55,7 @@ from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits
 
-_PING_INTERVAL_S = 1.0
-_HEALTH_INTERVAL_S = 0.1
+_PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
 _GC_OBJECTS = 20_000
 _UNAVAILABLE = "postgres is unavailable"
 _DENIALS_BURST_S = 10
@@ -159,8 +158,8 @@ class Sidecar:
             LoadMetrics(self._checker.loads, self._uses.waiting, lambda: self._uses.dropped),
         )
         self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
-        admin = partial(AdminServer, faults=lambda: faults, stores=self._store_states, rights=rights)
-        self._http = admin(self.registry, self._serving.conditions, settings.admin_listen)
+        admin, ready = partial(AdminServer, faults=lambda: faults, rights=rights), self._serving.conditions
+        self._http = admin(self.registry, ready, settings.admin_listen, stores=self._store_states)
         self._policy_reload = PolicyReload(self._load_policy, self._use_policy, self._policy_metrics.reloaded)
 
     def stores_up(self) -> dict[str, bool]:
