@@ -15,6 +15,7 @@ from authz.core.errors import NotEffectiveYet, StoreUnavailable
 _log = logging.getLogger("authz.background")
 
 _STARTED_MAX = 200
+_RETRY_S = 5.0
 _FAILED = "a background loop failed"
 
 Round = Callable[[], Awaitable[object]]
@@ -41,6 +42,8 @@ class Supervisor:
 
     def keep(self, name: str, work: Round, interval_s: float, *, event: str = _FAILED) -> None:
         """Run a round now, and another `interval_s` seconds after each began, or at once after a longer one.
+
+        A round that failed is tried again after 5 s at the latest, so that a fault does not outlive its cause for long.
 
         `event` is what the log calls a failure.
         """
@@ -81,8 +84,8 @@ class Supervisor:
         except asyncio.CancelledError as error:
             if self._is_stopped:
                 raise
-            self._failed(name, error)
-        except Exception as error:  # noqa: BLE001 -- nobody awaits the task
+            self._failed(name, error)  # something that the work waited for was cancelled
+        except Exception as error:  # noqa: BLE001 -- a loop that ends is an outage that nobody sees
             self._failed(name, error)
         else:
             self._succeeded(name)
@@ -90,18 +93,10 @@ class Supervisor:
     async def _keep(self, name: str, work: Round, interval_s: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            next_at_s = loop.time() + interval_s
-            try:
-                await work()
-            except asyncio.CancelledError as error:
-                if self._is_stopped:
-                    raise
-                self._failed(name, error)  # something that the round waited for was cancelled
-            except Exception as error:  # noqa: BLE001 -- a loop that ends is an outage that nobody sees
-                self._failed(name, error)
-            else:
-                self._succeeded(name)
-            await asyncio.sleep(max(0.0, next_at_s - loop.time()))
+            began_s = loop.time()
+            await self._once(name, work)
+            pause_s = min(interval_s, _RETRY_S) if name in self.faults else interval_s
+            await asyncio.sleep(max(0.0, began_s + pause_s - loop.time()))
 
     def _failed(self, name: str, error: BaseException) -> None:
         self.failures[name] += 1

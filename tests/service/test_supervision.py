@@ -116,3 +116,14 @@ async def test_works_have_a_maximum_and_an_end(supervisor: Supervisor) -> None:
     await asyncio.sleep(0)
     await supervisor.stop(0.01)
     assert ended == ["never"] * 200
+
+
+async def test_a_slow_loop_that_failed_is_tried_again_soon(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.service.supervision._RETRY_S", 0.01)
+    work, _ = scripted(unavailable(), unavailable())
+    supervisor.keep("links", work, 3_600)
+    async with asyncio.timeout(2):
+        while supervisor.failures["links"] < 2 or supervisor.faults:
+            await asyncio.sleep(0.01)

@@ -72,8 +72,8 @@ class RedisSessions:
 
 
 def _session(name: bytes, facts: bytes) -> OpenSession:
-    started_ms, generation, address, browser = facts.decode().split("\n")
-    started_at = datetime.fromtimestamp(int(started_ms) / 1000, UTC)
+    started_us, generation, address, browser = facts.decode().split("\n")
+    started_at = datetime.fromtimestamp(int(started_us) / 1_000_000, UTC)
     return OpenSession(name.decode(), started_at, int(generation), address, browser)
 
 

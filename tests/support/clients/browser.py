@@ -40,7 +40,7 @@ def visit(
         permissions=["clipboard-read", "clipboard-write"],
         viewport=NARROW if narrow else WIDE,  # type: ignore[arg-type]  # a plain dict is what it takes
     )
-    context.set_default_timeout(5000)
+    context.set_default_timeout(20_000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)

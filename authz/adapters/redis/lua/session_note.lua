@@ -5,7 +5,7 @@
 -- One script, because an index that is written without a time to live would last for ever.
 
 local time = redis.call('TIME')
-local started_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-redis.call('HSET', KEYS[1], ARGV[1], started_ms .. '\n' .. ARGV[2] .. '\n' .. ARGV[3] .. '\n' .. ARGV[4])
+local started_us = string.format('%.0f', time[1] * 1000000 + time[2])
+redis.call('HSET', KEYS[1], ARGV[1], started_us .. '\n' .. ARGV[2] .. '\n' .. ARGV[3] .. '\n' .. ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return #redis.call('HGETALL', KEYS[1]) / 2
