@@ -128,13 +128,13 @@ class Sidecar:
         ledger = self._ledger = PostgresKeys(self._postgres, changes.settled)
         self._reconciler = Reconciler(ledger, redis.keys)
         self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
-        # The longest sequence: lookup, miss, load, write, lookup again. A lease adds to it for few requests.
-        redis_calls = 3 if isinstance(redis.link, RedisLink) else 5  # in a cluster the account is a call of its own
+        # A lookup, a load that ends `load_wait_s` after the arrival, and the lookup again, which is two calls in a cluster.
+        lookup_s = settings.redis_deadline_s * (1 if isinstance(redis.link, RedisLink) else 2)
         rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._hot = CheckListener(
             self._checker,
             settings.check_listen,
-            check_s_max=redis_calls * settings.redis_deadline_s + settings.load_wait_s,
+            check_s_max=max(lookup_s, settings.load_wait_s) + lookup_s,
             connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
             tls=check_tls(settings),
             rights=rights,

@@ -131,6 +131,8 @@ class Traffic:
             headers.pop("content-type", None)
         else:
             headers["content-length"] = str(len(body))
+        if body:
+            headers["content-type"] = "application/json"
         if caller is not None:
             headers[self._policy.keys.header] = caller.secret
         codes = {int(DENIALS[reason].code) for reason in reasons} | ({ALLOWED} if may_pass else set())
