@@ -128,7 +128,7 @@ class Sidecar:
         ledger = self._ledger = PostgresKeys(self._postgres, changes.settled)
         self._reconciler = Reconciler(ledger, redis.keys)
         self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
-        # A lookup, a load that ends `load_wait_s` after the arrival, and the lookup again, which is two calls in a cluster.
+        # A lookup, a load until `load_wait_s` after the arrival, and the lookup again: in a cluster two calls each.
         lookup_s = settings.redis_deadline_s * (1 if isinstance(redis.link, RedisLink) else 2)
         rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._hot = CheckListener(
