@@ -64,7 +64,7 @@ test-redis: install ## run what speaks to Redis against another server than the 
 	  -n $(or $(WORKERS),3) --dist loadfile tests/adapters/redis tests/contracts tests/service tests/e2e/stores
 
 test-fast: install ## run the tests that need no server, with fewer random examples
-	AUTHZ_H2_EXAMPLES=20 $(BIN)/python -m pytest -m "not server and not timed" -n $(or $(WORKERS),2) --dist loadfile
+	H2_EXAMPLES=20 $(BIN)/python -m pytest -m "not server and not timed" -n $(or $(WORKERS),2) --dist loadfile
 
 check: lint type test ## what CI runs
 
@@ -117,7 +117,7 @@ worst-case: install ## search the inputs that cost most CPU in every parser; fai
 	PYTHONPATH=tests $(BIN)/python -m longrun.worst_case --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
-	AUTHZ_H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py
+	H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py
 
 docs: install ## write docs/reference/, docs/runbook.md and deploy/observability/ from the code
 	$(BIN)/python docs/generate.py

@@ -34,7 +34,7 @@ from authz.setting_types import (
 
 PREFIX = "AUTHZ_"
 _FILE = "_file"
-_KUBERNETES = re.compile(r"AUTHZ_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?)")
+_OTHERS = re.compile(r"AUTHZ_(DEMO_\w+|([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?))")
 
 
 class Settings(BaseSettings):
@@ -246,7 +246,7 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 -- any setting's type
 def unknown_variables() -> list[tuple[str, str]]:
     """Return each `AUTHZ_*` variable that is no setting, with the nearest one or "".
 
-    Those that Kubernetes sets for a service named authz are left out.
+    Those that Kubernetes sets for a service named authz are left out, and those of the demo.
     """
     from difflib import get_close_matches  # noqa: PLC0415 -- rarely needed
 
@@ -254,6 +254,6 @@ def unknown_variables() -> list[tuple[str, str]]:
     unknown = sorted(
         name
         for name in os.environ
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not _KUBERNETES.fullmatch(name)
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _OTHERS.fullmatch(name)
     )
     return [(name, (get_close_matches(name.upper(), known, 1, 0.6) or [""])[0]) for name in unknown]

@@ -13,10 +13,10 @@ from authz.demo.stack import Stack
 
 @pytest.fixture(scope="session", autouse=True)
 def _pooler() -> Iterator[None]:
-    """Put PgBouncer in front of every stack's Postgres, in the mode that AUTHZ_TEST_POOLER names."""
+    """Put PgBouncer in front of every stack's Postgres, in the mode that TEST_POOLER names."""
     modes = {"transaction": PooledPostgres, "session": SessionPooledPostgres, "": PostgresServer}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("authz.demo.stack.PostgresServer", modes[os.environ.get("AUTHZ_TEST_POOLER", "")])
+        patch.setattr("authz.demo.stack.PostgresServer", modes[os.environ.get("TEST_POOLER", "")])
         yield
 
 

@@ -1,6 +1,6 @@
 """Whole conversations with python-hyper's client, in any order, cut anywhere; and noise in place of conversations.
 
-`AUTHZ_H2_EXAMPLES` sets the number of examples.
+`H2_EXAMPLES` sets the number of examples.
 """
 
 import os
@@ -15,7 +15,7 @@ from support.clients.h2_peers import CHECK, HEADERS, HELLO, METHODS, STREAM, Pee
 
 from authz.edge.h2 import Connection, Limits, Request, wire
 
-EXAMPLES = int(os.environ.get("AUTHZ_H2_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("H2_EXAMPLES", "500"))
 SIZES = st.sampled_from([0, 1, 5, 600, 16_379, 16_380, 40_000, 90_000])
 MESSAGES = st.lists(st.lists(SIZES, max_size=3), min_size=1, max_size=8)
 SEEDS = st.integers(0, 2**64)
