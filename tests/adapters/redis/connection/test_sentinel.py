@@ -222,8 +222,11 @@ async def test_tls_and_acl_users_hold_for_sentinels_and_what_they_lead_to(folder
                     assert (await take_one(keys, DIGEST)).outcome is TakeOutcome.GRANTED
                     assert await put(keys, DIGEST, KeyRecord(KeyState.UNKNOWN), epoch=link.epoch) is False
                 wrong = RedisLink(url.replace(f"word={PASSWORD}", "word=hunter2"), deadline_s=0.2, in_flight_max=10)
-                with pytest.raises(StoreUnavailable) as raised:
-                    await wrong._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
+                for _ in range(10):
+                    with pytest.raises(StoreUnavailable) as raised:
+                        await wrong._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
+                    if "no sentinel answers" not in str(raised.value):  # on a busy machine TLS takes longer than 0.2 s
+                        break
                 await wrong.close()
                 assert not raised.value.transient
                 assert "hunter2" not in str(raised.value)
