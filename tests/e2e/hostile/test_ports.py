@@ -17,6 +17,8 @@ from authz.demo.stack import Stack
 
 pytestmark = [pytest.mark.timed, pytest.mark.timeout(180)]
 
+_PROBES_MAX = 3
+
 ADMIN = {
     "scrapers": [("scrape", 40)],
     "silent": [("silent", 3_000)],
@@ -39,10 +41,15 @@ def good(stack: Stack) -> GoodKey:
 
 
 def probe(stack: Stack, path: str) -> float:
-    """Return how long a probe takes, which a kubelet would give a second."""
-    started_s = time.perf_counter()
-    with urllib.request.urlopen(f"{stack.admin_url}{path}", timeout=1) as answer:  # noqa: S310 -- our own address
-        assert answer.status == 200
+    """Return how long a probe takes; three may fail in a row before a kubelet acts, each after a second."""
+    for left in reversed(range(_PROBES_MAX)):
+        started_s = time.perf_counter()
+        try:
+            with urllib.request.urlopen(f"{stack.admin_url}{path}", timeout=1) as answer:  # noqa: S310 -- our own
+                assert answer.status == 200
+                break
+        except OSError:  # its connection made room for another
+            assert left
     return time.perf_counter() - started_s
 
 
