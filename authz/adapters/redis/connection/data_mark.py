@@ -8,6 +8,7 @@ import secrets
 
 import hiredis
 
+from authz.adapters.redis.connection.epoch import info_fields
 from authz.core.errors import StoreUnavailable
 
 KEY = b"l:data"
@@ -64,7 +65,6 @@ class DataMark:
 
 def eviction_policy(info: object) -> str:
     """Return the eviction policy that `INFO memory` names; empty if there is no limit, or nothing is evicted."""
-    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    fields = info_fields(info)
     policy = fields.get("maxmemory_policy", "noeviction").strip()
     return "" if policy == "noeviction" or fields.get("maxmemory", "0").strip() == "0" else policy

@@ -24,9 +24,14 @@ class Life:
     read: Callable[[object], str]
 
 
-def _replication_id(info: object) -> str:
+def info_fields(info: object) -> dict[str, str]:
+    """Return the fields of a reply to INFO; none of another reply."""
     text = info.decode(errors="replace") if isinstance(info, bytes) else ""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def _replication_id(info: object) -> str:
+    fields = info_fields(info)
     if fields.get("role") != "master":
         raise RedisError("not a primary")
     if len(fields.get("master_replid", "")) < _EPOCH_CHARS:
