@@ -12,12 +12,13 @@ from functools import partial
 
 from redis.crc import key_slot
 
+from authz.adapters.redis.checks import OnUse, at
 from authz.adapters.redis.clock import OnSkew
 from authz.adapters.redis.cluster_accounts import ClusterAccounts, granted
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster, guarded
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.link import RedisLink
-from authz.adapters.redis.keys import OnUse, RedisKeys, at
+from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, PUT, redis_key
 from authz.core.check import AccountRecord, KeyRecord, Lookup, Take
 from authz.core.errors import StoreUnavailable

@@ -6,7 +6,7 @@ An entry is valid as long as the headers in Redis are the same, which the script
 from struct import Struct
 from sys import intern
 
-from authz.adapters.redis.records import account_key, encoded_words
+from authz.adapters.redis.records import account_key, encoded_key, encoded_words
 from authz.core.check import KeyRecord, KeyState
 from authz.core.limits import NO_LIMIT, Limit
 from authz.core.value import Value
@@ -20,19 +20,21 @@ class Known(Value):
     """The cache entry of a key: its record, the limits that apply, and the encoded arguments of the check, by cost.
 
     Keys with the same headers of key and account share the arguments. `record` is None if the key is not cached.
-    `account_limit` is None if accounts have no bucket; `account` is the encoded Redis key of the account.
+    `account_limit` is None if accounts have no bucket; `account` is the encoded Redis key of the account, and `keys`
+    those of key and account together. Both are empty in a cluster, and `keys` if the key is not cached.
     """
 
     record: KeyRecord | None
     limit: Limit
     account_limit: Limit | None
     account: bytes
+    keys: bytes
     header: str
     account_header: str
     arguments: dict[int, bytes]
 
 
-_NOBODY = Known(None, NO_LIMIT, None, b"", "", "", {})
+_NOBODY = Known(None, NO_LIMIT, None, b"", b"", "", "", {})
 
 
 class KnownKeys:
@@ -56,7 +58,7 @@ class KnownKeys:
         self._drop()
         self.epoch, self.limit, self.account_limit = epoch, limit, account_limit
         # No account has this key, and no string begins with this header.
-        self.stranger = Known(None, limit, account_limit, self._account(""), epoch, _UNKNOWN_HEADER, {})
+        self.stranger = Known(None, limit, account_limit, self._account(""), b"", epoch, _UNKNOWN_HEADER, {})
 
     def arguments_for(self, known: Known, cost: int) -> bytes:
         """Return the encoded arguments of a check; keys with the same headers share them."""
@@ -71,6 +73,7 @@ class KnownKeys:
         """Parse the headers and the record of a reply; raises ValueError. Only an active key stays in the cache."""
         found = self._stopped.get(changed)
         if found is not None:
+            self.active.pop(digest, None)
             return found
         if len(self.active) + len(self._stopped) >= _CACHED_MAX:
             self._drop()
@@ -90,11 +93,13 @@ class KnownKeys:
         )
         # A key that has expired is refused before its account is read.
         header, account_header = intern(header), intern(account_header or _UNKNOWN_HEADER)
+        account = self._account(account_id)
         known = Known(
             record,
             record.limit or self.limit,
             self._account_limit(account_header),
-            self._account(account_id),
+            account,
+            encoded_key(digest) + account if account else b"",
             header,
             account_header,
             self._arguments.setdefault(f"{header} {account_header}", {}),
@@ -102,14 +107,20 @@ class KnownKeys:
         if record.state is KeyState.ACTIVE:
             self.active[digest] = known
         else:
+            self.active.pop(digest, None)
             self._stopped[changed] = known  # all unknown keys share one entry
         return known
 
+    def forget(self, digest: bytes, known: Known) -> None:
+        """Drop the entry of a key unless a newer one has replaced it."""
+        if self.active.get(digest) is known:
+            del self.active[digest]
+
     def _account(self, account_id: str) -> bytes:
         if not self._has_accounts:
-            return b"\r\n"
+            return b""
         found = self._accounts.get(account_id)
-        return found or self._accounts.setdefault(account_id, b"\r\n" + encoded_words(account_key(account_id)))
+        return found or self._accounts.setdefault(account_id, encoded_words(account_key(account_id)))
 
     def _account_limit(self, account_header: str) -> Limit | None:
         default = self.account_limit

@@ -24,22 +24,35 @@ ENDED_TTL_S = 86_400
 BUCKET_BYTES = 16
 """The length of the bucket at the start of the string."""
 
-_BUCKET, _CHECK, _ACCOUNT, _REFUND, _PUT, _OPENING = (
+_BUCKET, _CHECK, _CHECK_MANY, _ACCOUNT, _REFUND, _PUT, _OPENING = (
     files("authz.adapters.redis").joinpath("lua", f"{name}.lua").read_bytes()
-    for name in ("bucket", "check", "account", "refund", "put", "opening")
+    for name in ("bucket", "check", "check_many", "account", "refund", "put", "opening")
 )
 CHECK, PUT = Script(_BUCKET + _CHECK), Script(_PUT)
+CHECK_MANY = Script(_BUCKET + _CHECK_MANY)
+"""Several checks of cached keys."""
 ACCOUNT, REFUND = Script(_BUCKET + _ACCOUNT), Script(_REFUND)
 """The second and, after a refusal, the third step of a check in a cluster."""
 _FUNCTION = b"local function %b(KEYS, ARGV)\n%b\nend\n"
 OPENING = Script(_FUNCTION % (b"check", CHECK.source) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
 """A check that also acquires the lease of the stream that it opens."""
 
-# EVALSHA up to the 43 characters of the digest: with two keys and three arguments; in a cluster with one key; with five
-# keys and nine arguments.
-CHECK_HEAD = b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n$45\r\nk:"
-CLUSTER_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n$45\r\nk:"
-OPENING_HEAD = b"*17\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n5\r\n$45\r\nk:" % OPENING.sha.encode()
+# EVALSHA up to the keys: with two keys and three arguments; in a cluster with one key; with five keys and nine
+# arguments.
+CHECK_HEAD = b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n"
+CLUSTER_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n"
+OPENING_HEAD = b"*17\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n5\r\n" % OPENING.sha.encode()
+_CHECK_MANY_HEAD = b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % CHECK_MANY.sha.encode()
+
+
+def check_many_head(checks: int, groups: int) -> bytes:
+    """Encode the start of a command for several checks, up to the keys."""
+    return _CHECK_MANY_HEAD % (3 + 2 * checks + 4 * groups) + encoded_words(b"%d" % (2 * checks))
+
+
+def encoded_key(digest: bytes) -> bytes:
+    """Encode the Redis key of an API key in the Redis protocol."""
+    return b"$45\r\nk:%b\r\n" % key_name(digest)
 
 
 def redis_key(digest: bytes) -> bytes:

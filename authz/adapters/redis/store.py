@@ -6,6 +6,7 @@ The adapters are `keys.py` and `cluster_keys.py`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from authz.adapters.redis.checks import OnUse
 from authz.adapters.redis.clock import OnSkew
 from authz.adapters.redis.cluster_accounts import SCRIPTS as ACCOUNT_SCRIPTS
 from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
@@ -15,8 +16,8 @@ from authz.adapters.redis.connection.handshake import CONNECT_S
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.url import Form, read_url
-from authz.adapters.redis.keys import OnUse, RedisKeys
-from authz.adapters.redis.records import CHECK, OPENING, PUT
+from authz.adapters.redis.keys import RedisKeys
+from authz.adapters.redis.records import CHECK, CHECK_MANY, OPENING, PUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
         url,
         deadline_s=deadline_s,
         in_flight_max=in_flight_max,
-        scripts=(CHECK, PUT, OPENING, *scripts),
+        scripts=(CHECK, CHECK_MANY, PUT, OPENING, *scripts),
         on_answered=on_answered,
         connect_s=connect_s,
     )

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from support.builders import record
-from support.contracts.key_lookups import put, take_one
+from support.contracts.key_lookups import put, take_many, take_one
 from support.contracts.key_projections import connected_store
 from support.contracts.redis_commands import started_link
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, PORTAL_USER, SERVER_USER, USER
@@ -16,7 +16,7 @@ from authz.adapters.redis.leases import RedisLeases
 from authz.adapters.redis.sessions import RedisSessions
 from authz.adapters.redis.store import RedisStore
 from authz.adapters.redis.throttles import RedisThrottles
-from authz.core.check import TakeOutcome
+from authz.core.check import Take, TakeOutcome
 from authz.core.device import Approval, GrantStatus
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Lease, StreamClass
@@ -72,6 +72,21 @@ async def test_the_users_for_a_server_are_enough_and_no_more(server: RedisServer
         await admin.ask(*PORTAL_USER)
         async with connected_store(url) as store:
             await work_as_the_portal(store.link)
+
+
+@pytest.mark.parametrize("right", ["+mget", "-mget"])
+async def test_checks_share_a_script_with_and_without_the_right_to_mget(server: RedisServer, right: str) -> None:
+    async with started_link(server.url) as admin:
+        await admin.reached.wait()
+        await admin.ask(*SERVER_USER, right)
+        async with connected_store(server.url.replace("//", f"//{USER}:{PASSWORD}@")) as store:
+            digests = [os.urandom(32) for _ in range(3)]
+            for digest in digests:
+                await put(store.keys, digest, record())
+                await take_one(store.keys, digest)
+            for reply in await take_many(store.keys, digests):
+                assert isinstance(reply, Take)
+                assert reply.outcome is TakeOutcome.GRANTED
 
 
 async def test_the_users_for_a_cluster_are_enough_and_no_more(redis_cluster: Cluster) -> None:

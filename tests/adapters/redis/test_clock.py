@@ -21,7 +21,7 @@ async def test_a_key_that_has_expired_by_the_sidecars_clock_is_refused(
     await put(store.keys, digest, record(expires_at_ms=int(now_s * 1000) + 60_000))
     outcomes = []
     for ahead_s in (0, 0, 59, 61, 61):
-        monkeypatch.setattr("authz.adapters.redis.keys.time.time", lambda at_s=now_s + ahead_s: at_s)
+        monkeypatch.setattr("authz.adapters.redis.checks.time.time", lambda at_s=now_s + ahead_s: at_s)
         take = await start_take(store.keys, digest)
         assert isinstance(take, Take)
         outcomes.append(take.outcome)

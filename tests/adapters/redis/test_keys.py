@@ -165,7 +165,7 @@ async def test_a_record_is_parsed_once_and_the_memory_of_it_is_bounded(
         gone = os.urandom(32)
         await put(store.keys, gone, replace(record(KeyState.REVOKED), key_id=f"key_{number}"))
         await take_one(store.keys, gone)
-    cache = server_keys(store, digest)._cache  # noqa: SLF001 -- a bound nothing else shows
+    cache = server_keys(store, digest)._checks._cache  # noqa: SLF001 -- a bound nothing else shows
     assert len(cache.active) + len(cache._stopped) <= 3  # noqa: SLF001 -- as above
     assert len(cache._arguments) <= 3  # noqa: SLF001 -- as above
     assert (await take_one(store.keys, digest)).record == first.record

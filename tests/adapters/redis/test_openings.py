@@ -147,5 +147,5 @@ async def test_an_answer_about_leases_that_cannot_be_read_is_an_outage_of_the_st
     def unreadable(_reply: object) -> Acquisition:
         raise ValueError("no outcome")
 
-    monkeypatch.setattr("authz.adapters.redis.keys.acquisition", unreadable)
+    monkeypatch.setattr("authz.adapters.redis.checks.acquisition", unreadable)
     assert isinstance((await take_lookups(keys, [lookup(digest)]))[0], StoreUnavailable)

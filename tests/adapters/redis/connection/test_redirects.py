@@ -123,15 +123,8 @@ async def test_a_command_that_is_sent_to_and_fro_is_an_outage_in_the_end(cluster
 
     class Redirecting(RedisKeys):
         def take(
-            self,
-            lookups: Sequence[Lookup],
-            default: Limit,
-            taken: Taken,
-            *,
-            account: Limit | None = None,
-            is_second: bool = False,
+            self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None
         ) -> None:
-            assert not is_second
             assert (len(lookups), default, account) == (1, DEFAULT, None)
             tries.append(self._link)
             taken([0], [elsewhere()])

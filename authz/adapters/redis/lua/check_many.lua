@@ -1,0 +1,68 @@
+-- Decide several checks of keys in the caller's cache as check.lua does one after the other, with one read for all.
+-- KEYS in pairs: the string of a key and that of its account, as in check.lua
+-- ARGV in groups of four: HEADER "\n" of key and account, both active, as in the caller's cache; doubles, of which the
+-- first six are those of check.lua; and the number of the checks to which these apply, whose KEYS follow those of the
+-- group before
+-- Reply: one string, OUTCOME BUCKET of each check in the order of KEYS, 17 bytes. OUTCOME is g, l, h or m as in
+-- check.lua, upper case on the first use in a half minute; or without a bucket, which is then 0, e expired, or x if a
+-- string is missing or has another header: check.lua can tell why.
+-- One script, because read-refill-write from two sidecars would grant the same token twice.
+
+local call, sub, pack = redis.call, string.sub, struct.pack
+local values = redis.pcall('MGET', unpack(KEYS))
+if values.err then -- a user without the right to MGET, which former versions did not use
+  values = {}
+  for index, key in ipairs(KEYS) do values[index] = call('GET', key) end
+end
+local time = call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local half_minute_us = now_us - now_us % 30000000
+local no_bucket = pack('<dd', 0, 0)
+-- The buckets so far: several checks may be of one key or one account.
+local bucket_of, replies, first = {}, {}, 1
+for group = 1, #ARGV, 4 do
+  local header, account_header = ARGV[group], ARGV[group + 1]
+  local cost, expires_ms, capacity, refill, account_capacity, account_refill =
+    struct.unpack('<dddddd', ARGV[group + 2])
+  local is_expired = expires_ms > 0 and now_us >= expires_ms * 1000
+  local header_end, next_first = 16 + #header, first + 2 * ARGV[group + 3]
+  for index = first, next_first - 2, 2 do
+    local value, account = values[index], values[index + 1]
+    local outcome, bucket = 'x', no_bucket
+    if value and account and sub(value, 17, header_end) == header and sub(account, 17) == account_header then
+      if is_expired then
+        outcome = 'e'
+      else
+        local key, account_key = KEYS[index], KEYS[index + 1]
+        local tokens, at_us, counted_us = filled(bucket_of[key] or value, capacity, refill, now_us)
+        local is_account
+        outcome = 'l'
+        if account_capacity > 0 then
+          local account_tokens, account_at_us =
+            filled(bucket_of[account_key] or account, account_capacity, account_refill, now_us)
+          is_account = account_tokens < tokens
+          if tokens >= cost and account_tokens >= cost then
+            tokens, account_tokens, outcome = tokens - cost, account_tokens - cost, is_account and 'h' or 'g'
+          else
+            if tokens < cost then
+              is_account = (cost - account_tokens) / account_refill > (cost - tokens) / refill
+            end
+            if is_account then outcome = 'm' end
+          end
+          bucket = pack('<dd', account_tokens, account_at_us)
+          bucket_of[account_key] = bucket
+        elseif tokens >= cost then
+          tokens, outcome = tokens - cost, 'g'
+        end
+        local key_bucket = pack('<dd', tokens, at_us)
+        bucket_of[key] = key_bucket
+        if not is_account then bucket = key_bucket end
+        if counted_us < half_minute_us then outcome = string.upper(outcome) end
+      end
+    end
+    replies[#replies + 1] = outcome .. bucket
+  end
+  first = next_first
+end
+for key, bucket in pairs(bucket_of) do call('SETRANGE', key, '0', bucket) end
+return table.concat(replies)
