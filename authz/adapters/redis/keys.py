@@ -4,10 +4,11 @@ Checks of keys, which charge their buckets, are in `checks.py`, the format in `r
 `connection/link.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from authz.adapters.redis.checks import OnUse, RedisChecks
 from authz.adapters.redis.clock import OnSkew
+from authz.adapters.redis.connection.errors import OtherData
 from authz.adapters.redis.connection.link import Caller, RedisLink, Script
 from authz.adapters.redis.connection.settling import confirm, until_others_left
 from authz.adapters.redis.leases import note_account, note_key
@@ -23,8 +24,11 @@ from authz.adapters.redis.records import (
     stay_of,
 )
 from authz.core.check import AccountRecord, KeyRecord, Lookup
+from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
 from authz.service.ports import Taken
+
+_LOSSES_MAX = 3
 
 
 class RedisKeys:
@@ -53,38 +57,52 @@ class RedisKeys:
         self._checks = RedisChecks(link, check, has_accounts=cluster is None, on_use=on_use, on_skew=on_skew)
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server
-        """Return the current epoch of the server; empty while it is unreachable."""
-        return self._link.epoch
+        """Return the current epoch of the server's data; empty while it is unreachable."""
+        link = self._link
+        return link.epoch and f"{link.epoch} {link.data_mark.decode()}"
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
-        current = self._link.epoch
-        if epoch is not None and epoch != current:
-            return False
-        connected_at_s = self._link.connected_at_s
-        arguments = (current, record.revision, header_of(current, record), *stay_of(record, self._negative_ttl_s))
-        written = write(self._link, self._put, redis_key(digest), arguments, *record_words(record))
-        if record.revision > 1:  # otherwise never changed, or no key at all
-            written = noted(written, note_key(self._all, record))
-        done = await written
-        if epoch is None:
-            await confirm(self._link, connected_at_s)
-        return done
+
+        async def put() -> bool:
+            current = self._link.epoch
+            arguments = (current, record.revision, header_of(current, record), *stay_of(record, self._negative_ttl_s))
+            written = write(self._link, self._put, redis_key(digest), arguments, *record_words(record))
+            if record.revision > 1:  # otherwise never changed, or no key at all
+                written = noted(written, note_key(self._all, record))
+            return await written
+
+        return await self._written(put, epoch)
 
     async def put_account(self, record: AccountRecord, *, epoch: str | None = None) -> bool:
         """Write an account's record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
-        current = self._link.epoch
-        if epoch is not None and epoch != current:
-            return False
-        connected_at_s = self._link.connected_at_s
-        arguments = (current, record.revision, account_header(current, record), 0, 0)
-        written = write(self._link, self._put, account_key(record.account_id), arguments, b"")
-        if record.revision > 1:  # otherwise never changed
-            written = noted(written, note_account(self._all, record))
-        done = await written
-        if epoch is None:
-            await confirm(self._link, connected_at_s)
-        return done
+
+        async def put() -> bool:
+            current = self._link.epoch
+            arguments = (current, record.revision, account_header(current, record), 0, 0)
+            written = write(self._link, self._put, account_key(record.account_id), arguments, b"")
+            if record.revision > 1:  # otherwise never changed
+                written = noted(written, note_account(self._all, record))
+            return await written
+
+        return await self._written(put, epoch)
+
+    async def _written(self, put: Callable[[], Awaitable[bool]], epoch: str | None) -> bool:
+        """Write what was read in an epoch, or a change (None): this again where the data were lost meanwhile."""
+        for _ in range(_LOSSES_MAX):
+            # One without a mark is of a node in a cluster.
+            if epoch is not None and epoch not in {self._link.epoch, self.epoch_of(b"")}:
+                return False
+            connected_at_s = self._link.connected_at_s
+            try:
+                done = await put()
+            except OtherData:
+                await self._link.marked()
+                continue
+            if epoch is None:
+                await confirm(self._link, connected_at_s)
+            return done
+        raise StoreUnavailable("redis", "the data were lost again and again")
 
     async def settled(self) -> None:
         """Return when no process uses a former primary (`service.ports.KeyProjection`)."""

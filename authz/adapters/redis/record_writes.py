@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 
-from authz.adapters.redis.connection.errors import Redirected
+from authz.adapters.redis.connection.errors import OtherData, Redirected
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.core.errors import StoreUnavailable
 
@@ -23,15 +23,15 @@ async def write(link: RedisLink, script: Script, key: bytes, arguments: tuple[ob
     """Write a record by `put.lua` or its variant; return whether Redis agrees with it now.
 
     `arguments` are those up to the start of the time to live. Returns or raises `StoreUnavailable` only when the write
-    has had its effect, or can have none any more.
+    has had its effect, or can have none any more; `OtherData` if it has none because the data were lost.
     """
     ends_at_s = time.monotonic() + min(link.deadline_s, WRITE_S_MAX)
     end_us = link.clock.earliest_us(ends_at_s)
     encoded = (str(argument).encode() for argument in (*arguments, end_us))
     is_sent = link.is_up
     try:
-        done = await link.call(script, key, *encoded, *record)
-    except Redirected:
+        done = await link.call(script, key, *encoded, link.data_mark, *record)
+    except (Redirected, OtherData):
         raise  # it had no effect
     except BaseException:
         if is_sent:  # it may be on its way still

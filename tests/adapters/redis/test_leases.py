@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from redis.crc import key_slot
 from support.builders import LOGS, record
 from support.contracts.key_lookups import put, take_lookups, take_one
-from support.contracts.redis_commands import send, wait_until_up
+from support.contracts.redis_commands import send
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.keys import RedisKeys
@@ -100,7 +100,7 @@ async def test_no_lease_is_granted_on_data_that_replaced_those_of_the_connection
     await own_link.ask(*loss)
     with pytest.raises(StoreUnavailable, match="lost its data"):
         await leases.acquire(replace_id(lease), LOGS, 15)
-    await reconnected(own_link)  # so that open streams are reported again
+    await marked(own_link)  # so that open streams are reported again
     assert (await leases.acquire(replace_id(lease), LOGS, 15)).outcome is AcquireOutcome.GRANTED
 
 
@@ -112,7 +112,7 @@ async def test_no_stream_takes_a_token_or_a_slot_on_data_that_were_replaced(own_
     opening = Lookup(digest, 1, STREAM, opening=Opening("1", LOGS, 15))
     (refused,) = await take_lookups(keys, [opening])
     assert isinstance(refused, StoreUnavailable)
-    await reconnected(own_link)
+    await marked(own_link)
     after = await take_one(keys, digest)
     assert before.bucket is not None
     assert after.bucket is not None
@@ -120,12 +120,12 @@ async def test_no_stream_takes_a_token_or_a_slot_on_data_that_were_replaced(own_
     assert await RedisLeases(own_link).streams(lease.account_id, LOGS.name) == []
 
 
-async def reconnected(link: RedisLink) -> None:
-    """Wait for the reconnection that follows a refused lease at once, and not after the next probe."""
+async def marked(link: RedisLink) -> None:
+    """Wait for the mark that follows a refused lease at once, and not after the next probe."""
     async with asyncio.timeout(0.5):
         while link.reconnected_at_s is None:
             await asyncio.sleep(0.005)
-    await wait_until_up(link)
+    await link.marked()
 
 
 def replace_id(lease: Lease) -> Lease:

@@ -1,10 +1,13 @@
 """What tells whether a server still has the data that it had: a random mark in a key of its own.
 
 A flush, an eviction and a restored snapshot take the mark away or replace it, while the replication id stays
-(`epoch.py`). One mark serves all sidecars: the first that connects writes it.
+(`epoch.py`). One mark serves all sidecars: the first that connects, or that notices the loss, writes it.
 """
 
+import asyncio
 import secrets
+from collections.abc import Callable
+from typing import TypeAlias
 
 import hiredis
 
@@ -13,6 +16,9 @@ from authz.core.errors import StoreUnavailable
 
 KEY = b"l:data"
 """The key of the mark; no account is named like this, because leases have a hash tag in their keys."""
+
+Send: TypeAlias = Callable[[tuple[str | bytes, ...], Callable[[object], None]], None]
+"""Sends one command, and calls the callback once with its reply or a `StoreUnavailable`."""
 
 _MARK_BYTES = 9
 
@@ -27,6 +33,9 @@ class DataMark:
     def __init__(self, *, is_shared: bool) -> None:
         self._is_shared = is_shared
         self._confirmed = b""
+        self._renewed = asyncio.Event()
+        self._renewed.set()
+        self._is_reported = False
         self.value = b""
 
     @property
@@ -51,16 +60,43 @@ class DataMark:
         """Take the mark from the replies to `questions`; a server that refuses writes may have none."""
         mark = replies[-1] if replies else b""
         self.value = mark if isinstance(mark, bytes) else b""
+        self._is_reported = False
 
     def confirm(self) -> None:
         """Remember the mark as that of the present connection."""
         self._confirmed = self.value
 
     def is_lost(self, reply: object) -> bool:
-        """Return whether a reply to `probe` shows other data than those of the present connection."""
-        if not self.value or isinstance(reply, int | StoreUnavailable | hiredis.ReplyError):
+        """Return whether a reply to `probe` shows other data than those of the present connection, or no mark yet."""
+        if isinstance(reply, int | StoreUnavailable | hiredis.ReplyError):
             return False
-        return reply != self.value
+        is_lost = not self.value or reply != self.value
+        self._is_reported = self._is_reported and is_lost
+        return is_lost
+
+    def renew(self, send: Send) -> bool:
+        """Write the mark if there is none, and read it; return whether a loss must be reported.
+
+        The former mark stays until the reply, so that scripts that compare it refuse to run. A loss is reported once,
+        until a probe finds the mark again.
+        """
+        if self._renewed.is_set():
+            self._renewed.clear()
+            write, read = self.questions
+            send(write, lambda _reply: None)
+            send(read, self._renew)
+        is_news = bool(self.value) and not self._is_reported
+        self._is_reported = self._is_reported or is_news
+        return is_news
+
+    async def renewed(self) -> None:
+        """Return when no mark is being written: it is known, or the server refused it."""
+        await self._renewed.wait()
+
+    def _renew(self, reply: object) -> None:
+        if isinstance(reply, bytes):
+            self.value = self._confirmed = reply
+        self._renewed.set()
 
 
 def eviction_policy(info: object) -> str:

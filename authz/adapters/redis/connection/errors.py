@@ -9,6 +9,9 @@ import hiredis
 
 from authz.core.errors import StoreUnavailable
 
+OTHER_DATA = "OTHERDATA "
+"""The error of scripts that find another mark of the data than their caller knows."""
+
 _REDIRECT = re.compile(r"(MOVED|ASK) (\d+) (.*):(\d+)")
 
 
@@ -27,13 +30,19 @@ class Redirected(StoreUnavailable):
         self.asking = asking
 
 
+class OtherData(StoreUnavailable):
+    """Redis has lost its data since the caller read their mark. The command had no effect."""
+
+
 def is_forgotten(reply: object) -> bool:
     """Return whether Redis does not know the script: the one error after which a command certainly had no effect."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
 def failure(reply: hiredis.ReplyError) -> StoreUnavailable:
-    """Convert an error reply to `StoreUnavailable` or `Redirected`."""
+    """Convert an error reply to `StoreUnavailable`, `Redirected` or `OtherData`."""
+    if OTHER_DATA in str(reply):
+        return OtherData("redis", "redis has lost its data")
     found = _REDIRECT.fullmatch(str(reply))
     if found is None:
         return StoreUnavailable("redis", str(reply))

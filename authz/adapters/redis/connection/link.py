@@ -129,6 +129,10 @@ class RedisLink:
         """Return the mark of the server's data, which scripts compare; empty in a cluster."""
         return self._mark.value
 
+    async def marked(self) -> None:
+        """Return when the mark of lost data was renewed, or could not be."""
+        await self._mark.renewed()
+
     def start(self) -> None:
         """Connect, and reconnect after every loss until `close`."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
@@ -218,6 +222,7 @@ class RedisLink:
             on_lost=partial(self._drop, writer),
             on_answered=self._on_answered,
             in_flight_max=self._in_flight_max,
+            on_other_data=self._mark_again,
         )
         self._pipe.trusted_until_s = self._handshake.primary.trusted_until_s
         self.submit, self.submit_all = self._pipe.submit, self._pipe.submit_all
@@ -266,12 +271,19 @@ class RedisLink:
         self.read_clock()
         pipe.submit(packed(*self._life.question), partial(self._leave_unless, epoch))
         for words in self._mark.probe:
-            pipe.submit(packed(*words), self._leave_unless_marked)
+            pipe.submit(packed(*words), self._compare_mark)
 
-    def _leave_unless_marked(self, value: object) -> None:
-        if self._pipe is not None and self._mark.is_lost(value):
+    def _compare_mark(self, value: object) -> None:
+        if self._mark.is_lost(value):
+            self._mark_again()
+
+    def _mark_again(self) -> None:
+        """Go on with data that replaced the former ones, as after a reconnection, but without refusing commands."""
+        if self._pipe is None:
+            return
+        self.reconnected_at_s = asyncio.get_running_loop().time()
+        if self._mark.renew(lambda words, reply: self.submit(packed(*words), reply)):
             _log.warning("redis has lost its data")
-            self._pipe.abort()
 
     def _leave_unless(self, epoch: str, value: object) -> None:
         if self._pipe is not None and not isinstance(value, StoreUnavailable):

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import hiredis
 from msgspec import Struct
 
+from authz.adapters.redis.connection.errors import OTHER_DATA
 from authz.core.errors import StoreUnavailable
 
 _ReplyError = hiredis.ReplyError
@@ -30,9 +31,8 @@ of them had no reply by then."""
 _HUNG_AFTER_DEADLINES = 10
 _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one early
 # Errors of a server that is not, or not yet, the writable primary. Redis before version 7 quotes the first of them
-# inside a longer error of a script. The scripts for clusters return
-# OTHERLIFE, those that acquire leases OTHERDATA.
-_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ", "OTHERDATA ")
+# inside a longer error of a script. The scripts for clusters return OTHERLIFE.
+_WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
 # Errors of a server that is reachable and answers no check: out of memory, unable to save, too few replicas, or a user
 # without the rights.
 _REFUSING = ("OOM ", "MISCONF ", "NOREPLICAS ", "NOPERM ", "NOAUTH ", "CLUSTERDOWN ")
@@ -54,6 +54,8 @@ class _Asked(Struct):
 class Pipe(asyncio.Protocol):
     """The protocol on an open transport to Redis; `on_lost` is called once, when the connection ends.
 
+    `on_other_data` is called when a script finds another mark of the data than the caller knows (`data_mark.py`).
+
     Every command is answered within `deadline_s` of its write, possibly with `StoreUnavailable`. A later reply is
     dropped in its order, so that no other command receives it. After ten more deadlines without a reply the connection
     closes.
@@ -73,12 +75,14 @@ class Pipe(asyncio.Protocol):
         on_lost: Callable[[], None],
         on_answered: OnAnswered,
         in_flight_max: int,
+        on_other_data: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._deadline_s = deadline_s
         self._on_lost = on_lost
         self._on_answered = on_answered
+        self._on_other_data = on_other_data
         self._in_flight_max = in_flight_max
         self._reader = hiredis.Reader()
         self._commands: list[bytes] = []
@@ -172,6 +176,8 @@ class Pipe(asyncio.Protocol):
         self.fault = next((error for error in errors if any(word in error for word in _REFUSING)), self.fault)
         if any(word in error for error in errors for word in _WRONG_SERVER):
             self.abort()
+        elif any(OTHER_DATA in error for error in errors):
+            self._on_other_data()
 
     def _flush(self) -> None:
         if not self._commands:  # already written, or the connection was lost in this turn

@@ -7,10 +7,11 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 from support.contracts.redis_commands import DEADLINE_S, send, started_link, wait_until_up
 
+from authz.adapters.redis.connection.errors import OtherData
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.demo.servers import RedisServer
 
-WRITE = Script(b"return redis.call('SET', KEYS[1], '1')")
+OTHER_DATA = Script(b"return redis.error_reply('OTHERDATA redis has lost its data')")
 
 
 async def eventually(holds: Callable[[], object], within_s: float = 3) -> None:
@@ -53,14 +54,51 @@ async def test_without_a_connection_that_is_the_fault(own_link: RedisLink, serve
     assert own_link.fault == "not connected"
 
 
-@pytest.mark.parametrize("loss", [("FLUSHALL",), ("DEL", "l:data"), ("SET", "l:data", "of an older snapshot")])
-async def test_lost_data_counts_as_a_reconnection(own_link: RedisLink, loss: tuple[str, ...]) -> None:
-    before = own_link.data_mark
+LOSSES = [("FLUSHALL",), ("DEL", "l:data"), ("SET", "l:data", "of an older snapshot")]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_lost_data_counts_as_a_reconnection_and_refuses_no_command(
+    own_link: RedisLink, loss: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    before, connected_at_s = own_link.data_mark, own_link.connected_at_s
     assert before
     await own_link.ask(*loss)
-    await eventually(lambda: own_link.reconnected_at_s is not None)
-    await wait_until_up(own_link)
+    async with asyncio.timeout(3):
+        while own_link.data_mark == before:
+            assert await send(own_link, "ECHO", "there") == b"there"
+    assert own_link.reconnected_at_s is not None
+    assert own_link.data_mark == await own_link.ask("GET", "l:data")
+    assert own_link.connected_at_s == connected_at_s
+    assert caplog.text.count("redis has lost its data") == 1
+
+
+async def test_a_script_that_meets_other_data_renews_the_mark_at_once(own_link: RedisLink) -> None:
+    before = own_link.data_mark
+    await own_link.ask("FLUSHALL")
+    waiting = send(own_link, "ECHO", "there")
+    with pytest.raises(OtherData):
+        await own_link.call(OTHER_DATA, b"k")
+    await own_link.marked()
     assert own_link.data_mark not in {b"", before}
+    assert own_link.reconnected_at_s is not None
+    assert await waiting == b"there"
+
+
+async def test_a_mark_that_was_refused_is_written_when_the_server_accepts_writes(
+    own_link: RedisLink, server: RedisServer
+) -> None:
+    await own_link.ask("FLUSHALL")
+    await own_link.ask("CONFIG", "SET", "maxmemory", "1")
+    async with started_link(server.url) as late:
+        await wait_until_up(late)
+        await eventually(lambda: own_link.reconnected_at_s is not None)
+        await own_link.marked()
+        assert await own_link.ask("GET", "l:data") is None
+        assert late.data_mark == b""
+        await own_link.ask("CONFIG", "SET", "maxmemory", "0")
+        await eventually(lambda: late.data_mark == own_link.data_mark != b"")
+        assert late.data_mark == await own_link.ask("GET", "l:data")
 
 
 async def test_all_links_to_the_same_data_have_the_same_mark(own_link: RedisLink, server: RedisServer) -> None:
