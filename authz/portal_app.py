@@ -82,7 +82,7 @@ class Portal:
         self._log = logs.configure(settings.log_level, policy.keys.format.pattern)
         self._settings = settings
         self._redis = redis_store(
-            settings.redis_url.get_secret_value(),
+            settings.reader("redis_url"),
             deadline_s=_STORE_DEADLINE_S,
             in_flight_max=settings.redis_in_flight_max,
             negative_ttl_s=settings.negative_ttl_s,

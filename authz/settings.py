@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     redis_in_flight_max: int = Field(
         10_000, gt=0, description="Commands that may wait for Redis at the same time, at most."
     )
-    redis_url_file: OptionalFile = Field(None, description="A file that contains AUTHZ_REDIS_URL.")
+    redis_url_file: OptionalFile = Field(
+        None, description="A file that contains AUTHZ_REDIS_URL; it is read again for each connection."
+    )
     postgres_url: PostgresUrl = Field(
         SecretStr("postgresql://authz@127.0.0.1:5432/authz"),
         description="Postgres, as a libpq URL of one host or several. docs/stores.md describes the parameters.",

@@ -87,7 +87,7 @@ class Sidecar:
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
         redis = redis_store(
-            settings.redis_url.get_secret_value(),
+            settings.reader("redis_url"),
             deadline_s=settings.redis_deadline_s,
             in_flight_max=settings.redis_in_flight_max,
             negative_ttl_s=settings.negative_ttl_s,

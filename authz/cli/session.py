@@ -69,7 +69,7 @@ async def open_streams(settings: Settings | None = None) -> AsyncIterator[Stream
 async def _connected(settings: Settings) -> AsyncIterator[RedisStore]:
     """Yield Redis after it has connected, or after one second."""
     redis = redis_store(
-        settings.redis_url.get_secret_value(),
+        settings.reader("redis_url"),
         deadline_s=_DEADLINE_S,
         in_flight_max=settings.redis_in_flight_max,
         negative_ttl_s=settings.negative_ttl_s,

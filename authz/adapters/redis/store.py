@@ -15,7 +15,7 @@ from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.handshake import CONNECT_S
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.connection.pipe import OnAnswered
-from authz.adapters.redis.connection.url import Form, read_url
+from authz.adapters.redis.connection.url import Form, Source, UrlSource
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, CHECK_MANY, OPENING, PUT
 
@@ -29,7 +29,7 @@ class RedisStore:
 
 
 def redis_store(  # noqa: PLR0913 -- settings, each by its name
-    url: str,
+    url: Source,
     *,
     deadline_s: float,
     in_flight_max: int,
@@ -40,11 +40,11 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
     connect_s: float = CONNECT_S,
     on_skew: OnSkew | None = None,
 ) -> RedisStore:
-    """Build the adapter for a URL; `link.start()` connects it. Raises `ValueError`.
+    """Build the adapter for a URL, or what reads one for each connection; `link.start()` connects it.
 
-    `scripts` are those that run over the link beside the projection's.
+    `scripts` are those that run over the link beside the projection's. Raises `ValueError`.
     """
-    if read_url(url).form is Form.CLUSTER:
+    if UrlSource(url).url.form is Form.CLUSTER:
         cluster = RedisCluster(
             url,
             deadline_s=deadline_s,

@@ -9,6 +9,7 @@ from typing import Any
 import hiredis
 
 from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.url import Source
 
 ECHO = Script(b"return ARGV[1]")
 DEADLINE_S = 0.05
@@ -27,7 +28,7 @@ def send(link: RedisLink, *words: bytes | str) -> asyncio.Future[Any]:
 
 
 @asynccontextmanager
-async def started_link(url: str, scripts: Sequence[Script] = (ECHO,)) -> AsyncIterator[RedisLink]:
+async def started_link(url: Source, scripts: Sequence[Script] = (ECHO,)) -> AsyncIterator[RedisLink]:
     """Yield a link that has been started, and may not be connected yet."""
     link = RedisLink(url, deadline_s=DEADLINE_S, in_flight_max=IN_FLIGHT_MAX, scripts=scripts)
     link.start()

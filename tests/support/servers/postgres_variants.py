@@ -35,6 +35,12 @@ class TcpPostgres(PostgresServer):
         """Make a standby the primary; returns once it is."""
         self._run("pg_ctl", "promote", "-D", str(self._folder / "data"), "-w")
 
+    def require_password(self, role: str) -> None:
+        """Refuse a role without its password from now on."""
+        rules = self._folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        self._run("pg_ctl", "reload", "-D", str(self._folder / "data"))
+
     def _copy(self, upstream: "TcpPostgres") -> None:
         where = ("-h", "127.0.0.1", "-p", str(upstream.port), "-U", "postgres", "-D", str(self._folder / "data"))
         self._run("pg_basebackup", *where, "-R", "-c", "fast", "--no-sync")

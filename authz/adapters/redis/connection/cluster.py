@@ -21,7 +21,7 @@ from authz.adapters.redis.connection.handshake import CONNECT_S
 from authz.adapters.redis.connection.link import RedisLink, Script, packed
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.slots import Layout, find_layout
-from authz.adapters.redis.connection.url import Address, read_url
+from authz.adapters.redis.connection.url import Address, Source, UrlSource
 from authz.core.errors import StoreUnavailable
 
 REDIRECTS_MAX = 4
@@ -52,7 +52,7 @@ class RedisCluster:
 
     def __init__(
         self,
-        url: str,
+        url: Source,
         *,
         deadline_s: float,
         in_flight_max: int,
@@ -60,7 +60,7 @@ class RedisCluster:
         on_answered: OnAnswered = lambda _seconds, _commands, _late: None,
         connect_s: float = CONNECT_S,
     ) -> None:
-        self._url = read_url(url)
+        self._source = UrlSource(url)
         self._new_link = partial(
             RedisLink,
             deadline_s=deadline_s,
@@ -174,7 +174,8 @@ class RedisCluster:
         while True:
             self._doubted.clear()
             try:
-                layout = await find_layout(self._url, self._links)
+                self._source.renew()
+                layout = await find_layout(self._source.url, self._links)
             except StoreUnavailable as error:
                 if str(error) != complaint:
                     complaint = str(error)
@@ -225,7 +226,7 @@ class RedisCluster:
     def _link(self, address: Address) -> RedisLink:
         link = self._links.get(address)
         if link is None:
-            link = self._links[address] = self._new_link(self._url.server_url(address))
+            link = self._links[address] = self._new_link(lambda: self._source.url.server_url(address))
             link.start()
         return link
 

@@ -6,6 +6,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -17,8 +18,9 @@ from redis.exceptions import AuthenticationError, ResponseError
 from authz.adapters.redis.connection.data_mark import DataMark, eviction_policy
 from authz.adapters.redis.connection.epoch import Life
 from authz.adapters.redis.connection.errors import failure
-from authz.adapters.redis.connection.primary import find_primary
+from authz.adapters.redis.connection.primary import Sight, find_primary
 from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
+from authz.adapters.redis.connection.url import Source, UrlSource
 from authz.core.errors import StoreUnavailable
 
 CONNECT_S = 1.0
@@ -43,14 +45,15 @@ EPOCH_KEY = b"l:epoch"
 
 
 class Handshake:
-    """Opens connections for one link.
+    """Opens connections for one link. The URL is read again for each, and while no Sentinel answers.
 
     `memory_policy` is the eviction policy of the server of the latest connection, if it has a memory limit; empty if it
     evicts nothing. `clock` is the clock of that server.
     """
 
-    def __init__(self, url: str, *, connect_s: float, life: Life, mark: DataMark, scripts: Sequence[Script]) -> None:
-        self.primary = find_primary(url)
+    def __init__(self, url: Source, *, connect_s: float, life: Life, mark: DataMark, scripts: Sequence[Script]) -> None:
+        self._source = UrlSource(url)
+        self.primary = find_primary(self._source.url)
         self.clock = ServerClock()
         self.memory_policy = ""
         self._connect_s = connect_s
@@ -64,12 +67,27 @@ class Handshake:
         """Return an open connection and the epoch of the server's data. Raises `StoreUnavailable`."""
         try:
             async with asyncio.timeout(self._connect_s):
+                await self._renew_url()
                 connection = await self.primary.connection()
                 return connection, await self._set_up(connection)
+        except StoreUnavailable:
+            raise
         except Exception as error:
             transient = not isinstance(error, AuthenticationError)
             why = str(error) or f"no connection within {self._connect_s:g} s (AUTHZ_REDIS_CONNECT_S)"
             raise StoreUnavailable("redis", why, transient=transient) from error
+
+    async def look(self) -> Sight:
+        """Query whether the primary is that of the latest connection."""
+        sight = await self.primary.look()
+        if sight is Sight.NO_ANSWER:
+            with suppress(StoreUnavailable):
+                await self._renew_url()
+        return sight
+
+    async def _renew_url(self) -> None:
+        if self._source.renew():
+            await self.primary.use(self._source.url)
 
     async def _set_up(self, connection: AbstractConnection) -> str:
         try:

@@ -29,6 +29,7 @@ from authz.adapters.redis.connection.pipe import (
 )
 from authz.adapters.redis.connection.primary import Sight
 from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
+from authz.adapters.redis.connection.url import Source
 from authz.core.errors import StoreUnavailable
 
 __all__ = ["Caller", "RedisLink", "Script", "packed"]
@@ -69,7 +70,7 @@ class RedisLink:
 
     def __init__(
         self,
-        url: str,
+        url: Source,
         *,
         deadline_s: float,
         in_flight_max: int,
@@ -175,7 +176,7 @@ class RedisLink:
     async def look(self) -> Sight:
         """Query whether the primary is the same, and leave one that is not."""
         pipe, primary = self._pipe, self._handshake.primary
-        sight = await primary.look()
+        sight = await self._handshake.look()
         if pipe is not None and pipe is self._pipe:
             pipe.trusted_until_s = primary.trusted_until_s
             if sight is Sight.MOVED:

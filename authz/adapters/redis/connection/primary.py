@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
 
-from authz.adapters.redis.connection.url import Address, Form, RedisUrl, read_url
+from authz.adapters.redis.connection.url import Address, Form, RedisUrl
 
 _SENTINELS_DEADLINE_S = 0.2
 
@@ -64,6 +64,10 @@ class Primary(Protocol):
         """Return the end of the trust in the primary of the last connection."""
         ...
 
+    async def use(self, url: RedisUrl) -> None:
+        """Connect with another URL of the same form from now on."""
+        ...
+
     async def connection(self) -> AbstractConnection:
         """Create a connection that is not open yet; raises `RedisError`."""
         ...
@@ -95,6 +99,10 @@ class OneServer:
     def __init__(self, url: str) -> None:
         self._pool = ConnectionPool.from_url(url, **_SET_UP)
 
+    async def use(self, url: RedisUrl) -> None:
+        """Connect with another URL from now on."""
+        self._pool = ConnectionPool.from_url(url.text, **_SET_UP)
+
     async def connection(self) -> AbstractConnection:
         """Create a connection that is not open yet."""
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # left bare
@@ -123,7 +131,7 @@ class SentinelPrimary:
 
     def __init__(self, url: RedisUrl) -> None:
         self._url = url
-        self._sentinels = [Redis.from_url(url.sentinel_url(node), **_SET_UP) for node in url.nodes]
+        self._sentinels = _clients(url)
         self._led_to: Address | None = None
         self._trusted_until_s = 0.0
         self._silences = 0
@@ -132,6 +140,11 @@ class SentinelPrimary:
     def trusted_until_s(self) -> float | None:
         """Return the end of the trust in the primary; None while no Sentinel answers."""
         return None if self._silences >= _SILENCES_MAX else self._trusted_until_s
+
+    async def use(self, url: RedisUrl) -> None:
+        """Query the Sentinels of another URL from now on, and connect to the primary with it."""
+        await self.close()
+        self._url, self._sentinels = url, _clients(url)
 
     async def connection(self) -> AbstractConnection:
         """Create a connection to the primary; raises `RedisError` if no Sentinel knows it."""
@@ -189,13 +202,16 @@ class SentinelPrimary:
         return list(answers)
 
 
-def find_primary(url: str) -> Primary:
+def _clients(url: RedisUrl) -> list[Redis]:
+    return [Redis.from_url(url.sentinel_url(node), **_SET_UP) for node in url.nodes]
+
+
+def find_primary(url: RedisUrl) -> Primary:
     """Return the primary that a URL of one server or of Sentinels names; raises `ValueError`."""
-    read = read_url(url)
-    match read.form:
+    match url.form:
         case Form.SERVER:
-            return OneServer(url)
+            return OneServer(url.text)
         case Form.SENTINEL:
-            return SentinelPrimary(read)
+            return SentinelPrimary(url)
         case Form.CLUSTER:
             raise ValueError("a cluster has many primaries")

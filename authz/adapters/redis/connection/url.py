@@ -7,12 +7,18 @@
 Connections belong to `primary.py` and `cluster.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from redis.asyncio.connection import parse_url
+
+from authz.core.errors import StoreUnavailable
+
+Source: TypeAlias = str | Callable[[], str]
+"""A URL, or what reads one, which may raise OSError and ValueError."""
 
 _PORT = 6379
 _SENTINEL_PORT = 26379
@@ -79,6 +85,34 @@ class RedisUrl:
         query = urlencode([(name, text) for name, text in options if name not in {_SENTINEL_USER, _SENTINEL_PASSWORD}])
         place = self._database if database is None else database
         return f"{self._scheme}://{user}{address}/{place}" + (f"?{query}" if query else "")
+
+
+class UrlSource:
+    """A URL that is read again for each connection, so that a rotated password needs no restart.
+
+    `url` is the latest one. Raises `ValueError`, whose message quotes no part of it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._read: Callable[[], str] = (lambda: source) if isinstance(source, str) else source
+        self.url = self._latest()
+
+    def renew(self) -> bool:
+        """Read the URL again; return whether it has changed. Raises `StoreUnavailable`."""
+        try:
+            url = self._latest()
+        except ValueError as error:
+            raise StoreUnavailable("redis", f"AUTHZ_REDIS_URL: {error}") from None
+        if url.form is not self.url.form:
+            raise StoreUnavailable("redis", "AUTHZ_REDIS_URL: another form of URL needs a restart")
+        is_other, self.url = url != self.url, url
+        return is_other
+
+    def _latest(self) -> RedisUrl:
+        try:
+            return read_url(self._read())
+        except (OSError, UnicodeError) as error:
+            raise ValueError(f"cannot be read: {type(error).__name__}") from None
 
 
 def read_url(text: str) -> RedisUrl:
