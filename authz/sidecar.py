@@ -17,6 +17,7 @@ import uvloop
 
 from authz.adapters import logs
 from authz.adapters.check_telemetry import CheckTelemetry
+from authz.adapters.clock_skew import ClockSkew
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.log_limits import LineLimits
 from authz.adapters.policy_file.loader import load_policy
@@ -29,11 +30,10 @@ from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.adapters.prometheus.operation import ChangeMetrics, ListenerMetrics, LoadMetrics, LoopMetrics, OutboxMetrics
 from authz.adapters.prometheus.process import LogMetrics, PolicyMetrics
-from authz.adapters.prometheus.redis import RedisMetrics
+from authz.adapters.prometheus.servers import ServerMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
-from authz.adapters.redis.leases import LEASE_SCRIPTS, RedisLeases
-from authz.adapters.redis.store import redis_store
+from authz.adapters.redis.leases import RedisLeases
 from authz.check_transport import check_tls
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy.policy import Policy
@@ -53,7 +53,7 @@ from authz.service.keys.reconciling import Reconciler, Retention
 from authz.service.serving import Serving
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
-from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits
+from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits, redis_of
 
 _PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
 _GC_OBJECTS = 20_000
@@ -79,23 +79,16 @@ class Sidecar:
         self._log = logs.configure(settings.log_level, policy.keys.format.pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
+        skews = {store: ClockSkew(store) for store in ("redis", "postgres")}
         self._postgres = Postgres(
             settings.reader("postgres_url"),
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
             connect_s=settings.postgres_connect_s,
+            on_skew=skews["postgres"],
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
-        redis = redis_store(
-            settings.reader("redis_url"),
-            deadline_s=settings.redis_deadline_s,
-            in_flight_max=settings.redis_in_flight_max,
-            negative_ttl_s=settings.negative_ttl_s,
-            scripts=LEASE_SCRIPTS,
-            on_answered=metrics.redis_answered,
-            on_use=self._uses.note,
-            connect_s=settings.redis_connect_s,
-        )
+        redis = redis_of(settings, metrics.redis_answered, self._uses.note, skews["redis"])
         self._link = redis.link
         self._directory = PostgresDirectory(self._postgres)
         self._decisions = DecisionLog(
@@ -148,7 +141,7 @@ class Sidecar:
             metrics,
             self._streams,
             background,
-            RedisMetrics(lambda: bool(self._link.memory_policy)),
+            ServerMetrics(lambda: bool(self._link.memory_policy), skews),
             LogMetrics(self._dropped_lines),
             self._policy_metrics,
             changes,

@@ -5,6 +5,11 @@ How the parts work together is `sidecar.py`.
 
 from typing import TYPE_CHECKING
 
+from authz.adapters.clock_skew import OnSkew
+from authz.adapters.redis.connection.pipe import OnAnswered
+from authz.adapters.redis.keys import OnUse
+from authz.adapters.redis.leases import LEASE_SCRIPTS
+from authz.adapters.redis.store import RedisStore, redis_store
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.sockets import SocketRights
@@ -33,6 +38,21 @@ def grpc_server(checker: Checker, listen: str, rights: SocketRights) -> "GrpcSer
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
     return GrpcServer(checker, listen, rights)
+
+
+def redis_of(settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew: OnSkew) -> RedisStore:
+    """Create the store of records, buckets and leases; it is not connected yet."""
+    return redis_store(
+        settings.reader("redis_url"),
+        deadline_s=settings.redis_deadline_s,
+        in_flight_max=settings.redis_in_flight_max,
+        negative_ttl_s=settings.negative_ttl_s,
+        scripts=LEASE_SCRIPTS,
+        on_answered=on_answered,
+        on_use=on_use,
+        on_skew=on_skew,
+        connect_s=settings.redis_connect_s,
+    )
 
 
 def load_limits(settings: Settings) -> LoadLimits:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from authz.adapters.clock_skew import OnSkew
 from authz.adapters.postgres.failures import CONNECT_FAILURES, description, is_transient
 from authz.adapters.postgres.session import Session, connect
 from authz.adapters.postgres.url import Host, url_reader
@@ -33,9 +34,10 @@ class Connector:
     The URL is read anew each time. `connect_s` bounds the attempt at one server, unless the URL has connect_timeout.
     """
 
-    def __init__(self, url: str | Callable[[], str], *, connect_s: float) -> None:
+    def __init__(self, url: str | Callable[[], str], *, connect_s: float, on_skew: OnSkew | None = None) -> None:
         self._read = url_reader(url)
         self.connect_s = connect_s
+        self._on_skew = on_skew
         self.queries: list[str] = []
         self.fault: Fault | None = None
         self._failures = 0
@@ -61,7 +63,7 @@ class Connector:
         hosts: Sequence[Host | None] = self._in_order(url.hosts) or [None]
         for host in hosts:
             try:
-                session = await connect(url, host, url.connect_s or self.connect_s, self.queries)
+                session = await connect(url, host, url.connect_s or self.connect_s, self.queries, self._on_skew)
             except CONNECT_FAILURES as error:
                 faults.append(_fault(error))
             else:

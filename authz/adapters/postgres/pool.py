@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from authz.adapters.clock_skew import OnSkew
 from authz.adapters.postgres.connecting import Connector
 from authz.adapters.postgres.failures import FAILURES, is_gone, is_outage, is_wrong_server, unavailable
 from authz.adapters.postgres.session import Session
@@ -29,8 +30,9 @@ class Postgres:
     """Connections to the primary of a URL. Every use raises `StoreUnavailable`.
 
     `url` is a text, or what reads one for each connection. `deadline_s` bounds one transaction, the wait for a
-    connection included; `connect_s` bounds connecting to one server; a connection lives for `life_s` seconds. `is_up`
-    tells whether Postgres answered last, and `reached` is set by the first transaction that succeeds.
+    connection included; `connect_s` bounds connecting to one server, where `on_skew` receives the difference of the
+    clocks; a connection lives for `life_s` seconds. `is_up` tells whether Postgres answered last, and `reached` is set
+    by the first transaction that succeeds.
     """
 
     def __init__(
@@ -41,11 +43,12 @@ class Postgres:
         pool_max: int,
         connect_s: float = 2.0,
         life_s: float = 600.0,
+        on_skew: OnSkew | None = None,
     ) -> None:
         self._deadline_s = deadline_s
         self._pool_max = pool_max
         self._life_s = life_s
-        self._connector = Connector(url, connect_s=connect_s)
+        self._connector = Connector(url, connect_s=connect_s, on_skew=on_skew)
         self._idle: deque[Session] = deque()
         self._used: set[Session] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -93,10 +96,7 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self, *, durable: bool = True) -> AsyncIterator[Session]:
-        """Run the block in a transaction, and commit it unless the block raises; a crash may lose one not `durable`.
-
-        Raises `StoreUnavailable` past the deadline and on failure.
-        """
+        """Run the block in a transaction, and commit it unless the block raises; a crash may lose one not `durable`."""
         session: Session | None = None
         acquired: list[Session] = []
         try:

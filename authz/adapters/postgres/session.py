@@ -8,12 +8,14 @@ The description of its columns is cached, because it does not depend on the serv
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
 
+from authz.adapters.clock_skew import OnSkew, certain_skew
 from authz.adapters.postgres.failures import NotPrimary
 from authz.adapters.postgres.url import Host, PostgresUrl
 
@@ -38,6 +40,7 @@ _BEGIN = (
     "THEN 0 ELSE ('not in force: ' || current_setting('statement_timeout'))::int END"
 )
 _CHECKED = "SET LOCAL client_connection_check_interval = 500; "
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _UNFLUSHED = "SET LOCAL synchronous_commit = off; "
 
 
@@ -131,8 +134,14 @@ class Session:
         return statement
 
 
-async def connect(url: PostgresUrl, host: Host | None, within_s: float, queries: Sequence[str] = ()) -> Session:
-    """Connect to one server of a URL, and learn queries; raises the driver's errors.
+async def connect(
+    url: PostgresUrl,
+    host: Host | None,
+    within_s: float,
+    queries: Sequence[str] = (),
+    on_skew: OnSkew | None = None,
+) -> Session:
+    """Connect to one server of a URL, learn queries, and measure its clock; raises the driver's errors.
 
     Raises `NotPrimary` if the server takes no writes.
     """
@@ -153,6 +162,10 @@ async def connect(url: PostgresUrl, host: Host | None, within_s: float, queries:
             with suppress(asyncpg.SyntaxOrAccessError):  # the schema is missing: the query itself will say so
                 for query in queries:
                     await session.learn(query)
+            if on_skew is not None:
+                await session.learn(_CLOCK)
+                asked_s = time.time()
+                on_skew(certain_skew(await session.fetchval(_CLOCK), asked_s, time.time()))
             await session.rollback()
     except BaseException:
         session.terminate()

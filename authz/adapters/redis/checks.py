@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import hiredis
 from msgspec.structs import replace
 
-from authz.adapters.redis.clock import OnSkew, SkewWarning
+from authz.adapters.clock_skew import ClockSkew, OnSkew
 from authz.adapters.redis.connection.errors import failure, is_forgotten
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.known import Known, KnownKeys
@@ -75,7 +75,7 @@ class RedisChecks:
         self._scripts = (check, CHECK_MANY, OPENING) if has_accounts else (check,)
         self._head = (CHECK_HEAD if has_accounts else CLUSTER_CHECK_HEAD) % check.sha.encode()
         self._on_use = on_use
-        self._on_skew = on_skew or SkewWarning()
+        self._on_skew = on_skew or ClockSkew("redis")
         self._cache = KnownKeys(has_accounts=has_accounts)
 
     def take(

@@ -12,8 +12,8 @@ from functools import partial
 
 from redis.crc import key_slot
 
+from authz.adapters.clock_skew import OnSkew
 from authz.adapters.redis.checks import OnUse, at
-from authz.adapters.redis.clock import OnSkew
 from authz.adapters.redis.cluster_accounts import ClusterAccounts, granted
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster, guarded
 from authz.adapters.redis.connection.errors import Redirected

@@ -6,8 +6,8 @@ Checks of keys, which charge their buckets, are in `checks.py`, the format in `r
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from authz.adapters.clock_skew import OnSkew
 from authz.adapters.redis.checks import OnUse, RedisChecks
-from authz.adapters.redis.clock import OnSkew
 from authz.adapters.redis.connection.errors import OtherData
 from authz.adapters.redis.connection.link import Caller, RedisLink, Script
 from authz.adapters.redis.connection.settling import confirm, until_others_left

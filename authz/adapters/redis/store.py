@@ -6,8 +6,8 @@ The adapters are `keys.py` and `cluster_keys.py`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from authz.adapters.clock_skew import OnSkew
 from authz.adapters.redis.checks import OnUse
-from authz.adapters.redis.clock import OnSkew
 from authz.adapters.redis.cluster_accounts import SCRIPTS as ACCOUNT_SCRIPTS
 from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis.cluster_keys import RedisClusterKeys

@@ -280,8 +280,6 @@ class RedisLink:
 
     def _mark_again(self) -> None:
         """Go on with data that replaced the former ones, as after a reconnection, but without refusing commands."""
-        if self._pipe is None:
-            return
         self.reconnected_at_s = asyncio.get_running_loop().time()
         if self._mark.renew(lambda words, reply: self.submit(packed(*words), reply)):
             _log.warning("redis has lost its data")
