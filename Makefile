@@ -11,7 +11,8 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --
 packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
-  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers hostile
+  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
+  slow-stores test-pooler hostile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ test-redis: install ## run what speaks to Redis against another server than the 
 	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest -m "not timed" \
 	  -n $(or $(WORKERS),3) --dist loadfile tests/adapters/redis tests/contracts tests/service tests/e2e/stores
 
+test-pooler: install programs ## run the end-to-end tests behind PgBouncer (MODE=transaction or session)
+	TEST_POOLER=$(or $(MODE),transaction) $(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) --dist loadfile tests/e2e
+
 test-fast: install ## run the tests that need no server, with fewer random examples
 	H2_EXAMPLES=20 $(BIN)/python -m pytest -m "not server and not timed" -n $(or $(WORKERS),2) --dist loadfile
 
@@ -103,6 +107,9 @@ mixing: install programs ## do processes behind PgBouncer ever change what only 
 
 cold-cache: install ## how soon is service back after Redis lost every key, over a slow network? (DELAY_MS=5)
 	PYTHONPATH=tests $(BIN)/python -m longrun.cold_cache --delay-ms $(or $(DELAY_MS),5)
+
+slow-stores: install ## is a sidecar ready over 20 ms, does its log explain 100 ms, what does a locked table cost? (DELAY_S=60 LOCK_S=30)
+	PYTHONPATH=tests $(BIN)/python -m longrun.slow_stores --delay-s $(or $(DELAY_S),60) --lock-s $(or $(LOCK_S),30)
 
 failovers: install ## does a revoked key pass around ordered failovers? (FORM=sentinel or cluster, ROUNDS=100, DEGRADE=1)
 	PYTHONPATH=tests $(BIN)/python -m longrun.failovers --form $(or $(FORM),sentinel) --rounds $(or $(ROUNDS),100) $(if $(DEGRADE),--degrade)

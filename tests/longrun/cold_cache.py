@@ -7,13 +7,10 @@ import argparse
 import random
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
-from urllib.error import URLError
 
 import asyncpg
 import redis
@@ -21,17 +18,18 @@ import uvloop
 from bench.load.capture import ID
 from bench.load.checks import Framed, steady_exchange
 from support.servers.postgres_variants import TcpPostgres
+from support.servers.sidecars import own_sidecar
 
 from authz._pb.base_pb2 import HeaderMap
-from authz._pb.check_pb2 import CheckRequest
+from authz._pb.check_pb2 import AttributeContext, CheckRequest
 from authz.adapters.postgres.migrations import migrate
 from authz.core.keys import ENTROPY_BYTES, KeyFormat, digest
-from authz.demo.servers import RedisServer, Server, accepts, free_port, shipped
+from authz.demo.servers import RedisServer, Server, accepts, free_port
 from authz.edge.check.messages import SERVICE
 
 _SLICE_S = 0.5
 _OK = frozenset({0})
-_FORMAT = KeyFormat("ttk_")
+FORMAT = KeyFormat("ttk_")
 _PROXY = Path(__file__).parents[1] / "support" / "servers" / "delay_proxy.py"
 _FILL = (
     "WITH account AS (INSERT INTO accounts (id, name, created_at) SELECT 'acc_' || n, 'cold', now() "
@@ -61,20 +59,21 @@ class Refill:
 def refill(*, keys: int, per_s: int, seconds: float, delay_ms: float, redis_delay_ms: float = 0.0) -> Refill:
     """Measure one flush."""
     chance = random.Random(5)  # noqa: S311 -- the same keys in every run
-    secrets = [_FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(keys)]
-    calls = [_framed(secret) for secret in secrets]
+    secrets = [FORMAT.mint(chance.randbytes(ENTROPY_BYTES)) for _ in range(keys)]
+    calls = [framed(secret) for secret in secrets]
     with ExitStack() as down:
         folder = Path(down.enter_context(tempfile.TemporaryDirectory(prefix="authz-cold-")))
         postgres, cache = TcpPostgres(folder), RedisServer(folder)
         for server in (postgres, cache):
             down.callback(server.stop)
             server.start()
-        uvloop.run(_filled(postgres.url, secrets))
-        postgres_url = f"postgresql://postgres@127.0.0.1:{_proxy(down, folder, postgres.port, delay_ms)}/postgres"
+        uvloop.run(filled(postgres.url, secrets))
+        postgres_url = f"postgresql://postgres@127.0.0.1:{proxied(down, folder, postgres.port, delay_ms)}/postgres"
         redis_url = cache.url
         if redis_delay_ms:
-            redis_url = f"redis://127.0.0.1:{_proxy(down, folder, cache.port, redis_delay_ms)}/0"
-        port, ready_s = _sidecar(down, folder, postgres_url, redis_url)
+            redis_url = f"redis://127.0.0.1:{proxied(down, folder, cache.port, redis_delay_ms)}/0"
+        sidecar = down.enter_context(own_sidecar(folder, postgres_url, redis_url, AUTHZ_LOG_LEVEL="error"))
+        port, ready_s = sidecar.port, sidecar.until_ready()
         steady_exchange(port, _at_random(calls, chance), seconds=1, per_s=per_s)
         with redis.Redis(port=cache.port) as client:
             client.flushall()
@@ -90,15 +89,19 @@ def refill(*, keys: int, per_s: int, seconds: float, delay_ms: float, redis_dela
     return Refill(total, refused, last_s, p99_ms, ready_s)
 
 
-def _framed(secret: str) -> Framed:
+def framed(secret: str, address: str = "", codes: frozenset[int] = _OK) -> Framed:
+    """Return a check of a key, of a client with an address, and the gRPC codes that it may be answered with."""
     request, headers = CheckRequest(), HeaderMap()
     headers.headers.add(key="x-api-key", raw_value=secret.encode())
     http = request.attributes.request.http
     http.method, http.path, http.header_map = "GET", "/v1/servers", headers.SerializeToString()
+    peer = AttributeContext.Peer()
+    peer.address.socket_address.address = address
+    request.attributes.source = peer.SerializeToString()
     http.id = (ID % 0).decode()
     before, place, after = request.SerializeToString().partition(ID % 0)
     size = len(before + place + after)
-    return Framed(_block(), size + 5 << 8, b"\0" + size.to_bytes(4) + before, after, _OK)
+    return Framed(_block(), size + 5 << 8, b"\0" + size.to_bytes(4) + before, after, codes)
 
 
 def _block() -> bytes:
@@ -122,48 +125,22 @@ def _at_random(calls: list[Framed], chance: random.Random) -> Iterator[Framed]:
         yield chance.choice(calls)
 
 
-async def _filled(url: str, secrets: list[str]) -> None:
+async def filled(url: str, secrets: list[str]) -> None:
+    """Migrate a database and insert keys with large buckets."""
     await migrate(url)
     connection = await asyncpg.connect(url)
     await connection.execute(_FILL, [digest(secret.encode()) for secret in secrets])
     await connection.close()
 
 
-def _proxy(down: ExitStack, folder: Path, port: int, delay_ms: float) -> int:
+def proxied(down: ExitStack, folder: Path, port: int, delay_ms: float) -> int:
+    """Start a proxy of its own process in front of a port; returns its port."""
     where = free_port()
     command = [sys.executable, str(_PROXY), "--port", str(where), "--to", f"127.0.0.1:{port}"]
     proxy = Server("proxy", [*command, "--delay-ms", str(delay_ms)], folder / f"proxy-{where}.log")
     down.callback(proxy.stop)
     proxy.start(lambda: accepts(where))
     return where
-
-
-def _sidecar(down: ExitStack, folder: Path, postgres_url: str, redis_url: str) -> tuple[int, float]:
-    port, admin = free_port(), free_port()
-    environment = {
-        "AUTHZ_POLICY_FILE": str(shipped("policies/truetick.yaml")),
-        "AUTHZ_POSTGRES_URL": postgres_url,
-        "AUTHZ_REDIS_URL": redis_url,
-        "AUTHZ_CHECK_LISTEN": f"127.0.0.1:{port}",
-        "AUTHZ_ADMIN_LISTEN": f"127.0.0.1:{admin}",
-        "AUTHZ_LOG_LEVEL": "error",
-        "AUTHZ_DRAIN_DELAY_S": "0",
-    }
-    server = Server("authz", [sys.executable, "-m", "authz", "serve"], folder / "authz.log", env=environment)
-    down.callback(server.stop)
-
-    def is_ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
-
-    server.start(lambda: accepts(port))
-    started_s = monotonic()
-    while not is_ready():
-        sleep(0.01)
-    return port, monotonic() - started_s
 
 
 def main() -> int:

@@ -222,7 +222,7 @@ class KeyLoads:
                 late.append(check)
         self.outcomes[LoadOutcome.LATE] += len(late)
         if late:
-            self._loaded(late, StoreUnavailable("postgres", "the key is still being loaded"))
+            self._loaded(late, StoreUnavailable("postgres", "the key is still being loaded (AUTHZ_LOAD_WAIT_S)"))
         self._timer = None
         if self._deadlines:
             wait_s = max(0.001, self._deadlines[0][0] - now_s)

@@ -64,5 +64,7 @@ def test_a_sidecar_that_shuts_down_reports_it_first(stack: Stack) -> None:
     stores = {"redis": "available", "postgres": "available"}
     assert answer.json() == {"redis": True, "postgres": True, "serving": False, "stores": stores}
     assert stack.sidecars[1].stop() == 0
-    last = stack.sidecars[1].log.read_text().splitlines()[-1]
-    assert json.loads(last)["event"] == "drained"
+    lines = [json.loads(line) for line in stack.sidecars[1].log.read_text().splitlines()]
+    assert lines[-1]["event"] == "drained"
+    started = max(number for number, line in enumerate(lines) if line["event"] == "listening")
+    assert [line for line in lines[started:] if line["level"] not in {"debug", "info"}] == []

@@ -75,7 +75,7 @@ async def test_a_check_waits_no_longer_than_its_caller_and_the_load_goes_on() ->
     deny = assert_denied(await stack.decide(asked(secret)), DenyReason.STORE_UNAVAILABLE)
     assert 0.1 < loop.time() - started_s < 0.3
     assert deny.retry_after_s == 1
-    assert deny.detail == "postgres unavailable: the key is still being loaded"
+    assert deny.detail == "postgres unavailable: the key is still being loaded (AUTHZ_LOAD_WAIT_S)"
     assert stack.projection.puts == []
     stack.directory.gate.set()
     await stack.checker.close()

@@ -224,10 +224,11 @@ class Pipe(asyncio.Protocol):
         count = sum(asked.count - len(asked.replies) for asked in late)
         self._refused += len(late)
         self._expired = end
+        why = f"no answer within {self._deadline_s * 1000:g} ms (AUTHZ_REDIS_DEADLINE_S)"
         if late:
-            self.fault = f"no answer within {self._deadline_s * 1000:g} ms"
+            self.fault = why
         for asked in late:  # a callback may submit again
-            _refuse_rest(asked, f"no answer within {self._deadline_s * 1000:g} ms")
+            _refuse_rest(asked, why)
         if self._hang_watch is None:
             self._hang_watch = self._loop.call_later(self._deadline_s * _HUNG_AFTER_DEADLINES, self.abort)
         return count
