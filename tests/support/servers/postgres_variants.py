@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -34,6 +35,18 @@ class TcpPostgres(PostgresServer):
     def promote(self) -> None:
         """Make a standby the primary; returns once it is."""
         self._run("pg_ctl", "promote", "-D", str(self._folder / "data"), "-w")
+
+    def rejoin(self, upstream: "TcpPostgres", way: str = "pg_basebackup") -> None:
+        """Start a killed primary again as the standby of the server that replaced it."""
+        data = self._folder / "data"
+        if way == "pg_rewind":
+            self.start()  # it recovers from the crash, and must then stop in order
+            self.stop()
+            self._run("pg_rewind", "-D", str(data), "--source-server", upstream.url, "-R", "--no-sync")
+        else:
+            shutil.rmtree(data)
+            self._upstream = upstream
+        self.start()
 
     def require_password(self, role: str) -> None:
         """Refuse a role without its password from now on."""
