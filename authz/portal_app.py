@@ -86,6 +86,7 @@ class Portal:
             deadline_s=_STORE_DEADLINE_S,
             in_flight_max=settings.redis_in_flight_max,
             negative_ttl_s=settings.negative_ttl_s,
+            lost_buckets=settings.lost_buckets,
         )
         self._postgres = Postgres(
             settings.reader("postgres_url"),

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from authz.core.errors import SettingsError
+from authz.core.limits import LostBuckets
 from authz.service.check.failure_modes import FailureMode
 from authz.setting_types import (
     Listen,
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
         300, description="In degrade: how long a key works after its last check, in seconds."
     )
     degrade_keys_max: int = Field(10_000, gt=0, description="In degrade: how many keys are cached, at most.")
+    lost_buckets: LostBuckets = Field(
+        LostBuckets.FULL,
+        description="How buckets begin that Redis lost: full, or refilled, with what was refilled since the loss; then "
+        "nobody gets tokens twice, and keys are limited for a while. docs/redis.md says more.",
+    )
     negative_ttl_s: Seconds = Field(
         30, description="How long Redis caches that a key does not exist, in seconds; a new key works at once."
     )
@@ -212,6 +218,13 @@ class Settings(BaseSettings):
         files = (self.check_certificate_file, self.check_key_file, self.check_client_ca_file)
         plain = (self.grpc_listen, "" if self.check_certificate_file else self.check_listen)
         check_transport(*files, self.check_client_names, () if self.check_plain_text else plain)
+        return self
+
+    @model_validator(mode="after")
+    def _check_lost_buckets(self) -> Self:
+        is_cluster = "+cluster:" in self.redis_url.get_secret_value().partition("//")[0]
+        if is_cluster and self.lost_buckets is not LostBuckets.FULL:
+            raise ValueError("AUTHZ_LOST_BUCKETS must be full in a cluster: its nodes lose data one by one")
         return self
 
     def reader(self, name: str) -> Callable[[], str]:

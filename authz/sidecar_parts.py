@@ -6,8 +6,8 @@ How the parts work together is `sidecar.py`.
 from typing import TYPE_CHECKING
 
 from authz.adapters.clock_skew import OnSkew
+from authz.adapters.redis.checks import OnUse
 from authz.adapters.redis.connection.pipe import OnAnswered
-from authz.adapters.redis.keys import OnUse
 from authz.adapters.redis.leases import LEASE_SCRIPTS
 from authz.adapters.redis.store import RedisStore, redis_store
 from authz.core.errors import SettingsError
@@ -52,6 +52,7 @@ def redis_of(settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew
         on_use=on_use,
         on_skew=on_skew,
         connect_s=settings.redis_connect_s,
+        lost_buckets=settings.lost_buckets,
     )
 
 

@@ -73,6 +73,7 @@ async def _connected(settings: Settings) -> AsyncIterator[RedisStore]:
         deadline_s=_DEADLINE_S,
         in_flight_max=settings.redis_in_flight_max,
         negative_ttl_s=settings.negative_ttl_s,
+        lost_buckets=settings.lost_buckets,
     )
     redis.link.start()
     with suppress(TimeoutError):

@@ -5,6 +5,7 @@ tests compare the two, and checks use it in the failure mode `degrade`.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from math import ceil
 
 CAPACITY_MAX = 1_000_000_000
@@ -25,6 +26,16 @@ class Limit:
     def __add__(self, other: "Limit") -> "Limit":
         """Return the limit of both buckets together."""
         return Limit(self.capacity + other.capacity, self.refill_per_s + other.refill_per_s)
+
+
+class LostBuckets(StrEnum):
+    """With how many tokens a bucket begins again that its store has lost.
+
+    `REFILLED`: with those that were refilled since the loss, so that nobody gets a token twice.
+    """
+
+    FULL = "full"
+    REFILLED = "refilled"
 
 
 NO_LIMIT = Limit(0, 0)

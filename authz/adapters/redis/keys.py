@@ -25,7 +25,7 @@ from authz.adapters.redis.records import (
 )
 from authz.core.check import AccountRecord, KeyRecord, Lookup
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import Limit, LostBuckets
 from authz.service.ports import Taken
 
 _LOSSES_MAX = 3
@@ -36,7 +36,7 @@ class RedisKeys:
 
     `on_use` receives the id of a key on its first use in each half minute, in one of all sidecars, and `on_skew` the
     difference of the clocks at that time. `check` and `put` are the scripts, or their variants for a `cluster`. There
-    an account may be on another node: its record and its leases are not part of the check.
+    an account may be on another node: its record and its leases are not part of the check, and lost buckets are full.
     """
 
     def __init__(
@@ -49,11 +49,13 @@ class RedisKeys:
         check: Script = CHECK,
         put: Script = PUT,
         cluster: Caller | None = None,
+        lost_buckets: LostBuckets = LostBuckets.FULL,
     ) -> None:
         self._link = link
         self._all = cluster or link
         self._put = put
         self._negative_ttl_s = negative_ttl_s
+        self._lost_buckets = lost_buckets
         self._checks = RedisChecks(link, check, has_accounts=cluster is None, on_use=on_use, on_skew=on_skew)
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server
@@ -67,7 +69,11 @@ class RedisKeys:
         async def put() -> bool:
             current = self._link.epoch
             arguments = (current, record.revision, header_of(current, record), *stay_of(record, self._negative_ttl_s))
-            written = write(self._link, self._put, redis_key(digest), arguments, *record_words(record))
+            begins = self._lost_buckets
+            if epoch is None and record.revision <= 1:
+                begins = LostBuckets.FULL  # a new key has lost nothing
+            words = record_words(record)
+            written = write(self._link, self._put, redis_key(digest), arguments, *words, begins=begins)
             if record.revision > 1:  # otherwise never changed, or no key at all
                 written = noted(written, note_key(self._all, record))
             return await written
@@ -80,7 +86,8 @@ class RedisKeys:
         async def put() -> bool:
             current = self._link.epoch
             arguments = (current, record.revision, account_header(current, record), 0, 0)
-            written = write(self._link, self._put, account_key(record.account_id), arguments, b"")
+            name = account_key(record.account_id)
+            written = write(self._link, self._put, name, arguments, b"", begins=self._lost_buckets)
             if record.revision > 1:  # otherwise never changed
                 written = noted(written, note_account(self._all, record))
             return await written

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from authz.adapters.redis.connection.errors import OtherData, Redirected
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.core.errors import StoreUnavailable
+from authz.core.limits import LostBuckets
 
 WRITE_S_MAX = 0.5
 """The longest time that a write may take: a key and its account fit into the lock of the shortest transaction."""
@@ -19,18 +20,26 @@ WRITE_S_MAX = 0.5
 _TOO_LATE = -1
 
 
-async def write(link: RedisLink, script: Script, key: bytes, arguments: tuple[object, ...], *record: bytes) -> bool:
+async def write(
+    link: RedisLink,
+    script: Script,
+    key: bytes,
+    arguments: tuple[object, ...],
+    *record: bytes,
+    begins: LostBuckets = LostBuckets.FULL,
+) -> bool:
     """Write a record by `put.lua` or its variant; return whether Redis agrees with it now.
 
-    `arguments` are those up to the start of the time to live. Returns or raises `StoreUnavailable` only when the write
-    has had its effect, or can have none any more; `OtherData` if it has none because the data were lost.
+    `arguments` are those up to the start of the time to live; `begins` is how a bucket begins that is not there.
+    Returns or raises `StoreUnavailable` only when the write has had its effect, or can have none any more; `OtherData`
+    if it has none because the data were lost.
     """
     ends_at_s = time.monotonic() + min(link.deadline_s, WRITE_S_MAX)
     end_us = link.clock.earliest_us(ends_at_s)
     encoded = (str(argument).encode() for argument in (*arguments, end_us))
     is_sent = link.is_up
     try:
-        done = await link.call(script, key, *encoded, link.data_mark, *record)
+        done = await link.call(script, key, *encoded, link.data_mark, begins[0].encode(), *record)
     except (Redirected, OtherData):
         raise  # it had no effect
     except BaseException:

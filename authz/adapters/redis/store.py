@@ -18,6 +18,7 @@ from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.url import Form, Source, UrlSource
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, CHECK_MANY, OPENING, PUT
+from authz.core.limits import LostBuckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
     on_use: OnUse = lambda _key_id: None,
     connect_s: float = CONNECT_S,
     on_skew: OnSkew | None = None,
+    lost_buckets: LostBuckets = LostBuckets.FULL,
 ) -> RedisStore:
     """Build the adapter for a URL, or what reads one for each connection; `link.start()` connects it.
 
@@ -64,4 +66,5 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
         on_answered=on_answered,
         connect_s=connect_s,
     )
-    return RedisStore(link, RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use, on_skew=on_skew))
+    keys = RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use, on_skew=on_skew, lost_buckets=lost_buckets)
+    return RedisStore(link, keys)
