@@ -19,23 +19,24 @@ from starlette.types import Scope
 from authz import __version__
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.policy.policy import Policy
-from authz.portal.account_pages import AccountPages
+from authz.portal.api.dashboard import SessionApi
+from authz.portal.api.device import DeviceApi
+from authz.portal.api.openapi import corrected
+from authz.portal.api.public import WHO_AM_I, PublicApi
+from authz.portal.api.sessions import SessionsApi
 from authz.portal.browser_sessions import LoginNeeded, cookie_names
-from authz.portal.device_api import DeviceApi
-from authz.portal.device_pages import DevicePages
-from authz.portal.entry_pages import EntryPages
 from authz.portal.envoy_only import EnvoyOnly
 from authz.portal.error_responses import json_response
-from authz.portal.key_pages import KeyPages
 from authz.portal.middleware.request_limits import RequestLimits
 from authz.portal.middleware.request_metrics import RequestMetrics
 from authz.portal.middleware.response_headers import ResponseHeaders, put
-from authz.portal.openapi import corrected
-from authz.portal.pages import Pages, redirect
-from authz.portal.public_api import WHO_AM_I, PublicApi
-from authz.portal.recovery_pages import RecoveryPages
+from authz.portal.pages.account import AccountPages
+from authz.portal.pages.device import DevicePages
+from authz.portal.pages.entry import EntryPages
+from authz.portal.pages.keys import KeyPages
+from authz.portal.pages.recovery import RecoveryPages
+from authz.portal.pages.rendering import Pages, redirect
 from authz.portal.services import Services
-from authz.portal.session_api import SessionApi
 from authz.service.portal.ports import PortalObserver
 
 _BODY_BYTES_MAX = 65_536
@@ -96,6 +97,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         PublicApi(services),
         DeviceApi(services),
         SessionApi(services),
+        SessionsApi(services),
         EntryPages(services, pages),
         RecoveryPages(services, pages),
         AccountPages(services, pages),

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from authz.core.errors import Refused
@@ -64,8 +65,15 @@ class BrowserSessions:
         """Return the owner of the session; None without a session."""
         return await self._sessions.owner(self.secret(request))
 
+    async def session_owner(self, request: Request) -> Owner:
+        """Return the owner of the session; raises a 401 for a program."""
+        owner = await self.owner(request)
+        if owner is None:
+            raise HTTPException(401, "log in first")
+        return owner
+
     async def required_owner(self, request: Request) -> Owner:
-        """Return the owner of the session; raises `LoginNeeded`."""
+        """Return the owner of the session; raises `LoginNeeded`, for a person."""
         owner = await self.owner(request)
         if owner is None:
             query = f"?{request.url.query}" if request.url.query else ""
@@ -98,6 +106,10 @@ class BrowserSessions:
         )
         if not is_ours:
             raise Forged("this page is out of date; go back, reload it and try again")
+
+    async def check_header(self, request: Request) -> None:
+        """Raise `Forged` unless a change of a program in a browser comes from the portal; the token is in a header."""
+        self.check(request, request.headers.get(TOKEN_HEADER, ""))
 
     def _is_from_here(self, request: Request) -> bool:
         origin = request.headers.get("origin", self._origin)

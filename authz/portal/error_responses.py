@@ -1,6 +1,6 @@
 """Maps refusals and failures to HTTP: one table of statuses and one JSON body.
 
-Pages show the same texts in HTML: `pages.py`.
+Pages show the same texts in HTML: `pages/rendering.py`.
 """
 
 import logging

@@ -13,7 +13,7 @@ from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, r
 from authz.adapters.postgres.pool import Postgres
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.throttles import Attempt
-from authz.portal.pages import state
+from authz.portal.pages.rendering import state
 from authz.service.keys.admin import KeyRequest
 
 ME = Actor("operator", "local")

@@ -11,7 +11,7 @@ from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, r
 
 from authz.core.accounts import Actor, AuditEvent
 from authz.portal.envoy_only import ADDRESS
-from authz.portal.pages import ago
+from authz.portal.pages.rendering import ago
 
 ME = Actor("operator", "local")
 PAGES = ["/dashboard/keys", "/dashboard/keys/new", "/device", "/dashboard/activity", "/dashboard/account"]

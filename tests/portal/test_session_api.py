@@ -81,6 +81,8 @@ async def test_a_device_is_shown_and_approved_or_refused(envoy: httpx.AsyncClien
         ("POST", "/keys/key_x:disable"),
         ("POST", "/keys/key_x:enable"),
         ("POST", "/keys/key_x:revoke"),
+        ("POST", "/sessions:end-others"),
+        ("POST", "/sessions/x:end"),
         ("POST", "/device/BCDF-2345:approve"),
         ("POST", "/device/BCDF-2345:refuse"),
     ],
@@ -94,7 +96,7 @@ async def test_a_change_from_elsewhere_is_refused(
         assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/keys", "/audit", "/device/BCDF-2345"])
+@pytest.mark.parametrize("path", ["/keys", "/audit", "/sessions", "/device/BCDF-2345"])
 async def test_nobody_sees_anything_without_a_session(envoy: httpx.AsyncClient, path: str) -> None:
     answer = await envoy.get(API + path)
     assert (answer.status_code, answer.json()) == (401, {"error": "log in first"})

@@ -1,6 +1,7 @@
 """The dashboard as a JSON API for programs in a browser, under `/v1/dashboard`.
 
-It uses the same sessions as the pages; each change needs the same token, in a header.
+It uses the same sessions as the pages; each change needs the same token, in a header. The list of sessions is
+`sessions.py`.
 """
 
 from datetime import datetime
@@ -8,15 +9,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
-from starlette.exceptions import HTTPException
 
-from authz.core.accounts import ApiKey, AuditEvent
+from authz.core.accounts import ApiKey
 from authz.core.device import Approval, shown
 from authz.core.owners import Owner
-from authz.portal.browser_sessions import TOKEN_HEADER, BrowserSessions, caller
-from authz.portal.entry_pages import announce_login
-from authz.portal.pages import state
-from authz.portal.public_api import Credentials, Text
+from authz.portal.api.public import Credentials, Text
+from authz.portal.browser_logins import BrowserLogins
+from authz.portal.browser_sessions import BrowserSessions, caller
+from authz.portal.pages.rendering import state
 from authz.portal.services import Services
 from authz.service.keys.admin import PAGE_ROWS
 from authz.service.portal.accounts import TRAIL_END
@@ -98,8 +98,9 @@ class SessionApi:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._browser = BrowserSessions(services.sessions, services.public_url)
+        self._logins = BrowserLogins(services, self._browser)
         self.router = APIRouter(prefix="/v1/dashboard", tags=["dashboard"])
-        add, changes = self.router.add_api_route, [Depends(self.from_our_pages)]
+        add, changes = self.router.add_api_route, [Depends(self._browser.check_header)]
         add("/session", self.show_session, methods=["GET"])
         add("/session", self.log_in, methods=["POST"], dependencies=changes)
         add("/session", self.log_out, methods=["DELETE"], dependencies=changes, status_code=204)
@@ -114,10 +115,6 @@ class SessionApi:
         add("/device/{user_code}:approve", self.approve, methods=["POST"], dependencies=changes, status_code=204)
         add("/device/{user_code}:refuse", self.refuse, methods=["POST"], dependencies=changes, status_code=204)
 
-    async def from_our_pages(self, request: Request) -> None:
-        """Require that a change comes from the origin of the portal and carries the token."""
-        self._browser.check(request, request.headers.get(TOKEN_HEADER, ""))
-
     async def show_session(self, request: Request, response: Response) -> SessionFacts:
         """Return the session; before a login, account and address are empty, and the token is for the login."""
         secret, owner = self._browser.secret(request), await self._browser.owner(request)
@@ -127,12 +124,8 @@ class SessionApi:
 
     async def log_in(self, given: Credentials, request: Request, response: Response) -> SessionFacts:
         """Check the password and open a session, which has a new token."""
-        browser = self._browser.familiar(request)
-        owner = await self._services.login.authenticate(given.email, given.password, caller(request), browser)
-        await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, caller(request))
-        announce_login(self._services, request, owner, browser)
-        self._browser.remember(response, self._services.login.familiar_browser(owner))
-        secret = await self._browser.begin(request, response, owner)
+        owner = await self._logins.authenticate(request, given.email, given.password)
+        secret = await self._logins.begin(request, response, owner)
         return self._facts(owner, secret)
 
     async def log_out(self, request: Request, response: Response) -> None:
@@ -141,47 +134,47 @@ class SessionApi:
 
     async def list_keys(self, request: Request, before: Annotated[str, Query(max_length=100)] = "") -> list[KeyFacts]:
         """Return the account's keys, newest first: the latest hundred, or those before the key with an id."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         return [_key(key) for key in await self._services.keys.latest_keys(owner.account_id, before, PAGE_ROWS)]
 
     async def create_key(self, wanted: WantedKey, request: Request) -> MadeKey:
         """Create a key."""
-        account_id, address = (await self._owner(request)).account_id, caller(request)
+        account_id, address = (await self._browser.session_owner(request)).account_id, caller(request)
         made = await self._services.keys.create(account_id, wanted.name, wanted.scopes, wanted.expires_at, address)
         return MadeKey(api_key=made.secret, key=_key(made.key))
 
     async def rotate_key(self, key_id: str, wanted: WantedRotation, request: Request) -> MadeKey:
         """Replace a key by a new one."""
-        account_id, address = (await self._owner(request)).account_id, caller(request)
+        account_id, address = (await self._browser.session_owner(request)).account_id, caller(request)
         made = (await self._services.keys.rotate(account_id, key_id, wanted.overlap_s, address)).made
         return MadeKey(api_key=made.secret, key=_key(made.key))
 
     async def disable_key(self, key_id: str, request: Request) -> None:
         """Disable a key until it is enabled again."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         await self._services.keys.disable(owner.account_id, key_id, caller(request))
 
     async def enable_key(self, key_id: str, request: Request) -> None:
         """Enable a key, unless an operator has disabled it."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         await self._services.keys.enable(owner.account_id, key_id, caller(request))
 
     async def revoke_key(self, key_id: str, request: Request) -> None:
         """Revoke a key."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         await self._services.keys.revoke(owner.account_id, key_id, caller(request))
 
     async def list_audit(
         self, request: Request, before: Annotated[int, Query(ge=1, le=TRAIL_END)] = TRAIL_END
     ) -> list[AuditFacts]:
         """Return a hundred events of the account, newest first: the latest ones, or those before a number."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         lines = await self._services.accounts.audit_trail(owner.account_id, before)
         return [AuditFacts.model_validate(line, from_attributes=True) for line in lines]
 
     async def show_grant(self, user_code: str, request: Request) -> GrantFacts:
         """Return the device that shows a code."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         self._browser.check_not_cross_site(request)
         grant = await self._services.device.look(user_code, owner.account_id, caller(request))
         return GrantFacts(
@@ -194,19 +187,13 @@ class SessionApi:
 
     async def approve(self, user_code: str, granted: GrantedScopes, request: Request) -> None:
         """Approve a device."""
-        approval = Approval((await self._owner(request)).account_id, granted.scopes)
+        approval = Approval((await self._browser.session_owner(request)).account_id, granted.scopes)
         await self._services.device.approve(user_code, approval, caller(request))
 
     async def refuse(self, user_code: str, request: Request) -> None:
         """Refuse a device."""
-        owner = await self._owner(request)
+        owner = await self._browser.session_owner(request)
         await self._services.device.refuse(user_code, owner.account_id, caller(request))
-
-    async def _owner(self, request: Request) -> Owner:
-        owner = await self._browser.owner(request)
-        if owner is None:
-            raise HTTPException(401, "log in first")
-        return owner
 
     def _facts(self, owner: Owner | None, secret: str) -> SessionFacts:
         return SessionFacts(

@@ -1,7 +1,7 @@
 """The device flow for commands and SDKs, in two dialects: the older JSON one, and RFC 8628.
 
 A request with `client_id` or `grant_type`, or a form, is RFC 8628, and its errors are too. The approval is
-`device_pages.py`, the rules are `service/portal/device.py`.
+`../pages/device.py`, the rules are `service/portal/device.py`.
 """
 
 import json

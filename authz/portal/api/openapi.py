@@ -1,6 +1,6 @@
 """The OpenAPI description, made true: the framework describes a 422 that never happens, and no refusals or sessions.
 
-The statuses are those of `error_responses.py`; which routes exist is `app.py`.
+The statuses are those of `../error_responses.py`; which routes exist is `../app.py`.
 """
 
 from typing import Any

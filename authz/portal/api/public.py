@@ -1,7 +1,7 @@
 """The routes for commands and SDKs: signup, login and `whoami`.
 
 Error texts, statuses and fields are a contract with published clients. The device flow is
-`device_api.py`; the use cases are in `service/portal/`.
+`device.py`; the use cases are in `service/portal/`.
 """
 
 from functools import partial

@@ -1,6 +1,6 @@
 """The account pages: e-mail address, password and the audit trail.
 
-Keys are `key_pages.py`; login and signup are `entry_pages.py`.
+Keys are `keys.py`; login and signup are `entry.py`.
 """
 
 import re
@@ -12,8 +12,9 @@ from starlette.responses import Response
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
 from authz.core.throttles import Attempt
+from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import HOME, caller, text
-from authz.portal.pages import GET, Pages, redirect
+from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
 from authz.service.portal.accounts import TRAIL_END, TRAIL_LINES_MAX
 from authz.service.portal.notices import Notice
@@ -23,6 +24,7 @@ _DONE = {
     "reset": "Your password has been changed, and every session of before has ended.",
     "email": "Links have been sent to both addresses. The address changes when both have been confirmed.",
     "ended": "The session has ended.",
+    "others": "Every other session has ended.",
     "mailed": "A verification link has been sent.",
 }
 
@@ -40,6 +42,7 @@ class AccountPages:
         self._services = services
         self._pages = pages
         self._browser = pages.browser
+        self._logins = BrowserLogins(services, pages.browser)
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
         for path in ("/dashboard", "/dashboard/"):
@@ -50,6 +53,7 @@ class AccountPages:
         add("/dashboard/account/email", self.change_email, methods=["POST"])
         add("/dashboard/sessions", self.show_sessions, methods=GET)
         add("/dashboard/sessions", self.end_session, methods=["POST"])
+        add("/dashboard/sessions/others", self.end_others, methods=["POST"])
         add("/dashboard/activity", self.show_activity, methods=GET)
 
     async def go_home(self) -> Response:
@@ -73,7 +77,7 @@ class AccountPages:
             return self._pages.show_again(request, "account", self._about(""), error, owner=owner)
         self._services.notices.tell(owner.account_id, Notice.PASSWORD_CHANGED, caller(request), "the account page")
         response = redirect("/dashboard/account?done=password")
-        await self._browser.begin(request, response, changed)
+        await self._logins.begin(request, response, changed)
         return response
 
     async def change_email(self, request: Request) -> Response:
@@ -100,6 +104,13 @@ class AccountPages:
         form = await self._browser.form(request)
         await self._services.sessions.end_listed(owner, text(form, "session"), caller(request))
         return redirect("/dashboard/sessions?done=ended")
+
+    async def end_others(self, request: Request) -> Response:
+        """End every session of the owner except the current one."""
+        owner = await self._browser.required_owner(request)
+        await self._browser.form(request)
+        await self._services.sessions.end_others(owner, self._browser.secret(request), caller(request))
+        return redirect("/dashboard/sessions?done=others")
 
     async def mail_again(self, request: Request) -> Response:
         """Send another verification link by mail."""

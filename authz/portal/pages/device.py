@@ -1,6 +1,6 @@
 """The pages on which an owner approves a device: enter its code, see the request, approve or refuse.
 
-The rules are `service/portal/device.py`; the JSON form is `session_api.py`.
+The rules are `service/portal/device.py`; the JSON form is `../api/dashboard.py`.
 """
 
 from fastapi import APIRouter, Request
@@ -11,8 +11,8 @@ from authz.core.device import Approval, Grant, shown
 from authz.core.errors import CodeUnknown, Refused, Throttled
 from authz.core.owners import Owner
 from authz.portal.browser_sessions import caller, text
-from authz.portal.key_pages import chosen, scope_groups
-from authz.portal.pages import GET, Pages
+from authz.portal.pages.keys import chosen, scope_groups
+from authz.portal.pages.rendering import GET, Pages
 from authz.portal.services import Services
 
 

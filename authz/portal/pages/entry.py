@@ -1,6 +1,6 @@
 """The pages without a session: login, signup and e-mail verification; also logout.
 
-The rules are in `service/portal/`; the JSON form of login is `session_api.py`.
+The rules are in `service/portal/`; the JSON form of login is `../api/dashboard.py`.
 """
 
 from functools import partial
@@ -8,13 +8,12 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
 from authz.core.owners import Owner
-from authz.portal.browser_sessions import HOME, caller, portal_page, text, user_agent
-from authz.portal.pages import GET, Pages, redirect
+from authz.portal.browser_logins import BrowserLogins
+from authz.portal.browser_sessions import HOME, caller, portal_page, text
+from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
-from authz.service.portal.notices import Notice
 
 
 class EntryPages:
@@ -24,6 +23,7 @@ class EntryPages:
         self._services = services
         self._pages = pages
         self._browser = pages.browser
+        self._logins = BrowserLogins(services, pages.browser)
         self.router = APIRouter(include_in_schema=False)
         for path, show, send in (
             ("login", self.show_login, self.log_in),
@@ -45,16 +45,12 @@ class EntryPages:
         """Check the password and open a session."""
         form = await self._browser.form(request, needs_token=False)
         email, next_page = text(form, "email"), portal_page(text(form, "next"))
-        address, browser = caller(request), self._browser.familiar(request)
         try:
-            owner = await self._services.login.authenticate(email, text(form, "password"), address, browser)
+            owner = await self._logins.authenticate(request, email, text(form, "password"))
         except Refused as error:
             return self._pages.show_again(request, "login", self._about_login(email, next_page), error)
-        await self._services.accounts.note(owner.account_id, AuditEvent.LOGGED_IN, address)
         response = redirect(next_page)
-        announce_login(self._services, request, owner, browser)
-        self._browser.remember(response, self._services.login.familiar_browser(owner))
-        await self._browser.begin(request, response, owner)
+        await self._logins.begin(request, response, owner)
         return response
 
     async def show_signup(self, request: Request) -> Response:
@@ -73,7 +69,7 @@ class EntryPages:
             return self._pages.show_again(request, "signup", self._about_signup(email), error)
         self._services.outgoing.start(partial(self._services.verification.send, owner))
         response = redirect(HOME)
-        await self._browser.begin(request, response, owner)
+        await self._logins.begin(request, response, owner)
         return response
 
     async def show_verify(self, request: Request) -> Response:
@@ -94,7 +90,9 @@ class EntryPages:
         except Refused as error:
             return self._pages.failure(request, error)
         about = {"code": "", "named": named, "done": True}
-        return self._pages.show(request, "verify", about, owner=await self._browser.owner(request))
+        response = self._pages.show(request, "verify", about, owner=await self._browser.owner(request))
+        self._logins.remember(response, named)  # who reads the owner's mail is no stranger
+        return response
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""
@@ -108,9 +106,3 @@ class EntryPages:
 
     def _about_login(self, email: str, next_page: str) -> dict[str, object]:
         return {"next_page": next_page, "email": email, "can_reset": self._services.password_reset.is_possible}
-
-
-def announce_login(services: Services, request: Request, owner: Owner, browser: str) -> None:
-    """Mail the owner about a login from a browser that is not familiar; `browser` is its token."""
-    if not services.login.is_familiar(owner, browser):
-        services.notices.tell(owner.account_id, Notice.NEW_DEVICE, caller(request), user_agent(request))

@@ -1,6 +1,6 @@
 """The pages about keys: list, create, rotate, disable, enable and revoke.
 
-The rules are `service/keys/`; the JSON form is `session_api.py`.
+The rules are `service/keys/`; the JSON form is `../api/dashboard.py`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from authz.core.accounts import ApiKey
 from authz.core.errors import Refused
 from authz.core.policy.policy import Policy, Scope
 from authz.portal.browser_sessions import caller, text
-from authz.portal.pages import GET, Pages, moment, redirect
+from authz.portal.pages.rendering import GET, Pages, moment, redirect
 from authz.portal.services import Services
 
 _LIVES = {"7": "in 7 days", "30": "in 30 days", "90": "in 90 days", "365": "in a year", "": "never"}

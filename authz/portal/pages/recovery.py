@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authz.core.errors import Refused
+from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import caller, text
-from authz.portal.pages import GET, Pages, redirect
+from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
 
 
@@ -19,6 +20,7 @@ class RecoveryPages:
         self._services = services
         self._pages = pages
         self._browser = pages.browser
+        self._logins = BrowserLogins(services, pages.browser)
         self.router = APIRouter(include_in_schema=False)
         for path, show, send in (
             ("forgotten", self.show_forgotten, self.request_link),
@@ -64,8 +66,7 @@ class RecoveryPages:
                 return self._pages.failure(request, error)
             return self._pages.show_again(request, "reset", self._about_reset(code, email), error)
         response = redirect("/dashboard/account?done=reset")
-        self._browser.remember(response, self._services.login.familiar_browser(owner))
-        await self._browser.begin(request, response, owner)
+        await self._logins.begin(request, response, owner)
         return response
 
     async def show_email(self, request: Request) -> Response:
@@ -86,7 +87,11 @@ class RecoveryPages:
         except Refused as error:
             return self._pages.failure(request, error)
         about = {"code": "", "change": change, "is_confirmed": True}
-        return self._pages.show(request, "email", about, owner=await self._browser.owner(request))
+        owner = await self._browser.owner(request)
+        response = self._pages.show(request, "email", about, owner=owner)
+        if owner is not None and owner.account_id == change.account_id:
+            self._logins.remember(response, owner)  # a browser is familiar by the address, which may be another now
+        return response
 
     def _about_reset(self, code: str, email: str) -> dict[str, object]:
         return {"code": code, "email": email, "password_chars_min": self._services.accounts.rules.chars_min}

@@ -68,12 +68,25 @@ class Sessions:
         """End a session of an owner by its id; raises `Refused` if the owner has no such session."""
         if not _ID.fullmatch(session_id) or not await self._store.end_listed(owner.account_id, session_id):
             raise Refused("this session has ended")
-        actor = Actor(f"owner:{owner.account_id}", address)
-        await self._ledger.note(owner.account_id, AuditEvent.SESSION_ENDED, actor)
+        await self._ledger.note(owner.account_id, AuditEvent.SESSION_ENDED, _actor(owner, address))
+
+    async def end_others(self, owner: Owner, secret: str, address: str) -> int:
+        """End every session of an owner except the current one, and return how many have ended."""
+        ended = 0
+        for session in await self.listed(owner, secret):
+            if not session.is_current and await self._store.end_listed(owner.account_id, session.id):
+                ended += 1
+        if ended:
+            await self._ledger.note(owner.account_id, AuditEvent.SESSION_ENDED, _actor(owner, address))
+        return ended
 
     async def end(self, secret: str) -> None:
         """End a session."""
         await self._store.end(_digest(secret))
+
+
+def _actor(owner: Owner, address: str) -> Actor:
+    return Actor(f"owner:{owner.account_id}", address)
 
 
 def _digest(secret: str) -> bytes:

@@ -223,3 +223,22 @@ def test_envoy_is_the_one_to_close_quiet_connections(portal_stack: Stack, caller
         name = f"cluster.{cluster}.upstream_cx_idle_timeout"
         text = httpx.get(f"{portal_stack.envoy.admin_url}/stats?filter={name}", trust_env=False).text
         assert int(text.removeprefix(f"{name}: ")) > 0
+
+
+def test_sessions_are_listed_and_ended_through_envoy(caller: PortalClient) -> None:
+    caller.sign_up()
+    here, elsewhere = PortalClient(caller.url), PortalClient(caller.url)
+    here.email = elsewhere.email = caller.email
+    with closing(here.client), closing(elsewhere.client):
+        for browser in (here, elsewhere):
+            browser.log_in()
+        listed = here.session("GET", "/sessions").json()
+        assert {one["source_address"]: one["is_current"] for one in listed} == {
+            here.address: True,
+            elsewhere.address: False,
+        }
+        other = next(one["id"] for one in listed if not one["is_current"])
+        assert here.session("POST", f"/sessions/{other}:end").status_code == 204
+        assert elsewhere.session("GET", "/keys").status_code == 401
+        assert here.session("POST", "/sessions:end-others").json() == {"ended": 0}
+        assert here.session("GET", "/keys").status_code == 200

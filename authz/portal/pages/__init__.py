@@ -1,0 +1,1 @@
+"""The pages of the portal, in HTML; the JSON API is `../api/`."""
