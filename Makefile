@@ -12,7 +12,7 @@ packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
   figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
-  slow-stores test-pooler hostile
+  slow-stores test-pooler hostile fuzz-portal browsers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,19 @@ hostile: install ## what attacks on the ports, the log and the parsers cost good
 
 fuzz: install ## attack the HTTP/2 core with damaged sessions (SECONDS=600)
 	PYTHONPATH=tests $(BIN)/python -m longrun.fuzz --seconds $(or $(SECONDS),600)
+
+fuzz-portal: install ## does the portal answer generated requests as its OpenAPI description says? (EXAMPLES=200 SEED=1)
+	PYTHONPATH=tests $(BIN)/python -m longrun.portal_fuzz --examples $(or $(EXAMPLES),200) --seed $(or $(SEED),1)
+
+browsers: install build/browsers/bin/geckodriver ## do Firefox and WebKit log in to the demo, over plain HTTP? (ONLY=firefox)
+	mkdir -p build/screenshots
+	PYTHONPATH=tests $(BIN)/python -m longrun.browsers $(if $(ONLY),--only $(ONLY))
+
+# Debian has no geckodriver; Mozilla publishes its source as a crate.
+build/browsers/bin/geckodriver:
+	command -v firefox-esr WebKitWebDriver Xvfb >/dev/null && [ -e /usr/lib/*-linux-gnu/webkit2gtk-4.1/MiniBrowser ] || { \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends firefox-esr webkit2gtk-driver xvfb cargo; }
+	cargo install --quiet --locked --root build/browsers geckodriver@0.37.1
 
 worst-case: install ## search the inputs that cost most CPU in every parser; fails over 1 ms or beyond linear (SECONDS=60 SEED=1)
 	PYTHONPATH=tests $(BIN)/python -m longrun.worst_case --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)

@@ -72,7 +72,8 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         return JSONResponse(conditions, status_code=200 if all(conditions.values()) else 503)
 
     async def describe() -> Response:
-        return JSONResponse(corrected(app.openapi(), cookie_name=pages.browser.cookie_name))
+        cookie_name, key_header = pages.browser.cookie_name, services.policy.keys.header
+        return JSONResponse(corrected(app.openapi(), cookie_name=cookie_name, key_header=key_header))
 
     is_https = services.public_url.startswith("https:")
     app = FastAPI(

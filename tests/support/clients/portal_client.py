@@ -1,6 +1,5 @@
 """Clients of the portal through Envoy, each from its own address."""
 
-import random
 import secrets
 from typing import Any
 
@@ -16,7 +15,7 @@ class PortalClient:
     """
 
     def __init__(self, url: str) -> None:
-        self.address = "127." + ".".join(str(random.randint(1, 250)) for _ in range(3))  # noqa: S311 -- no secret
+        self.address = "127." + ".".join(str(1 + secrets.randbelow(250)) for _ in range(3))
         self.email = f"{secrets.token_hex(6)}@example.com"
         self.url = url
         self.cookie = ""
