@@ -1,6 +1,6 @@
 # The targets of deploy/: the image and the manifests.
 
-.PHONY: image image-report manifests manifests-write apiserver pods
+.PHONY: image image-report image-scan gateways manifests manifests-write apiserver pods pods-rolling test-containers
 
 .venv/tools/%/.installed: deploy/tools/%.txt $(STAMP)
 	$(PYTHON) -m venv --clear .venv/tools/$*
@@ -18,7 +18,10 @@ manifests-write: .venv/tools/manifests/.installed ## write the kustomize files f
 	$(BIN)/python deploy/kubernetes/generate.py
 
 manifests: .venv/tools/manifests/.installed ## kustomize and Helm say the same; schemas, checkov, hadolint
-	$(BIN)/python -m pytest deploy/tests/manifests --timeout=120
+	$(BIN)/python -m pytest deploy/tests/manifests deploy/tests/gateways --timeout=120
+
+gateways: ## translate the recipe for Envoy Gateway again with its own tool (the first time builds it: up to 30 minutes, needs Go)
+	deploy/tests/gateways/translate
 
 apiserver: build/apiserver/kube-apiserver .venv/tools/manifests/.installed ## a real kube-apiserver judges the manifests (the first time builds it: 20 minutes, needs Go and etcd)
 	$(BIN)/python -m pytest deploy/tests/apiserver --timeout=300
@@ -27,5 +30,12 @@ build/apiserver/kube-apiserver:
 	command -v etcd > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server; }
 	deploy/tests/apiserver/build
 
+test-containers: install programs ## stores in containers, and the image between Envoy and them; with Docker, or podman's service (needs make image)
+	deploy/tests/containers/build
+	deploy/tests/containers/run
+
 pods: .venv/tools/manifests/.installed ## the sidecar manifest as real containers (podman, runc): rolling updates under load, limits, crashes
 	$(BIN)/python -m pytest deploy/tests/pods -s --timeout=900
+
+pods-rolling: .venv/tools/manifests/.installed ## rolling updates of the pod at 300 requests/s, a line for each (ROUNDS=20, DEADLINES=long)
+	$(BIN)/python -m pytest deploy/tests/pods/test_rolling.py -s --timeout=1800

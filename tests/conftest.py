@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support.servers.containers import POSTGRES_IMAGE, REDIS_IMAGE
 from support.servers.redis_cluster import Cluster, cluster
 from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
@@ -130,7 +131,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def redis_url(scratch: Path) -> Iterator[str]:
     if docker_answers():
-        with RedisContainer("redis:7") as container:
+        with RedisContainer(REDIS_IMAGE) as container:
             yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
         return
     server = RedisServer(scratch)
@@ -158,7 +159,7 @@ def redis_cluster(scratch: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def postgres_url(scratch: Path) -> Iterator[str]:
     if docker_answers():
-        with PostgresContainer("postgres:18", driver=None) as container:
+        with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
             yield container.get_connection_url()
         return
     server = PostgresServer(scratch)

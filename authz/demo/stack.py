@@ -235,7 +235,14 @@ class Stack:
             **env,
         }
         name = "authz" if number == 0 else f"authz-{number + 1}"
-        return Server(name, [sys.executable, "-m", "authz", "serve"], self.folder / f"{name}.log", env=environment)
+        return SidecarServer(name, environment, self.folder)
+
+
+class SidecarServer(Server):
+    """A sidecar as a child process, from this installation."""
+
+    def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
+        super().__init__(name, [sys.executable, "-m", "authz", "serve"], folder / f"{name}.log", env=environment)
 
 
 def _status(url: str) -> int:

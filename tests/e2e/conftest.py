@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+from support.servers.containers import ContainerPostgres, ContainerRedis, sidecar
 from support.servers.postgres_variants import PooledPostgres, SessionPooledPostgres
 from support.servers.stack import ALL_SCOPES, ROOMY, Keys
 
@@ -17,6 +19,17 @@ def _pooler() -> Iterator[None]:
     modes = {"transaction": PooledPostgres, "session": SessionPooledPostgres, "": PostgresServer}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("authz.demo.stack.PostgresServer", modes[os.environ.get("TEST_POOLER", "")])
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _image(_pooler: None) -> Iterator[None]:
+    """Run every stack's sidecars from the image that TEST_IMAGE names, and its stores in containers."""
+    with pytest.MonkeyPatch.context() as patch:
+        if image := os.environ.get("TEST_IMAGE"):
+            patch.setattr("authz.demo.stack.RedisServer", ContainerRedis)
+            patch.setattr("authz.demo.stack.PostgresServer", ContainerPostgres)
+            patch.setattr("authz.demo.stack.SidecarServer", partial(sidecar, image))
         yield
 
 
