@@ -1,12 +1,54 @@
-"""A steady load of requests over the ready pods, each on one of its kept connections; every failure is recorded."""
+"""A steady load of requests over the ready pods, each on one of its kept connections; every answer is recorded.
+
+What the pods are is `pod_runner.py`. `Stalls` tells how long this machine let a waiting process wait.
+"""
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 _TIMEOUT_S = 5.0
+_WATCH = """
+import time
+while True:
+    began_s = time.monotonic()
+    time.sleep(0.005)
+    late_s = time.monotonic() - began_s - 0.005
+    if late_s > 0.02:
+        print(began_s, late_s, flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, or the failure to get one; `status` is then the exception's name. Times are monotonic, in seconds."""
+
+    sent_s: float
+    took_s: float
+    port: int
+    status: str
+    body: str
+
+
+class Stalls:
+    """The times at which a process that was due did not run for more than 20 ms, seen by a process of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, "-c", _WATCH], stdout=subprocess.PIPE, text=True)
+        self.seen: list[tuple[float, float]] = []
+
+    def end(self) -> None:
+        self._process.terminate()
+        lines = self._process.communicate()[0].splitlines()
+        self.seen = [(float(began), float(late)) for began, late in map(str.split, lines)]
+
+    def longest_s(self, from_s: float, to_s: float) -> float:
+        """Return the longest stall that touches an interval, 0 if there was none."""
+        return max((late for began, late in self.seen if began < to_s and began + late > from_s), default=0.0)
 
 
 @dataclass
@@ -16,8 +58,7 @@ class Load:
     key: str
     rate: int
     endpoints: list[int] = field(default_factory=list)
-    statuses: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[float, int, str]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     _idle: dict[int, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = field(default_factory=dict)
     _ended: bool = False
 
@@ -34,6 +75,10 @@ class Load:
         for _, writer in [pair for pairs in self._idle.values() for pair in pairs]:
             writer.close()
 
+    @property
+    def statuses(self) -> Counter[str]:
+        return Counter(answer.status for answer in self.answers)
+
     def end(self) -> None:
         self._ended = True
 
@@ -44,13 +89,16 @@ class Load:
             writer.close()
 
     async def _one(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        sent_s = loop.time()
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                self.statuses[await self._answer(port)] += 1
+                status, body = await self._answer(port)
         except (OSError, TimeoutError, EOFError) as error:
-            self.statuses[type(error).__name__] += 1
+            status, body = type(error).__name__, ""
+        self.answers.append(Answer(sent_s, loop.time() - sent_s, port, status, body))
 
-    async def _answer(self, port: int) -> str:
+    async def _answer(self, port: int) -> tuple[str, str]:
         idle = self._idle.get(port, [])
         reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET /v1/servers HTTP/1.1\r\nhost: api.example\r\nx-api-key: {self.key}\r\n\r\n".encode())
@@ -65,7 +113,4 @@ class Load:
         else:
             with suppress(OSError):
                 writer.close()
-        status = head.split(" ", 2)[1]
-        if status != "200":
-            self.failures.append((round(asyncio.get_running_loop().time(), 2), port, body[:80]))
-        return status
+        return head.split(" ", 2)[1], body[:80]
