@@ -1,4 +1,4 @@
-"""The transport of checks from the settings: TLS or not.
+"""The transport of the listeners from the settings: TLS or not.
 
 The rules that the settings follow are in `settings.py`; TLS itself is `edge/check/tls.py`.
 """
@@ -14,9 +14,19 @@ def check_tls(settings: Settings) -> CheckTls | None:
     if certificate is None or key is None:
         return None
     names = frozenset(name for name in (part.strip() for part in settings.check_client_names.split(",")) if name)
+    return _tls(TlsFiles(certificate, key, settings.check_client_ca_file, names), "AUTHZ_CHECK")
+
+
+def admin_tls(settings: Settings) -> CheckTls | None:
+    """Return TLS for the admin listener, or None. Raises `SettingsError` if a file cannot be used."""
+    certificate, key = settings.admin_certificate_file, settings.admin_key_file
+    if certificate is None or key is None:
+        return None
+    return _tls(TlsFiles(certificate, key, settings.admin_client_ca_file, protocols=("http/1.1",)), "AUTHZ_ADMIN")
+
+
+def _tls(files: TlsFiles, prefix: str) -> CheckTls:
     try:
-        return CheckTls(TlsFiles(certificate, key, settings.check_client_ca_file, names))
+        return CheckTls(files)
     except OSError as error:
-        raise SettingsError(
-            f"AUTHZ_CHECK_CERTIFICATE_FILE and its key cannot be used: {type(error).__name__}"
-        ) from None
+        raise SettingsError(f"{prefix}_CERTIFICATE_FILE and its key cannot be used: {type(error).__name__}") from None

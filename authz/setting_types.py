@@ -44,14 +44,19 @@ def is_exposed(listen: str) -> bool:
         return True
 
 
+def files_together(prefix: str, certificate: Path | None, key: Path | None, client_ca: Path | None) -> None:
+    """Raise `ValueError` unless the files of TLS belong together."""
+    if (certificate is None) != (key is None):
+        raise ValueError(f"{prefix}_CERTIFICATE_FILE and {prefix}_KEY_FILE need each other")
+    if client_ca is not None and certificate is None:
+        raise ValueError(f"{prefix}_CLIENT_CA_FILE needs {prefix}_CERTIFICATE_FILE")
+
+
 def check_transport(
     certificate: Path | None, key: Path | None, client_ca: Path | None, client_names: str, plain: tuple[str, ...]
 ) -> None:
     """Raise `ValueError` unless the files of TLS belong together, and no address in `plain` is exposed."""
-    if (certificate is None) != (key is None):
-        raise ValueError("AUTHZ_CHECK_CERTIFICATE_FILE and AUTHZ_CHECK_KEY_FILE need each other")
-    if client_ca is not None and certificate is None:
-        raise ValueError("AUTHZ_CHECK_CLIENT_CA_FILE needs AUTHZ_CHECK_CERTIFICATE_FILE")
+    files_together("AUTHZ_CHECK", certificate, key, client_ca)
     if client_names.strip(" ,") and client_ca is None:
         raise ValueError("AUTHZ_CHECK_CLIENT_NAMES needs AUTHZ_CHECK_CLIENT_CA_FILE")
     if any(map(is_exposed, plain)):

@@ -30,6 +30,7 @@ from authz.setting_types import (
     Seconds,
     SocketMode,
     check_transport,
+    files_together,
     read_secret,
 )
 
@@ -98,7 +99,8 @@ class Settings(BaseSettings):
         "127.0.0.1:9001", description="The listener for checks by Envoy: HOST:PORT, :PORT or unix:/PATH."
     )
     check_certificate_file: OptionalFile = Field(
-        None, description="The certificate of the check listener (PEM, with its chain); it is reloaded when it changes."
+        None,
+        description="The certificate of the check and gRPC listeners (PEM, with its chain), reloaded when it changes.",
     )
     check_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
     check_client_ca_file: OptionalFile = Field(
@@ -114,6 +116,13 @@ class Settings(BaseSettings):
     )
     admin_listen: Listen = Field(
         "0.0.0.0:9090", description="The listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
+    )
+    admin_certificate_file: OptionalFile = Field(
+        None, description="The certificate of the admin listener (PEM); with it, the listener speaks TLS alone."
+    )
+    admin_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
+    admin_client_ca_file: OptionalFile = Field(
+        None, description="The CA (PEM) of the certificates that clients of the admin listener must have."
     )
     check_share_port: bool = Field(
         default=False, description="Whether other processes may listen on the port of AUTHZ_CHECK_LISTEN as well."
@@ -216,8 +225,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_transport(self) -> Self:
         files = (self.check_certificate_file, self.check_key_file, self.check_client_ca_file)
-        plain = (self.grpc_listen, "" if self.check_certificate_file else self.check_listen)
-        check_transport(*files, self.check_client_names, () if self.check_plain_text else plain)
+        has_plain = not (self.check_plain_text or self.check_certificate_file)
+        check_transport(*files, self.check_client_names, (self.grpc_listen, self.check_listen) if has_plain else ())
+        files_together("AUTHZ_ADMIN", self.admin_certificate_file, self.admin_key_file, self.admin_client_ca_file)
         return self
 
     @model_validator(mode="after")

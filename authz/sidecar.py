@@ -34,7 +34,7 @@ from authz.adapters.prometheus.servers import ServerMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import RedisLeases
-from authz.check_transport import check_tls
+from authz.check_transport import admin_tls, check_tls
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.core.streams import StreamClass
@@ -133,7 +133,7 @@ class Sidecar:
             rights=rights,
             shares_port=settings.check_share_port,
         )
-        self._grpc = grpc_server(self._checker, settings.grpc_listen, rights)
+        self._grpc = grpc_server(self._checker, settings, rights)
         self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health"))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
@@ -151,8 +151,8 @@ class Sidecar:
             LoadMetrics(self._checker.loads, self._uses.waiting, lambda: self._uses.dropped),
         )
         self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
-        admin, ready = partial(AdminServer, faults=lambda: faults, rights=rights), self._serving.conditions
-        self._http = admin(self.registry, ready, settings.admin_listen, stores=self._store_states)
+        admin = partial(AdminServer, faults=lambda: faults, rights=rights, tls=admin_tls(settings))
+        self._http = admin(self.registry, self._serving.conditions, settings.admin_listen, stores=self._store_states)
         self._policy_reload = PolicyReload(self._load_policy, self._use_policy, self._policy_metrics.reloaded)
 
     def stores_up(self) -> dict[str, bool]:

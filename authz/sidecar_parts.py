@@ -10,6 +10,7 @@ from authz.adapters.redis.checks import OnUse
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.leases import LEASE_SCRIPTS
 from authz.adapters.redis.store import RedisStore, redis_store
+from authz.check_transport import check_tls
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.sockets import SocketRights
@@ -30,14 +31,14 @@ def check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
             raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
 
 
-def grpc_server(checker: Checker, listen: str, rights: SocketRights) -> "GrpcServer | None":
+def grpc_server(checker: Checker, settings: Settings, rights: SocketRights) -> "GrpcServer | None":
     """Create the gRPC server; None where no address is set."""
-    if not listen:
+    if not settings.grpc_listen:
         return None
     # grpcio takes a quarter of the process' memory, and few deployments need it.
     from authz.edge.grpc_server import GrpcServer  # noqa: PLC0415
 
-    return GrpcServer(checker, listen, rights)
+    return GrpcServer(checker, settings.grpc_listen, rights, tls=check_tls(settings))
 
 
 def redis_of(settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew: OnSkew) -> RedisStore:

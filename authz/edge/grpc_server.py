@@ -18,6 +18,8 @@ from authz.edge.access_log import Reporter
 from authz.edge.check.listener import CONNECTIONS_MAX
 from authz.edge.check.messages import SERVICE, Checks, write
 from authz.edge.check.responses import ResponseWriter
+from authz.edge.check.tls import CheckTls
+from authz.edge.grpc_tls import AdmittedNames, credentials
 from authz.edge.sockets import SocketRights, cannot_listen, clear_stale, listening_socket, unix_path
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
@@ -53,12 +55,15 @@ class GrpcServer:
         checker: Checker,
         listen: str,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
+        tls: CheckTls | None = None,
     ) -> None:
         self._checks = Checks(checker)
         self._checker = checker
         self._stopping = asyncio.Event()
         self._health = health.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
+        self._credentials = None if tls is None else credentials(tls)
+        interceptors = [] if tls is None else [AdmittedNames(tls)]
+        self._server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
         check = grpc.unary_unary_rpc_method_handler(
             self._check,
             request_deserializer=CheckRequest.FromString,
@@ -82,14 +87,19 @@ class GrpcServer:
         try:
             if not listen.startswith("unix:"):
                 listening_socket(listen).close()  # it says in one line why the address cannot be used
-                return int(self._server.add_insecure_port(f"[::]{listen}" if listen.startswith(":") else listen))
+                return self._add(f"[::]{listen}" if listen.startswith(":") else listen)
             path = unix_path(listen)
             clear_stale(path)
-            port = int(self._server.add_insecure_port(listen))
+            port = self._add(listen)
             rights.apply(path)
         except (RuntimeError, OSError, LookupError) as error:
             raise cannot_listen(listen, error) from error
         return port
+
+    def _add(self, address: str) -> int:
+        if self._credentials is None:
+            return int(self._server.add_insecure_port(address))
+        return int(self._server.add_secure_port(address, self._credentials))
 
     async def serve_health(self, *, serving: bool) -> None:
         """Set the result of Envoy's health checks."""

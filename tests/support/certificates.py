@@ -3,8 +3,11 @@
 What they are used for is in the tests.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
+
+from authz.edge.check.tls import TlsFiles
 
 
 class Authority:
@@ -50,6 +53,24 @@ class Authority:
         ]
         _openssl(*sign, "-days", "-1" if is_expired else "1", "-in", request, "-out", certificate)
         return certificate, key
+
+
+class MountedFiles:
+    """A listener's mounted Secret in a folder: certificate, key, and the CA of clients; `names` are those admitted."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.folder = folder
+        self.authority = Authority(folder, "ours")
+        self.foreign = Authority(folder, "foreign")
+        self.mounted = TlsFiles(folder / "tls.crt", folder / "tls.key", folder / "ca.crt", frozenset(names))
+        shutil.copy(self.authority.certificate, folder / "ca.crt")
+        self.rotate()
+
+    def rotate(self) -> None:
+        """Write a new certificate as the kubelet does: whole files that replace the old ones."""
+        for source, target in zip(self.authority.issue("DNS:localhost"), ("tls.crt", "tls.key"), strict=True):
+            shutil.copy(source, self.folder / f"{target}.new")
+            (self.folder / f"{target}.new").replace(self.folder / target)
 
 
 def _openssl(*arguments: str | Path) -> None:

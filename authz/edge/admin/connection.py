@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from authz.edge.admin.messages import HEAD_BYTES_MAX, BadRequest, HttpRequest, HttpResponse, serialised, take_request
+from authz.edge.admin.tls import TlsSocket
 
 _LINGER_S = 1.0
 _LINGER_BYTES_MAX = 65_536
@@ -48,7 +49,7 @@ class State(IntEnum):
 class HttpConnection:
     """A connection with its deadline. `serve` is called with each request; the owner calls `respond` once for it."""
 
-    def __init__(self, sock: socket.socket, limits: HttpLimits, serve: "Serve") -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, limits: HttpLimits, serve: "Serve") -> None:
         self.sock = sock
         self.state = State.NEW
         self.since_s = time.monotonic()

@@ -7,6 +7,7 @@ are in `server.py`, requests and responses in `messages.py`.
 import logging
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from contextlib import suppress
 
 from authz.edge.admin.connection import HttpConnection, HttpLimits, Serve, State
 from authz.edge.admin.pace import CpuPace
+from authz.edge.admin.tls import TlsSocket
 
 _BACKLOG = 1_024
 _ACCEPTS_MAX = 16
@@ -27,13 +29,21 @@ _log = logging.getLogger("authz.admin")
 class HttpServer:
     """Serves the requests on `listener` by `serve`, on the server's thread, until `stop`.
 
-    When all connections are in use, a new one replaces the oldest of those that are idle or have sent no request.
+    With `tls`, which returns the context for a new connection, clients need TLS. When all connections are in use, a new
+    one replaces the oldest of those that are idle or have sent no request.
     """
 
-    def __init__(self, listener: socket.socket, serve: Serve, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        serve: Serve,
+        limits: HttpLimits | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self._listener = listener
         self._serve = serve
         self._limits = limits or HttpLimits()
+        self._tls = tls
         self._selector = selectors.DefaultSelector()
         self._connections: set[HttpConnection] = set()
         self._calls: deque[Callable[[], None]] = deque()
@@ -103,7 +113,12 @@ class HttpServer:
             if len(self._connections) >= self._limits.connections_max:
                 self._evict()
             sock.setblocking(False)
-            connection = HttpConnection(sock, self._limits, self._serve)
+            try:
+                wrapped = sock if self._tls is None else TlsSocket(sock, self._tls())
+            except OSError:  # the client has left already
+                sock.close()
+                continue
+            connection = HttpConnection(wrapped, self._limits, self._serve)
             self._connections.add(connection)
             # The request may have arrived already, and a later connection may replace this one.
             self.drive(connection, connection.read)

@@ -19,6 +19,7 @@ from authz.edge.admin.connection import HttpConnection, HttpLimits
 from authz.edge.admin.http_server import HttpServer
 from authz.edge.admin.messages import HttpRequest, HttpResponse
 from authz.edge.admin.shared import SharedResult, Waiting
+from authz.edge.check.tls import CheckTls
 from authz.edge.sockets import SocketRights, listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
@@ -44,10 +45,10 @@ class MetricsSource(Protocol):
 class AdminServer:
     """The admin server of one process on `HOST:PORT` or `unix:/PATH`, from `start` until `stop`.
 
-    It has a thread of its own. `readiness` returns the conditions of readiness by name, `stores` the present state of
-    each store, `faults` what fails at present and why. The last two change no status: readiness decides that. They and
-    the snapshot of `metrics` are called on the event loop of `start`; while that loop does not respond, every endpoint
-    returns 503.
+    It has a thread of its own, and with `tls` it speaks TLS alone. `readiness` returns the conditions of readiness by
+    name, `stores` the present state of each store, `faults` what fails at present and why. The last two change no
+    status: readiness decides that. They and the snapshot of `metrics` are called on the event loop of `start`; while
+    that loop does not respond, every endpoint returns 503.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class AdminServer:
         faults: Callable[[], Mapping[str, str]] = dict,
         stores: Callable[[], Mapping[str, str]] = dict,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
+        tls: CheckTls | None = None,
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
@@ -67,7 +69,7 @@ class AdminServer:
         self._stores = stores
         self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
-        self._server = HttpServer(self._listener, self._serve, limits)
+        self._server = HttpServer(self._listener, self._serve, limits, None if tls is None else tls.context)
         self._probes: SharedResult[_State]
         self._scrapes: SharedResult[CollectorRegistry]
 

@@ -1,4 +1,4 @@
-"""TLS of the check listener: the certificate, who may connect, and the reload after a rotation.
+"""TLS of the listeners: the certificate, who may connect, and the reload after a rotation.
 
 The files are those that cert-manager and SPIFFE helpers write. Which files, is a setting.
 """
@@ -7,6 +7,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ class TlsFiles:
     """PEM files. With `client_ca`, clients need a certificate of it; with `client_names`, one with such a SAN as well.
 
     A SAN is a DNS name or a URI, such as `spiffe://cluster.local/ns/gateway/sa/envoy`, and is compared as a whole.
+    `protocols` are those that the client is offered (ALPN).
     """
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
     client_names: frozenset[str] = frozenset()
+    protocols: tuple[str, ...] = ("h2",)
 
 
 class CheckTls:
@@ -36,7 +39,7 @@ class CheckTls:
     """
 
     def __init__(self, files: TlsFiles) -> None:
-        self._files = files
+        self.files = files
         self._state = self._read_state()
         self._context = _context(files)
 
@@ -45,28 +48,31 @@ class CheckTls:
         try:
             state = self._read_state()
             if state != self._state:
-                self._context = _context(self._files)
+                self._context = _context(self.files)
                 self._state = state
-                _log.info("certificate reloaded", extra={"file": str(self._files.certificate)})
+                _log.info("certificate reloaded", extra={"file": str(self.files.certificate)})
         except OSError as error:
             _log.warning("certificate not reloaded, the present one stays", extra={"error": type(error).__name__})
         return self._context
 
     def admits(self, transport: asyncio.BaseTransport) -> bool:
         """Return whether the client's certificate has one of the names; always, if none are required."""
-        if not self._files.client_names:
+        if not self.files.client_names:
             return True
         certificate: dict[str, Any] = transport.get_extra_info("peercert") or {}
         alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
-        names = {name for kind, name in alternatives if kind in {"DNS", "URI"}}
-        if names & self._files.client_names:
+        return self.admits_names({name for kind, name in alternatives if kind in {"DNS", "URI"}})
+
+    def admits_names(self, names: AbstractSet[str]) -> bool:
+        """Return whether one of a certificate's names is admitted; always, if none are required."""
+        if not self.files.client_names or names & self.files.client_names:
             return True
         _log.warning("client refused: none of the names of its certificate is admitted")
         return False
 
     def _read_state(self) -> _State:
         # Through symbolic links: Kubernetes replaces the folder that they lead to.
-        paths = [self._files.certificate, self._files.key, self._files.client_ca]
+        paths = [self.files.certificate, self.files.key, self.files.client_ca]
         found = [path.stat() for path in paths if path is not None]
         return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in found)
 
@@ -74,7 +80,7 @@ class CheckTls:
 def _context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(list(files.protocols))
     # A resumed session would not show its certificate again.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0

@@ -101,6 +101,15 @@ class Load:
     async def _answer(self, port: int) -> tuple[str, str]:
         idle = self._idle.get(port, [])
         reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+        try:
+            return await self._exchanged(port, reader, writer)
+        except BaseException:
+            writer.close()
+            raise
+
+    async def _exchanged(
+        self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[str, str]:
         writer.write(f"GET /v1/servers HTTP/1.1\r\nhost: api.example\r\nx-api-key: {self.key}\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = next((int(line[16:]) for line in head.split("\r\n") if line.startswith("content-length: ")), None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from support.certificates import Authority
+from support.certificates import MountedFiles
 from support.fakes.allowing_checker import AllowingChecker, check_request
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
@@ -24,31 +24,13 @@ from authz.settings import load
 ENVOY = "spiffe://cluster.local/ns/gateway/sa/envoy"
 
 
-class Files:
-    """The listener's mounted Secret, and the authorities of both sides."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority(folder, "ours")
-        self.foreign = Authority(folder, "foreign")
-        self.mounted = TlsFiles(folder / "tls.crt", folder / "tls.key", folder / "ca.crt", frozenset({ENVOY}))
-        shutil.copy(self.authority.certificate, folder / "ca.crt")
-        self.rotate()
-
-    def rotate(self) -> None:
-        """Write a new certificate as the kubelet does: whole files that replace the old ones."""
-        for source, target in zip(self.authority.issue("DNS:localhost"), ("tls.crt", "tls.key"), strict=True):
-            shutil.copy(source, self.folder / f"{target}.new")
-            (self.folder / f"{target}.new").replace(self.folder / target)
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return Files(tmp_path_factory.mktemp("tls"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> MountedFiles:
+    return MountedFiles(tmp_path_factory.mktemp("tls"), ENVOY)
 
 
 @pytest.fixture
-async def listener(files: Files) -> AsyncIterator[CheckListener]:
+async def listener(files: MountedFiles) -> AsyncIterator[CheckListener]:
     made = CheckListener(AllowingChecker(), "127.0.0.1:0", check_s_max=1, tls=CheckTls(files.mounted))  # type: ignore[arg-type]
     await made.start()
     made.serve_health(serving=True)
@@ -56,7 +38,7 @@ async def listener(files: Files) -> AsyncIterator[CheckListener]:
     await made.stop(0)
 
 
-def channel(listener: CheckListener, files: Files, client: tuple[Path, Path] | None) -> grpc.aio.Channel:
+def channel(listener: CheckListener, files: MountedFiles, client: tuple[Path, Path] | None) -> grpc.aio.Channel:
     chain, key = (client[0].read_bytes(), client[1].read_bytes()) if client else (None, None)
     credentials = grpc.ssl_channel_credentials(files.authority.certificate.read_bytes(), key, chain)
     # Without a pool of connections that all channels of the process share.
@@ -74,7 +56,7 @@ def check(channel: grpc.aio.Channel) -> Any:  # noqa: ANN401 -- grpc has no type
     )
 
 
-async def test_a_client_with_an_admitted_name_is_answered(listener: CheckListener, files: Files) -> None:
+async def test_a_client_with_an_admitted_name_is_answered(listener: CheckListener, files: MountedFiles) -> None:
     client = files.authority.issue(f"URI:{ENVOY}")
     async with channel(listener, files, client) as connected:
         for number in range(20):
@@ -83,7 +65,7 @@ async def test_a_client_with_an_admitted_name_is_answered(listener: CheckListene
 
 
 @pytest.mark.parametrize("kind", ["none", "expired", "foreign", "another name", "its name as a prefix", "a name in CN"])
-async def test_no_other_client_gets_an_answer(listener: CheckListener, files: Files, kind: str) -> None:
+async def test_no_other_client_gets_an_answer(listener: CheckListener, files: MountedFiles, kind: str) -> None:
     clients: dict[str, Callable[[], tuple[Path, Path] | None]] = {
         "none": lambda: None,
         "expired": lambda: files.authority.issue(f"URI:{ENVOY}", is_expired=True),
@@ -106,7 +88,7 @@ async def test_plain_text_gets_no_answer(listener: CheckListener) -> None:
             await check(connected)(check_request("/"), timeout=3)
 
 
-async def test_a_silent_handshake_does_not_stop_others(listener: CheckListener, files: Files) -> None:
+async def test_a_silent_handshake_does_not_stop_others(listener: CheckListener, files: MountedFiles) -> None:
     silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(50)]
     for each in silent:
         each.send(b"\x16\x03\x01")
@@ -116,7 +98,7 @@ async def test_a_silent_handshake_does_not_stop_others(listener: CheckListener, 
         each.close()
 
 
-async def test_a_rotation_under_load_loses_no_check(listener: CheckListener, files: Files) -> None:
+async def test_a_rotation_under_load_loses_no_check(listener: CheckListener, files: MountedFiles) -> None:
     client = files.authority.issue(f"URI:{ENVOY}")
     seen: set[str] = set()
     ended = asyncio.Event()
@@ -157,7 +139,7 @@ def serial(listener: CheckListener, client: tuple[Path, Path]) -> str:
         return (wrapped.getpeercert(binary_form=True) or b"").hex()
 
 
-async def test_half_a_rotation_keeps_the_present_certificate(listener: CheckListener, files: Files) -> None:
+async def test_half_a_rotation_keeps_the_present_certificate(listener: CheckListener, files: MountedFiles) -> None:
     client = files.authority.issue(f"URI:{ENVOY}")
     before = await asyncio.to_thread(serial, listener, client)
     other, key = files.authority.issue("DNS:localhost")
@@ -196,7 +178,7 @@ def test_files_that_do_not_belong_together_are_refused(given: dict[str, str]) ->
         load(**given)
 
 
-def test_an_encrypted_key_is_an_error_and_no_question(files: Files, tmp_path: Path) -> None:
+def test_an_encrypted_key_is_an_error_and_no_question(files: MountedFiles, tmp_path: Path) -> None:
     encrypted = tmp_path / "encrypted.key"
     command = f"openssl ec -in {files.mounted.key} -aes256 -passout pass:x -out {encrypted} 2>/dev/null"
     assert os.system(command) == 0  # noqa: S605 -- a test's own
