@@ -12,7 +12,7 @@ packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
   figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
-  slow-stores test-pooler hostile fuzz-portal browsers tls-cost
+  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ failovers: install ## does a revoked key pass around ordered failovers? (FORM=se
 
 tls-cost: install ## what TLS between Envoy and authz costs in CPU, with and without by turns (TURNS=5)
 	PYTHONPATH=tests $(BIN)/python -m longrun.tls_cost --turns $(or $(TURNS),5)
+
+two-releases: install ## does this tree work together with the release before it on the same stores? (OLD=v0.2.0)
+	PYTHONPATH=tests $(BIN)/python -m longrun.two_releases --old "$(OLD)"
 
 hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
 	STRICT_LATENCY=1 $(BIN)/python -m pytest -s tests/e2e/hostile
