@@ -1,1 +1,1 @@
-"""The operator's `authz` command, one module per noun."""
+"""The operator's `authz` command, one module or package per noun."""

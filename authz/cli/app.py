@@ -19,7 +19,7 @@ from authz.cli.extras import extra
 from authz.cli.failures import reporting
 from authz.cli.keys import app as keys
 from authz.cli.output import AsJson
-from authz.cli.policy import app as policy
+from authz.cli.policy.app import app as policy
 from authz.cli.streams import app as streams
 
 _TOPICS = {

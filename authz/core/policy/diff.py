@@ -1,6 +1,6 @@
 """The effect of a policy change: for every class of requests, who was allowed before and who is allowed now.
 
-The comparison is of decisions, not of the text of the files. `cli/policy_text.py` prints it.
+The comparison is of decisions, not of the text of the files. `cli/policy/text.py` prints it.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """`authz policy`: check, explain, test and compare policies.
 
-No command here connects to a store: the result depends on the policy only. The output texts are `policy_text.py`.
+No command here connects to a store: the result depends on the policy only. The output texts are `text.py`.
 Modules that only these commands need are imported when they run.
 """
 
@@ -71,7 +71,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show which route decides on a request, what it requires, and the decision for each kind of caller."""
-    from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
+    from authz.cli.policy import text as words  # noqa: PLC0415 -- see the module's docstring
 
     _check_request(method, target)
     file = policy or load_settings().policy_file
@@ -96,7 +96,7 @@ def hold(
 ) -> None:
     """Test a policy against expectations; exits with 1 if one is not met."""
     from authz.adapters.policy_file.expectations import load_expectations  # noqa: PLC0415 -- the same
-    from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
+    from authz.cli.policy import text as words  # noqa: PLC0415 -- see the module's docstring
     from authz.core.policy.expectations import mismatches, uncovered  # noqa: PLC0415 -- the same
 
     policy_file = policy or load_settings().policy_file
@@ -131,7 +131,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show which requests a change of policy opens and closes; `!` marks changes that need a review."""
-    from authz.cli import policy_text as words  # noqa: PLC0415 -- see the module's docstring
+    from authz.cli.policy import text as words  # noqa: PLC0415 -- see the module's docstring
     from authz.core.policy.diff import compare  # noqa: PLC0415 -- the same
 
     found = compare(load_policy(old), load_policy(new))

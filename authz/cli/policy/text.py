@@ -1,6 +1,6 @@
 """The output of `authz policy`: fields for `--json`, and lines for people.
 
-The commands are `policy.py`.
+The commands are `app.py`.
 """
 
 from collections.abc import Collection, Sequence

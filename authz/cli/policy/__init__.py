@@ -1,0 +1,1 @@
+"""The operator's commands about policy files: check, explain, test, compare and import."""
