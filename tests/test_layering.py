@@ -17,7 +17,7 @@ MODULES_MAX = 16
 LAYERS = {
     "core": set[str](),
     "service": {"core"},
-    "adapters": {"core", "service.ports", "service.portal.ports"},
+    "adapters": {"core", "service.ports", "service.portal.ports", "_pb.http_rule_pb2"},
     "edge": {"core", "service", "_pb"},
     "client": set[str](),
     "portal": {"core", "service"},

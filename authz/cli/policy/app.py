@@ -17,9 +17,12 @@ from authz.adapters.policy_file.document import schema_text
 from authz.adapters.policy_file.loader import load_policy, row_lines
 from authz.cli.failures import EXIT_FAILED, EXIT_REFUSED
 from authz.cli.output import AsJson, safe, write
+from authz.cli.policy import coverage, importing
 from authz.settings import load as load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Check, explain, test and compare policy files.")
+app.add_typer(importing.app, name="import")
+app.command("coverage")(coverage.cover)
 
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="The policy file; default: AUTHZ_POLICY_FILE.", show_default=False)

@@ -1,0 +1,1 @@
+"""Descriptions of APIs: OpenAPI files and protobuf descriptor sets in, operations or errors out."""
