@@ -6,6 +6,7 @@ formats are refused where readers differ: a name that appears twice, an alias th
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ FILE_BYTES_MAX = 64 << 20
 DEPTH_MAX = 150
 NODES_MAX = 6_000_000
 
+_HALF = re.compile(r"\\u[dD][89A-Fa-f]")
 _MERGE = "<<"
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -71,6 +73,11 @@ def _json(text: str) -> Any:  # noqa: ANN401 -- any document
     except RecursionError:
         raise _fault("nested too deeply") from None
     _check_depth(value)
+    if _HALF.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _fault("not UTF-8: half of a surrogate pair") from None
     return value
 
 
@@ -161,7 +168,7 @@ class _Composer:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             name = self._name(event, depth + 1)
             value = self._value(next(self._events), depth + 1)
-            if name == _MERGE and getattr(event, "style", None) is None:
+            if name == _MERGE and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
                 merged += value if isinstance(value, list) else [value]
                 continue
             if name in values:
@@ -194,7 +201,7 @@ class _Composer:
 def _scalar(event: Any, _depth: int) -> Any:  # noqa: ANN401 -- yaml.Event; text, true, false or None
     """Return a scalar: numbers stay text, because no row is made of a number."""
     text: str = event.value
-    if event.style is not None or event.tag == "tag:yaml.org,2002:str":
+    if not event.implicit[0]:  # in quotes, or with a tag
         return text
     if text in _NULLS:
         return None

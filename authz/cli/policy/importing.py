@@ -146,7 +146,7 @@ def _add(found: Imported, source: Path, into: Path, target: Target) -> None:
 
         def unchanged(draft: Path) -> Policy:
             new = load_policy(draft)
-            changed = changed_rows(policy, new)
+            changed = changed_rows(policy, new, found)
             if changed:
                 raise Refused(
                     f"nothing is added: {changed[0].method} {changed[0].template} would be decided differently"

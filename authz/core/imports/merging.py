@@ -4,6 +4,7 @@ Nothing that the policy decides is changed: a row that it has stays as it is, an
 """
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from authz.core.imports.operation import Security
@@ -16,6 +17,7 @@ from authz.core.policy.route import Access, Route
 from authz.core.policy.router import ANY_METHOD
 from authz.core.policy.template import ANY_DEPTH, ONE, is_grpc
 
+_Key = tuple[str, Shape]
 _SAMPLE = "\x00"  # a segment that no literal can be
 
 
@@ -52,20 +54,20 @@ class Merge:
 
 def coverage(policy: Policy, found: Imported) -> Coverage:
     """Compare a policy with a description."""
-    own = {(route.method, shape(route.template)): route for route in policy.routes}
+    own = {_key(route): route for route in policy.routes}
+    described = {row.shape for row in found.rows}
     missing: list[ImportedRow] = []
     decided: list[tuple[ImportedRow, Route]] = []
     opened: list[tuple[ImportedRow, Route]] = []
     for row in found.rows:
-        route = own.get(row.shape) or _wider(policy, row)
+        route = own.get(row.shape) or _wider(policy, row, described)
         if route is None:
             missing.append(row)
             continue
-        if route.template != row.template and (route.method, shape(route.template)) != row.shape:
+        if _key(route) != row.shape:
             decided.append((row, route))
         if _opens(route) and any(it.security is not Security.NONE for it in row.operations):
             opened.append((row, route))
-    described = {row.shape for row in found.rows}
     # A description without gRPC methods says nothing about those of the policy.
     has_grpc = any(is_grpc(row.template) for row in found.rows)
     gone = [
@@ -79,29 +81,40 @@ def coverage(policy: Policy, found: Imported) -> Coverage:
 def merge(policy: Policy, found: Imported) -> Merge:
     """Find what to add. A row that would be public beside a protected row of the policy is not added as such."""
     compared = coverage(policy, found)
-    existing = Overlaps((route.method, shape(route.template), route.template) for route in policy.routes)
+    described = {row.shape for row in found.rows}
+    existing = Overlaps((*_key(route), route.template) for route in policy.routes)
+    general = Overlaps(
+        (*_key(route), route.template) for route in policy.routes if _is_general(route) and _key(route) not in described
+    )
     added, refused = [], []
     for row in compared.missing:
+        others = [it for it in existing.of(row.method, row.shape[1]) if shape(it) != row.shape[1]]
+        # The path decides before the method, so a row for one method takes its path from a wide row for another.
+        wide = next(general.of(ANY_METHOD, row.shape[1]), None)
         if row.method not in policy.methods:
             refused.append((row, f"{row.method} is not among the policy's methods"))
-            continue
-        others = [it for it in existing.of(row.method, row.shape[1]) if shape(it) != row.shape[1]]
-        if others and not row.scope:
+        elif wide is not None:
+            refused.append((row, f"the row {wide} of the policy decides on its path"))
+        elif others and not row.scope:
             refused.append((row, f"public in the description, and {others[0]} of the policy decides on a part of it"))
-            continue
-        row.remarks += [
-            f"beside the row {row.method} {it} of this policy: check which one decides" for it in others[:1]
-        ]
-        added.append(row)
+        else:
+            row.remarks += [f"beside the row {row.method} {it} of this policy" for it in others[:1]]
+            added.append(row)
     used = {row.scope for row in added}
     scopes = {name: it for name, it in found.scopes.items() if name in used and name not in policy.scopes}
     return Merge(added, scopes, compared, refused)
 
 
-def changed_rows(old: Policy, new: Policy) -> list[Route]:
-    """Return the routes of the old policy whose own paths another route decides in the new one."""
+def changed_rows(old: Policy, new: Policy, found: Imported) -> list[Route]:
+    """Return the routes of the old policy whose own paths another route decides in the new one.
+
+    A row that an import has widened is left out: operations that the description adds are exceptions from it.
+    """
+    widened = {row.shape for row in found.rows if row.is_wide}
     changed = []
     for route in old.routes:
+        if _key(route) in widened:
+            continue
         was, now = (
             _deciding(old, route.method, shape(route.template)),
             _deciding(new, route.method, shape(route.template)),
@@ -118,10 +131,13 @@ def _decision(route: Route | None) -> object:
     return tuple(getattr(route, name) for name in names)
 
 
-def _wider(policy: Policy, row: ImportedRow) -> Route | None:
-    """Return the general row of a policy that decides on a row's paths already, if there is one."""
+def _wider(policy: Policy, row: ImportedRow, described: AbstractSet[_Key]) -> Route | None:
+    """Return the general row of a policy that decides on a row's paths already, if there is one.
+
+    A row that is as wide as one of the description was imported, and rows beside it are meant to be narrower.
+    """
     route = _deciding(policy, row.method, row.shape[1])
-    return route if route is not None and _is_general(route) else None
+    return route if route is not None and _is_general(route) and _key(route) not in described else None
 
 
 def _deciding(policy: Policy, method: str, sought: Shape) -> Route | None:
@@ -136,6 +152,10 @@ def _samples(sought: Shape) -> Iterator[tuple[str, ...]]:
     parts, verb = sought
     segments = tuple(_SAMPLE if part in {ONE, ANY_DEPTH} else part for part in parts) or ("",)
     yield (*segments[:-1], f"{segments[-1]}:{verb}") if verb else segments
+
+
+def _key(route: Route) -> _Key:
+    return route.method, shape(route.template)
 
 
 def _is_general(route: Route) -> bool:
