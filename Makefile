@@ -12,7 +12,7 @@ packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
   figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
-  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases
+  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,12 @@ build/browsers/bin/geckodriver:
 
 worst-case: install ## search the inputs that cost most CPU in every parser; fails over 1 ms or beyond linear (SECONDS=60 SEED=1)
 	PYTHONPATH=tests $(BIN)/python -m longrun.worst_case --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+
+fuzz-import: install ## import descriptions at random: an error or a policy that opens nothing protected (DOCUMENTS=100000 SEED=0)
+	PYTHONPATH=tests $(BIN)/python -m longrun.import_fuzz --documents $(or $(DOCUMENTS),100000) --seed $(or $(SEED),0)
+
+import-real: install ## import the whole descriptions of GitHub, Stripe and Kubernetes; asks 200 operations through Envoy
+	PYTHONPATH=tests $(BIN)/python -m longrun.import_real
 
 conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conversations at random (EXAMPLES=20000)
 	H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py

@@ -74,6 +74,8 @@ TIME_LIMITS_S = {
     "e2e": 60,
     "demo": 60,
     "client/test_contract.py": 60,
+    "cli/test_policy_import.py": 30,  # policies of a thousand rows
+    "adapters/api_files": 20,
     "adapters/policy_file": 5,
     "adapters/prometheus": 5,
     "adapters": 20,

@@ -6,6 +6,7 @@ its row matches nothing else that the description protects. What remains doubtfu
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from authz.core.bindings.spellings import fold
 from authz.core.imports.operation import METHODS, Description, Operation, Security
@@ -76,6 +77,7 @@ def imported(description: Description, by: ScopeBy) -> Imported:
     return Imported(list(rows.values()), scopes, omitted, description.doubts)
 
 
+@lru_cache(maxsize=65_536)
 def shape(template: str) -> Shape:
     """Return the parts of a template and its custom verb."""
     parsed = Template.parse(template)
