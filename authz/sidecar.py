@@ -76,7 +76,7 @@ class Sidecar:
         self._settings = settings
         policy = load_policy(settings.policy_file)
         check_heartbeat(policy, settings.stream_heartbeat_s)
-        self._log = logs.configure(settings.log_level, policy.keys.format.pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
         skews = {store: ClockSkew(store) for store in ("redis", "postgres")}
@@ -235,7 +235,7 @@ class Sidecar:
 
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next check on; checks in flight keep theirs."""
-        self._log.mask(policy.keys.format.pattern)
+        self._log.mask(policy.keys.pattern)
         self._streams.use_classes(policy.streams)
         self._checker.policy = policy
         self._policy_metrics.use(policy)

@@ -17,6 +17,7 @@ class AuditEvent(StrEnum):
     ACCOUNT_SUSPENDED = "account_suspended"
     ACCOUNT_REINSTATED = "account_reinstated"
     KEY_CREATED = "key_created"
+    KEY_IMPORTED = "key_imported"
     KEY_REVOKED = "key_revoked"
     KEY_DISABLED = "key_disabled"
     KEY_ENABLED = "key_enabled"

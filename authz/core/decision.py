@@ -82,7 +82,7 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
     if len(api_keys) != 1:
         return Deny(DenyReason.KEY_REPEATED if api_keys else DenyReason.KEY_MISSING, route)
     presented = api_keys[0]
-    if not policy.keys.format.is_well_formed(presented):
+    if not policy.keys.format.is_well_formed(presented) and not policy.keys.is_foreign(presented):
         return Deny(DenyReason.KEY_MALFORMED, route)
     if route is None:
         return Lookup(digest(presented), 1, None, match.methods, refusal=_unmatched(match.methods, attributes))

@@ -7,6 +7,7 @@ import re
 from binascii import crc32
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import log2
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ENTROPY_BYTES = 32
@@ -56,6 +57,49 @@ class KeyFormat:
     def hint(self, key: str) -> str:
         """Shorten a key to what may be displayed: its prefix and last four characters."""
         return f"{self.prefix}…{key[-4:]}"
+
+
+_FOREIGN_ALPHABETS = {
+    "hex": "0123456789abcdefABCDEF",
+    "base62": ALPHABET,
+    "base64url": f"{ALPHABET}-_",
+    "base64": f"{ALPHABET}+/=",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFormat:
+    """The format of keys that another system has made: `prefix`, then characters of an alphabet, and no checksum.
+
+    `chars_min` and `chars_max` count the characters behind the prefix. `alphabet` is hex, base62, base64url or base64.
+    """
+
+    prefix: str
+    chars_min: int
+    chars_max: int
+    alphabet: str
+
+    def matches(self, presented: bytes) -> bool:
+        """Tell whether a key has the format, without I/O; that it exists is for the store to say."""
+        head = len(self.prefix)
+        return (
+            self.chars_min <= len(presented) - head <= self.chars_max
+            and presented.startswith(self.prefix.encode())
+            and not presented[head:].translate(None, _FOREIGN_ALPHABETS[self.alphabet].encode())
+        )
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression for secret scanners; "" without a prefix, because it would match any long word."""
+        if not self.prefix:
+            return ""
+        letters = re.escape(_FOREIGN_ALPHABETS[self.alphabet])
+        return f"{re.escape(self.prefix)}[{letters}]{{{self.chars_min},{self.chars_max}}}"
+
+    @property
+    def entropy_bits(self) -> float:
+        """The entropy of the shortest key, if its characters are random."""
+        return self.chars_min * log2(min(len(_FOREIGN_ALPHABETS[self.alphabet]), 16 if self.alphabet == "hex" else 64))
 
 
 def digest(presented: bytes) -> bytes:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
+from authz.adapters.policy_file.foreign_keys import ForeignKeysModel
 from authz.core.limits import CAPACITY_MAX, REFILL_PER_S_MAX, REFILL_PER_S_MIN, Limit, limit_fault
 from authz.core.policy.header_names import key_header_fault
 from authz.core.policy.policy import INVALID_KEYS
@@ -52,6 +53,15 @@ class Keys(_Model):
     """The beginning of every key, ending in an underscore."""
     active_max: int = Field(gt=0, le=10_000)
     """The most keys of an account that are neither revoked nor expired."""
+    foreign: list[ForeignKeysModel] = Field(default=[], max_length=16)
+    """The formats of keys of another system that may be presented, too. They have no checksum, so each one that does
+    not exist costs a lookup, as an unknown key does."""
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> "Keys":
+        if any(it.prefix.startswith(self.prefix) for it in self.foreign):
+            raise ValueError("a foreign prefix begins as the policy's own keys, which have a checksum")
+        return self
 
     @field_validator("header")
     @classmethod
@@ -239,6 +249,7 @@ def field_names() -> set[str]:
         OverridesModel,
         Api,
         Keys,
+        ForeignKeysModel,
         LimitModel,
         RateHeadersModel,
         ScopeModel,

@@ -51,7 +51,12 @@ def _policy(document: Document) -> Policy:
     return Policy(
         api=document.api.name,
         domain=document.api.domain,
-        keys=KeyRules(document.keys.header, KeyFormat(document.keys.prefix), document.keys.active_max),
+        keys=KeyRules(
+            document.keys.header,
+            KeyFormat(document.keys.prefix),
+            document.keys.active_max,
+            tuple(it.format() for it in document.keys.foreign),
+        ),
         limit=limit,
         account_limit=account_limit,
         invalid_keys=document.invalid_keys.limit(),

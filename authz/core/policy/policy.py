@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass, field
 
-from authz.core.keys import KeyFormat
+from authz.core.keys import ForeignFormat, KeyFormat
 from authz.core.limits import Limit
 from authz.core.policy.overrides import Overrides
 from authz.core.policy.route import Route
@@ -31,11 +31,26 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class KeyRules:
-    """The rules of API keys: the lower-case header name, the format, and the most active keys of an account."""
+    """The rules of API keys: the lower-case header name, the format, and the most active keys of an account.
+
+    `foreign` are the formats of keys that another system has made, and that may be presented, too.
+    """
 
     header: str
     format: KeyFormat
     active_max: int
+    foreign: tuple[ForeignFormat, ...] = ()
+
+    def is_foreign(self, presented: bytes) -> bool:
+        """Tell whether a key that is not well-formed has a foreign format. A damaged key of our own has none."""
+        if not self.foreign or presented.startswith(self.format.prefix.encode()):
+            return False
+        return any(it.matches(presented) for it in self.foreign)
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression of all keys that may be presented, for masking them."""
+        return "|".join(filter(None, (self.format.pattern, *(it.pattern for it in self.foreign))))
 
 
 @dataclass(frozen=True, slots=True)

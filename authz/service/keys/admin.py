@@ -133,7 +133,7 @@ class KeyAdmin:
         form = self._policy.keys.format
         if is_secret:
             found = await self._ledger.find_keys(digest(text.encode("utf-8", "surrogateescape")), "")
-        elif form.is_well_formed(text.encode("utf-8", "surrogateescape")):
+        elif self._is_secret(text.encode("utf-8", "surrogateescape")):
             raise Refused("this is the secret of a key: pass it on standard input, with -")
         else:
             suffix = text.removeprefix(form.prefix).lstrip("\N{HORIZONTAL ELLIPSIS}.")
@@ -143,6 +143,11 @@ class KeyAdmin:
         if not found:
             raise Refused("there is no such key")
         return found
+
+    def _is_secret(self, text: bytes) -> bool:
+        keys = self._policy.keys
+        # A foreign format without a prefix matches ids, too.
+        return keys.format.is_well_formed(text) or any(it.prefix and it.matches(text) for it in keys.foreign)
 
     async def change_key(
         self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
