@@ -19,6 +19,7 @@ from authz.cli.extras import extra
 from authz.cli.failures import reporting
 from authz.cli.keys import app as keys
 from authz.cli.output import AsJson
+from authz.cli.own_api.start import init
 from authz.cli.policy.app import app as policy
 from authz.cli.streams import app as streams
 
@@ -31,6 +32,7 @@ _TOPICS = {
 }
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
+app.command("init")(init)
 app.add_typer(policy, name="policy")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
@@ -146,9 +148,19 @@ def demo(
         Path | None,
         typer.Option(help="Write the addresses of all servers to this file, as JSON, when they are ready."),
     ] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option("--policy", help="Instead of the sample: a policy of one's own, with --backend.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="The API that the policy is for, such as http://127.0.0.1:3000.")] = "",
 ) -> None:
-    """Run a complete stack on this machine: Envoy, authz, Redis, Postgres and a small backend."""
+    """Run a complete stack on this machine: Envoy, authz, Redis, Postgres, and a small backend or one's own."""
     with extra("demo"):
+        from authz.demo.own_api import OwnApi  # noqa: PLC0415
         from authz.demo.run import run_demo  # noqa: PLC0415
 
-    raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))
+    if policy_file is None and not backend:
+        raise typer.Exit(run_demo(port=port, tour=tour, ready_file=ready_file))
+    if policy_file is None or not backend or tour:
+        raise typer.BadParameter("--policy and --backend belong together, and have no tour", param_hint="--policy")
+    own = OwnApi.checked(policy_file, backend)
+    raise typer.Exit(run_demo(port=port, tour=False, ready_file=ready_file, own=own))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from authz.cli.failures import NotShown
+from authz.cli.key_import import import_keys
 from authz.cli.output import After, AsJson, PageRows, done, moment, note, plain, show, show_page, write
 from authz.cli.times import duration_s, expiry
 from authz.cli.use_cases import actor, known_account, run
@@ -20,6 +21,7 @@ from authz.core.limits import Limit
 from authz.service.keys.admin import PAGE_ROWS, KeyAdmin, KeyRequest
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, find, change and revoke API keys.")
+app.command("import")(import_keys)
 
 KeyId = Annotated[str, typer.Argument(help="The id of the key, not the key itself.")]
 Capacity = Annotated[int | None, typer.Option(help="The capacity of the bucket, in requests.")]

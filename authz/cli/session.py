@@ -18,7 +18,9 @@ from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.leases import RedisLeases
 from authz.adapters.redis.store import RedisStore, redis_store
 from authz.core.errors import StoreUnavailable
+from authz.core.policy.policy import Policy
 from authz.service.keys.admin import KeyAdmin
+from authz.service.keys.importing import KeyImporter
 from authz.service.keys.stream_admin import StreamAdmin
 from authz.settings import Settings, load
 
@@ -31,7 +33,19 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
 
     An unavailable Redis is an error only when a change has to become effective in it.
     """
-    settings = settings or load()
+    async with _stores(settings or load()) as (ledger, redis, policy):
+        yield KeyAdmin(ledger, redis.keys, policy, entropy=os.urandom, now=partial(datetime.now, UTC))
+
+
+@asynccontextmanager
+async def open_importer(settings: Settings | None = None) -> AsyncIterator[KeyImporter]:
+    """Yield the import of keys, with the stores as `open_admin` has them."""
+    async with _stores(settings or load()) as (ledger, redis, policy):
+        yield KeyImporter(ledger, redis.keys, policy, entropy=os.urandom, now=partial(datetime.now, UTC))
+
+
+@asynccontextmanager
+async def _stores(settings: Settings) -> AsyncIterator[tuple[PostgresKeys, RedisStore, Policy]]:
     policy = load_policy(settings.policy_file)
     postgres = Postgres(
         settings.reader("postgres_url"), deadline_s=_DEADLINE_S, pool_max=2, connect_s=settings.postgres_connect_s
@@ -39,9 +53,8 @@ async def open_admin(settings: Settings | None = None) -> AsyncIterator[KeyAdmin
     await postgres.start()
     try:
         async with _connected(settings) as redis:
-            now = partial(datetime.now, UTC)
             try:
-                yield KeyAdmin(PostgresKeys(postgres), redis.keys, policy, entropy=os.urandom, now=now)
+                yield PostgresKeys(postgres), redis, policy
             except StoreUnavailable as error:
                 if is_from_server(error.__cause__):
                     await _blame_newer_schema(postgres)

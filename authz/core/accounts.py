@@ -107,3 +107,17 @@ class Rotation:
     made: NewApiKey
     old: ApiKey
     pending: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A key of another system: its digest (32 bytes) and its properties. `line` is that of its file, from 1."""
+
+    line: int
+    digest: bytes = field(repr=False)
+    account_id: str
+    name: str
+    scopes: frozenset[str]
+    limit: Limit | None = None
+    expires_at: datetime | None = None
+    hint: str = ""

@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
+from authz.demo.own_api import OwnApi
 from authz.demo.servers import Server, free_port, package_folder, shipped
 
 
 class EnvoyServer(Server):
-    """An Envoy on loopback in front of one backend and the portal, with the sidecars on the given ports."""
+    """An Envoy on loopback in front of one backend and the portal, or of one's own API, with the sidecars on ports."""
 
     def __init__(
         self,
@@ -26,20 +27,19 @@ class EnvoyServer(Server):
         portal_port: int,
         portal_secret: str,
         heartbeat_s: float,
+        own: OwnApi | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         admin_port = free_port()
         self.admin_url = f"http://127.0.0.1:{admin_port}"
         config = configured(
-            yaml.safe_load(shipped("envoy.yaml").read_text()),
+            yaml.safe_load(own.envoy_text() if own else shipped("envoy.yaml").read_text()),
             port=port,
             admin_port=admin_port,
             clusters={
                 "authz": authz_ports,
                 "authz-streams": authz_ports,
-                "backend": [backend_port],
-                "backend-grpc": [backend_port],
-                "portal": [portal_port],
+                **({} if own else {"backend": [backend_port], "backend-grpc": [backend_port], "portal": [portal_port]}),
             },
         )
         (listener,) = config["static_resources"]["listeners"]
@@ -66,11 +66,13 @@ class EnvoyServer(Server):
 
 
 def configured(config: Any, *, port: int, admin_port: int, clusters: Mapping[str, Sequence[int]]) -> Any:  # noqa: ANN401 -- YAML
-    """Set loopback addresses in a configuration: listener, admin, and one endpoint for each port of a cluster."""
+    """Set loopback addresses in a configuration: listener, admin, and one endpoint for each port of a given cluster."""
     config["admin"]["address"] = _address(admin_port)
     (listener,) = config["static_resources"]["listeners"]
     listener["address"] = _address(port)
     for cluster in config["static_resources"]["clusters"]:
+        if cluster["name"] not in clusters:
+            continue
         endpoints = [{"endpoint": {"address": _address(endpoint)}} for endpoint in clusters[cluster["name"]]]
         cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": endpoints}]
     return config

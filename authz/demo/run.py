@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from authz.demo.own_api import OwnApi, first_scopes, welcome
 from authz.demo.servers import ServerFailed
 from authz.demo.stack import Stack
 from authz.demo.tour import walk
@@ -23,19 +24,26 @@ class _Stopped(BaseException):
     """Ctrl-C or SIGTERM, as an exception, so that all servers are stopped."""
 
 
-def run_demo(*, port: int, tour: bool, ready_file: Path | None) -> int:
-    """Run the demo until Ctrl-C or SIGTERM, or the tour to its end; returns the exit code."""
+def run_demo(*, port: int, tour: bool, ready_file: Path | None, own: OwnApi | None = None) -> int:
+    """Run the demo until Ctrl-C or SIGTERM, or the tour to its end; returns the exit code.
+
+    With an `own` API, that one runs behind Envoy, without the portal.
+    """
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _stop)
-    stack = Stack(port=port, portal=True)
+    stack = Stack(port=port, portal=own is None, own=own)
     try:
         with console.status("starting") as status:
             stack.start(lambda step: status.update(f"starting {step}"))
         if tour:
             return walk(stack, console)
-        secret = stack.create_key("demo", *_SCOPES).secret
-        _welcome(console, stack, secret)
+        if own is None:
+            secret = stack.create_key("demo", *_SCOPES).secret
+            _welcome(console, stack, secret)
+        else:
+            secret = stack.create_key("demo", *first_scopes(own.policy)).secret
+            welcome(console, stack.url, own.policy, secret)
         if ready_file is not None:
             _write_ready(ready_file, stack, secret)
         while True:  # not signal.pause(): a signal that arrives just before it would be missed

@@ -25,12 +25,14 @@ from authz.cli.session import open_admin
 from authz.core.accounts import Actor, AuditEvent, NewApiKey
 from authz.core.limits import Limit
 from authz.demo.envoy import EnvoyServer
+from authz.demo.own_api import OwnApi
 from authz.demo.servers import PostgresServer, RedisServer, Server, free_port, shipped
 from authz.service.keys.admin import KeyAdmin, KeyRequest
 from authz.settings import Settings
 
 ACTOR = Actor("demo", "local")
 _UNAUTHORIZED = 401
+_UNLIKELY = "/-authz-demo-/-no-api-has-this-/-path-"
 
 T = TypeVar("T")
 
@@ -49,7 +51,8 @@ class Stack:
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
     `on_grpc` Envoy uses the grpcio listener instead of the check listener. Without `portal` the backend receives the
     requests for the portal. With a `redis_url` the stack starts no Redis.
-    `heartbeat_s` is how often Envoy reports open streams.
+    `heartbeat_s` is how often Envoy reports open streams. With an `own` API, its policy and its backend take the place of
+    the samples.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Stack:
         portal: bool = False,
         redis_url: str = "",
         heartbeat_s: float = 5,
+        own: OwnApi | None = None,
     ) -> None:
         self._down = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="authz-"))
@@ -70,7 +74,7 @@ class Stack:
         self.redis = RedisServer(self.folder)
         self.postgres = PostgresServer(self.folder)
         self.settings = Settings(
-            policy_file=shipped("policies/truetick.yaml"),
+            policy_file=own.policy_file if own else shipped("policies/truetick.yaml"),
             redis_url=SecretStr(redis_url or self.redis.socket_url),
             postgres_url=SecretStr(self.postgres.url),
         )
@@ -92,7 +96,9 @@ class Stack:
             portal_port=portal_port,
             portal_secret=portal_secret,
             heartbeat_s=heartbeat_s,
+            own=own,
         )
+        self._own = own
         self.portal_url = f"http://127.0.0.1:{portal_port}"
         self.portal_admin_url = f"http://127.0.0.1:{free_port()}"
         self.portal = self._portal(portal_secret, env or {}) if portal else None
@@ -183,8 +189,10 @@ class Stack:
             report("the portal")
             admin_url = self.portal_admin_url
             self._run(self.portal, partial(self.portal.start, lambda: _status(f"{admin_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
-        report("a backend")
-        self._run(self.backend, lambda: self.backend.start(lambda: _status(self.backend_url) == 200))  # noqa: PLR2004 -- HTTP
+        if self._own is None:
+            report("a backend")
+            is_up = partial(self.backend.start, lambda: _status(self.backend_url) == 200)  # noqa: PLR2004 -- HTTP
+            self._run(self.backend, is_up)
         report("Envoy")
         self._run(self.envoy, self.start_envoy)
         report("a first account")
@@ -196,7 +204,7 @@ class Stack:
 
     def _answers(self) -> bool:
         # Without a key, authz refuses: the whole path works, and no token is spent.
-        return _status(f"{self.url}/v1/whoami") == _UNAUTHORIZED
+        return _status(f"{self.url}{'/v1/whoami' if self._own is None else _UNLIKELY}") == _UNAUTHORIZED
 
     def _signed_up(self, owner: DemoOwner) -> str:
         body = json.dumps({"email": owner.email, "password": owner.password}).encode()

@@ -145,7 +145,8 @@ def test_a_second_import_adds_what_is_new_and_reports_what_is_gone(
 
 def with_groups_that_have_rows(text: str) -> str:
     """Remove the groups that have lost all their rows."""
-    lines, kept = text.splitlines(keepends=True), []
+    lines = text.splitlines(keepends=True)
+    kept: list[str] = []
     for number, line in enumerate(lines):
         following = next((it for it in lines[number + 1 :] if not it.lstrip().startswith("#")), "")
         is_empty = line == "    match:\n" and not following.startswith("      - ")

@@ -43,7 +43,7 @@ _WORDS += [
     '"',
     "?q={x}",
 ]
-_ODD = [
+_ODD: list[Any] = [
     None,
     True,
     0,
@@ -78,7 +78,7 @@ class RandomApi:
     def document(self) -> dict[str, Any]:
         """Return a whole description."""
         chance, odd = self._chance, self._odd
-        version = chance.choice([{"openapi": "3.0.3"}, {"openapi": "3.1.0"}, {"swagger": "2.0"}])
+        version: dict[str, str] = chance.choice([{"openapi": "3.0.3"}, {"openapi": "3.1.0"}, {"swagger": "2.0"}])
         found: dict[str, Any] = {**version, "info": odd({"title": odd("An API")}), "paths": odd(self._paths())}
         if chance.random() < 0.5:
             found["security"] = odd(chance.choice(_SECURITY))
@@ -109,7 +109,7 @@ class RandomApi:
         if chance.random() < 0.3:
             found["parameters"] = odd([odd({"in": "query", "name": odd("accountId")}), {"$ref": "#/components/p"}])
         if chance.random() < 0.2:
-            wishes = ["pets:read", {"scope": "Ä b"}, {"access": "public"}, {"access": "any"}]
+            wishes: list[Any] = ["pets:read", {"scope": "Ä b"}, {"access": "public"}, {"access": "any"}]
             found["x-authz"] = odd(chance.choice(wishes))
         if chance.random() < 0.1:
             found["responses"] = odd({"200": odd({"content": odd({"text/event-stream": {}})})})

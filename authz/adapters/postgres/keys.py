@@ -112,6 +112,16 @@ class PostgresKeys:
         async with self._postgres.transaction() as connection:
             return await listings.key_names(connection, account_id, key_ids)
 
+    async def accounts_of(self, digests: Collection[bytes]) -> dict[bytes, str]:
+        """Return the accounts of those of the digests that are stored."""
+        async with self._postgres.transaction() as connection:
+            return await listings.accounts_of(connection, digests)
+
+    async def live_counts(self, account_ids: Collection[str]) -> dict[str, int]:
+        """Return how many live keys each existing account has, if it is not suspended."""
+        async with self._postgres.transaction() as connection:
+            return await listings.live_counts(connection, account_ids)
+
     async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
         """Return the keys with a digest or with a hint, oldest first; an empty digest or hint matches none."""
         async with self._postgres.transaction() as connection:

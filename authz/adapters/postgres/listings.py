@@ -62,3 +62,21 @@ async def key_names(connection: Any, account_id: str, key_ids: Collection[str]) 
 async def delete_ended(connection: Any, before: datetime, rows_max: int) -> int:  # noqa: ANN401 -- as above
     """Delete keys that ended before a time and are settled; several processes may do so at once."""
     return int(await connection.fetchval("SELECT delete_ended_keys($1, $2)", before, rows_max))
+
+
+async def accounts_of(connection: Any, digests: Collection[bytes]) -> dict[bytes, str]:  # noqa: ANN401 -- as above
+    """Return the accounts of those of the digests that are stored."""
+    rows = await connection.fetch(
+        "SELECT digest, account_id FROM api_keys WHERE digest = ANY($1::bytea[])", list(digests)
+    )
+    return {row["digest"]: row["account_id"] for row in rows}
+
+
+async def live_counts(connection: Any, account_ids: Collection[str]) -> dict[str, int]:  # noqa: ANN401 -- as above
+    """Return how many live keys each existing account has, if it is not suspended."""
+    rows = await connection.fetch(
+        f"SELECT a.id, count(k.id) AS live FROM accounts a LEFT JOIN api_keys k ON k.account_id = a.id AND {_LIVE}"  # noqa: S608 -- ours
+        "WHERE a.id = ANY($1::text[]) AND a.suspended_at IS NULL GROUP BY a.id",
+        list(account_ids),
+    )
+    return {row["id"]: row["live"] for row in rows}

@@ -67,7 +67,7 @@ class KeyAdmin:
 
     async def create_account(self, name: str, email: str | None, actor: Actor) -> Account:
         """Create an account; raises `Refused` for an invalid name."""
-        account = Account(self._id("acct"), _checked_name(name), self._now(), email)
+        account = Account(self._id("acct"), checked_name(name), self._now(), email)
         await self._ledger.add_account(account, actor)
         return account
 
@@ -79,8 +79,8 @@ class KeyAdmin:
         self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
     ) -> NewApiKey:
         """Create a key; raises `Refused`. The secret exists only in the returned value."""
-        name = _checked_name(request.name)
-        self._check_request(request)
+        name = checked_name(request.name)
+        checked_request(request, self._policy, self._now())
         secret = self._secret()
         key = ApiKey(
             id=self._id("key"),
@@ -232,23 +232,31 @@ class KeyAdmin:
     def _secret(self) -> str:
         return self._policy.keys.format.mint(self._entropy(ENTROPY_BYTES))
 
-    def _check_request(self, request: KeyRequest) -> None:
-        if not request.scopes:
-            raise Refused("a key needs at least one scope")
-        for scope in sorted(request.scopes - self._policy.scopes.keys()):
-            raise Refused(f"there is no scope {scope}")
-        if request.expires_at is not None and request.expires_at <= self._now():
-            raise Refused("the expiry is in the past")
-        if request.expires_at is not None and request.expires_at - self._now() > _LIFE_MAX:
-            raise Refused("the expiry is more than a hundred years away; leave it out instead")
-        if request.limit is not None:
-            _check_limit(request.limit)
-
     def _id(self, kind: str) -> str:
-        return f"{kind}_{b32encode(self._entropy(_ID_BYTES)).decode().lower()}"
+        return random_id(kind, self._entropy)
 
 
-def _checked_name(name: str) -> str:
+def random_id(kind: str, entropy: Callable[[int], bytes]) -> str:
+    """Make the id of an account or a key."""
+    return f"{kind}_{b32encode(entropy(_ID_BYTES)).decode().lower()}"
+
+
+def checked_request(request: KeyRequest, policy: Policy, now: datetime) -> None:
+    """Raise `Refused` if a new key may not have the properties that are requested."""
+    if not request.scopes:
+        raise Refused("a key needs at least one scope")
+    for scope in sorted(request.scopes - policy.scopes.keys()):
+        raise Refused(f"there is no scope {scope}")
+    if request.expires_at is not None and request.expires_at <= now:
+        raise Refused("the expiry is in the past")
+    if request.expires_at is not None and request.expires_at - now > _LIFE_MAX:
+        raise Refused("the expiry is more than a hundred years away; leave it out instead")
+    if request.limit is not None:
+        _check_limit(request.limit)
+
+
+def checked_name(name: str) -> str:
+    """Return a name without the blanks around it; raises `Refused` for an invalid one."""
     name = name.strip()
     if len(name) > _NAME_CHARS_MAX or not is_visible(name):
         raise Refused(f"a name is 1 to {_NAME_CHARS_MAX} printable characters, without invisible ones")

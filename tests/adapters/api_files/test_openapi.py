@@ -93,7 +93,7 @@ def test_an_operation_that_cannot_be_read_is_protected() -> None:
 
 
 def test_the_rest_of_an_operation_is_read() -> None:
-    schema = {"schema": {"properties": {"account_id": {}}}}
+    schema: dict[str, Any] = {"schema": {"properties": {"account_id": {}}}}
     found = only(
         three(
             {
@@ -123,7 +123,7 @@ def test_streams_are_seen_in_each_version() -> None:
         "paths": {"/a": {"get": {"produces": ["text/event-stream"]}}},
     }
     assert only(two).streams
-    content = {"content": {"text/event-stream": {}}}
+    content: dict[str, Any] = {"content": {"text/event-stream": {}}}
     assert only(three({"/a": {"get": {"responses": {"200": content}}}})).streams
 
 
@@ -141,7 +141,7 @@ def test_what_is_no_openapi_document_is_refused(document: object) -> None:
 
 
 def test_the_number_of_operations_is_bounded() -> None:
-    paths = {f"/{number}": {"get": {}} for number in range(20_001)}
+    paths: dict[str, Any] = {f"/{number}": {"get": {}} for number in range(20_001)}
     with pytest.raises(PolicyError, match="more than 20000 operations"):
         described(three(paths))
 

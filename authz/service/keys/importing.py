@@ -1,0 +1,132 @@
+"""Brings in keys that another system has made, by their digests: all lines are checked before the first is stored.
+
+A line whose digest is stored already, for the same account, is done; so a run that was interrupted is repeated. What a
+line is in a file is `adapters/key_file.py`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from authz.core.accounts import Actor, ApiKey, AuditEvent, ForeignKey
+from authz.core.errors import Refused, StoreUnavailable
+from authz.core.keys import DIGEST_BYTES
+from authz.core.policy.policy import Policy
+from authz.core.text import is_visible
+from authz.service.keys.admin import KeyRequest, checked_name, checked_request, random_id
+from authz.service.ports import KeyLedger, KeyProjection
+
+_HINT_CHARS_MAX = 40
+_HINT_DIGITS = 8
+_BATCH = 1_000
+
+
+class ImportLedger(KeyLedger, Protocol):
+    """What an import needs of the ledger beside the ordinary changes."""
+
+    async def accounts_of(self, digests: Collection[bytes]) -> dict[bytes, str]:
+        """Return the accounts of those of the digests that are stored."""
+        ...
+
+    async def live_counts(self, account_ids: Collection[str]) -> dict[str, int]:
+        """Return how many live keys each existing account has, if it is not suspended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What an import would do. `faults` are the lines that cannot be stored, with why; then nothing is stored."""
+
+    new: list[ForeignKey]
+    present: int
+    faults: list[tuple[int, str]]
+
+
+class KeyImporter:
+    """The use case. `entropy(n)` returns n random bytes, `now` the time with its zone."""
+
+    def __init__(
+        self,
+        ledger: ImportLedger,
+        projection: KeyProjection,
+        policy: Policy,
+        *,
+        entropy: Callable[[int], bytes],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger, self._projection, self._policy = ledger, projection, policy
+        self._entropy, self._now = entropy, now
+
+    async def check(self, keys: Sequence[ForeignKey]) -> Check:
+        """Check all keys, without any change; raises `Refused` if the policy has no foreign format."""
+        if not self._policy.keys.foreign:
+            raise Refused("the policy names no format in keys.foreign, so no imported key could be presented")
+        faults = [(key.line, fault) for key in keys if (fault := self._fault(key)) is not None]
+        first_lines: dict[bytes, int] = {}
+        for key in keys:
+            first = first_lines.setdefault(key.digest, key.line)
+            if first != key.line:
+                faults.append((key.line, f"the same digest as line {first}"))
+        stored: dict[bytes, str] = {}
+        live: dict[str, int] = {}
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            stored |= await self._ledger.accounts_of([key.digest for key in batch])
+            live |= await self._ledger.live_counts({key.account_id for key in batch} - live.keys())
+        new = [key for key in keys if key.digest not in stored]
+        faults += [
+            (key.line, "the digest is that of a key of another account")
+            for key in keys
+            if stored.get(key.digest, key.account_id) != key.account_id
+        ]
+        faults += _account_faults(new, live, self._policy.keys.active_max)
+        return Check(new, len(keys) - len(new), sorted(faults))
+
+    async def store(self, key: ForeignKey, actor: Actor) -> None:
+        """Store one key of a check without faults; raises `Refused` if its account has changed since."""
+        stored = ApiKey(
+            id=random_id("key", self._entropy),
+            account_id=key.account_id,
+            name=checked_name(key.name),
+            hint=key.hint or f"sha256:{key.digest.hex()[:_HINT_DIGITS]}",
+            scopes=key.scopes,
+            created_at=self._now(),
+            limit=key.limit,
+            expires_at=key.expires_at,
+        )
+        await self._ledger.add_key(stored, key.digest, self._policy.keys.active_max, actor, AuditEvent.KEY_IMPORTED)
+        # Redis may remember that the key was unknown. If it is unavailable, that is forgotten soon.
+        with suppress(StoreUnavailable):
+            await self._ledger.settle(stored.id, self._projection.put)
+            await self._ledger.settle_account(stored.account_id, self._projection.put_account)
+
+    def _fault(self, key: ForeignKey) -> str | None:
+        if len(key.digest) != DIGEST_BYTES:
+            return f"the digest has {len(key.digest)} bytes instead of {DIGEST_BYTES}"
+        if len(key.hint) > _HINT_CHARS_MAX or (key.hint and not is_visible(key.hint)):
+            return f"a hint has at most {_HINT_CHARS_MAX} printable characters"
+        if key.hint and any(it.matches(key.hint.encode()) for it in self._policy.keys.foreign):
+            return "the hint looks like a whole key"
+        try:
+            checked_name(key.name)
+            request = KeyRequest(key.account_id, key.name, key.scopes, key.limit, key.expires_at)
+            checked_request(request, self._policy, self._now())
+        except Refused as error:
+            return str(error)
+        return None
+
+
+def _account_faults(new: Sequence[ForeignKey], live: dict[str, int], active_max: int) -> list[tuple[int, str]]:
+    counts = Counter(live)
+    faults = []
+    for key in new:
+        if key.account_id not in live:
+            faults.append((key.line, f"there is no account {key.account_id}, or it is suspended"))
+            continue
+        counts[key.account_id] += 1
+        if counts[key.account_id] > active_max:
+            faults.append((key.line, f"the account {key.account_id} would have more than {active_max} keys"))
+    return faults
