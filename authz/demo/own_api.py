@@ -70,13 +70,9 @@ def welcome(console: Console, url: str, policy: Policy, secret: str) -> None:
     ]
     if other is not None:
         lines.append((f"403: needs {other.scope}", f"-i -X {other.method} {header} '{url}{sample_path(other)}'"))
-    count = policy.limit.capacity + 10
-    lines.append(
-        (
-            f"429: more than {policy.limit.capacity} at once",
-            f"-Z -o /dev/null -s -w '%{{http_code}}\\n' {header} '{url}{sample_path(first)}?[1-{count}]' | sort | uniq -c",
-        )
-    )
+    many = f"{target[:-1]}?[1-{policy.limit.capacity + 10}]'"
+    counted = f"-Z -o /dev/null -s -w '%{{http_code}}\\n' {header} {many} | sort | uniq -c"
+    lines.append((f"429: more than {policy.limit.capacity} at once", counted))
     for comment, arguments in lines:
         console.print(f"# {comment}", style="dim", soft_wrap=True, markup=False)
         console.print(f"curl {arguments}", soft_wrap=True, markup=False)

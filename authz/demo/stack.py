@@ -51,11 +51,11 @@ class Stack:
     `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
     `on_grpc` Envoy uses the grpcio listener instead of the check listener. Without `portal` the backend receives the
     requests for the portal. With a `redis_url` the stack starts no Redis.
-    `heartbeat_s` is how often Envoy reports open streams. With an `own` API, its policy and its backend take the place of
-    the samples.
+    `heartbeat_s` is how often Envoy reports open streams. With an `own` API, its policy and backend take the place
+    of the samples.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each part of a stack may differ
         self,
         *,
         port: int = 0,
@@ -124,7 +124,8 @@ class Stack:
     @property
     def pids(self) -> dict[str, int]:
         """Return the process id of each server, by name."""
-        servers = (self.redis, self.postgres, *self.sidecars, self.portal, self.backend, self.envoy)
+        backend = self.backend if self._own is None else None
+        servers = (self.redis, self.postgres, *self.sidecars, self.portal, backend, self.envoy)
         return {server.name: server.pid for server in servers if server is not None}
 
     def start(self, report: Callable[[str], None] = lambda _step: None) -> None:

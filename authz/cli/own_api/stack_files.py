@@ -61,7 +61,7 @@ _README = """\
 
 | file | what it is |
 |---|---|
-| `policy.yaml` | {rows} rows of {source}: which routes there are, and what each needs. The comments are to be decided. |
+| `policy.yaml` | {rows} rows of {source}: what each route needs. Decide the comments. |
 | `expectations.yaml` | what each operation needs; `authz policy test expectations.yaml --policy policy.yaml` |
 | `envoy.yaml` | Envoy on port 8000, with the backend {backend} |
 | `compose.yaml` | Envoy, authz, Valkey and PostgreSQL on one machine |

@@ -13,7 +13,7 @@ from authz.core.imports.operation import METHODS, Description, Operation, Securi
 from authz.core.imports.overlaps import Overlaps
 from authz.core.imports.scopes import ScopeBy, ScopeDraft, ScopeNames
 from authz.core.imports.templates import Converted, InexpressibleError, converted
-from authz.core.policy.template import Template, TemplateError, is_grpc
+from authz.core.policy.template import ANY_DEPTH, ONE, Template, TemplateError, is_grpc
 
 _ACCOUNTS = frozenset(
     fold(f"{word}{end}")
@@ -86,17 +86,26 @@ def shape(template: str) -> Shape:
 
 def close_public_rows(rows: Iterable[ImportedRow], others: Iterable[ImportedRow], names: ScopeNames) -> None:
     """Give a scope to each public row that matches a request which another row protects."""
-    protected = Overlaps((row.method, shape(row.template), row.template) for row in others if row.scope)
+    protected = [row for row in others if row.scope]
+    exact = Overlaps((*row.shape, row.template) for row in protected if not row.is_wide)
+    wide = Overlaps((*row.shape, row.template) for row in protected if row.is_wide)
     for row in rows:
-        if row.scope:
-            continue
-        # Of two rows of which one holds all paths of the other, the narrower one is the exception that is meant.
-        mine = shape(row.template)
-        other = next((it for it in protected.of(row.method, mine) if not _is_ordered(mine, shape(it))), None)
-        if row.is_wide or other is not None:
-            why = "its row is wider than its path" if row.is_wide else f"its row overlaps with {row.method} {other}"
+        if not row.scope and (reason := _closing(row, exact, wide)) is not None:
             row.scope, remarks = names.scope(row.operations[0])
-            row.remarks += [f"public in the description, but {why}: check before you open it", *remarks]
+            row.remarks += [f"public in the description, but {reason}: check before you open it", *remarks]
+
+
+def _closing(row: ImportedRow, exact: Overlaps, wide: Overlaps) -> str | None:
+    """Return why a row is not public although its description is."""
+    if row.is_wide:
+        return "its row is wider than its path"
+    method, mine = row.shape
+    # Of two rows of which one holds all paths of the other, the narrower one is the exception that is meant. But a row
+    # that was widened stands for fewer paths, and only a path without variables is told apart from those for certain.
+    other = next((it for it in exact.of(method, mine) if not _is_ordered(mine, shape(it))), None)
+    if other is None and not {ONE, ANY_DEPTH}.isdisjoint(mine[0]):
+        other = next(wide.of(method, mine), None)
+    return None if other is None else f"its row overlaps with {method} {other}"
 
 
 def _is_ordered(one: Shape, other: Shape) -> bool:

@@ -44,6 +44,13 @@ def test_a_public_row_stays_public_beside_rows_that_are_told_apart(protected: Op
     assert not rows(protected, Operation("GET", "/files/{id}", NONE))["GET /files/{id}"].scope
 
 
+def test_a_public_row_with_a_variable_is_not_public_below_a_protected_row_that_was_widened() -> None:
+    protected = Operation("GET", "/files/{path+}", Security.REQUIRED)
+    found = rows(protected, Operation("GET", "/files/{id}", NONE), Operation("GET", "/files/terms", NONE))
+    assert found["GET /files/{id}"].scope
+    assert not found["GET /files/terms"].scope
+
+
 def test_two_operations_of_one_row_need_what_the_stricter_one_needs() -> None:
     found = rows(Operation("GET", "/{a}", NONE), Operation("GET", "/{b}", Security.REQUIRED, tags=("t",)))
     assert list(found) == ["GET /{a}"]
