@@ -9,7 +9,7 @@ import pytest
 from support.builders import record
 from support.contracts.key_lookups import put, start_take, take_one, take_when_available
 from support.contracts.key_projections import connected_store
-from support.servers.fake_redis import CERTIFICATE, tls_or_plain_proxy
+from support.fakes.redis import CERTIFICATE, tls_or_plain_proxy
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, USER
 from support.servers.redis_cluster import Cluster, cluster, digest_at, header, port_with_bus, slot_of
 

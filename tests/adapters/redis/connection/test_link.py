@@ -8,7 +8,7 @@ from signal import SIGSTOP
 import hiredis
 import pytest
 from support.contracts.redis_commands import ECHO, encode_command, send, started_link
-from support.servers.fake_redis import tls_proxy
+from support.fakes.redis import tls_proxy
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.adapters.redis.connection.pipe import Pipe

@@ -16,7 +16,7 @@ from support.contracts.redis_commands import (
     wait_until_down,
     wait_until_up,
 )
-from support.servers.fake_redis import scripted_redis
+from support.fakes.redis import scripted_redis
 
 from authz.adapters.redis.connection.link import RedisLink, Script
 from authz.core.errors import StoreUnavailable

@@ -14,7 +14,7 @@ from support.contracts.key_lookups import put, start_take, take_one
 from support.contracts.key_projections import connected_store
 from support.contracts.redis_commands import send as send_command
 from support.contracts.redis_commands import started_link, wait_until_up
-from support.servers.fake_redis import tls_or_plain_proxy, tls_proxy
+from support.fakes.redis import tls_or_plain_proxy, tls_proxy
 from support.servers.redis_acl import PASSWORD, SENTINEL_USER, SERVER_USER, USER
 from support.servers.redis_sentinel import NAME, Sentinels, SentinelServer, sentinels
 
