@@ -183,6 +183,7 @@ class Portal:
             entropy=os.urandom,
             now=_now,
         )
+        mailed = self._links, accounts, gate, outgoing, notices, codes
         return Services(
             policy=policy,
             public_url=url,
@@ -191,11 +192,9 @@ class Portal:
             login=Login(owners, self._passwords, gate, normalised_email, metrics, browsers),
             outgoing=outgoing,
             notices=notices,
-            password_reset=PasswordReset(
-                self._links, accounts, gate, outgoing, notices, codes, f"{url}/dashboard/reset"
-            ),
-            email_changes=EmailChanges(self._links, accounts, gate, outgoing, notices, codes, f"{url}/dashboard/email"),
-            verification=EmailVerification(owners, mail, f"{url}/dashboard/verify", entropy=os.urandom, now=_now),
+            password_reset=PasswordReset(*mailed, f"{url}/dashboard/reset"),
+            email_changes=EmailChanges(*mailed, f"{url}/dashboard/email"),
+            verification=EmailVerification(owners, mail, codes, f"{url}/dashboard/verify"),
             minting=minting,
             keys=OwnerKeys(admin, gate, notices),
             device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, metrics, entropy=os.urandom),

@@ -50,7 +50,7 @@ def described() -> list[tuple[str, str, str]]:
 
 def _masked(value: object) -> str:
     if not isinstance(value, SecretStr):
-        return str(value)
+        return "" if value is None else str(value)
     secret = value.get_secret_value()
     if "://" not in secret:
         return secret if secret in {"", "log:"} else _MASK

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support.clients.golden_terminal import Goldens
 from support.servers.containers import POSTGRES_IMAGE, REDIS_IMAGE
 from support.servers.redis_cluster import Cluster, cluster
 from support.servers.redis_sentinel import Sentinels, sentinels
@@ -40,6 +41,10 @@ SERVER_PATHS = (
     "portal/test_process.py",
 )
 SERVER_FIXTURES = {"postgres_url", "portal_stack", "redis_cluster", "redis_sentinels", "redis_url", "server", "stack"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-goldens", action="store_true", help="Write tests/data/terminal/ from what commands show.")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -128,6 +133,12 @@ def folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="authz-test-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def goldens(pytestconfig: pytest.Config) -> Goldens:
+    """What commands show, in files."""
+    return Goldens(is_written=bool(pytestconfig.getoption("--write-goldens")))
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,12 @@ from authz.client.faults import EXIT_FAILED, EXIT_INTERRUPTED
 def main() -> None:
     """Run the command line."""
     try:
-        from authz.client.command import app, with_prompts  # noqa: PLC0415 -- see above
+        from authz.client.command import app, plain_help_columns, with_prompts  # noqa: PLC0415 -- see above
 
         sys.argv[1:] = with_prompts(sys.argv[1:])
-        app(prog_name="truetick")
+        columns = plain_help_columns()
+        app.rich_markup_mode = "rich" if columns is None else None
+        app(prog_name="truetick", terminal_width=columns)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except ModuleNotFoundError as error:
