@@ -34,7 +34,9 @@ _PORTS = ("8000", "8081", "9090", "9901")
 
 def podman(*arguments: str | Path) -> str:
     command = ["podman", *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.strip()
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, f"podman {arguments[0]}: {ended.stderr[-1_000:]}"
+    return ended.stdout.strip()
 
 
 def answers(url: str, status: int = 200) -> bool:
