@@ -77,7 +77,11 @@ def test_an_application_becomes_a_protected_one(new_pod: NewPod, manifest: Manif
     (key,) = set(re.findall(r"ttk_\w+", printed))
     assert walk.step("a request with the key: 200", lambda: status(pod.port, key)) == 200
     assert (
-        walk.step("another route, for which it has no scope: 403", lambda: status(pod.port, key, "/v1/billing")) == 403
+        walk.step(
+            "another route, for which it has no scope: 403",
+            lambda: status(pod.port, key, f"/v1/accounts/{account_id}/wallet"),
+        )
+        == 403
     )
     walk.report()
 
