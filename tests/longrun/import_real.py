@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from authz.adapters.policy_file.loader import load_policy
 from authz.core.limits import Limit
 from authz.demo.own_api import OwnApi
 from authz.demo.servers import Server, free_port
-from authz.demo.stack import Stack
+from authz.demo.stack import ACTOR, Stack
+from authz.service.keys.admin import KeyAdmin, KeyRequest
 
 _GITHUB = "@octokit/openapi@23.0.2"
 _GO = {
@@ -93,17 +95,15 @@ def asked_through_envoy(spec: Path, policy: Path, folder: Path) -> None:
     )
     stack = Stack(own=OwnApi.checked(policy, f"http://127.0.0.1:{port}"))
     header = load_policy(policy).keys.header
-    roomy = Limit(1_000_000, 1_000)
     try:
         server.start(lambda: _is_up(port))
         stack.start()
-        keys: dict[str, str] = {}
-        for method, path, tag in random.Random(1).sample(operations, _ASKED):  # noqa: S311 -- for tests
+        sample = random.Random(1).sample(operations, _ASKED)  # noqa: S311 -- for tests
+        needed = {f"{tag}:{'read' if method == 'get' else 'write'}" for method, _, tag in sample}
+        keys = stack.administer(lambda admin: _keys(admin, sorted(needed | {"meta:read", "gists:read"})))
+        for method, path, tag in sample:
             scope = f"{tag}:{'read' if method == 'get' else 'write'}"
             other = "meta:read" if scope != "meta:read" else "gists:read"
-            for it in (scope, other):
-                if it not in keys:
-                    keys[it] = stack.create_key(it, it, limit=roomy, account_id=stack.create_account(it)).secret
             target = path.replace("{", "a").replace("}", "")
             found = [
                 send_settled(stack.url, method.upper(), target, *headers).status
@@ -116,6 +116,16 @@ def asked_through_envoy(spec: Path, policy: Path, folder: Path) -> None:
     sys.stdout.write(
         f"github: {_ASKED} operations through Envoy: 200 with their scope, 403 with another, 401 without\n"
     )
+
+
+async def _keys(admin: KeyAdmin, scopes: Sequence[str]) -> dict[str, str]:
+    """Make a key for each scope, in an account of its own."""
+    found = {}
+    for scope in scopes:
+        account = await admin.create_account(scope, None, ACTOR)
+        request = KeyRequest(account.id, scope, frozenset({scope}), Limit(1_000_000, 1_000))
+        found[scope] = (await admin.create_key(request, ACTOR)).secret
+    return found
 
 
 def _is_up(port: int) -> bool:
