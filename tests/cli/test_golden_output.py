@@ -10,8 +10,10 @@ import asyncpg
 import pytest
 from support.clients.golden_terminal import FEW, Goldens, Programs, every_way, programs
 from support.servers.postgres import on_database
+from typer.main import get_command
 
 from authz.adapters.postgres.migrations import migrate
+from authz.cli.app import app
 
 UNKNOWN_KEY = "ttk_" + "0" * 49
 
@@ -26,16 +28,15 @@ NAMES = {
 EMPTY, UNKNOWN = "acct_empty00000000000", "acct_unknown000000000"
 KEYS = "acct_emoji00000000000"
 
-GROUPS = {
-    "": ("serve", "portal", "migrate", "top", "settings", "demo", "help"),
-    "accounts": ("create", "list", "suspend", "reinstate"),
-    "keys": ("create", "list", "show", "find", "rotate", "revoke", "disable", "enable", "limit", "reconcile"),
-    "policy": ("lint", "schema", "envoy", "explain", "test", "diff"),
-    "streams": ("list", "release"),
-}
-HELP = [["--help"], *([group, "--help"] for group in GROUPS if group)]
-HELP += [[*group.split(), name, "--help"] for group, names in GROUPS.items() for name in names]
 
+def helps(command: object, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command and group."""
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from helps(inner, (*words, name))
+
+
+HELP = list(helps(get_command(app)))
 SHOWN = {
     "accounts-list": ["accounts", "list"],
     "accounts-list-json": ["accounts", "list", "--json"],
@@ -68,6 +69,8 @@ REFUSED = {
     "bad-email": ["accounts", "create", "x", "--email", "no address"],
     "no-policy-file": ["policy", "lint", "/nope"],
     "bad-method": ["policy", "explain", "get", "/v1/servers"],
+    "hostile-path": ["policy", "explain", "GET", "/v1/\x1b[2J[bold]x[/nope]/:on:\u202e"],
+    "hostile-file": ["policy", "lint", "/nope/\x1b[2J[bold]x[/nope]"],
     "bad-path": ["policy", "explain", "GET", "v1/servers"],
     "unreachable-top": ["top", "127.0.0.1:1", "--once"],
     "release-unknown": ["streams", "release", "[/x]", "--account", EMPTY],
@@ -118,9 +121,9 @@ def authz(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFa
         yield running
 
 
-@pytest.mark.parametrize("arguments", HELP, ids="-".join)
-def test_help(goldens: Goldens, authz: Programs, arguments: list[str]) -> None:
-    goldens.check("-".join(["authz-help", *arguments[:-1]]), every_way(authz, *arguments, without=FEW))
+@pytest.mark.parametrize("words", HELP, ids="-".join)
+def test_help(goldens: Goldens, authz: Programs, words: tuple[str, ...]) -> None:
+    goldens.check("-".join(["authz-help", *words]), every_way(authz, *words, "--help", without=FEW))
 
 
 @pytest.mark.parametrize("name", [*SHOWN, *REFUSED])
