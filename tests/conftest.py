@@ -85,6 +85,7 @@ TIME_LIMITS_S = {
     "adapters/prometheus": 5,
     "adapters": 20,
     "contracts": 20,
+    "cli/test_golden_output.py": 20,  # the same as the next
     "client": 20,  # several processes in each test
     "installed": 20,
     "service": 20,
