@@ -244,6 +244,12 @@ class Settings(BaseSettings):
         return secret.get_secret_value if file is None else lambda: read_secret(file)
 
 
+def secrets_of(settings: Settings) -> list[str]:
+    """Return the values of all secret settings."""
+    values = (getattr(settings, name) for name in Settings.model_fields)
+    return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+
+
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"

@@ -43,7 +43,7 @@ from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
 from authz.edge.sockets import SocketRights
 from authz.policy_reload import PolicyReload
-from authz.process import add_signal_handlers, connections_within, prepare
+from authz.process import OTHER_FILES, add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
@@ -61,7 +61,6 @@ _UNAVAILABLE = "postgres is unavailable"
 _DENIALS_BURST_S = 10
 _DECISIONS = "authz.decision"
 _SUPPRESSED_INTERVAL_S = 10.0
-_OTHER_FILES = 256  # stores, the admin server, the gRPC listener, files
 
 _log = logging.getLogger("authz")
 
@@ -128,7 +127,7 @@ class Sidecar:
             self._checker,
             settings.check_listen,
             check_s_max=max(lookup_s, settings.load_wait_s) + lookup_s,
-            connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
+            connections_max=connections_within(settings.check_connections_max, OTHER_FILES),
             tls=check_tls(settings),
             rights=rights,
             shares_port=settings.check_share_port,

@@ -33,6 +33,7 @@ SERVER_PATHS = (
     "adapters/postgres/",
     "adapters/redis/",
     "bench/",
+    "cli/doctor/test_stores.py",
     "cli/test_top.py",
     "client/test_contract.py",
     "contracts/",

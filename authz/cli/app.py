@@ -138,6 +138,23 @@ def top(
 
 
 @app.command()
+def doctor(
+    *,
+    admin: Annotated[
+        list[str] | None, typer.Option(help="Also examine the sidecar with this admin address; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print versions, settings, stores, schema and limits for a report of a fault; exit code 1 if something is wrong.
+
+    Secrets are masked.
+    """
+    from authz.cli.doctor.command import examine  # noqa: PLC0415 -- see the module's docstring
+
+    examine(admin or [], as_json=as_json)
+
+
+@app.command()
 def settings(*, as_json: AsJson = False) -> None:
     """List all settings with the value in force, its source, the default and the description."""
     from authz.settings_report import in_force  # noqa: PLC0415
