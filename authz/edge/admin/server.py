@@ -23,7 +23,7 @@ from authz.edge.check.tls import CheckTls
 from authz.edge.sockets import SocketRights, listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
-_State = tuple[dict[str, bool], dict[str, str], dict[str, str]]
+_State = tuple[dict[str, bool], dict[str, Mapping[str, object]]]
 
 _PROBE_INTERVAL_S = 0.02
 # Serialising holds the interpreter lock for its CPU time: at most a hundredth of the time goes to it.
@@ -46,9 +46,9 @@ class AdminServer:
     """The admin server of one process on `HOST:PORT` or `unix:/PATH`, from `start` until `stop`.
 
     It has a thread of its own, and with `tls` it speaks TLS alone. `readiness` returns the conditions of readiness by
-    name, `stores` the present state of each store, `faults` what fails at present and why. The last two change no
-    status: readiness decides that. They and the snapshot of `metrics` are called on the event loop of `start`; while
-    that loop does not respond, every endpoint returns 503.
+    name, `stores` the present state of each store, `faults` what fails at present and why, `outbox` the changes that
+    are pending for too long. The last three change no status: readiness decides that. They and the snapshot of
+    `metrics` are called on the event loop of `start`; while that loop does not respond, every endpoint returns 503.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class AdminServer:
         *,
         faults: Callable[[], Mapping[str, str]] = dict,
         stores: Callable[[], Mapping[str, str]] = dict,
+        outbox: Callable[[], Mapping[str, float]] = dict,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
         tls: CheckTls | None = None,
     ) -> None:
@@ -67,6 +68,7 @@ class AdminServer:
         self._readiness = readiness
         self._faults = faults
         self._stores = stores
+        self._outbox = outbox
         self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
         self._server = HttpServer(self._listener, self._serve, limits, None if tls is None else tls.context)
@@ -97,13 +99,13 @@ class AdminServer:
             shared.add(connection, request)
 
     def _state(self) -> "_State":
-        return self._readiness(), dict(self._stores()), dict(self._faults())
+        details = {"stores": self._stores(), "faults": self._faults(), "outbox": self._outbox()}
+        return self._readiness(), {name: dict(detail) for name, detail in details.items() if detail}
 
     def _respond_to_probes(self, state: "_State", waiting: list[Waiting]) -> float:
-        conditions, stores, faults = state
+        conditions, details = state
         status = HTTPStatus.OK if all(conditions.values()) else HTTPStatus.SERVICE_UNAVAILABLE
-        details = {"stores": stores, "faults": faults}
-        body = {**conditions, **{name: detail for name, detail in details.items() if detail}}
+        body = {**conditions, **details}
         ready = HttpResponse(status, json.dumps(body, separators=(",", ":")).encode(), "application/json")
         healthy = HttpResponse(HTTPStatus.OK, b"ok\n")
         for each in waiting:
