@@ -56,6 +56,7 @@ from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
 from authz.service.supervision import Supervisor
 from authz.settings import Settings
+from authz.traces import Traces
 
 _STORE_DEADLINE_S = 2.0  # a person can wait longer for a page than a check for a key
 _PROBE_INTERVAL_S = 1.0
@@ -107,7 +108,9 @@ class Portal:
         listen = settings.portal_admin_listen
         self._rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults, rights=self._rights)
-        app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness)
+        self._traces = Traces(settings, "authz-portal")
+        tracer = self._traces.of_requests(self._log.masked)
+        app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness, tracer=tracer)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -153,6 +156,7 @@ class Portal:
         await self._postgres.close()
         self._passwords.close()
         await self._admin.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._traces.close)
         _log.info("stopped")
 
     def close_log(self) -> None:

@@ -24,6 +24,7 @@ from authz.setting_types import (
     MailUrl,
     OptionalFile,
     OptionalListen,
+    OtlpEndpoint,
     PostgresUrl,
     PublicUrl,
     RedisUrl,
@@ -191,6 +192,10 @@ class Settings(BaseSettings):
     mail_notices: bool = Field(
         True,
         description="Whether owners get mails about created, rotated and revoked keys, and logins from new browsers.",
+    )
+    otlp_endpoint: OtlpEndpoint = Field(
+        "",
+        description="The URL of an OTLP/HTTP collector for traces, such as http://127.0.0.1:4318; empty for none.",
     )
     log_level: str = Field(
         "info",

@@ -47,6 +47,7 @@ from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 from authz.sidecar_metrics import SidecarMetrics
 from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits, redis_of
+from authz.traces import Traces
 
 _PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
 _GC_OBJECTS = 20_000
@@ -97,16 +98,19 @@ class Sidecar:
             stream_class=self._stream_class,
             heartbeat_s=settings.stream_heartbeat_s,
         )
+        self._traces = Traces(settings, "authz")
+        tracer = self._traces.of_checks(self._log.masked, metrics.checks.traced)
         self._checker = Checker(
             policy,
             redis.keys,
             self._directory,
-            CheckTelemetry(metrics.checks, self._decisions),
+            CheckTelemetry(metrics.checks, self._decisions, None if tracer is None else tracer.decided),
             leases=self._leases,
             failure=modes,
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
             loads=load_limits(settings),
+            tracer=tracer,
         )
         ledger = self._ledger = PostgresKeys(self._postgres, metrics.changes.settled)
         self._reconciler = Reconciler(ledger, redis.keys)
@@ -210,6 +214,7 @@ class Sidecar:
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._traces.close)
         self._decisions.report_suppressed()
         await asyncio.sleep(0)  # queues the lines of this turn
         _log.info("drained")

@@ -55,6 +55,10 @@ class ProcessLog:
         """Mask text that matches `key_pattern` too, from now on."""
         self._mask.add(key_pattern)
 
+    def masked(self, text: str) -> str:
+        """Return a text without API keys."""
+        return self._mask(text.encode()).decode()
+
     def dropped(self) -> Mapping[str, int]:
         """Return the number of lines that were not written, by cause."""
         return {**self._writer.dropped, "rate_limited": self._limits.total}

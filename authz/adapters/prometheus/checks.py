@@ -4,6 +4,7 @@ Counters are plain integers in dictionaries and lists, because every check updat
 created at a scrape. Label values are from closed lists: outcomes, reasons, stores and the policy's route templates.
 """
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from authz import __version__
 from authz.core.check import Deny
@@ -40,6 +42,7 @@ class Histogram:
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
+        self._exemplars: dict[int, Exemplar] = {}
         self.sum = 0.0
 
     def observe(self, amount: float, times: int = 1) -> None:
@@ -47,9 +50,15 @@ class Histogram:
         self._counts[bisect_left(self._bounds, amount)] += times
         self.sum += amount * times
 
+    def exemplify(self, amount: float, trace_id: str) -> None:
+        """Keep an observation that was counted as the example of its bucket."""
+        at = bisect_left(self._bounds, amount)
+        self._exemplars[at] = Exemplar({"trace_id": trace_id}, amount, time.time())
+
     def frozen(self) -> Self:
         """Return a copy that does not change."""
         clone = copy(self)
+        clone._exemplars = self._exemplars.copy()  # noqa: SLF001 -- of its own class
         clone._counts = self._counts.copy()  # noqa: SLF001 -- of its own class
         return clone
 
@@ -57,6 +66,11 @@ class Histogram:
         """Return the cumulative counts by upper bound, in Prometheus' form."""
         bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+
+    def buckets_with_exemplars(self) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+        """Return the same with the latest exemplar of each bucket, for OpenMetrics."""
+        found = self._exemplars
+        return [(*each, found[at]) if at in found else each for at, each in enumerate(self.buckets())]
 
 
 class OwnCollector(Collector):
@@ -114,6 +128,10 @@ class Metrics(OwnCollector):
         if len(self._uncounted) > _UNCOUNTED_MAX:
             self._count_allowed()
 
+    def traced(self, latency_s: float, trace_id: str) -> None:
+        """Keep a check that was counted as the example of its latency."""
+        self._checks.exemplify(latency_s, trace_id)
+
     def store_answered(self, store: str, latency_s: float) -> None:
         """Observe the duration of one response of a store."""
         self._answers[store].observe(latency_s)
@@ -140,7 +158,7 @@ class Metrics(OwnCollector):
         latency = HistogramMetricFamily(
             "authz_check_duration_seconds", "Duration of a check from its start to its decision."
         )
-        latency.add_metric([], self._checks.buckets(), self._checks.sum)
+        latency.add_metric([], self._checks.buckets_with_exemplars(), self._checks.sum)
         yield latency
         stores = HistogramMetricFamily(
             "authz_store_duration_seconds", "Duration of a store's response.", labels=["store"]

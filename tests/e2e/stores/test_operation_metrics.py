@@ -67,7 +67,7 @@ def doctor(stack: Stack) -> dict[str, Any]:
     assert done.returncode == (0 if found["ok"] else 1)
     findings: dict[str, Any] = {}
     for finding in found["findings"]:
-        if findings.get(finding["name"], finding)["state"] == "ok":
+        if findings.get(finding["name"], {"state": "ok"})["state"] == "ok":  # the first that is wrong
             findings[finding["name"]] = finding
     return findings
 
