@@ -107,7 +107,14 @@ class Portal:
         self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped), changes)
         listen = settings.portal_admin_listen
         self._rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
-        self._admin = AdminServer(self.registry, self.readiness, listen, faults=lambda: faults, rights=self._rights)
+        self._admin = AdminServer(
+            self.registry,
+            self.readiness,
+            listen,
+            faults=lambda: faults,
+            rights=self._rights,
+            has_debug=settings.admin_debug,
+        )
         self._traces = Traces(settings, "authz-portal")
         tracer = self._traces.of_requests(self._log.masked)
         app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness, tracer=tracer)

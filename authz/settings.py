@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     admin_client_ca_file: OptionalFile = Field(
         None, description="The CA (PEM) of the certificates that clients of the admin listener must have."
     )
+    admin_debug: bool = Field(
+        False, description="Whether admin listeners have /debug/…, profiles and tasks, for clients on this machine."
+    )
     check_share_port: bool = Field(
         default=False, description="Whether other processes may listen on the port of AUTHZ_CHECK_LISTEN as well."
     )

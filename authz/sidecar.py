@@ -151,6 +151,7 @@ class Sidecar:
             outbox=metrics.late_outbox,
             rights=rights,
             tls=of_admin,
+            has_debug=settings.admin_debug,
         )
         self._policy_reload = PolicyReload(self._load_policy, self._use_policy, metrics.policy.reloaded)
 

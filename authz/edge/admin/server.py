@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from authz.edge.admin.connection import HttpConnection, HttpLimits
+from authz.edge.admin.debug import PREFIX, DebugPages
 from authz.edge.admin.http_server import HttpServer
 from authz.edge.admin.messages import HttpRequest, HttpResponse
 from authz.edge.admin.shared import SharedResult, Waiting
@@ -49,9 +50,10 @@ class AdminServer:
     name, `stores` the present state of each store, `faults` what fails at present and why, `outbox` the changes that
     are pending for too long. The last three change no status: readiness decides that. They and the snapshot of
     `metrics` are called on the event loop of `start`; while that loop does not respond, every endpoint returns 503.
+    `has_debug` adds the pages of `debug.py`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what a server shows, each by name
         self,
         metrics: MetricsSource,
         readiness: Readiness,
@@ -63,6 +65,7 @@ class AdminServer:
         outbox: Callable[[], Mapping[str, float]] = dict,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
         tls: CheckTls | None = None,
+        has_debug: bool = False,
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
@@ -72,6 +75,8 @@ class AdminServer:
         self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
         self._server = HttpServer(self._listener, self._serve, limits, None if tls is None else tls.context)
+        self._has_debug = has_debug
+        self._debug: DebugPages | None = None
         self._probes: SharedResult[_State]
         self._scrapes: SharedResult[CollectorRegistry]
 
@@ -80,6 +85,8 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         self._probes = SharedResult(self._server, loop, self._state, self._respond_to_probes)
         self._scrapes = SharedResult(self._server, loop, self._metrics.snapshot, self._respond_to_scrapes)
+        if self._has_debug:
+            self._debug = DebugPages(self._server, loop)
         self._server.start()
 
     async def stop(self) -> None:
@@ -87,7 +94,9 @@ class AdminServer:
         await asyncio.get_running_loop().run_in_executor(None, self._server.stop)
 
     def _serve(self, connection: HttpConnection, request: HttpRequest) -> None:
-        if request.path not in {_METRICS, _HEALTH, _READY}:
+        if self._debug is not None and request.path.startswith(PREFIX):
+            self._debug.serve(connection, request)
+        elif request.path not in {_METRICS, _HEALTH, _READY}:
             connection.respond(HttpResponse(HTTPStatus.NOT_FOUND, b"not found\n"))
         elif request.method not in {"GET", "HEAD"}:
             response = HttpResponse(
