@@ -80,7 +80,7 @@ class Portal:
         if len(secret) < _SECRET_CHARS_MIN:
             raise SettingsError(f"AUTHZ_PORTAL_PROXY_SECRET: must have {_SECRET_CHARS_MIN} characters or more")
         policy = load_policy(settings.policy_file)
-        self._log = logs.configure(settings.log_level, policy.keys.pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.pattern, settings.log_fields)
         self._settings = settings
         self._redis = redis_store(
             settings.reader("redis_url"),

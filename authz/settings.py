@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from authz.adapters.log_fields import LogFields
 from authz.core.errors import SettingsError
 from authz.core.limits import LostBuckets
 from authz.service.check.failure_modes import FailureMode
@@ -204,6 +205,10 @@ class Settings(BaseSettings):
         "info",
         pattern="^(debug|info|warning|error)$",
         description="The minimum level of log lines: debug, info, warning or error.",
+    )
+    log_fields: LogFields = Field(
+        LogFields.AUTHZ,
+        description="The names of the fields of log lines: authz, ecs (Elastic Common Schema) or otel (OpenTelemetry).",
     )
     log_allow_sample: float = Field(
         0.01, ge=0, le=1, description="The fraction of allowed checks that is logged, 0 to 1."

@@ -69,7 +69,7 @@ class Sidecar:
         self._settings = settings
         policy = load_policy(settings.policy_file)
         check_heartbeat(policy, settings.stream_heartbeat_s)
-        self._log = logs.configure(settings.log_level, policy.keys.pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.pattern, settings.log_fields)
         invalid_keys = InvalidKeys()
         modes = FailureModes(settings.redis_failure, settings.postgres_failure)
         metrics = SidecarMetrics(policy, modes, self.stores_up, invalid_keys.throttled, self.streams_alive)

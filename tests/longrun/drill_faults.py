@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -34,6 +35,7 @@ from authz.demo.servers import Server, free_port, shipped
 from authz.demo.stack import Stack
 
 _LOAD_S = 0.02
+_THROTTLES = "\nthrottles:\n  login: {per_address: 100000, per_subject: 100000, wait_s: 1}\n"
 _BUSY = "local x = 0; for i = 1, tonumber(ARGV[1]) do x = x + i end; return 1"
 _SLOW_S = 0.03
 
@@ -43,14 +45,10 @@ class Drill:
 
     def __init__(self) -> None:
         self._down = ExitStack()
-        policy = shipped("policies/truetick.yaml")
-        self.stack = Stack(sidecars=2, portal=True)
-        self._policy = self.stack.folder / "policy.yaml"
-        shutil.copy(policy, self._policy)
-        self.stack.sidecars = [  # with a policy of their own
-            self.stack._sidecar(number, {"AUTHZ_POLICY_FILE": str(self._policy)})  # noqa: SLF001 -- before the start
-            for number in range(2)
-        ]
+        self._folder = Path(self._down.enter_context(tempfile.TemporaryDirectory(prefix="authz-drill-")))
+        self._policy = self._folder / "policy.yaml"
+        self._policy.write_text(shipped("policies/truetick.yaml").read_text() + _THROTTLES)
+        self.stack = Stack(sidecars=2, portal=True, env={"AUTHZ_POLICY_FILE": str(self._policy)})
 
     def __enter__(self) -> Self:
         """Start everything."""
@@ -68,7 +66,7 @@ class Drill:
 
     def folder(self, name: str) -> Path:
         """Create a folder of the drill."""
-        made = self.stack.folder / name
+        made = self._folder / name
         made.mkdir()
         return made
 
@@ -107,7 +105,7 @@ class Drill:
 
     def postgres_stopped(self) -> Iterator[None]:
         self.stack.postgres.stop()
-        with self._repeated(lambda: self._get(_unknown_key())), self._repeated(self._login, pause_s=0.5):
+        with self._repeated(self._forget_keys), self._repeated(self._login, pause_s=0.5):
             yield
         self.stack.postgres.start(None)
 
@@ -120,7 +118,7 @@ class Drill:
                     _signal(pid, number)
                 time.sleep(0.3 if number is signal.SIGSTOP else 0.02)
 
-        with self._repeated(lambda: self._get(_unknown_key())), self._repeated(pause, pause_s=0.001):
+        with self._repeated(self._forget_keys), self._repeated(pause, pause_s=0.001):
             yield
         for pid in pids:
             _signal(pid, signal.SIGCONT)
@@ -199,6 +197,12 @@ class Drill:
 
     def _get(self, secret: str) -> None:
         send(self.stack.url, "GET", "/v1/servers/s1", ("x-api-key", secret))
+
+    def _forget_keys(self) -> None:
+        """Remove the records of keys from Redis, so that they are loaded again."""
+        with redis.Redis.from_url(self.stack.redis.url) as client:
+            for name in client.scan_iter("k:*"):
+                client.delete(name)
 
     def _login(self) -> None:
         body = json.dumps({"email": "nobody@example.com", "password": secrets.token_urlsafe(12)}).encode()
