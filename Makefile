@@ -12,7 +12,8 @@ packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
   figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
-  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real
+  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real drill \
+  dashboards
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +120,12 @@ tls-cost: install ## what TLS between Envoy and authz costs in CPU, with and wit
 
 two-releases: install ## does this tree work together with the release before it on the same stores? (OLD=v0.2.0)
 	PYTHONPATH=tests $(BIN)/python -m longrun.two_releases --old "$(OLD)"
+
+drill: install programs ## raise each alert with real faults and a real Prometheus: build/drill/alerts.md (SHORTEN=60, ONLY=Redis)
+	PYTHONPATH=tests $(BIN)/python -m longrun.drill --shorten $(or $(SHORTEN),60) $(if $(ONLY),--only "$(ONLY)")
+
+dashboards: .venv/.bench programs ## render the dashboards to pictures, from a real stack with faults: build/dashboards/
+	PYTHONPATH=tests $(BIN)/python -m longrun.dashboards
 
 hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
 	STRICT_LATENCY=1 $(BIN)/python -m pytest -s tests/e2e/hostile

@@ -64,6 +64,15 @@ DASHBOARDS = (
             Panel(
                 "Connections to PostgreSQL", "short", (("sum by (state) (authz_postgres_connections)", "{{state}}"),)
             ),
+            Panel(
+                "Connection to Redis",
+                "short",
+                (
+                    ("sum by (instance) (authz_redis_commands_in_flight)", "in flight {{instance}}"),
+                    ("sum(increase(authz_redis_reconnects_total[5m]))", "reconnections"),
+                    ("sum(increase(authz_redis_epoch_changes_total[5m]))", "new epochs"),
+                ),
+            ),
             Panel("Delay of the event loop", "s", _quantiles("authz_event_loop_lag_seconds")),
             Panel("CPU", "short", (('rate(process_cpu_seconds_total{job=~"authz.*"}[5m])', "{{instance}}"),)),
             Panel(
@@ -89,6 +98,11 @@ DASHBOARDS = (
                         "to Redis",
                     ),
                 ),
+            ),
+            Panel(
+                "Time until certificates expire",
+                "s",
+                (("authz_certificate_expiry_timestamp_seconds - time()", "{{instance}}"),),
             ),
             Panel("Background loops that fail", "short", (("max by (loop) (authz_background_failing)", "{{loop}}"),)),
             Panel(
