@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from support.clients.golden_terminal import Goldens
 from support.servers.containers import POSTGRES_IMAGE, REDIS_IMAGE
+from support.servers.exposition import assert_valid, assert_within_limits
 from support.servers.redis_cluster import Cluster, cluster
 from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
@@ -185,8 +186,12 @@ def postgres_url(scratch: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def portal_stack() -> Iterator[Stack]:
-    """The stack with the portal in it, and Envoy's routes to it."""
+    """The stack with the portal in it, and Envoy's routes to it. After all tests its series are within their limits."""
     stack = Stack(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
     stack.start()
-    yield stack
-    stack.stop()
+    try:
+        yield stack
+        assert_within_limits(stack.admin_url)
+        assert_valid(stack.portal_admin_url)
+    finally:
+        stack.stop()

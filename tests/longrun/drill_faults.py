@@ -35,7 +35,8 @@ from authz.demo.servers import Server, free_port, shipped
 from authz.demo.stack import Stack
 
 _LOAD_S = 0.02
-_THROTTLES = "\nthrottles:\n  login: {per_address: 100000, per_subject: 100000, wait_s: 1}\n"
+_THROTTLED = "login: {per_address: 30, per_subject: 10, wait_s: 600"
+_UNTHROTTLED = "login: {per_address: 100000, per_subject: 100000, wait_s: 1"
 _BUSY = "local x = 0; for i = 1, tonumber(ARGV[1]) do x = x + i end; return 1"
 _SLOW_S = 0.03
 
@@ -47,7 +48,8 @@ class Drill:
         self._down = ExitStack()
         self._folder = Path(self._down.enter_context(tempfile.TemporaryDirectory(prefix="authz-drill-")))
         self._policy = self._folder / "policy.yaml"
-        self._policy.write_text(shipped("policies/truetick.yaml").read_text() + _THROTTLES)
+        text = shipped("policies/truetick.yaml").read_text()
+        self._policy.write_text(text.replace(_THROTTLED, _UNTHROTTLED))
         self.stack = Stack(sidecars=2, portal=True, env={"AUTHZ_POLICY_FILE": str(self._policy)})
 
     def __enter__(self) -> Self:
