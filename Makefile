@@ -122,10 +122,10 @@ two-releases: install ## does this tree work together with the release before it
 	PYTHONPATH=tests $(BIN)/python -m longrun.two_releases --old "$(OLD)"
 
 drill: install programs ## raise each alert with real faults and a real Prometheus: build/drill/alerts.md (SHORTEN=60, ONLY=Redis)
-	PYTHONPATH=tests $(BIN)/python -m longrun.drill --shorten $(or $(SHORTEN),60) $(if $(ONLY),--only "$(ONLY)")
+	PYTHONPATH=tests $(BIN)/python -m longrun.alerts.drill --shorten $(or $(SHORTEN),60) $(if $(ONLY),--only "$(ONLY)")
 
 dashboards: .venv/.bench programs ## render the dashboards to pictures, from a real stack with faults: build/dashboards/
-	PYTHONPATH=tests $(BIN)/python -m longrun.dashboards
+	PYTHONPATH=tests $(BIN)/python -m longrun.alerts.dashboards
 
 hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
 	STRICT_LATENCY=1 $(BIN)/python -m pytest -s tests/e2e/hostile

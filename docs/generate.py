@@ -239,8 +239,8 @@ def _series(families: Sequence[Metric]) -> list[str]:
     return _paragraph(
         "A method and a route are those of a row of the policy, never of a request, so the number of series is "
         f"bounded: at most (rows + 1) * {reasons + 1} for `authz_checks_total`, rows * {reasons} for "
-        f"`authz_would_deny_total`, {of_a_class} for each stream class, {rest} for the rest and one more "
-        "with TLS."
+        f"`authz_would_deny_total`, {of_a_class} for each stream class, {rest} for the rest, and one "
+        "more for each listener with TLS."
     )
 
 

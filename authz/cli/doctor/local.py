@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.policy_file.yaml import rendered
@@ -33,8 +34,8 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
     """Yield what concerns this machine and its files."""
     yield versions()
     yield policy_in_file(settings)
-    if settings.check_certificate_file is not None:
-        yield certificate(settings)
+    files = {"check": settings.check_certificate_file, "admin": settings.admin_certificate_file}
+    yield from (certificate(listener, file) for listener, file in files.items() if file is not None)
     yield open_files(settings)
 
 
@@ -64,16 +65,15 @@ def policy_in_file(settings: Settings) -> Finding:
     return Finding("policy", State.WARNING if found else State.OK, "; ".join([detail, *found[:_WARNINGS_MAX]]), facts)
 
 
-def certificate(settings: Settings) -> Finding:
-    """Return for how long the certificate of the check listener is valid."""
-    file = settings.check_certificate_file
-    assert file is not None  # noqa: S101 -- the caller's condition
+def certificate(listener: str, file: Path) -> Finding:
+    """Return for how long the certificate of a listener is valid."""
+    name = f"{listener} certificate"
     try:
         left_s = earliest_end_s(file.read_bytes()) - time.time()
     except (OSError, ValueError) as error:
-        return Finding("certificate", State.WRONG, f"{file} cannot be read: {type(error).__name__}")
+        return Finding(name, State.WRONG, f"{file} cannot be read: {type(error).__name__}")
     fault = "has expired" if left_s <= 0 else ("expires soon" if left_s < _EXPIRES_SOON_S else "")
-    return judged("certificate", fault, f"{left_s / _DAY_S:.1f} days left", {"left_s": round(left_s)})
+    return judged(name, fault, f"{left_s / _DAY_S:.1f} days left", {"left_s": round(left_s)})
 
 
 def open_files(settings: Settings) -> Finding:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from authz.adapters.clock_skew import SKEW_MAX_S
 from authz.adapters.postgres.connecting import Connector
 from authz.adapters.postgres.failures import FAILURES, description
 from authz.adapters.postgres.keys import outbox_of
 from authz.adapters.postgres.migrations import schema_state
 from authz.adapters.postgres.session import Session
-from authz.adapters.redis.clock import SKEW_MAX_S
 from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.data_mark import KEY, eviction_policy
 from authz.adapters.redis.connection.epoch import info_fields
@@ -33,7 +33,7 @@ async def redis_findings(settings: Settings) -> list[Finding]:
     """Return whether Redis answers, how soon, its clock, and whether it loses keys; for each primary of a cluster."""
     started_s = time.perf_counter()
     store = redis_store(
-        settings.redis_url.get_secret_value(),
+        settings.reader("redis_url"),
         deadline_s=_DEADLINE_S,
         in_flight_max=100,
         negative_ttl_s=1,

@@ -21,6 +21,10 @@ class TlsSocket:
         """Return the descriptor that a selector waits for."""
         return self._sock.fileno()
 
+    def getpeername(self) -> object:
+        """Return the address of the client, or an empty text for a unix socket."""
+        return self._sock.getpeername()
+
     def recv(self, count: int) -> bytes:
         """Return what has arrived, at most `count` bytes and the rest of a record (16 KiB)."""
         with _without_waiting():

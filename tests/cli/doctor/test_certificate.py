@@ -10,7 +10,6 @@ from support.certificates import Authority
 from authz.cli.doctor.findings import State
 from authz.cli.doctor.local import certificate
 from authz.edge.check.certificate import earliest_end_s
-from authz.settings import Settings
 
 
 def test_the_end_is_that_of_the_tls_library(tmp_path: Path) -> None:
@@ -43,7 +42,7 @@ def test_every_cut_of_a_certificate_is_an_error_and_nothing_else(tmp_path: Path)
 
 @pytest.mark.parametrize("is_expired", [True, False])
 def test_a_certificate_that_ends_within_a_week_is_wrong(tmp_path: Path, *, is_expired: bool) -> None:
-    leaf, key = Authority(tmp_path, "one").issue("DNS:envoy", is_expired=is_expired)
-    found = certificate(Settings(check_certificate_file=leaf, check_key_file=key))
+    leaf, _ = Authority(tmp_path, "one").issue("DNS:envoy", is_expired=is_expired)
+    found = certificate("check", leaf)
     assert found.state is State.WRONG
     assert ("has expired" if is_expired else "expires soon") in found.detail

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from longrun.drill_faults import Drill
+from longrun.alerts.faults import Drill
 from support.servers.prometheus import Prometheus, prometheus
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _FIRES_S, _RESOLVES_S = 75.0, 75.0
 
 NOT_DRILLED = {

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from longrun.drill_faults import Drill
+from longrun.alerts.faults import Drill
 from support.servers.prometheus import Prometheus, prometheus
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DASHBOARDS = ROOT / "deploy" / "observability" / "dashboards"
 _FACTOR = 20
 _FAULT_S, _QUIET_S = 12.0, 4.0

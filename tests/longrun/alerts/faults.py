@@ -5,7 +5,6 @@ Which alert each fault must raise is `drill.py`.
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -25,7 +24,6 @@ import redis
 from support.certificates import Authority
 from support.clients.raw_http import send
 from support.clients.sse import Stream
-from support.servers.postgres import processes
 from support.servers.stack import ROOMY
 
 from authz.core.accounts import AuditEvent
@@ -112,18 +110,12 @@ class Drill:
         self.stack.postgres.start(None)
 
     def postgres_slow(self) -> Iterator[None]:
-        pids = processes(self.stack.postgres.pid)
-
-        def pause() -> None:
-            for number in (signal.SIGSTOP, signal.SIGCONT):
-                for pid in pids:
-                    _signal(pid, number)
-                time.sleep(0.3 if number is signal.SIGSTOP else 0.02)
-
-        with self._repeated(self._forget_keys), self._repeated(pause, pause_s=0.001):
+        lock = "BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.3); COMMIT"
+        with (
+            self._repeated(self._forget_keys),
+            self._repeated(lambda: asyncio.run(self._on_postgres(lock)), pause_s=0.001),
+        ):
             yield
-        for pid in pids:
-            _signal(pid, signal.SIGCONT)
 
     def bad_policy(self) -> Iterator[None]:
         text = self._policy.read_text()
@@ -208,8 +200,7 @@ class Drill:
 
     def _login(self) -> None:
         body = json.dumps({"email": "nobody@example.com", "password": secrets.token_urlsafe(12)}).encode()
-        fields = (("content-type", "application/json"), ("content-length", str(len(body))))
-        send(self.stack.url, "POST", "/v1/public/login", *fields, body=body)
+        send(self.stack.url, "POST", "/v1/public/login", ("content-type", "application/json"), body=body)
 
     async def _on_postgres(self, statement: str) -> None:
         connection = await asyncpg.connect(self.stack.postgres.url)
@@ -277,8 +268,3 @@ def _answers(url: str) -> bool:
             return int(answer.status) == 200
     except OSError:
         return False
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
