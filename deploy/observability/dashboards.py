@@ -208,7 +208,7 @@ DASHBOARDS = (
             Panel(
                 "Throttled attempts",
                 "ops",
-                (("sum by (attempt, by) (rate(authz_portal_throttled_total[5m]))", "{{attempt}} by {{by}}"),),
+                (("sum by (attempt, by) (rate(authz_portal_throttled_total[5m])) > 0", "{{attempt}} by {{by}}"),),
             ),
             Panel("Signups", "ops", (("sum by (outcome) (rate(authz_portal_signups_total[5m]))", "{{outcome}}"),)),
             Panel(

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from support.servers.stack import ROOMY
 from authz.core.accounts import AuditEvent
 from authz.core.errors import NotEffectiveYet
 from authz.core.keys import KeyFormat
+from authz.core.limits import Limit
 from authz.demo.servers import Server, free_port, shipped
 from authz.demo.stack import Stack
 
@@ -144,6 +146,21 @@ class Drill:
 
     def probing(self) -> Iterator[None]:
         with self._repeated(lambda: send(self.stack.url, "GET", "/v1/admin/x", ("x-api-key", self._secret))):
+            yield
+
+    def mistakes(self) -> Iterator[None]:
+        """Let a client exceed its rate, lack a scope, and ask for what does not exist."""
+        few = self.stack.create_key("few", "servers:read", limit=Limit(capacity=5, refill_per_s=1)).secret
+        requests = (
+            ("GET", "/v1/servers/s1", few),
+            ("POST", "/v1/servers/s1:start", self._secret),
+            ("GET", "/v1/nothing", self._secret),
+            ("DELETE", "/v1/whoami", self._secret),
+        )
+        with ExitStack() as asking:
+            for method, path, secret in requests:
+                ask = partial(send, self.stack.url, method, path, ("x-api-key", secret))
+                asking.enter_context(self._repeated(ask, pause_s=0.1))
             yield
 
     def revoked_key(self) -> Iterator[None]:
