@@ -47,9 +47,13 @@ DASHBOARDS = (
             Panel("Checks by outcome", "reqps", (("sum by (outcome) (rate(authz_checks_total[5m]))", "{{outcome}}"),)),
             Panel("Duration of checks", "s", _quantiles("authz_check_duration_seconds")),
             Panel(
-                "Checks without a decision", "percentunit", ((ERRORS + "5m", "5 minutes"), (ERRORS + "1h", "1 hour"))
+                "Checks without a decision",
+                "percentunit",
+                ((ERRORS + "5m", "5 minutes {{job}}"), (ERRORS + "1h", "1 hour {{job}}")),
             ),
-            Panel("Late decisions", "percentunit", ((SLOW + "5m", "5 minutes"), (SLOW + "1h", "1 hour"))),
+            Panel(
+                "Late decisions", "percentunit", ((SLOW + "5m", "5 minutes {{job}}"), (SLOW + "1h", "1 hour {{job}}"))
+            ),
             Panel("Stores available", "short", (("min by (store) (authz_store_up)", "{{store}}"),)),
             Panel("Duration of stores", "s", _quantiles("authz_store_duration_seconds", "store")),
             Panel(
@@ -94,7 +98,7 @@ DASHBOARDS = (
                 (
                     *_quantiles("authz_check_batch_checks"),
                     (
-                        "rate(authz_redis_batch_commands_sum[5m]) / rate(authz_redis_batch_commands_count[5m])",
+                        "sum(rate(authz_redis_batch_commands_sum[5m])) / sum(rate(authz_redis_batch_commands_count[5m]))",
                         "to Redis",
                     ),
                 ),
@@ -102,7 +106,7 @@ DASHBOARDS = (
             Panel(
                 "Time until certificates expire",
                 "s",
-                (("authz_certificate_expiry_timestamp_seconds - time()", "{{instance}}"),),
+                (("authz_certificate_expiry_timestamp_seconds - time()", "{{listener}} {{instance}}"),),
             ),
             Panel("Background loops that fail", "short", (("max by (loop) (authz_background_failing)", "{{loop}}"),)),
             Panel(
