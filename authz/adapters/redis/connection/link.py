@@ -89,8 +89,7 @@ class RedisLink:
         self._lost_at_s = 0.0
         self._is_closing = False
         self._connections = self._epoch_changes = 0
-        self.complaint = ""
-        self.epoch = ""
+        self.complaint = self.epoch = ""
         self.connected_at_s: float | None = None
         self.reconnected_at_s: float | None = None
         self.reached = asyncio.Event()
