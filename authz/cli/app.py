@@ -15,6 +15,7 @@ import typer
 from authz.build_info import version_line
 from authz.cli import output
 from authz.cli.accounts import app as accounts
+from authz.cli.envoy.commands import app as envoy
 from authz.cli.extras import extra
 from authz.cli.failures import reporting
 from authz.cli.keys import app as keys
@@ -34,6 +35,7 @@ _TOPICS = {
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Authorization sidecar for Envoy.")
 app.command("init")(init)
 app.add_typer(policy, name="policy")
+app.add_typer(envoy, name="envoy")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(streams, name="streams")

@@ -1,0 +1,1 @@
+"""`authz envoy`: check Envoy configurations, and write blocks for them."""

@@ -1,0 +1,112 @@
+"""`authz envoy`: check a configuration of Envoy against what authz needs, and render one.
+
+The formats of findings are `findings.py`; what is rendered is `rendering.py`. No command here connects to a store.
+Modules that only these commands need are imported when they run.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from authz.cli.failures import EXIT_FAILED
+from authz.cli.output import note, write
+from authz.settings import Settings
+from authz.settings import load as load_settings
+
+if TYPE_CHECKING:
+    from authz.core.envoy_rules.finding import Finding
+    from authz.core.envoy_rules.needs import Needs
+
+app = typer.Typer(no_args_is_help=True, help="Check Envoy configurations, and write blocks for them.")
+
+PolicyFile = Annotated[
+    Path | None, typer.Option("--policy", help="The policy file; default: AUTHZ_POLICY_FILE.", show_default=False)
+]
+
+
+class Format(StrEnum):
+    """The format of findings."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
+class FailOn(StrEnum):
+    """The least severity that makes the command fail."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(help="A file, an http(s) address such as …/config_dump, or - for stdin.")],
+    *,
+    policy: PolicyFile = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print the findings.")] = Format.TEXT,
+    fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 from this severity on.")] = FailOn.ERROR,
+    ignore: Annotated[list[str] | None, typer.Option(help="Omit a rule, such as EA601; may be repeated.")] = None,
+    cluster: Annotated[str, typer.Option(help="The cluster of authz, if several filters ask other services.")] = "",
+    timeout: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds to wait for an address.")] = 10,
+) -> None:
+    """Check a bootstrap, a /config_dump, or output of egctl or istioctl, and print each finding with its fix.
+
+    Exits with 0 if nothing is found, with 1 for findings, and with 2 if the input cannot be read.
+    """
+    from authz.adapters.envoy_config.document import UnreadableConfig  # noqa: PLC0415 -- see the module's docstring
+    from authz.adapters.envoy_config.source import text_of  # noqa: PLC0415 -- the same
+    from authz.cli.envoy import findings as words  # noqa: PLC0415 -- the same
+
+    ignored = _rules(ignore or [])
+    needs = _needs(policy)
+    try:
+        text = text_of(source, timeout)
+        found = [each for each in findings_of(text, needs, cluster) if each.rule.id not in ignored]
+    except UnreadableConfig as error:
+        raise typer.BadParameter(f"{source}: {error}", param_hint="SOURCE") from None
+    printer = {Format.TEXT: words.text, Format.JSON: words.as_json, Format.SARIF: words.sarif}[form]
+    write(printer(found, source))
+    fails = {FailOn.ERROR: {"error"}, FailOn.WARNING: {"error", "warning"}}[fail_on]
+    if any(each.severity in fails for each in found):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def findings_of(text: str, needs: "Needs", cluster: str = "") -> "list[Finding]":
+    """Return the findings of a configuration, with their lines; raises `UnreadableConfig`."""
+    from dataclasses import replace  # noqa: PLC0415 -- see the module's docstring
+
+    from authz.adapters.envoy_config.document import lines, parsed  # noqa: PLC0415 -- the same
+    from authz.adapters.envoy_config.forms import sources_of  # noqa: PLC0415 -- the same
+    from authz.core.envoy_rules.model import configuration_of  # noqa: PLC0415 -- the same
+    from authz.core.envoy_rules.registry import check as checked  # noqa: PLC0415 -- the same
+
+    found = checked(configuration_of(sources_of(parsed(text))), needs, cluster)
+    located = lines(text, (each.path for each in found))
+    return [replace(each, line=located.get(each.path, 0)) for each in found]
+
+
+def _needs(policy: Path | None) -> "Needs":
+    """Return what the policy needs; without one, what every policy needs."""
+    from authz.adapters.policy_file.loader import load_policy  # noqa: PLC0415 -- see the module's docstring
+    from authz.core.envoy_rules.needs import Deadlines, Needs, needs_of  # noqa: PLC0415 -- the same
+
+    settings: Settings = load_settings()
+    deadlines = Deadlines(settings.load_wait_s, settings.redis_deadline_s, settings.stream_heartbeat_s)
+    file = policy or settings.policy_file
+    if policy is None and not file.exists():
+        note("no policy: the key is taken to be in x-api-key, and rows with bodies and streams are not checked")
+        return Needs(deadlines=deadlines)
+    return needs_of(load_policy(file), deadlines)
+
+
+def _rules(names: list[str]) -> frozenset[str]:
+    from authz.core.envoy_rules.registry import RULES  # noqa: PLC0415 -- see the module's docstring
+
+    known = {rule.id for rule in RULES}
+    given = frozenset(name.upper() for name in names)
+    if unknown := sorted(given - known):
+        raise typer.BadParameter(f"there is no rule {unknown[0]}", param_hint="--ignore")
+    return given

@@ -1,0 +1,83 @@
+"""What a policy and the sidecar's settings need from Envoy.
+
+The rules compare a configuration with these values; `adapters/envoy_config/` writes one from them.
+"""
+
+import re
+from dataclasses import dataclass
+
+from authz.core.policy.policy import Policy
+from authz.core.policy.route import Access, BindingLocation, Route
+from authz.core.policy.template import ANY_DEPTH, ONE, Template, is_grpc
+
+_ANY_METHOD = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the policy: a method ("*" for any), a regular expression of its paths, and one such path."""
+
+    method: str
+    template: str
+    regex: str
+    sample: str
+
+    @property
+    def sample_method(self) -> str:
+        """A method that the row has."""
+        return "POST" if self.method == _ANY_METHOD else self.method
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Durations of the sidecar's settings: of a load, of a Redis command, and between two reports of streams."""
+
+    load_wait_s: float = 0.13
+    redis_s: float = 0.05
+    heartbeat_s: float = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The headers of keys, the rows that bind bodies, open streams or carry sessions, and the deadlines.
+
+    `strips_overrides` is set if the policy removes headers that name another method or path. `stream_ttl_s` is the
+    shortest lease of a stream class, 0 without streams.
+    """
+
+    key_headers: tuple[str, ...] = ("x-api-key",)
+    bodies: tuple[Row, ...] = ()
+    streams: tuple[Row, ...] = ()
+    sessions: tuple[Row, ...] = ()
+    strips_overrides: bool = False
+    stream_ttl_s: float = 0
+    deadlines: Deadlines = Deadlines()
+
+
+def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
+    """Return what a policy needs from Envoy."""
+    rows = [route for route in policy.routes if not is_grpc(route.template)]
+    bodies = [route for route in rows if any(it.location is BindingLocation.BODY for it in route.accounts)]
+    return Needs(
+        key_headers=(policy.keys.header,),
+        bodies=_rows(bodies),
+        streams=_rows([route for route in rows if route.stream]),
+        sessions=_rows([route for route in rows if route.access is Access.SESSION]),
+        strips_overrides=policy.overrides.strip,
+        stream_ttl_s=min((stream.ttl_s for stream in policy.streams.values()), default=0),
+        deadlines=deadlines,
+    )
+
+
+def _rows(routes: list[Route]) -> tuple[Row, ...]:
+    found = {(route.method, route.template): _row(route) for route in routes}
+    return tuple(found.values())
+
+
+def _row(route: Route) -> Row:
+    parsed = Template.parse(route.template)
+    words = {ONE: ("[^/?]+", "a1"), ANY_DEPTH: ("[^?]*", "a1/a2")}
+    parts = [words.get(part, (re.escape(part), part)) for part in parsed.parts]
+    verb = f":{parsed.verb}" if parsed.verb else ""
+    regex = "".join(f"/{part}" for part, _ in parts) + re.escape(verb)
+    return Row(route.method, route.template, regex, "".join(f"/{part}" for _, part in parts) + verb)
