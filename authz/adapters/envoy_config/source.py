@@ -47,6 +47,7 @@ def _bytes(source: str, timeout_s: float) -> bytes:
         with Path(source).open("rb") as file:
             return _bounded(file, float("inf"))
     except HTTPError as error:
+        error.close()
         raise UnreadableConfig(f"the server answered {error.code}") from None
     except URLError as error:
         raise UnreadableConfig(f"cannot be fetched: {error.reason}") from None
