@@ -19,6 +19,7 @@ from typer.main import get_command
 from authz.adapters.policy_file import document
 from authz.cli.app import app as authz
 from authz.client.command import app as truetick
+from authz.core.envoy_rules.registry import RULES
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
 from authz.portal_app import Portal
 from authz.settings import Settings
@@ -88,6 +89,7 @@ def main() -> None:
         "commands": commands_page(),
         "statuses": statuses_page(),
         "policy-fields": policy_fields_page(),
+        "envoy-rules": envoy_rules_page(),
     }
     for name, lines in pages.items():
         (folder / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n")
@@ -176,6 +178,25 @@ def policy_fields_page() -> list[str]:
             lines += ["", f"## {_title(name)}", "", definition.get("description", ""), ""]
             lines += _fields(definition, definitions)
     return lines
+
+
+def envoy_rules_page() -> list[str]:
+    """Return the page of the rules of `authz envoy check`."""
+    rules = sorted(RULES, key=lambda rule: rule.id)
+    text = (
+        "`authz envoy check` reports these. The severity is the usual one: it is lower where another setting or authz "
+        "itself prevents the damage. [envoy.md](../envoy.md#check-a-configuration) describes the command."
+    )
+    rows = [(f"[{it.id}](#{it.id.lower()})", it.severity.value, it.title) for it in rules]
+    lines = [*_head("Envoy rules", text), *_table(("rule", "severity", "what holds"), rows)]
+    for rule in rules:
+        lines += ["", f"## {rule.id}", "", *_paragraph(f"{_sentence(rule.title)} {rule.why}")]
+        lines += ["", "```yaml", *rule.fix.splitlines(), "```"] if ": " in rule.fix else ["", *_paragraph(rule.fix)]
+    return lines
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _head(title: str, text: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("commands", "metrics", "policy-fields", "settings", "statuses")
+PAGES = ("commands", "envoy-rules", "metrics", "policy-fields", "settings", "statuses")
 
 
 @pytest.fixture(scope="module")

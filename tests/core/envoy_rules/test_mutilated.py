@@ -70,8 +70,7 @@ def test_a_mutilated_configuration_is_checked_or_refused(number: int) -> None:
         mutilate(config, chance)
         try:
             found = check(configuration_of(sources_of(config)), NEEDS)
-        except UnreadableConfig as error:
-            assert str(error)
+        except UnreadableConfig:
             continue
         assert all(each.what and each.fix for each in found)
 
@@ -88,6 +87,6 @@ def test_a_mutilated_text_is_read_or_refused(number: int) -> None:
         )
         try:
             parsed(cut)
-        except UnreadableConfig as error:
-            assert str(error)
+        except UnreadableConfig:
+            continue
         lines(cut, [("static_resources", "listeners", 0)])
