@@ -74,6 +74,44 @@ def check(
         raise typer.Exit(EXIT_FAILED)
 
 
+@app.command()
+def render(
+    *,
+    policy: PolicyFile = None,
+    merge: Annotated[Path | None, typer.Option(help="A bootstrap that gets the blocks; the rest of it stays.")] = None,
+    authz: Annotated[str, typer.Option(help="Where Envoy finds authz: HOST:PORT or unix:/PATH.")] = "127.0.0.1:9001",
+    backend: Annotated[str, typer.Option(help="Without --merge: where the API is, HOST:PORT.")] = "127.0.0.1:8081",
+    local_replies: Annotated[bool, typer.Option("--local-replies", help="Print local_reply_config only.")] = False,
+) -> None:
+    """Print Envoy's configuration for a policy: a whole one, or an existing bootstrap with the blocks in it.
+
+    Envoy's own responses, header lists, settings for bodies and streams follow from the policy. Remarks and findings
+    that remain go to standard error.
+    """
+    from authz.adapters.envoy_config.document import UnreadableConfig  # noqa: PLC0415 -- see the module's docstring
+    from authz.adapters.policy_file.loader import load_policy  # noqa: PLC0415 -- the same
+    from authz.cli.envoy.rendering import rendered  # noqa: PLC0415 -- the same
+    from authz.edge.check.local_replies import local_reply_config  # noqa: PLC0415 -- the same
+
+    loaded = load_policy(policy or load_settings().policy_file)
+    if local_replies:
+        write(local_reply_config(loaded).rstrip("\n"))
+        return
+    needs = _needs(policy)
+    try:
+        text, remarks = rendered(loaded, needs, authz, backend, merge)
+    except UnreadableConfig as error:
+        raise typer.BadParameter(f"{merge}: {error}", param_hint="--merge") from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--authz or --backend") from None
+    write(text.rstrip("\n"))
+    for remark in remarks:
+        note(f"note: {remark}")
+    for each in findings_of(text, needs):
+        if each.severity != "note":
+            note(f"{each.severity} {each.rule.id}: {each.what}")
+
+
 def findings_of(text: str, needs: "Needs", cluster: str = "") -> "list[Finding]":
     """Return the findings of a configuration, with their lines; raises `UnreadableConfig`."""
     from dataclasses import replace  # noqa: PLC0415 -- see the module's docstring

@@ -54,7 +54,7 @@ def schema() -> None:
 
 @app.command()
 def envoy(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
-    """Print Envoy's `local_reply_config` for a policy: the responses of Envoy itself, in the format of the API."""
+    """Print Envoy's `local_reply_config` for a policy, as `authz envoy render --local-replies` does."""
     from authz.edge.check.local_replies import local_reply_config  # noqa: PLC0415 -- see the module's docstring
 
     write(local_reply_config(load_policy(file)).removesuffix("\n"))

@@ -102,7 +102,7 @@ def unguarded(configuration: Configuration, managers: list[Manager], guarded: li
     """Find connection managers and TCP proxies that forward without a check."""
     protected = {name for each in guarded for name in each.clusters} - {"*"}
     for manager in managers:
-        if _is_exempt(manager, configuration, protected):
+        if is_exempt(manager, configuration, protected):
             continue
         is_local = _is_loopback(manager.listener["address"]) and not protected & _targets(manager)
         severity = Severity.WARNING if is_local else None
@@ -183,7 +183,7 @@ def _misnamed(guarded: Guarded) -> Iterator[Finding]:
                     yield MISNAMED.at(settings, f"{name} is the name of no filter; the filter is {guarded.authz.name}")
 
 
-def _is_exempt(manager: Manager, configuration: Configuration, protected: set[str]) -> bool:
+def is_exempt(manager: Manager, configuration: Configuration, protected: set[str]) -> bool:
     """Tell whether a connection manager needs no check: it forwards nothing, or only to Envoy's own pages."""
     if manager.listener["traffic_direction"].text == "OUTBOUND":
         return True

@@ -111,7 +111,8 @@ def client_headers(guarded: Guarded) -> Iterator[Finding]:
         yield ALIASES.at(early, f"a client's {hidden[0]} arrives at the backend")
     if not underscores_refused(guarded):
         is_seen = all(is_visible(guarded, name) for name in ("x_authz_scopes", "x_http_method"))
-        severity = Severity.NOTE if is_seen else None
+        is_needed = any("_" in key for key in guarded.needs.key_headers)
+        severity = Severity.NOTE if is_seen or is_needed else None
         where = guarded.config.at("common_http_protocol_options", "headers_with_underscores_action")
         yield UNDERSCORES.at(where, "headers with underscores pass", severity)
 
