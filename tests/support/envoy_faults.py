@@ -1,15 +1,37 @@
 """Faulty Envoy configurations as patches of the shipped one (tests/data/envoy_configs/faults.yaml)."""
 
 import copy
+import random
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from authz.core.envoy_rules.node import Node
 from authz.demo.servers import shipped
 
 DATA = Path(__file__).parents[1] / "data" / "envoy_configs"
+WRONG: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "x",
+    "%",
+    "1s",
+    [],
+    [[]],
+    {},
+    {"": None},
+    [None],
+    {"a": [{}]},
+]
+WRONG += [{"@type": "x/y.HttpConnectionManager"}, {"regex": "(" * 50}, "\x00", {"name": {}}, [{"name": 1}], {1: 2}]
 
 
 @cache
@@ -54,6 +76,27 @@ def patched(fault: dict[str, Any]) -> Any:  # noqa: ANN401 -- YAML
         kind = "x/envoy.extensions.common.matching.v3.ExtensionWithMatcher"
         entry["typed_config"] = {"@type": kind, "extension_config": inner, "xds_matcher": {"matcher_tree": {}}}
     return config
+
+
+def mutilate(config: Any, chance: random.Random) -> None:  # noqa: ANN401 -- YAML
+    """Drop, move, wrap or replace a few values, at random."""
+    nodes = [node for node in Node(config).walk() if isinstance(node.value, dict | list) and node.value]
+    for _ in range(chance.choice((1, 1, 2, 8, 40))):
+        value = chance.choice(nodes).value
+        if not value:
+            continue
+        key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        form = chance.randrange(5)
+        if form == 0:
+            del value[key]
+        elif form == 1:
+            value[key] = [value[key]]
+        elif form == 2 and isinstance(value, dict):
+            value[key] = value.pop(chance.choice(list(value)))
+        elif form == 3:
+            value[key] = {"@type": str(value[key])[:40], "name": value[key]}
+        else:
+            value[key] = copy.deepcopy(chance.choice(WRONG))
 
 
 def _found(config: Any, path: str) -> tuple[Any, Any]:  # noqa: ANN401 -- YAML

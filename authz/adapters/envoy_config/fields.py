@@ -5,6 +5,7 @@ Envoy accepts a field in snake or camel case, but not in both.
 
 from typing import Any
 
+from authz.adapters.envoy_config.document import UnreadableConfig
 from authz.core.envoy_rules.node import Node
 
 
@@ -34,5 +35,7 @@ def removed(mapping: Any, name: str) -> None:  # noqa: ANN401 -- any YAML
 
 
 def _spelling(mapping: Any, name: str) -> Any:  # noqa: ANN401 -- any YAML
-    """Return the name as the mapping has it; the given one where it is missing."""
+    """Return the name as the mapping has it; the given one where it is missing. Raises `UnreadableConfig`."""
+    if not isinstance(mapping, dict):
+        raise UnreadableConfig(f"there should be a mapping with {name}")
     return Node(mapping)[name].path[-1] if name not in mapping and spelled(mapping, name) is not None else name

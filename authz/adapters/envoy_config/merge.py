@@ -15,6 +15,7 @@ from authz.core.envoy_rules.guarded import cluster_of, guarded_of
 from authz.core.envoy_rules.model import Configuration, Manager, Sources, configuration_of
 from authz.core.envoy_rules.needs import Needs
 from authz.core.envoy_rules.node import Node
+from authz.core.envoy_rules.streams import is_report
 
 _SAFE_ESCAPES = {"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"}
 _OPENING = (
@@ -59,13 +60,13 @@ def _manager(manager: Manager, configuration: Configuration, addition: Addition)
     else:
         remarks.append(f"{manager.name} keeps its own local_reply_config")
     name = _filters(config, manager, configuration, needs)
-    if needs.streams:
-        _access_log(config, needs)
     if manager.is_hidden:
         remarks.append(f"{manager.name} gets its routes by discovery: put the routes of the policy there")
     again = next(each for each in configuration_of(_sources(manager)).managers)
     guarded = guarded_of(again, configuration, needs, "")
     if guarded is not None:
+        if needs.streams:
+            _access_log(config, needs, cluster_of(guarded.authz))
         routes.apply(guarded, name)
     return remarks
 
@@ -80,10 +81,10 @@ def _sources(manager: Manager) -> Sources:
 def _settings(config: Any, manager: Manager, needs: Needs) -> None:  # noqa: ANN401 -- any YAML
     put(config, "normalize_path", value=True)
     put(config, "merge_slashes", value=True)
-    if spelled(config, "path_with_escaped_slashes_action") not in _SAFE_ESCAPES:
+    if str(spelled(config, "path_with_escaped_slashes_action")) not in _SAFE_ESCAPES:
         put(config, "path_with_escaped_slashes_action", "REJECT_REQUEST")
     common = put_missing(config, "common_http_protocol_options", {})
-    refuses = spelled(common, "headers_with_underscores_action") in {"REJECT_REQUEST", "DROP_HEADER"}
+    refuses = str(spelled(common, "headers_with_underscores_action")) in {"REJECT_REQUEST", "DROP_HEADER"}
     if not refuses and not any("_" in key for key in needs.key_headers):
         put(common, "headers_with_underscores_action", "REJECT_REQUEST")
     put_missing(common, "idle_timeout", "3600s")
@@ -153,27 +154,32 @@ def _put_deep(mapping: Any, name: str, value: Any) -> None:  # noqa: ANN401 -- a
         put(mapping, name, copy.deepcopy(value))
 
 
-def _access_log(config: Any, needs: Needs) -> None:  # noqa: ANN401 -- any YAML
+def _access_log(config: Any, needs: Needs, checks: str) -> None:  # noqa: ANN401 -- any YAML
     options = put_missing(config, "access_log_options", {})
     put(options, "access_log_flush_interval", f"{needs.deadlines.heartbeat_s:g}s")
     removed(config, "access_log_flush_interval")
     logs = put_missing(config, "access_log", [])
     for log in logs:
-        is_report = "HttpGrpcAccessLogConfig" in str(spelled(log, "typed_config"))
-        current = spelled(log, "filter")
-        if is_report or "types" in str(current):
-            continue
-        ends = {"log_type_filter": {"types": ["DownstreamEnd"]}}
-        put(log, "filter", ends if current is None else {"and_filter": {"filters": [current, ends]}})
-    if "HttpGrpcAccessLogConfig" not in str(logs):
+        if isinstance(log, dict) and not is_report(Node(log), checks) and "types" not in str(spelled(log, "filter")):
+            ends, current = {"log_type_filter": {"types": ["DownstreamEnd"]}}, spelled(log, "filter")
+            put(log, "filter", ends if current is None else {"and_filter": {"filters": [current, ends]}})
+    own = next((log for log in logs if is_report(Node(log), checks)), None)
+    if own is None:
         logs.insert(0, blocks.reports())
+        return
+    wanted = blocks.reports()
+    if "lease_id" not in str(spelled(own, "filter")):
+        put(own, "filter", wanted["filter"])
+    message = Node(own)["typed_config"].message["common_config"].value
+    if isinstance(message, dict):
+        put(message, "buffer_size_bytes", 0)
 
 
 def _clusters(config: Any, addition: Addition) -> None:  # noqa: ANN401 -- any YAML
     """Add the clusters that the configuration names and does not have."""
     static = put_missing(config, "static_resources", {})
     existing = put_missing(static, "clusters", [])
-    known = {spelled(each, "name") for each in existing}
+    known = {str(spelled(each, "name")) for each in existing}
     text = str(spelled(static, "listeners"))
     for cluster in blocks.clusters(addition.address, with_reports=bool(addition.needs.streams)):
         if cluster["name"] not in known and f"'{cluster['name']}'" in text:

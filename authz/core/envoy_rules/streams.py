@@ -80,9 +80,9 @@ def streams(guarded: Guarded) -> Iterator[Finding]:
     if not guarded.needs.streams:
         return
     logs = list(guarded.config["access_log"])
-    reports = [each for each in logs if each["typed_config"].kind == _GRPC_LOG]
+    reports = [each for each in logs if is_report(each, cluster_of(guarded.authz))]
     if not reports:
-        yield REPORTS.at(guarded.config["access_log"], "there is no gRPC access log")
+        yield REPORTS.at(guarded.config["access_log"], "there is no gRPC access log for authz")
     else:
         yield from _interval(guarded)
         yield from _report(guarded, reports[0])
@@ -90,6 +90,19 @@ def streams(guarded: Guarded) -> Iterator[Finding]:
     for row in guarded.needs.streams:
         for entry in entries_of(guarded, row):
             yield from _route(entry.route, f"{row.method} {row.template}")
+
+
+def is_report(log: Node, checks: str) -> bool:
+    """Tell whether an access log reports to authz, and not to a service of the operator's own.
+
+    `checks` is the cluster of the checks.
+    """
+    if log["typed_config"].kind != _GRPC_LOG:
+        return False
+    keys = [each["key"].text for each in log.at("filter", "metadata_filter", "matcher", "path")]
+    config = log["typed_config"].message["common_config"]
+    name = config.at("grpc_service", "envoy_grpc", "cluster_name").text
+    return "lease_id" in keys or "authz" in name or name == checks
 
 
 def interval_of(config: Node) -> Node:
