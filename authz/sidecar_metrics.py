@@ -19,6 +19,7 @@ from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.link import RedisLink
 from authz.core.policy.policy import Policy
 from authz.edge.access_log import Reporter
+from authz.edge.check import gaps
 from authz.edge.check.listener import CheckListener
 from authz.edge.check.tls import CheckTls
 from authz.service.check.checker import Checker
@@ -86,7 +87,7 @@ class SidecarMetrics:
             BackgroundMetrics(supervisor.failures, supervisor.faults, postgres.connections),
             ServerMetrics(lambda: bool(link.memory_policy), self.skews, link.counts),
             LogMetrics(dropped_lines),
-            ListenerMetrics(listener.open, listener.closed, listener.checks.batches, lambda: Reporter.broken),
+            ListenerMetrics(listener.open, listener.closed, listener.checks.batches, lambda: Reporter.broken, gaps.seen),
             LoadMetrics(checker.loads, uses.waiting, lambda: uses.dropped),
             CertificateMetrics({name: tls.expires_at_s for name, tls in certificates.items() if tls is not None}),
         )

@@ -1,7 +1,9 @@
 """What `authz envoy render` writes: Envoy accepts it, `authz envoy check` finds nothing, a renamed key header works."""
 
 import json
+import re
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import yaml
 from support.clients.raw_http import Answer, send
 from support.envoy_faults import DATA
-from support.servers.envoys import running_envoy
+from support.servers.envoys import ext_authz, manager, running_envoy
 from support.servers.stack import ROOMY
 from typer.testing import CliRunner
 
@@ -102,15 +104,20 @@ def stack(renamed: Path) -> Iterator[Stack]:
     stack.stop()
 
 
-@pytest.fixture(scope="module")
-def edge(stack: Stack, renamed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Envoy with the rendered configuration, on a free port."""
+def rendered(stack: Stack, renamed: Path) -> Any:  # noqa: ANN401 -- YAML
+    """Return the rendered configuration for a stack, on free ports."""
     authz, backend = f"127.0.0.1:{stack.check_ports[0]}", stack.backend_url.removeprefix("http://")
     config: Any = yaml.safe_load(render("--authz", authz, "--backend", backend, policy=renamed))
     config["admin"]["address"]["socket_address"]["port_value"] = free_port()
     (listener,) = config["static_resources"]["listeners"]
     listener["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": free_port()}}
-    with running_envoy(tmp_path_factory.mktemp("envoy"), config) as url:
+    return config
+
+
+@pytest.fixture(scope="module")
+def edge(stack: Stack, renamed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Envoy with the rendered configuration."""
+    with running_envoy(tmp_path_factory.mktemp("envoy"), rendered(stack, renamed)) as url:
         yield url
 
 
@@ -137,3 +144,32 @@ def test_the_body_of_the_row_is_checked(edge: str, stack: Stack) -> None:
     assert settled(edge, "POST", "/v1/servers", *headers, body=own).status in {200, 201}
     other = json.dumps({"accountId": "acct_other", "name": "a"}).encode()
     assert settled(edge, "POST", "/v1/servers", *headers, body=other).status == 403
+
+
+def gaps(stack: Stack) -> dict[str, int]:
+    with urllib.request.urlopen(f"{stack.admin_url}/metrics", timeout=5) as page:  # noqa: S310 -- the stack's address
+        text = page.read().decode()
+    found = re.findall(r'^authz_envoy_gaps_total\{gap="([a-z_]+)"\} ([0-9]+)', text, re.MULTILINE)
+    return {name: int(count) for name, count in found}
+
+
+def test_a_sidecar_says_once_what_envoy_lacks(edge: str, stack: Stack, renamed: Path, folder: Path) -> None:
+    secret = stack.create_key("all", "servers:read", limit=ROOMY).secret
+    assert settled(edge, "GET", "/v1/servers", (HEADER, secret), ("x-authz-scopes", "a")).status == 200
+    assert set(gaps(stack).values()) == {0}
+    config = rendered(stack, renamed)
+    del manager(config)["early_header_mutation_extensions"]
+    del manager(config)["common_http_protocol_options"]
+    del ext_authz(manager(config))["allowed_headers"]
+    del ext_authz(manager(config))["encode_raw_headers"]
+    with running_envoy(folder, config) as url:
+        for _ in range(2):
+            assert settled(url, "GET", "/v1/servers", (HEADER, secret), ("x-authz-scopes", "a")).status == 200
+            assert settled(url, "GET", "/v1/servers", (HEADER, secret), ("x_authz_scopes", "a")).status == 400
+            assert settled(url, "GET", "/v1/servers", (HEADER, secret), (HEADER, secret)).status == 401
+    counted = gaps(stack)
+    assert counted["raw_headers"] >= 6
+    assert (counted["identity_header"], counted["header_alias"]) == (2, 2)
+    lines = (stack.folder / "authz.log").read_text().splitlines()
+    assert [sum(rule in line for line in lines) for rule in ("EA211", "EA221", "EA223")] == [1, 1, 1]
+    assert not any(secret in line for line in lines)

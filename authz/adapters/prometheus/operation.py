@@ -68,7 +68,8 @@ class ListenerMetrics(OwnCollector):
     """The metrics of the check listener.
 
     `opened` counts what is open and `closed` the connections that were refused or closed, by cause; `batches` counts
-    batches by their number of checks; `reports_broken` returns the number of aborted calls of Envoy's access log.
+    batches by their number of checks; `reports_broken` returns the number of aborted calls of Envoy's access log, and
+    `gaps` of check requests that show a setting which Envoy lacks.
     """
 
     def __init__(
@@ -77,11 +78,13 @@ class ListenerMetrics(OwnCollector):
         closed: Callable[[], Mapping[str, int]],
         batches: Sequence[int],
         reports_broken: Callable[[], int],
+        gaps: Mapping[str, int],
     ) -> None:
         self._opened = opened
         self._closed = closed
         self._batches = batches
         self._reports_broken = reports_broken
+        self._gaps = gaps
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
@@ -95,6 +98,9 @@ class ListenerMetrics(OwnCollector):
         rows = (((cause,), count) for cause, count in self._closed().items())
         text = "Connections to the check listener that were refused or closed to protect the process, by cause."
         yield counts("authz_check_connections_refused", text, ("cause",), rows)
+        found = (((str(gap),), count) for gap, count in self._gaps.items())
+        text = "Check requests that show a setting which Envoy lacks; the log names it once."
+        yield counts("authz_envoy_gaps", text, ("gap",), found)
         sizes = list(accumulate(self._batches))
         buckets: list[tuple[str, float]] = [(str(bound), float(sizes[bound])) for bound in _BATCH_BOUNDS]
         text = "Checks that arrived in one read of a connection."

@@ -15,8 +15,9 @@ from authz.core.addresses import CHARS_MAX
 from authz.core.check import BodyForm, RequestAttributes, Traced
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, override_of
 from authz.core.policy.policy import KeyRules
-from authz.core.reserved_headers import may_be_reserved, reserved
+from authz.core.reserved_headers import is_refused, may_be_reserved, reserved
 from authz.core.value import Value
+from authz.edge.check.gaps import EnvoyGap, note, note_reserved
 
 _HEADERS_MAX = 512  # Envoy itself accepts 100, unless its max_headers_count says otherwise
 _PARTIAL = "x-envoy-auth-partial-body"
@@ -106,6 +107,7 @@ class AttributesReader:
         if not body and (text := http.body):
             # Envoy puts an exclamation mark where a text is not UTF-8, so one may stand for any byte.
             has_body, body = True, b"" if "!" in text else text.encode()
+            note(EnvoyGap.BODY_TEXT)
         return RequestAttributes(
             http.id,
             method,
@@ -174,12 +176,17 @@ def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFla
             has_body = True
         elif name == _PARTIAL:
             is_partial = is_partial or _value(header) != b"false"
+            if is_partial:
+                note(EnvoyGap.BODY_PARTIAL)
         elif (found := override_of(name)) is not None:
             overrides = overrides if overrides is Override.ALIAS else found
         elif may_be_reserved(name, key_header):
             candidates.append(name)
     form = BodyForm(",".join(content_types), is_partial)
-    return _HeaderFlags(is_grpc, overrides, has_body, has_length, form, reserved(candidates, key_header))
+    names = reserved(candidates, key_header) if candidates else ()
+    if names:
+        note_reserved(is_refused=is_refused(names))
+    return _HeaderFlags(is_grpc, overrides, has_body, has_length, form, names)
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:
@@ -192,6 +199,8 @@ def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:
     if len(http.headers) > _HEADERS_MAX:
         raise DecodeError("too many headers")
     # Without encode_raw_headers, repeated values are joined by a comma, which no key contains.
+    if http.headers:
+        note(EnvoyGap.RAW_HEADERS)
     return [HeaderValue(key=name, value=value) for name, value in http.headers.items()]
 
 

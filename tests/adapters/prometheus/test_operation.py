@@ -57,7 +57,7 @@ def test_batches_become_a_histogram_of_checks() -> None:
     batches = [0] * 257
     batches[1], batches[3], batches[256] = 5, 2, 1
     opened = {"connections": 4, "checks": 7, "reports": 2}
-    metrics = ListenerMetrics(lambda: opened, lambda: {"full": 1, "silent": 0}, batches, lambda: 9)
+    metrics = ListenerMetrics(lambda: opened, lambda: {"full": 1, "silent": 0}, batches, lambda: 9, {"raw_headers": 3})
     read = samples(metrics)
     assert read["authz_check_batch_checks_bucket{1}"] == 5
     assert read["authz_check_batch_checks_bucket{2}"] == 5
