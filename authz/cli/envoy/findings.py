@@ -34,7 +34,7 @@ def text(found: list[Finding], source: str) -> str:
             f"{_INDENT}see  {PAGE}#{each.rule.id.lower()}",
         ]
     counts = Counter(each.severity for each in found)
-    tally = ", ".join(f"{counts[severity]} {severity}s" for severity in Severity)
+    tally = ", ".join(f"{counts[it]} {it}{'s' if counts[it] != 1 else ''}" for it in Severity)
     return "\n".join(map(safe, [*lines, f"{source}: {tally}"]))
 
 

@@ -6,7 +6,7 @@ What the check itself must be like is `enforcement.py`.
 from collections.abc import Iterator
 
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
-from authz.core.envoy_rules.guarded import Guarded, is_disabled
+from authz.core.envoy_rules.guarded import Guarded, cluster_of, is_disabled
 from authz.core.envoy_rules.model import EXT_AUTHZ, Configuration, Entry, Filter, Manager
 from authz.core.envoy_rules.node import Node
 
@@ -81,6 +81,13 @@ CONDITIONAL = Rule(
     "A match tree around the filter can skip it for some requests.",
     "Use ext_authz itself in http_filters, without ExtensionWithMatcher.",
 )
+OTHER_SERVICE = Rule(
+    "EA120",
+    Severity.ERROR,
+    "each route asks authz",
+    "A route that names a service of its own is decided by that service, or by nobody.",
+    "Remove `grpc_service` and `http_service` from `check_settings`.",
+)
 RULES: tuple[Rule, ...] = (
     UNGUARDED,
     ROUTE_SKIPS,
@@ -92,6 +99,7 @@ RULES: tuple[Rule, ...] = (
     LOCAL_ANSWER,
     MISNAMED,
     CONDITIONAL,
+    OTHER_SERVICE,
 )
 
 _PROBES = ("/healthz", "/health", "/ready", "/livez", "/stats", "/metrics", "/quitquitquit", "/app-health")
@@ -136,9 +144,10 @@ def _of_route(guarded: Guarded, entry: Entry) -> Iterator[Finding]:
     for weighted in route.at("route", "weighted_clusters", "clusters"):
         if is_disabled(settings := weighted["typed_per_filter_config"][name]):
             yield ROUTE_SKIPS.at(settings, f"route {label} switches ext_authz off for a part of its requests")
-    if guarded.is_checked(entry):
-        return
     settings = entry.per_filter(name)
+    if guarded.is_checked(entry):
+        yield from _other_service(guarded, settings, label)
+        return
     if not entry.clusters:
         if route["redirect"] or route["direct_response"]:
             yield LOCAL_ANSWER.at(settings or route, f"route {label} is answered without a check")
@@ -148,6 +157,13 @@ def _of_route(guarded: Guarded, entry: Entry) -> Iterator[Finding]:
         is_exact = route["match"]["path"].text in _PROBES
         severity = Severity.NOTE if is_exact else None
         yield ROUTE_SKIPS.at(settings, f"route {label} switches ext_authz off", severity)
+
+
+def _other_service(guarded: Guarded, settings: Node, label: str) -> Iterator[Finding]:
+    check = (settings["config"] if settings.kind == "FilterConfig" else settings).message["check_settings"]
+    asked = check.at("grpc_service", "envoy_grpc", "cluster_name").text
+    if check["http_service"] or (check["grpc_service"] and asked != cluster_of(guarded.authz)):
+        yield OTHER_SERVICE.at(check, f"route {label} asks {asked or 'another service'}")
 
 
 def _disabled_tables(guarded: Guarded) -> Iterator[Finding]:

@@ -119,9 +119,7 @@ def protocol(guarded: Guarded) -> Iterator[Finding]:
     config = guarded.authz.config
     if not config["grpc_service"]:
         yield NOT_GRPC.at(config, "there is no grpc_service")
-    elif config["transport_api_version"].text not in {"V3", ""} or (
-        not config["transport_api_version"] and not _is_dumped(config)
-    ):
+    elif config["transport_api_version"].text != "V3":
         yield NOT_GRPC.at(config["transport_api_version"], "transport_api_version is not V3")
     if not config["validate_mutations"].is_on:
         yield MUTATIONS.at(config["validate_mutations"], "validate_mutations is not set")
@@ -186,11 +184,6 @@ def _mutation_rules(guarded: Guarded) -> Iterator[Finding]:
 def _is_whole(fraction: Node) -> bool:
     scale = {"TEN_THOUSAND": 10_000, "MILLION": 1_000_000}.get(fraction["denominator"].text, 100)
     return (fraction["numerator"].number or 0) >= scale
-
-
-def _is_dumped(config: Node) -> bool:
-    """Tell whether fields with a default value are left out, as the dumps of a control plane do."""
-    return bool(config.path) and "active_state" in config.path
 
 
 def _is_mesh_wide(guarded: Guarded) -> bool:

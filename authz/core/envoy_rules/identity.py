@@ -82,6 +82,13 @@ FORGED = Rule(
     "A route's header is added after the check. Appended to a client's own, the portal would read the client's.",
     "append_action: OVERWRITE_IF_EXISTS_OR_ADD",
 )
+REMOVED = Rule(
+    "EA231",
+    Severity.ERROR,
+    "routes leave the headers of authz in place",
+    "A route removes headers after the check, so it removes those that authz has set, and not a client's alone.",
+    "Remove x-authz-* from `request_headers_to_remove`; use early_header_mutation_extensions.",
+)
 RULES: tuple[Rule, ...] = (
     IDENTITY,
     ALIASES,
@@ -93,6 +100,7 @@ RULES: tuple[Rule, ...] = (
     PROXY_PROTOCOL,
     TRAILERS,
     FORGED,
+    REMOVED,
 )
 
 _PORTAL = {"x-authz-proxy": "%ENVIRONMENT(", "x-authz-client-address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
@@ -168,6 +176,9 @@ def forged(guarded: Guarded) -> Iterator[Finding]:
             elif not option.at("header", "value").text.startswith(_PORTAL[name]):
                 fix = f'value: "{_PORTAL[name]}{"NAME)%" if name == "x-authz-proxy" else ""}"'
                 yield FORGED.at(option, f"{name} does not come from where the portal trusts it", fix=fix)
+        for header in node["request_headers_to_remove"]:
+            if header.text.lower().startswith("x-authz-"):
+                yield REMOVED.at(header, f"a route removes {header.text}")
         added = {option.at("header", "key").text.lower() for option in node["request_headers_to_add"]}
         if len(added & set(_PORTAL)) == 1:
             missing = (set(_PORTAL) - added).pop()

@@ -28,6 +28,8 @@ BOOTSTRAPS = ["plain", "tls-redirect", "proxy-protocol", "azure"]
 LEFT = {"EA101", "EA102", "EA103", "EA104", "EA105", "EA106", "EA109", "EA110", "EA117", "EA118", "EA119", "EA228"}
 LEFT |= {
     "EA230",
+    "EA231",
+    "EA120",
     "EA303",
     "EA304",
     "EA305",

@@ -52,7 +52,7 @@ def test_a_finding_has_its_line_its_reason_and_its_fix(faulty: Path) -> None:
     assert "    fix  normalize_path: true\n" in result.output
     assert "    why  Envoy resolves dot segments. Otherwise /public/../servers" in result.output
     assert "    see  docs/reference/envoy-rules.md#ea201\n" in result.output
-    assert result.output.endswith(f"{faulty}: 1 errors, 1 warnings, 0 notes\n")
+    assert result.output.endswith(f"{faulty}: 1 error, 1 warning, 0 notes\n")
 
 
 def test_the_exit_code_depends_on_severity_and_ignored_rules(faulty: Path) -> None:
