@@ -115,9 +115,14 @@ def rendered(stack: Stack, renamed: Path) -> Any:  # noqa: ANN401 -- YAML
 
 
 @pytest.fixture(scope="module")
-def edge(stack: Stack, renamed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def config(stack: Stack, renamed: Path) -> Any:  # noqa: ANN401 -- YAML
+    return rendered(stack, renamed)
+
+
+@pytest.fixture(scope="module")
+def edge(config: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ANN401 -- YAML
     """A real Envoy with the rendered configuration."""
-    with running_envoy(tmp_path_factory.mktemp("envoy"), rendered(stack, renamed)) as url:
+    with running_envoy(tmp_path_factory.mktemp("envoy"), config) as url:
         yield url
 
 
@@ -144,6 +149,17 @@ def test_the_body_of_the_row_is_checked(edge: str, stack: Stack) -> None:
     assert settled(edge, "POST", "/v1/servers", *headers, body=own).status in {200, 201}
     other = json.dumps({"accountId": "acct_other", "name": "a"}).encode()
     assert settled(edge, "POST", "/v1/servers", *headers, body=other).status == 403
+
+
+@pytest.mark.usefixtures("edge")
+def test_the_dump_of_the_running_envoy_has_no_finding(config: Any, renamed: Path) -> None:  # noqa: ANN401 -- YAML
+    port = config["admin"]["address"]["socket_address"]["port_value"]
+    dump = f"http://127.0.0.1:{port}/config_dump"
+    found = RUNNER.invoke(app, ["envoy", "check", dump, "--policy", str(renamed), "--fail-on", "warning"])
+    assert (found.exit_code, found.output) == (0, f"{dump}: 0 errors, 0 warnings, 0 notes\n")
+    other = RUNNER.invoke(app, ["envoy", "check", dump, "--policy", str(POLICY)])
+    assert other.exit_code == 1
+    assert "authz does not see x-api-key" in other.output
 
 
 def gaps(stack: Stack) -> dict[str, int]:

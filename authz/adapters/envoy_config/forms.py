@@ -45,9 +45,7 @@ def _collected(node: Node, into: Sources, depth: int) -> tuple[bool, Sources]:
     if any(node[name] for name in _BOOTSTRAP) and not node["configs"]:
         return True, _bootstrap(node, into)
     if isinstance(node["configs"].value, list):
-        for config in node["configs"]:
-            into = _dumped(config, into)
-        return True, into
+        return True, _dump(node, into)
     if _is_resource(node, into):
         return True, replace(into, has_clusters=bool(into.clusters))
     if depth == 0 or node["api_version"]:
@@ -67,13 +65,23 @@ def _bootstrap(node: Node, into: Sources) -> Sources:
     return replace(into, admin=node["admin"], has_clusters=into.has_clusters or is_whole)
 
 
+def _dump(node: Node, into: Sources) -> Sources:
+    """Add a dump. Envoy repeats the listeners of its bootstrap among the others: each is added once."""
+    bootstraps = [each["bootstrap"] for each in node["configs"] if each.kind == "BootstrapConfigDump"]
+    for config in node["configs"]:
+        into = _dumped(config, into)
+    known = [listener["address"].value for listener in into.listeners]
+    for bootstrap in bootstraps:
+        static = bootstrap["static_resources"]
+        into.listeners.extend(each for each in static["listeners"] if each["address"].value not in known)
+        into.clusters.extend(static["clusters"])
+        into = replace(into, admin=bootstrap["admin"])
+    return into
+
+
 def _dumped(config: Node, into: Sources) -> Sources:
     """Add one part of a dump."""
     kind = config.kind
-    if kind == "BootstrapConfigDump":
-        into = _bootstrap(config["bootstrap"], into)
-        # The clusters and static listeners are in other parts as well, where a dump has them.
-        return replace(into, has_clusters=into.has_clusters)
     into.listeners.extend(_resources(config, *_LISTENERS) or _resources(config, _WARMING))
     into.tables.extend(_resources(config, *_TABLES))
     into.filters.extend(_resources(config, _FILTERS))

@@ -17,7 +17,7 @@ from authz.settings import load as load_settings
 
 if TYPE_CHECKING:
     from authz.core.envoy_rules.finding import Finding
-    from authz.core.envoy_rules.needs import Needs
+    from authz.core.envoy_rules.needs import Deadlines, Needs
 
 app = typer.Typer(no_args_is_help=True, help="Check Envoy configurations, and write blocks for them.")
 
@@ -45,7 +45,10 @@ class FailOn(StrEnum):
 def check(
     source: Annotated[str, typer.Argument(help="A file, an http(s) address such as …/config_dump, or - for stdin.")],
     *,
-    policy: PolicyFile = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The policy file; default: AUTHZ_POLICY_FILE if it is set.", show_default=False),
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to print the findings.")] = Format.TEXT,
     fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 from this severity on.")] = FailOn.ERROR,
     ignore: Annotated[list[str] | None, typer.Option(help="Omit a rule, such as EA601; may be repeated.")] = None,
@@ -91,13 +94,15 @@ def render(
     from authz.adapters.envoy_config.document import UnreadableConfig  # noqa: PLC0415 -- see the module's docstring
     from authz.adapters.policy_file.loader import load_policy  # noqa: PLC0415 -- the same
     from authz.cli.envoy.rendering import rendered  # noqa: PLC0415 -- the same
+    from authz.core.envoy_rules.needs import needs_of  # noqa: PLC0415 -- the same
     from authz.edge.check.local_replies import local_reply_config  # noqa: PLC0415 -- the same
 
-    loaded = load_policy(policy or load_settings().policy_file)
+    settings = load_settings()
+    loaded = load_policy(policy or settings.policy_file)
     if local_replies:
         write(local_reply_config(loaded).rstrip("\n"))
         return
-    needs = _needs(policy)
+    needs = needs_of(loaded, _deadlines(settings))
     try:
         text, remarks = rendered(loaded, needs, authz, backend, merge)
     except UnreadableConfig as error:
@@ -132,15 +137,19 @@ def findings_of(text: str, needs: "Needs", cluster: str = "") -> "list[Finding]"
 def _needs(policy: Path | None) -> "Needs":
     """Return what the policy needs; without one, what every policy needs."""
     from authz.adapters.policy_file.loader import load_policy  # noqa: PLC0415 -- see the module's docstring
-    from authz.core.envoy_rules.needs import Deadlines, Needs, needs_of  # noqa: PLC0415 -- the same
+    from authz.core.envoy_rules.needs import Needs, needs_of  # noqa: PLC0415 -- the same
 
-    settings: Settings = load_settings()
-    deadlines = Deadlines(settings.load_wait_s, settings.redis_deadline_s, settings.stream_heartbeat_s)
-    file = policy or settings.policy_file
-    if policy is None and not file.exists():
+    settings = load_settings()
+    if policy is None and "policy_file" not in settings.model_fields_set:
         note("no policy: the key is taken to be in x-api-key, and rows with bodies and streams are not checked")
-        return Needs(deadlines=deadlines)
-    return needs_of(load_policy(file), deadlines)
+        return Needs(deadlines=_deadlines(settings), has_policy=False)
+    return needs_of(load_policy(policy or settings.policy_file), _deadlines(settings))
+
+
+def _deadlines(settings: Settings) -> "Deadlines":
+    from authz.core.envoy_rules.needs import Deadlines  # noqa: PLC0415 -- see the module's docstring
+
+    return Deadlines(settings.load_wait_s, settings.redis_deadline_s, settings.stream_heartbeat_s)
 
 
 def _rules(names: list[str]) -> frozenset[str]:

@@ -75,6 +75,8 @@ def bodies(guarded: Guarded) -> Iterator[Finding]:
 
 def not_needed(guarded: Guarded) -> Iterator[Finding]:
     """Find routes that wait for a body which no row reads: one finding for each virtual host."""
+    if not guarded.needs.has_policy:
+        return
     reported: set[tuple[str | int, ...]] = set()
     for entry in guarded.manager.entries():
         is_read = any(_reads(entry, row) for row in guarded.needs.bodies)

@@ -42,7 +42,8 @@ class Needs:
     """The headers of keys, the rows that bind bodies, open streams or carry sessions, and the deadlines.
 
     `strips_overrides` is set if the policy removes headers that name another method or path. `stream_ttl_s` is the
-    shortest lease of a stream class, 0 without streams.
+    shortest lease of a stream class, 0 without streams. `has_policy` is unset where no policy is known, so that other rows
+    may bind bodies.
     """
 
     key_headers: tuple[str, ...] = ("x-api-key",)
@@ -52,6 +53,7 @@ class Needs:
     strips_overrides: bool = False
     stream_ttl_s: float = 0
     deadlines: Deadlines = Deadlines()
+    has_policy: bool = True
 
 
 def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
