@@ -149,7 +149,7 @@ def _needs(policy: Path | None) -> "Needs":
 def _deadlines(settings: Settings) -> "Deadlines":
     from authz.core.envoy_rules.needs import Deadlines  # noqa: PLC0415 -- see the module's docstring
 
-    return Deadlines(settings.load_wait_s, settings.redis_deadline_s, settings.stream_heartbeat_s)
+    return Deadlines(settings.load_wait_s, settings.stream_heartbeat_s)
 
 
 def _rules(names: list[str]) -> frozenset[str]:

@@ -30,10 +30,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Durations of the sidecar's settings: of a load, of a Redis command, and between two reports of streams."""
+    """Durations of the sidecar's settings: of a load, and between two reports of streams."""
 
     load_wait_s: float = 0.13
-    redis_s: float = 0.05
     heartbeat_s: float = 5
 
 
@@ -41,16 +40,14 @@ class Deadlines:
 class Needs:
     """The headers of keys, the rows that bind bodies, open streams or carry sessions, and the deadlines.
 
-    `strips_overrides` is set if the policy removes headers that name another method or path. `stream_ttl_s` is the
-    shortest lease of a stream class, 0 without streams. `has_policy` is unset where no policy is known, so that other rows
-    may bind bodies.
+    `stream_ttl_s` is the shortest lease of a stream class, 0 without streams. `has_policy` is unset where no policy is
+    known, so that there may be other rows.
     """
 
     key_headers: tuple[str, ...] = ("x-api-key",)
     bodies: tuple[Row, ...] = ()
     streams: tuple[Row, ...] = ()
     sessions: tuple[Row, ...] = ()
-    strips_overrides: bool = False
     stream_ttl_s: float = 0
     deadlines: Deadlines = Deadlines()
     has_policy: bool = True
@@ -65,7 +62,6 @@ def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
         bodies=_rows(bodies),
         streams=_rows([route for route in rows if route.stream]),
         sessions=_rows([route for route in rows if route.access is Access.SESSION]),
-        strips_overrides=policy.overrides.strip,
         stream_ttl_s=min((stream.ttl_s for stream in policy.streams.values()), default=0),
         deadlines=deadlines,
     )
