@@ -12,6 +12,7 @@ from authz.core.envoy_rules.guarded import Guarded
 from authz.core.envoy_rules.matching import any_matches, string_matches
 from authz.core.envoy_rules.model import Filter
 from authz.core.envoy_rules.node import Node
+from authz.core.envoy_rules.visible import advice
 
 FAILS_OPEN = Rule(
     "EA111",
@@ -171,7 +172,8 @@ def _mutation_rules(guarded: Guarded) -> Iterator[Finding]:
     keys = "|".join(guarded.needs.key_headers)
     fix = MUTATION_RULES.fix.replace("KEYS", f'"x-authz-[a-z0-9-]*|{keys}"')
     if not rules["disallow_all"].is_on:
-        yield MUTATION_RULES.at(rules, "decoder_header_mutation_rules do not disallow all other headers", fix=fix)
+        what = "decoder_header_mutation_rules do not disallow all other headers"
+        yield MUTATION_RULES.at(rules, what, advice(guarded), fix)
         return
     needed = ("x-authz-key-id", *guarded.needs.key_headers)
     allowed = Node([{"safe_regex": {"regex": rules.at("allow_expression", "regex").text}}], rules.path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
 from authz.core.envoy_rules.guarded import Guarded
-from authz.core.envoy_rules.visible import is_hidden, is_visible
+from authz.core.envoy_rules.visible import advice, is_hidden, is_visible
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS
 
 NORMALIZE = Rule(
@@ -127,7 +127,8 @@ def overrides(guarded: Guarded) -> Iterator[Finding]:
         if kept := [name for name in guarded.needs.key_headers if name not in removed]:
             reported.add(entry.host.path)
             where = entry.host["request_headers_to_remove"]
-            yield KEY_PASSED_ON.at(where, f"{kept[0]} is not removed", fix=f"request_headers_to_remove: [{kept[0]}]")
+            fix = f"request_headers_to_remove: [{kept[0]}]"
+            yield KEY_PASSED_ON.at(where, f"{kept[0]} is not removed", advice(guarded), fix)
 
 
 def _some(names: list[str]) -> str:

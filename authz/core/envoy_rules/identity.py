@@ -10,7 +10,7 @@ from authz.core.envoy_rules.finding import Finding, Rule, Severity
 from authz.core.envoy_rules.guarded import Guarded
 from authz.core.envoy_rules.matching import string_matches
 from authz.core.envoy_rules.node import Node
-from authz.core.envoy_rules.visible import is_hidden, is_removed_early, is_visible, underscores_refused
+from authz.core.envoy_rules.visible import advice, is_hidden, is_removed_early, is_visible, underscores_refused
 
 IDENTITY = Rule(
     "EA221",
@@ -137,10 +137,10 @@ def addresses(guarded: Guarded) -> Iterator[Finding]:
     where = config["early_header_mutation_extensions"]
     if not is_removed_early(guarded, _EXTERNAL) and not is_set:
         is_used = trusts and is_visible(guarded, _EXTERNAL) and not guarded.is_inbound
-        severity = Severity.ERROR if is_used else Severity.NOTE
+        severity = Severity.ERROR if is_used else advice(guarded)
         yield EXTERNAL_ADDRESS.at(where, f"{_EXTERNAL} is not removed", severity)
     if not is_removed_early(guarded, "x-envoy-max-retries"):
-        severity = None if trusts and not guarded.is_inbound else Severity.NOTE
+        severity = None if trusts and not guarded.is_inbound else advice(guarded)
         yield ENVOY_HEADERS.at(where, "x-envoy-* is not removed", severity)
     hops = (config["xff_num_trusted_hops"].number or 0) > 0
     if (hops or detects) and not is_visible(guarded, _EXTERNAL):

@@ -5,6 +5,7 @@ What follows from that is for the rules.
 
 from collections.abc import Iterator
 
+from authz.core.envoy_rules.finding import Severity
 from authz.core.envoy_rules.guarded import Guarded
 from authz.core.envoy_rules.matching import any_matches, string_matches
 from authz.core.envoy_rules.node import Node
@@ -21,6 +22,11 @@ def is_visible(guarded: Guarded, name: str) -> bool:
 def is_hidden(guarded: Guarded, name: str) -> bool:
     """Tell whether a header of a client passes by authz: Envoy neither sends it to authz nor removes it before."""
     return not is_visible(guarded, name) and not is_removed_early(guarded, name)
+
+
+def advice(guarded: Guarded) -> Severity:
+    """Return the severity of a setting that authz makes up for where it sees every header."""
+    return Severity.WARNING if guarded.authz.config["allowed_headers"] else Severity.NOTE
 
 
 def is_removed_early(guarded: Guarded, name: str) -> bool:

@@ -8,7 +8,7 @@ from support.envoy_faults import base, faults, patched
 
 from authz.adapters.envoy_config.forms import sources_of
 from authz.adapters.policy_file.loader import load_policy
-from authz.core.envoy_rules.finding import Finding
+from authz.core.envoy_rules.finding import Finding, Severity
 from authz.core.envoy_rules.model import configuration_of
 from authz.core.envoy_rules.needs import Deadlines, needs_of
 from authz.core.envoy_rules.registry import RULES, check
@@ -28,6 +28,8 @@ def test_a_fault_is_found_by_its_rule_alone_with_reason_and_fix(fault: dict[str,
     assert fault["rule"] in found
     assert found <= {fault["rule"], *fault.get("also", ())}
     assert all(each.what and each.rule.why and each.fix for each in findings)
+    if "security" in fault:
+        assert any(each.rule.id == fault["rule"] and each.severity is not Severity.NOTE for each in findings)
 
 
 def test_the_shipped_configuration_has_no_finding() -> None:
