@@ -87,7 +87,9 @@ class SidecarMetrics:
             BackgroundMetrics(supervisor.failures, supervisor.faults, postgres.connections),
             ServerMetrics(lambda: bool(link.memory_policy), self.skews, link.counts),
             LogMetrics(dropped_lines),
-            ListenerMetrics(listener.open, listener.closed, listener.checks.batches, lambda: Reporter.broken, gaps.seen),
+            ListenerMetrics(
+                listener.open, listener.closed, listener.checks.batches, lambda: Reporter.broken, gaps.seen
+            ),
             LoadMetrics(checker.loads, uses.waiting, lambda: uses.dropped),
             CertificateMetrics({name: tls.expires_at_s for name, tls in certificates.items() if tls is not None}),
         )
