@@ -236,15 +236,11 @@ class Settings(BaseSettings):
         return given
 
     @model_validator(mode="after")
-    def _check_transport(self) -> Self:
+    def _check_together(self) -> Self:
         files = (self.check_certificate_file, self.check_key_file, self.check_client_ca_file)
         has_plain = not (self.check_plain_text or self.check_certificate_file)
         check_transport(*files, self.check_client_names, (self.grpc_listen, self.check_listen) if has_plain else ())
         files_together("AUTHZ_ADMIN", self.admin_certificate_file, self.admin_key_file, self.admin_client_ca_file)
-        return self
-
-    @model_validator(mode="after")
-    def _check_lost_buckets(self) -> Self:
         is_cluster = "+cluster:" in self.redis_url.get_secret_value().partition("//")[0]
         if is_cluster and self.lost_buckets is not LostBuckets.FULL:
             raise ValueError("AUTHZ_LOST_BUCKETS must be full in a cluster: its nodes lose data one by one")
