@@ -120,6 +120,9 @@ tls-cost: install ## what TLS between Envoy and authz costs in CPU, with and wit
 two-releases: install ## does this tree work together with the release before it on the same stores? (OLD=v0.2.0)
 	PYTHONPATH=tests $(BIN)/python -m longrun.two_releases --old "$(OLD)"
 
+reloads: install ## do reloads under load fail a check, mix two policies or grow the process? (RELOADS=1000)
+	PYTHONPATH=tests $(BIN)/python -m longrun.reloads --reloads $(or $(RELOADS),1000)
+
 hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
 	STRICT_LATENCY=1 $(BIN)/python -m pytest -s tests/e2e/hostile
 

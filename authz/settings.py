@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from authz.core.errors import SettingsError
 from authz.core.limits import LostBuckets
+from authz.core.policy.policy import Gate
 from authz.service.check.failure_modes import FailureMode
 from authz.setting_types import (
     Listen,
@@ -45,6 +46,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy file: routes, scopes, limits.")
+    policy_watch_s: float = Field(
+        1, ge=0, le=3600, description="How often the policy file is examined for a change, in seconds; 0: never."
+    )
+    policy_gate: Gate = Field(
+        Gate.OFF, description="no-opening: a reload that opens something must be acknowledged (docs/policy.md)."
+    )
     redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
@@ -123,6 +130,9 @@ class Settings(BaseSettings):
     admin_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
     admin_client_ca_file: OptionalFile = Field(
         None, description="The CA (PEM) of the certificates that clients of the admin listener must have."
+    )
+    admin_reload: bool = Field(
+        default=False, description="Whether POST /policy/reload on the admin listener works, from this machine only."
     )
     check_share_port: bool = Field(
         default=False, description="Whether other processes may listen on the port of AUTHZ_CHECK_LISTEN as well."

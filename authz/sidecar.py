@@ -20,7 +20,6 @@ from authz.adapters.check_telemetry import CheckTelemetry
 from authz.adapters.clock_skew import ClockSkew
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.log_limits import LineLimits
-from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.policy_file.yaml import rendered
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
@@ -29,7 +28,7 @@ from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.adapters.prometheus.operation import ChangeMetrics, ListenerMetrics, LoadMetrics, LoopMetrics, OutboxMetrics
-from authz.adapters.prometheus.process import LogMetrics, PolicyMetrics
+from authz.adapters.prometheus.process import LogMetrics
 from authz.adapters.prometheus.servers import ServerMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
@@ -42,7 +41,7 @@ from authz.edge.access_log import Reporter
 from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
 from authz.edge.sockets import SocketRights
-from authz.policy_reload import PolicyReload
+from authz.policy_reload.parts import admin_reload, watch
 from authz.process import add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
@@ -53,7 +52,7 @@ from authz.service.keys.reconciling import Reconciler, Retention
 from authz.service.serving import Serving
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
-from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits, redis_of
+from authz.sidecar_parts import grpc_server, load_limits, redis_of, sidecar_reload
 
 _PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
 _GC_OBJECTS = 20_000
@@ -74,8 +73,8 @@ class Sidecar:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        policy = load_policy(settings.policy_file)
-        check_heartbeat(policy, settings.stream_heartbeat_s)
+        self._policy_reload = sidecar_reload(settings, self._use_policy)
+        policy = self._policy_reload.policy
         self._log = logs.configure(settings.log_level, policy.keys.pattern)
         invalid_keys = InvalidKeys()
         metrics = Metrics(self.stores_up, invalid_keys.throttled)
@@ -98,7 +97,6 @@ class Sidecar:
             limits=LineLimits(settings.log_denials_per_s, round(_DENIALS_BURST_S * settings.log_denials_per_s)),
         )
         self._streams = StreamMetrics(policy.streams, self.streams_alive)
-        self._policy_metrics = PolicyMetrics(policy)
         self._leases = Leases(
             RedisLeases(redis.link),
             self._streams,
@@ -134,7 +132,7 @@ class Sidecar:
             shares_port=settings.check_share_port,
         )
         self._grpc = grpc_server(self._checker, settings, rights)
-        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health"))
+        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health", "policy"))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
         self.registry = registry(
@@ -143,7 +141,7 @@ class Sidecar:
             background,
             ServerMetrics(lambda: bool(self._link.memory_policy), skews),
             LogMetrics(self._dropped_lines),
-            self._policy_metrics,
+            self._policy_reload.metrics,
             changes,
             self._outbox,
             self._loop,
@@ -152,8 +150,8 @@ class Sidecar:
         )
         self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
         admin = partial(AdminServer, faults=lambda: faults, rights=rights, tls=admin_tls(settings))
+        admin = partial(admin, policy=self._policy_reload.state, reload=admin_reload(settings, self._policy_reload))
         self._http = admin(self.registry, self._serving.conditions, settings.admin_listen, stores=self._store_states)
-        self._policy_reload = PolicyReload(self._load_policy, self._use_policy, self._policy_metrics.reloaded)
 
     def stores_up(self) -> dict[str, bool]:
         """Return for each store whether it is available."""
@@ -196,6 +194,7 @@ class Sidecar:
         self._supervisor.keep("last_use", partial(self._uses.write, interval_s), interval_s, event=unwritten)
         self._supervisor.keep("log", self._report_suppressed_denials, _SUPPRESSED_INTERVAL_S)
         self._supervisor.keep("health", self._serving.update, _HEALTH_INTERVAL_S)
+        watch(self._policy_reload, self._supervisor, self._settings.policy_watch_s)
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
 
@@ -228,17 +227,11 @@ class Sidecar:
         dropped["rate_limited"] += self._decisions.suppressed
         return dropped
 
-    def _load_policy(self) -> Policy:
-        policy = load_policy(self._settings.policy_file)
-        check_heartbeat(policy, self._settings.stream_heartbeat_s)
-        return policy
-
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next check on; checks in flight keep theirs."""
         self._log.mask(policy.keys.pattern)
         self._streams.use_classes(policy.streams)
         self._checker.policy = policy
-        self._policy_metrics.use(policy)
 
     async def _report_suppressed_denials(self) -> None:
         self._decisions.report_suppressed()

@@ -203,6 +203,9 @@ class Document(_Model):
 
     version: Literal[1]
     """The grammar's version."""
+    acknowledge: Annotated[OneOrMore | None, Field(default=None)] = None
+    """Digests of policies in force that this one may replace at run time although it opens something; not part of its
+    own digest."""
     api: Api
     keys: Keys
     limit: LimitModel

@@ -29,6 +29,11 @@ def load_policy(path: Path) -> Policy:
     return yaml.load(path, Document, _policy, field_names())
 
 
+def load_files(path: Path) -> tuple[Policy, tuple[Path, ...]]:
+    """Read a policy as `load_policy` does, and return it with the files that it consists of."""
+    return load_policy(path), (path,)
+
+
 def row_lines(path: Path) -> dict[tuple[str, str], int]:
     """Find the line of each row of a sound policy, by its method and template."""
     rows, _ = yaml.load(path, Document, _unfolded, field_names())
@@ -68,8 +73,15 @@ def _policy(document: Document) -> Policy:
         routes=routes,
         router=Router(routes, head_follows_get=document.head_follows_get and "HEAD" in document.methods),
         throttles=document.all_throttles(),
-        digest=sha256(document.model_dump_json().encode()).hexdigest()[:_DIGEST_CHARS],
+        digest=_digest(document),
+        acknowledges=tuple(document.acknowledge or ()),
     )
+
+
+def _digest(document: Document) -> str:
+    """Name the content; what a file omits and what it sets to the default are the same."""
+    text = document.model_dump_json(exclude={"acknowledge"}, exclude_defaults=True)
+    return sha256(text.encode()).hexdigest()[:_DIGEST_CHARS]
 
 
 def _unfolded(document: Document) -> tuple[list[Row], list[Problem]]:

@@ -163,12 +163,16 @@ def print_diff(console: Console, found: PolicyDiff, old: RowLocations, new: RowL
         console.print(f"{_INDENT}{_requests(change)}")
         console.print(Text(f"{_INDENT}was {_located(change.old, old)}", style="dim"))
         console.print(Text(f"{_INDENT}now {_located(change.new, new)}", style="dim"))
+    for line in found.loosens:
+        console.print(Text(f"+ opens: {line}", style="red"))
     for line in found.surroundings:
         console.print(f"~ {line}")
-    opening = sum(change.is_opening for change in found.changes)
+    opening = sum(change.is_opening for change in found.changes) + len(found.loosens)
     closing = sum(bool(change.closes or change.binds) for change in found.changes)
     console.print(
-        f"changes that open: {opening}, that close: {closing}" if found.changes else "no request is decided differently"
+        f"changes that open: {opening}, that close: {closing}"
+        if found.changes or found.loosens
+        else "no request is decided differently"
     )
 
 

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from authz.core.keys import ForeignFormat, KeyFormat
 from authz.core.limits import Limit
@@ -18,6 +19,13 @@ INVALID_KEYS = Limit(capacity=1000, refill_per_s=10)
 
 OVERRIDES = Overrides()
 """The default treatment of other methods and paths: everything that names one is refused."""
+
+
+class Gate(StrEnum):
+    """What a reload at run time may do without an acknowledgement."""
+
+    OFF = "off"
+    NO_OPENING = "no-opening"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,8 @@ class Policy:
 
     `limit` is the bucket of a key without one of its own, `account_limit` that of an account beside those of its keys
     (None for no bucket). `invalid_keys` is the bucket of a source address; invalid keys take from it. `digest` names
-    the content: processes with the same digest decide by the same table.
+    the content: processes with the same digest decide by the same table. `acknowledges` names the policies, by their
+    digests, that this one may replace although it opens something.
     """
 
     api: str
@@ -85,3 +94,4 @@ class Policy:
     account_limit: Limit | None = None
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)
     digest: str = field(default="", compare=False)
+    acknowledges: tuple[str, ...] = field(default=(), compare=False)

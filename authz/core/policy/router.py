@@ -98,7 +98,7 @@ class Router:
 
     def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True) -> None:
         self._barred, self._open = _Templates(), _Templates()
-        self._head_follows_get = head_follows_get
+        self.head_follows_get = head_follows_get
         # The templates with a custom verb, without it: whether a verb may follow a path.
         self._before_verbs = _Shapes()
         words: set[str] = set()
@@ -132,7 +132,7 @@ class Router:
             return _UNKNOWN
         if not last and len(segments) > 1 and self._differs(target.decoded[:-1], entry):
             return None
-        match = entry if entry.method == method else entry.other(method, head_follows_get=self._head_follows_get)
+        match = entry if entry.method == method else entry.other(method, head_follows_get=self.head_follows_get)
         if target.decoded is not segments and self._hides_verb(target, match.route):
             return None
         return match

@@ -5,6 +5,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from authz.core.bindings.accounts import Unreadable, named_accounts
 from authz.core.check import (
@@ -21,7 +22,7 @@ from authz.core.check import (
 )
 from authz.core.decision import conclude, enforce, plan
 from authz.core.errors import DenyReason
-from authz.core.keys import ENTROPY_BYTES
+from authz.core.keys import ENTROPY_BYTES, KeyFormat
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, BindingLocation, Route
 
@@ -42,7 +43,7 @@ class Caller:
 
 def decide(policy: Policy, method: str, target: str, caller: Caller | None, body: bytes = b"") -> Decision:
     """Decide on a request; without a caller, the request carries no key."""
-    presented = () if caller is None else (policy.keys.format.mint(bytes(ENTROPY_BYTES)).encode(),)
+    presented = () if caller is None else (_key(policy.keys.format),)
     form = BodyForm("application/json" if body else "")
     attributes = RequestAttributes(
         "simulation", method, target, presented, has_body=bool(body), body=body, body_form=form
@@ -51,6 +52,11 @@ def decide(policy: Policy, method: str, target: str, caller: Caller | None, body
     if isinstance(planned, Lookup):
         planned = conclude(planned, _granted(policy, planned, caller or Caller()))
     return enforce(planned)
+
+
+@lru_cache(maxsize=4)
+def _key(key_format: KeyFormat) -> bytes:
+    return key_format.mint(bytes(ENTROPY_BYTES)).encode()
 
 
 def _granted(policy: Policy, lookup: Lookup, caller: Caller) -> Take:

@@ -1,7 +1,7 @@
 """The admin endpoints over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
 
-They are read-only. Whatever clients do here must not slow the checks: `http_server.py` bounds it, and this module
-bounds how often the event loop is interrupted and metrics are serialised.
+They are read-only, except for `reloads.py`. Whatever clients do here must not slow the checks: `http_server.py` bounds
+it, and this module bounds how often the event loop is interrupted and metrics are serialised.
 """
 
 import asyncio
@@ -18,12 +18,13 @@ from prometheus_client.exposition import choose_encoder
 from authz.edge.admin.connection import HttpConnection, HttpLimits
 from authz.edge.admin.http_server import HttpServer
 from authz.edge.admin.messages import HttpRequest, HttpResponse
+from authz.edge.admin.reloads import PATH, PolicyReloads, Reload
 from authz.edge.admin.shared import SharedResult, Waiting
 from authz.edge.check.tls import CheckTls
 from authz.edge.sockets import SocketRights, listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
-_State = tuple[dict[str, bool], dict[str, str], dict[str, str]]
+_State = tuple[dict[str, bool], dict[str, dict[str, str]]]
 
 _PROBE_INTERVAL_S = 0.02
 # Serialising holds the interpreter lock for its CPU time: at most a hundredth of the time goes to it.
@@ -46,12 +47,13 @@ class AdminServer:
     """The admin server of one process on `HOST:PORT` or `unix:/PATH`, from `start` until `stop`.
 
     It has a thread of its own, and with `tls` it speaks TLS alone. `readiness` returns the conditions of readiness by
-    name, `stores` the present state of each store, `faults` what fails at present and why. The last two change no
-    status: readiness decides that. They and the snapshot of `metrics` are called on the event loop of `start`; while
-    that loop does not respond, every endpoint returns 503.
+    name, `stores` the present state of each store, `faults` what fails at present and why, `policy` which policy is in
+    force. These change no status: readiness decides that. With `reload` the policy can be reloaded by a request from
+    this machine. All of them and the snapshot of `metrics` are called on the event loop of `start`; while that loop
+    does not respond, every endpoint returns 503.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what the endpoints show, each by name
         self,
         metrics: MetricsSource,
         readiness: Readiness,
@@ -60,6 +62,8 @@ class AdminServer:
         *,
         faults: Callable[[], Mapping[str, str]] = dict,
         stores: Callable[[], Mapping[str, str]] = dict,
+        policy: Callable[[], Mapping[str, str]] = dict,
+        reload: Reload | None = None,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
         tls: CheckTls | None = None,
     ) -> None:
@@ -67,6 +71,9 @@ class AdminServer:
         self._readiness = readiness
         self._faults = faults
         self._stores = stores
+        self._policy = policy
+        self._reload = reload
+        self._reloads: PolicyReloads | None = None
         self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
         self._server = HttpServer(self._listener, self._serve, limits, None if tls is None else tls.context)
@@ -78,6 +85,8 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         self._probes = SharedResult(self._server, loop, self._state, self._respond_to_probes)
         self._scrapes = SharedResult(self._server, loop, self._metrics.snapshot, self._respond_to_scrapes)
+        if self._reload is not None:
+            self._reloads = PolicyReloads(self._server, loop, self._reload)
         self._server.start()
 
     async def stop(self) -> None:
@@ -85,7 +94,9 @@ class AdminServer:
         await asyncio.get_running_loop().run_in_executor(None, self._server.stop)
 
     def _serve(self, connection: HttpConnection, request: HttpRequest) -> None:
-        if request.path not in {_METRICS, _HEALTH, _READY}:
+        if request.path == PATH and self._reloads is not None:
+            self._reloads.serve(connection, request)
+        elif request.path not in {_METRICS, _HEALTH, _READY}:
             connection.respond(HttpResponse(HTTPStatus.NOT_FOUND, b"not found\n"))
         elif request.method not in {"GET", "HEAD"}:
             response = HttpResponse(
@@ -97,12 +108,12 @@ class AdminServer:
             shared.add(connection, request)
 
     def _state(self) -> "_State":
-        return self._readiness(), dict(self._stores()), dict(self._faults())
+        details = {"stores": self._stores, "faults": self._faults, "policy": self._policy}
+        return self._readiness(), {name: dict(detail()) for name, detail in details.items()}
 
     def _respond_to_probes(self, state: "_State", waiting: list[Waiting]) -> float:
-        conditions, stores, faults = state
+        conditions, details = state
         status = HTTPStatus.OK if all(conditions.values()) else HTTPStatus.SERVICE_UNAVAILABLE
-        details = {"stores": stores, "faults": faults}
         body = {**conditions, **{name: detail for name, detail in details.items() if detail}}
         ready = HttpResponse(status, json.dumps(body, separators=(",", ":")).encode(), "application/json")
         healthy = HttpResponse(HTTPStatus.OK, b"ok\n")

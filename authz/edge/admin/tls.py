@@ -21,6 +21,15 @@ class TlsSocket:
         """Return the descriptor that a selector waits for."""
         return self._sock.fileno()
 
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The family of addresses of the socket."""
+        return self._sock.family
+
+    def getpeername(self) -> object:
+        """Return the address of the client; raises `OSError` where it has gone."""
+        return self._sock.getpeername()
+
     def recv(self, count: int) -> bytes:
         """Return what has arrived, at most `count` bytes and the rest of a record (16 KiB)."""
         with _without_waiting():
