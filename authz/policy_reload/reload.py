@@ -17,6 +17,7 @@ from authz.core.policy.effect import NO_EFFECT, Effect
 from authz.core.policy.policy import Gate, Policy
 from authz.policy_reload.child import Candidate
 from authz.policy_reload.frames import Frames, framed, unframed
+from authz.policy_reload.release import release
 from authz.policy_reload.source import PolicySource
 
 _CHANGED = "the file changed while it was read"
@@ -78,6 +79,7 @@ class PolicyReload:
         self._gate, self._freezes = gate, freezes
         self._waiting: _Request | None = None
         self._running: asyncio.Task[None] | None = None
+        self._releasing: asyncio.Task[None] | None = None
         self._is_closed = False
         self._last = ""
 
@@ -114,6 +116,8 @@ class PolicyReload:
         self._source.close()
         if self._running is not None:
             await self._running
+        if self._releasing is not None:
+            self._releasing.cancel()
 
     async def _run(self) -> None:
         while (request := self._waiting) is not None:
@@ -148,9 +152,11 @@ class PolicyReload:
             if self._is_closed or await loop.run_in_executor(None, self._is_newer):
                 return self._failed(_CHANGED)
             self._check(policy)
+            former, self.policy, self._frames = self.policy, policy, candidate.frames
             self._apply(policy)
             self.metrics.use(policy)
-            self.policy, self._frames = policy, candidate.frames
+            self._releasing = loop.create_task(release(former))
+            del former
         except SettingsError as error:
             return self._failed(str(error))
         finally:

@@ -12,8 +12,10 @@ from support.reloads import publish
 from authz.adapters.policy_file.loader import load_files, load_policy
 from authz.adapters.prometheus.process import ReloadOutcome
 from authz.core.errors import SettingsError
+from authz.core.policy.path import parse
 from authz.core.policy.policy import Gate, Policy
 from authz.demo.servers import shipped
+from authz.policy_reload import release
 from authz.policy_reload.child import read
 from authz.policy_reload.frames import framed, unframed
 from authz.policy_reload.reload import Cause, PolicyReload
@@ -208,3 +210,21 @@ def test_a_policy_survives_its_transport(file: Path) -> None:
     rows = [[(name, getattr(row, name)) for name in row.__dataclass_fields__] for row in policy.routes]
     assert [[(name, getattr(row, name)) for name in row.__dataclass_fields__] for row in again.routes] == rows
     assert {row.fragment for row in again.routes} == {b""}
+
+
+async def test_a_former_policy_is_freed_when_its_last_user_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "_WAIT_S", 0.01)
+    policies = [load_policy(shipped("policies/truetick.yaml"))]
+    router, used = policies[0].router, policies[0]
+    target = parse("/v1/servers")
+    assert target is not None
+    task = asyncio.create_task(release.release(policies.pop()))
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    assert (found := router.match("GET", target)) is not None
+    assert found.route is not None
+    del used
+    async with asyncio.timeout(5):
+        await task
+    assert (gone := router.match("GET", target)) is not None
+    assert gone.route is None

@@ -4,7 +4,7 @@ The cost depends on the length of the path and on the number of shapes of its le
 the row; `rules.py` checks that templates fit together.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from functools import partial
 from operator import itemgetter
@@ -137,6 +137,15 @@ class Router:
             return None
         return match
 
+    def dismantle(self) -> Iterator[None]:
+        """Remove one entry at each step, for a router that nobody uses any more: to free all at once takes long."""
+        for templates in (self._barred, self._open):
+            for shapes in (templates.plain, *templates.by_verb.values()):
+                for entries in shapes.entries.values():
+                    while entries:
+                        entries.popitem()
+                        yield
+
     def _differs(self, segments: tuple[str, ...], entry: _Entry | None) -> bool:
         other = self._find(segments)
         return other is not None and other is not entry
@@ -210,7 +219,7 @@ class _Shapes:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[_PartKind, ...], dict[_Literals, _Entry]] = {}
+        self.entries: dict[tuple[_PartKind, ...], dict[_Literals, _Entry]] = {}
         # By length of the path; the second list is for an empty last segment, which no variable matches.
         self._fitting: list[list[_Shape]] = []
         self._fitting_empty: list[list[_Shape]] = []
@@ -219,11 +228,11 @@ class _Shapes:
         """Return the entry of a template's parts; create it if needed."""
         kinds = tuple(map(_kind, parts))
         literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _PartKind.PACKAGE else _reader(kinds)(parts)
-        return self._entries.setdefault(kinds, {}).setdefault(literals, _Entry())
+        return self.entries.setdefault(kinds, {}).setdefault(literals, _Entry())
 
     def arrange(self) -> None:
         """Sort the shapes by length and specificity."""
-        ordered = [(kinds, _shape(kinds, entries)) for kinds, entries in sorted(self._entries.items())]
+        ordered = [(kinds, _shape(kinds, entries)) for kinds, entries in sorted(self.entries.items())]
         for length in range(SEGMENTS_MAX + 1):
             fitting = [(kinds, shape) for kinds, shape in ordered if _fits(kinds, length)]
             self._fitting.append([shape for _, shape in fitting])
