@@ -189,7 +189,7 @@ class Portal:
 
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next request on; requests under way keep theirs."""
-        self._log.mask(policy.keys.format.pattern)
+        self._log.mask(policy.keys.pattern)
         self._app = self._application(policy)
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:

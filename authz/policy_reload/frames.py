@@ -19,7 +19,7 @@ Frames: TypeAlias = tuple[bytes, ...]
 # One frame is unpickled by one call, which holds the interpreter lock: for less than a millisecond.
 _ROWS = 200
 _ROW = tuple(item.name for item in fields(Route) if item.init)
-_PARTS = tuple(item.name for item in fields(Policy) if item.name not in {"routes", "router"})
+_PARTS = tuple(item.name for item in fields(Policy) if item.init and item.name not in {"routes", "router"})
 
 
 def framed(policy: Policy) -> Frames:

@@ -9,11 +9,11 @@ from sys import intern
 
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import Document, Routes, field_names
+from authz.adapters.policy_file.grammar import newer
 from authz.core.errors import PolicyError, Problem
-from authz.core.keys import KeyFormat
 from authz.core.policy.overrides import Overrides
-from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
-from authz.core.policy.route import Route
+from authz.core.policy.policy import Policy, RateHeaders, Scope
+from authz.core.policy.route import ErrorFormat, Route
 from authz.core.policy.router import Router
 from authz.core.policy.rules import Declarations, Row, faults, method_and_template
 from authz.core.streams import StreamClass
@@ -43,6 +43,7 @@ def row_lines(path: Path) -> dict[tuple[str, str], int]:
 
 def _policy(document: Document) -> Policy:
     rows, problems = _unfolded(document)
+    problems += newer(document)
     scopes = {name: Scope(name, scope.description, scope.write) for name, scope in document.scopes.items()}
     streams = {
         name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
@@ -56,12 +57,8 @@ def _policy(document: Document) -> Policy:
     return Policy(
         api=document.api.name,
         domain=document.api.domain,
-        keys=KeyRules(
-            document.keys.header,
-            KeyFormat(document.keys.prefix),
-            document.keys.active_max,
-            tuple(it.format() for it in document.keys.foreign),
-        ),
+        keys=document.keys.rules(),
+        errors=ErrorFormat(document.errors),
         limit=limit,
         account_limit=account_limit,
         invalid_keys=document.invalid_keys.limit(),
@@ -88,11 +85,13 @@ def _unfolded(document: Document) -> tuple[list[Row], list[Problem]]:
     rows: list[Row] = []
     problems: list[Problem] = []
     for number, group in enumerate(document.routes):
-        _unfold(group, ("routes", number), rows, problems)
+        _unfold(document, group, ("routes", number), rows, problems)
     return rows, problems
 
 
-def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]) -> None:
+def _unfold(
+    document: Document, group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]
+) -> None:
     """Make one row of each match of a group."""
     try:
         accounts = group.bindings()
@@ -102,7 +101,7 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
     for number, match in enumerate(group.match):
         where_match = (*where, "match", number)
         try:
-            method, template = method_and_template(match, group.need())
+            method, template = method_and_template(match, group.need(), document.base_path)
         except ValueError as error:
             problems.append(Problem(where_match, f"{match!r}: {error}"))
             continue
@@ -111,13 +110,14 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
             method=intern(method),
             template=template,
             access=group.need(),
-            scope=intern(group.scope or ""),
+            scope=intern(group.scope_text()),
+            scopes=group.scopes(),
             accounts=accounts,
             account_required=group.account_required,
             yields_credential=group.yields_credential,
             colon_ids=group.colon_ids,
             cost=group.cost,
-            errors=group.error_format(),
+            errors=group.error_format() or ErrorFormat(document.errors),
             stream=group.stream,
             shadow=group.shadow,
         )

@@ -23,6 +23,7 @@ from authz.core.policy.simulation import ANY_KEY, NO_KEY, Caller, callers, decid
 _SHOWN_MAX = 3
 _METHODS_MAX = 4
 _INDENT = "    "
+_ERRORS = {ErrorFormat.JSON: "", ErrorFormat.PROBLEM: "problem details", ErrorFormat.TEXT: "one line of text"}
 _WHY = {
     DenyReason.PATH_NOT_CANONICAL: "the path is ambiguous or never accepted (docs/policy.md)",
     DenyReason.METHOD_REFUSED: "the method is never allowed",
@@ -91,8 +92,11 @@ def _needs(route: Route) -> str:
 def _needs_in_words(policy: Policy, needs: str) -> str:
     if (scope := policy.scopes.get(needs)) is not None:
         return f"{needs}{', which writes' if scope.write else ''}: {scope.description}"
+    if needs not in set(Access):
+        return needs
     return {
         Access.ANY: "any valid key",
+        Access.OPTIONAL: "no key; one that is given must be valid",
         Access.PUBLIC: "no key",
         Access.SESSION: "no key: its backend checks the session, and a key is refused",
         Access.BARRED: "barred: no key is admitted",
@@ -108,7 +112,7 @@ def _extras(route: Route) -> dict[str, str]:
         else "",
         "cost": f"{route.cost} tokens" if route.cost > 1 else "",
         "stream": route.stream,
-        "errors": "one line of text" if route.errors is ErrorFormat.TEXT else "",
+        "errors": _ERRORS[route.errors],
         "yields": "a credential" if route.yields_credential else "",
         "shadow": "decided and counted, but every request is allowed" if route.shadow else "",
     }

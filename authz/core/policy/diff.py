@@ -18,7 +18,7 @@ from authz.core.policy.template import Template
 ABSENT = "absent"
 """The entry among account locations for a request that names no account."""
 
-_APART = frozenset({"routes", "router", "acknowledges"})
+_APART = frozenset({"routes", "router", "acknowledges", "identity"})
 _ATTRIBUTES = (
     "cost",
     "errors",
@@ -86,6 +86,7 @@ def compare(old: Policy, new: Policy) -> PolicyDiff:
     """Compare two policies for every possible request, except for percent-encoded spellings."""
     templates = {route.template for policy in (old, new) for route in policy.routes}
     methods = sorted(old.methods | new.methods)
+    everyone = callers(old, new)
     found: dict[tuple[Route | None, Route | None, bool, bool], Change | None] = {}
     for paths in path_classes(Template.parse(template) for template in sorted(templates)):
         target = parse(paths.sample)
@@ -96,12 +97,12 @@ def compare(old: Policy, new: Policy) -> PolicyDiff:
             # The policy's list of methods applies besides the row.
             key = (before, after, method in old.methods, method in new.methods)
             if key not in found:
-                found[key] = _changed(old, new, method, paths, (before, after))
+                found[key] = _changed(old, new, everyone, (method, paths), (before, after))
             if (change := found[key]) is not None:
                 change.requests.setdefault(paths.shown, []).append(method)
     changes = [change for change in found.values() if change is not None]
     changes.sort(key=lambda change: (not change.is_grave, not change.is_opening, not (change.closes or change.binds)))
-    return PolicyDiff(changes, list(_surroundings(old, new)), tuple(callers(old, new)), tuple(_loosened(old, new)))
+    return PolicyDiff(changes, list(_surroundings(old, new)), tuple(everyone), tuple(_loosened(old, new)))
 
 
 def _row(policy: Policy, method: str, target: Target | None) -> Route | None:
@@ -115,11 +116,14 @@ def _follows_get(policy: Policy, target: Target | None, row: Route | None) -> bo
 
 
 def _changed(
-    old: Policy, new: Policy, method: str, paths: PathClass, rows: tuple[Route | None, Route | None]
+    old: Policy,
+    new: Policy,
+    everyone: Mapping[str, Caller | None],
+    request: tuple[str, PathClass],
+    rows: tuple[Route | None, Route | None],
 ) -> Change | None:
-    everyone = callers(old, new)
-    before = _admitted(old, everyone, method, paths, rows[0])
-    after = _admitted(new, everyone, method, paths, rows[1])
+    before = _admitted(old, everyone, *request, rows[0])
+    after = _admitted(new, everyone, *request, rows[1])
     change = Change(
         *rows,
         opens=tuple(name for name in after if name not in before),
@@ -150,6 +154,8 @@ def _altered(old: Route | None, new: Route | None) -> Iterator[str]:
     if _is_barred(old) != _is_barred(new):
         yield "no longer barred" if _is_barred(old) else "barred"
     if old is not None and new is not None:
+        if old.access is not new.access and Access.OPTIONAL in {old.access, new.access}:
+            yield f"access: {old.access} → {new.access}"
         for name in _ATTRIBUTES:
             before, after = getattr(old, name), getattr(new, name)
             if before != after:

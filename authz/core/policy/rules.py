@@ -18,7 +18,7 @@ from authz.core.policy.template import ANY_DEPTH, ONE, Template, TemplateError, 
 from authz.core.streams import StreamClass
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})
-_KEYED = frozenset({Access.SCOPE, Access.ANY})
+_KEYED = frozenset({Access.SCOPE, Access.ANY, Access.OPTIONAL})
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SAMPLE = "\x00"  # a segment that no literal can be
@@ -43,8 +43,11 @@ class Declarations:
     account_limit: Limit | None = None
 
 
-def method_and_template(match: str, access: Access) -> tuple[str, str]:
-    """Split `METHOD /template`, or name the method of a gRPC template; raises `TemplateError`."""
+def method_and_template(match: str, access: Access, base_path: str = "") -> tuple[str, str]:
+    """Split `METHOD /template`, or name the method of a gRPC template; raises `TemplateError`.
+
+    Every template but those of gRPC begins with `base_path`.
+    """
     method, space, template = match.partition(" ")
     if not space:
         method, template = "", match
@@ -54,6 +57,9 @@ def method_and_template(match: str, access: Access) -> tuple[str, str]:
         return (ANY_METHOD if access is Access.BARRED else "POST"), template
     if not method:
         raise TemplateError("must be METHOD /template or /package.Service/Method")
+    Template.parse(template)
+    if base_path:
+        template = base_path + ("" if template == "/" else template)
     Template.parse(template)
     return method, template
 
@@ -82,13 +88,20 @@ def _row_faults(route: Route, declared: Declarations) -> Iterator[str]:
         yield "a barred row bars every method: its method must be *"
     elif route.method not in declared.methods:
         yield f"the method {route.method} is not among the policy's methods"
-    if route.access is Access.SCOPE and route.scope not in declared.scopes:
-        yield f"the scope {route.scope} is not declared"
-    elif route.yields_credential and not (route.access is Access.SCOPE and declared.scopes[route.scope].write):
+    undeclared = [scope for needed in route.alternatives for scope in needed if scope not in declared.scopes]
+    if undeclared:
+        yield f"the scope {undeclared[0]} is not declared"
+    elif route.yields_credential and not _needs_write(route, declared):
         yield "a route that yields a credential needs a scope declared write: true"
     if route.yields_credential and route.shadow:
         yield "a route that yields a credential cannot be a shadow"
     yield from _extra_faults(route, declared)
+
+
+def _needs_write(route: Route, declared: Declarations) -> bool:
+    """Tell whether no key without a write scope is admitted."""
+    alternatives = route.alternatives
+    return bool(alternatives) and all(any(declared.scopes[it].write for it in needed) for needed in alternatives)
 
 
 def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:

@@ -86,13 +86,21 @@ def naming_account(path: str, route: Route | None) -> tuple[str, bytes]:
 
 
 def callers(*policies: Policy) -> dict[str, Caller | None]:
-    """Name every caller that a policy distinguishes: no key, a key without scopes, one key for each scope."""
-    scopes = sorted({name for policy in policies for name in policy.scopes})
-    return {NO_KEY: None, ANY_KEY: Caller(), **{name: Caller(frozenset({name})) for name in scopes}}
+    """Name every caller that a policy distinguishes: no key, a key without scopes, one key for each scope.
+
+    And one for each set of scopes that a row needs together.
+    """
+    scopes = {(name,) for policy in policies for name in policy.scopes}
+    needed = {it for policy in policies for route in policy.routes for it in route.scopes}
+    return {NO_KEY: None, ANY_KEY: Caller(), **{_together(it): Caller(frozenset(it)) for it in sorted(scopes | needed)}}
+
+
+def _together(scopes: tuple[str, ...]) -> str:
+    return " and ".join(scopes)
 
 
 def need(policy: Policy, method: str, target: str, body: bytes = b"") -> str:
-    """Return what a request needs: a scope, `any`, `public` or `session`; or the reason why nothing suffices.
+    """Return what a request needs: scopes, `any`, `optional`, `public` or `session`; or why nothing suffices.
 
     The reasons are `barred` and those of `DenyReason`. Only what is enforced counts: a shadow row is `public`.
     """
@@ -102,9 +110,19 @@ def need(policy: Policy, method: str, target: str, body: bytes = b"") -> str:
 
     everything = decide(policy, method, target, Caller(frozenset(policy.scopes)), body)
     if passes(None):
-        return Access.PUBLIC if isinstance(everything, Allow) else Access.SESSION
+        if not isinstance(everything, Allow):
+            return Access.SESSION
+        return Access.OPTIONAL if everything.route.access is Access.OPTIONAL else Access.PUBLIC
     if not isinstance(everything, Allow):
         return _REFUSED_NEEDS.get(everything.reason, everything.reason.value)
     if passes(Caller()):
         return Access.ANY
-    return next(name for name in policy.scopes if passes(Caller(frozenset({name}))))
+    # Which scopes are sufficient: one, a set of them together, or one of several such sets.
+    sufficient = [it for it in _sets_of_scopes(policy) if passes(Caller(frozenset(it)))]
+    least = [it for it in sufficient if not any(set(other) < set(it) for other in sufficient)]
+    return " or ".join(map(_together, least))
+
+
+def _sets_of_scopes(policy: Policy) -> list[tuple[str, ...]]:
+    together = {it for route in policy.routes for it in route.scopes if len(it) > 1}
+    return [(name,) for name in policy.scopes] + sorted(together)

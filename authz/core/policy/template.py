@@ -15,7 +15,7 @@ ANY_DEPTH = "**"
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=@]+")
 _SLASH = re.compile(r"/(?![^{]*\})")  # outside of braces
 _VERB = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_VARIABLE = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_.]*)(?:=(?P<pattern>[^{}]+))?\}")
+_VARIABLE = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)(?:=(?P<pattern>[^{}]+))?\}")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\.\*\*")
 _METHOD = re.compile(r"/[A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)+/[A-Za-z_][\w]*", re.ASCII)
 
