@@ -24,7 +24,9 @@ _PARTS = tuple(item.name for item in fields(Policy) if item.init and item.name n
 
 def framed(policy: Policy) -> Frames:
     """Serialise a policy: a frame of everything except the table, then the rows."""
-    head = {name: getattr(policy, name) for name in _PARTS}, policy.router.head_follows_get
+    router = policy.router
+    options = {"head_follows_get": router.head_follows_get, "ignores_slash": router.ignores_slash}
+    head = {name: getattr(policy, name) for name in _PARTS}, options
     rows = [tuple(getattr(route, name) for name in _ROW) for route in policy.routes]
     parts: list[object] = [head, *(rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))]
     return tuple(zlib.compress(pickle.dumps(part), 1) for part in parts)
@@ -32,9 +34,9 @@ def framed(policy: Policy) -> Frames:
 
 def unframed(frames: Sequence[bytes]) -> Policy:
     """Build the policy again. The frames must come from `framed` in this process or in its child."""
-    head, head_follows_get = _part(frames[0])
+    head, options = _part(frames[0])
     routes = tuple(route for frame in frames[1:] for route in _routes(frame))
-    return Policy(**head, routes=routes, router=Router(routes, head_follows_get=head_follows_get))
+    return Policy(**head, routes=routes, router=Router(routes, **options))
 
 
 def _routes(frame: bytes) -> Iterator[Route]:

@@ -216,6 +216,8 @@ class Document(Shape):
     """The HTTP methods that are accepted at all."""
     head_follows_get: bool = True
     """Whether HEAD uses the GET row of a path that has no HEAD row."""
+    trailing_slash: Literal["distinct", "same"] = "distinct"
+    """Grammar 2: whether `/orders/` is another path than `/orders`, or has the same row."""
     overrides: OverridesModel = OverridesModel()
     scopes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?$", max_length=64)], ScopeModel]
     """The scopes, by name."""

@@ -68,7 +68,11 @@ def _policy(document: Document) -> Policy:
         scopes=scopes,
         streams=streams,
         routes=routes,
-        router=Router(routes, head_follows_get=document.head_follows_get and "HEAD" in document.methods),
+        router=Router(
+            routes,
+            head_follows_get=document.head_follows_get and "HEAD" in document.methods,
+            ignores_slash=document.trailing_slash == "same",
+        ),
         throttles=document.all_throttles(),
         digest=_digest(document),
         acknowledges=tuple(document.acknowledge or ()),

@@ -94,10 +94,12 @@ class Router:
 
     Barred rows are in an index of their own that is searched first: no other row, however specific, overrides them.
     With `head_follows_get`, a HEAD request uses the GET row of a path that has no HEAD row (RFC 9110 section 9.3.2).
+    With `ignores_slash`, a path with a trailing slash has the row of the path without it.
     """
 
-    def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True) -> None:
+    def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True, ignores_slash: bool = False) -> None:
         self._barred, self._open = _Templates(), _Templates()
+        self.ignores_slash = ignores_slash
         self.head_follows_get = head_follows_get
         # The templates with a custom verb, without it: whether a verb may follow a path.
         self._before_verbs = _Shapes()
@@ -109,7 +111,11 @@ class Router:
                 words.add(template.word)
             if template.verb:
                 self._before_verbs.entry(template.parts)
-            (self._barred if barred else self._open).entry(template).add(route, template)
+            templates = self._barred if barred else self._open
+            entry = templates.entry(template)
+            entry.add(route, template)
+            if ignores_slash and template.takes_slash:
+                templates.plain.alias((*template.parts, ""), entry)
         self._before_verbs.arrange()
         self._barred.arrange()
         self._open.arrange()
@@ -226,9 +232,13 @@ class _Shapes:
 
     def entry(self, parts: tuple[str, ...]) -> _Entry:
         """Return the entry of a template's parts; create it if needed."""
-        kinds = tuple(map(_kind, parts))
-        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _PartKind.PACKAGE else _reader(kinds)(parts)
+        kinds, literals = _indexed(parts)
         return self.entries.setdefault(kinds, {}).setdefault(literals, _Entry())
+
+    def alias(self, parts: tuple[str, ...], entry: _Entry) -> None:
+        """Find an entry under other parts as well."""
+        kinds, literals = _indexed(parts)
+        self.entries.setdefault(kinds, {})[literals] = entry
 
     def arrange(self) -> None:
         """Sort the shapes by length and specificity."""
@@ -248,6 +258,12 @@ class _Shapes:
             if entry is not None:
                 return entry
         return None
+
+
+def _indexed(parts: tuple[str, ...]) -> tuple[tuple[_PartKind, ...], _Literals]:
+    kinds = tuple(map(_kind, parts))
+    literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _PartKind.PACKAGE else _reader(kinds)(parts)
+    return kinds, literals
 
 
 def _kind(part: str) -> _PartKind:

@@ -113,6 +113,8 @@ def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:
         yield f"the cost {route.cost} is more than an account's bucket holds ({declared.account_limit.capacity})"
     if route.access not in _KEYED and (route.accounts or route.stream or route.shadow or route.cost != 1):
         yield f"account, cost, stream and shadow mean nothing on a {route.access} route"
+    if route.access is Access.OPTIONAL and (route.accounts or route.stream):
+        yield "account and stream need a key, which an optional row does not"
     yield from _binding_faults(route)
 
 

@@ -65,6 +65,11 @@ class Template:
         return cls(tuple(parts), names, verb)
 
     @property
+    def takes_slash(self) -> bool:
+        """Whether the same path with a trailing slash is another one that the template does not match."""
+        return not self.verb and self.parts != ("",) and not self.parts[-1].endswith(ANY_DEPTH)
+
+    @property
     def word(self) -> str:
         """The last segment that a matching path has literally; empty where there is none."""
         return next((part for part in reversed(self.parts) if part not in {ONE, ANY_DEPTH}), "")
