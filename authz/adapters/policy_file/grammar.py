@@ -3,11 +3,13 @@
 What the fields mean is `document.py`.
 """
 
+import re
 from collections.abc import Iterator
 
 from authz.adapters.policy_file.document import Document, Routes
 from authz.core.errors import Problem
 
+_BESIDE = re.compile(r"[^/ ]\{|\}[^/:]")
 _NEEDS = "needs version: 2"
 _OPTIONAL, _PROBLEM = "optional", "problem"
 
@@ -40,5 +42,7 @@ def _of_rows(group: Routes) -> Iterator[tuple[str, str]]:
     if group.errors == _PROBLEM:
         yield "errors", _PROBLEM
     for match in group.match:
+        if _BESIDE.search(match):
+            yield "match", "a variable beside other text"
         if any("-" in part.partition("}")[0].partition("=")[0] for part in match.split("{")[1:]):
             yield "match", "a variable with a hyphen"

@@ -10,9 +10,10 @@ from functools import partial
 from operator import itemgetter
 from typing import TypeAlias
 
+from authz.core.policy.affixes import Affix
 from authz.core.policy.path import SEGMENTS_MAX, Target
 from authz.core.policy.route import Access, Route
-from authz.core.policy.template import ANY_DEPTH, ONE, Template
+from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template
 from authz.core.value import Value, force_setattr
 
 ANY_METHOD = "*"
@@ -78,11 +79,13 @@ class _PartKind(IntEnum):
     """What a part of a template matches, the most specific first."""
 
     LITERAL = 0
-    ONE = 1
-    PACKAGE = 2
-    REST = 3
+    AFFIX = 1
+    ONE = 2
+    PACKAGE = 3
+    REST = 4
 
 
+_TEXTS = frozenset({_PartKind.LITERAL, _PartKind.AFFIX})
 _REST = (ANY_DEPTH, f"{ANY_DEPTH}}}")
 _Literals: TypeAlias = str | tuple[str, ...]
 _Read: TypeAlias = Callable[[tuple[str, ...]], _Literals]
@@ -271,6 +274,8 @@ def _kind(part: str) -> _PartKind:
         return _PartKind.ONE
     if part == ANY_DEPTH:
         return _PartKind.REST
+    if HOLE in part:
+        return _PartKind.AFFIX
     return _PartKind.PACKAGE if part.endswith(f".{ANY_DEPTH}") else _PartKind.LITERAL
 
 
@@ -282,6 +287,12 @@ def _fits(kinds: tuple[_PartKind, ...], length: int) -> bool:
 
 
 def _shape(kinds: tuple[_PartKind, ...], entries: Mapping[_Literals, _Entry]) -> _Shape:
+    if kinds[-1] is _PartKind.AFFIX:
+        routes = {key if isinstance(key, str) else key[-1]: entry.route for key, entry in entries.items()}
+        affixes = tuple(
+            Affix(text, is_barred=route is not None and route.access is Access.BARRED) for text, route in routes.items()
+        )
+        return partial(_affixed, entries, affixes, _reader(kinds)), entries
     if kinds[0] is not _PartKind.PACKAGE:
         return _reader(kinds), entries
     names_max = max(str(package).count(".") for package in entries) + 1
@@ -290,8 +301,17 @@ def _shape(kinds: tuple[_PartKind, ...], entries: Mapping[_Literals, _Entry]) ->
 
 def _reader(kinds: tuple[_PartKind, ...]) -> _Read:
     """Return a function that reads the literals of a shape from the segments of a path."""
-    literals = [position for position, kind in enumerate(kinds) if kind is _PartKind.LITERAL]
+    literals = [position for position, kind in enumerate(kinds) if kind in _TEXTS]
     return itemgetter(*literals) if literals else _nothing
+
+
+def _affixed(
+    entries: Mapping[_Literals, _Entry], affixes: tuple[Affix, ...], read: _Read, segments: tuple[str, ...]
+) -> _Literals:
+    """Read the literals of a path whose last segment matches one of `affixes`; that one stands for the segment."""
+    last = segments[-1]
+    found = (read((*segments[:-1], affix.text)) for affix in affixes if affix.matches(last))
+    return next((literals for literals in found if literals in entries), "")
 
 
 def _nothing(_segments: tuple[str, ...]) -> _Literals:

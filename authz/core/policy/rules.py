@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from authz.core.bindings.spellings import fold
 from authz.core.errors import Problem
 from authz.core.limits import Limit
+from authz.core.policy.affixes import AFFIXES_MAX, Affix
 from authz.core.policy.path import Target
 from authz.core.policy.policy import Scope
 from authz.core.policy.route import Access, BindingLocation, Route
 from authz.core.policy.router import ANY_METHOD, Router
-from authz.core.policy.template import ANY_DEPTH, ONE, Template, TemplateError, is_grpc
+from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template, TemplateError, is_grpc
 from authz.core.streams import StreamClass
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})
@@ -67,7 +68,7 @@ def method_and_template(match: str, access: Access, base_path: str = "") -> tupl
 def faults(rows: Sequence[Row], declared: Declarations) -> list[Problem]:
     """Return every fault of the rows, in their order."""
     found = [Problem(row.where, message) for row in rows for message in _row_faults(row.route, declared)]
-    return found + list(_repeated(rows)) + list(_hidden(rows))
+    return found + list(_repeated(rows)) + list(_overlapping(rows)) + list(_hidden(rows))
 
 
 def warning(route: Route) -> str | None:
@@ -146,6 +147,24 @@ def _repeated(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(row.where, f"the same requests as {route.method} {route.template}")
 
 
+def _overlapping(rows: Sequence[Row]) -> Iterator[Problem]:
+    """Yield the rows whose last segment has variables and text, and matches what that of another row matches."""
+    seen: list[tuple[tuple[str, ...], Affix, Route]] = []
+    for row in rows:
+        parts = _shape(row.route)[0]
+        if HOLE not in parts[-1] or row.route.access is Access.BARRED:
+            continue
+        affix = Affix(parts[-1])
+        for others, other, route in seen:
+            if others == parts[:-1] and other.text != affix.text and affix.overlaps(other):
+                yield Problem(row.where, f"some paths match this and {route.method} {route.template}")
+                break
+        seen.append((parts[:-1], affix, row.route))
+        if len(seen) > AFFIXES_MAX:
+            yield Problem(row.where, f"more than {AFFIXES_MAX} rows whose last segment has a variable and other text")
+            return
+
+
 def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:
     barred = [row.route for row in rows if row.route.access is Access.BARRED]
     router = Router(barred)
@@ -162,7 +181,7 @@ def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:
 def _samples(route: Route, depth: int) -> Iterator[Target]:
     """Make a path of each length that the row matches and that rows of `depth` parts distinguish."""
     parts, verb = _shape(route)
-    fixed = tuple(_SAMPLE if part == ONE else part for part in parts if part != ANY_DEPTH)
+    fixed = tuple(_SAMPLE if part == ONE else part.replace(HOLE, _SAMPLE) for part in parts if part != ANY_DEPTH)
     for count in range(depth + 1 if ANY_DEPTH in parts else 1):
         segments = (*fixed, *[_SAMPLE] * count) or ("",)
         if verb:
