@@ -12,7 +12,8 @@ packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
   figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
-  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real
+  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real drill \
+  dashboards
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +123,12 @@ two-releases: install ## does this tree work together with the release before it
 
 reloads: install ## do reloads under load fail a check, mix two policies or grow the process? (RELOADS=1000)
 	PYTHONPATH=tests $(BIN)/python -m longrun.reloads --reloads $(or $(RELOADS),1000)
+
+drill: install programs ## raise each alert with real faults and a real Prometheus: build/drill/alerts.md (SHORTEN=60, ONLY=Redis)
+	PYTHONPATH=tests $(BIN)/python -m longrun.alerts.drill --shorten $(or $(SHORTEN),60) $(if $(ONLY),--only "$(ONLY)")
+
+dashboards: .venv/.bench programs ## render the dashboards to pictures, from a real stack with faults: build/dashboards/
+	PYTHONPATH=tests $(BIN)/python -m longrun.alerts.dashboards
 
 hostile: install ## what attacks on the ports, the log and the parsers cost good keys: p99 at most twice that without
 	STRICT_LATENCY=1 $(BIN)/python -m pytest -s tests/e2e/hostile

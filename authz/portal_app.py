@@ -59,6 +59,7 @@ from authz.service.portal.throttling import Gate
 from authz.service.portal.verification import EmailVerification
 from authz.service.supervision import Supervisor
 from authz.settings import Settings
+from authz.traces import Traces
 
 _STORE_DEADLINE_S = 2.0  # a person can wait longer for a page than a check for a key
 _PROBE_INTERVAL_S = 1.0
@@ -88,7 +89,7 @@ class Portal:
             gate=settings.policy_gate,
         )
         policy = self._policy_reload.policy
-        self._log = logs.configure(settings.log_level, policy.keys.pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.pattern, settings.log_fields)
         self._settings, self._secret = settings, secret
         self._redis = redis_store(
             settings.reader("redis_url"),
@@ -124,7 +125,9 @@ class Portal:
             policy=self._policy_reload.state,
             reload=admin_reload(settings, self._policy_reload),
             rights=self._rights,
+            has_debug=settings.admin_debug,
         )
+        self._traces = Traces(settings, "authz-portal")
         self._app = self._application(policy)
         config = uvicorn.Config(
             self._serve_request,
@@ -178,6 +181,7 @@ class Portal:
         await self._postgres.close()
         self._passwords.close()
         await self._admin.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._traces.close)
         _log.info("stopped")
 
     def close_log(self) -> None:
@@ -185,7 +189,9 @@ class Portal:
         self._log.close()
 
     def _application(self, policy: Policy) -> ASGIApp:
-        return application(self._services(policy), proxy_secret=self._secret, readiness=self.readiness)
+        tracer = self._traces.of_requests(self._log.masked)
+        services = self._services(policy)
+        return application(services, proxy_secret=self._secret, readiness=self.readiness, tracer=tracer)
 
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next request on; requests under way keep theirs."""
@@ -219,6 +225,7 @@ class Portal:
             entropy=os.urandom,
             now=_now,
         )
+        mailed = self._links, accounts, gate, outgoing, notices, codes
         return Services(
             policy=policy,
             public_url=url,
@@ -227,11 +234,9 @@ class Portal:
             login=Login(owners, self._passwords, gate, normalised_email, metrics, browsers),
             outgoing=outgoing,
             notices=notices,
-            password_reset=PasswordReset(
-                self._links, accounts, gate, outgoing, notices, codes, f"{url}/dashboard/reset"
-            ),
-            email_changes=EmailChanges(self._links, accounts, gate, outgoing, notices, codes, f"{url}/dashboard/email"),
-            verification=EmailVerification(owners, mail, f"{url}/dashboard/verify", entropy=os.urandom, now=_now),
+            password_reset=PasswordReset(*mailed, f"{url}/dashboard/reset"),
+            email_changes=EmailChanges(*mailed, f"{url}/dashboard/email"),
+            verification=EmailVerification(owners, mail, codes, f"{url}/dashboard/verify"),
             minting=minting,
             keys=OwnerKeys(admin, gate, notices),
             device=DeviceFlow(RedisGrants(self._redis.link), minting, gate, owners, metrics, entropy=os.urandom),

@@ -17,6 +17,9 @@ _SWITCH_INTERVAL_S = 0.001
 _OPEN_FILES_MAX = 65_536
 _STANDARD = (0, 1, 2)
 
+OTHER_FILES = 256
+"""The descriptors beside those of checks: stores, the admin server, the gRPC listener, files."""
+
 _log = logging.getLogger("authz")
 
 

@@ -88,6 +88,16 @@ def _checked_mail_from(value: str) -> str:
     return value
 
 
+def _checked_otlp_endpoint(value: str) -> str:
+    if not value:
+        return value
+    where = _split(value)
+    is_plain = where is not None and not (where.username or where.password or where.query or where.fragment)
+    if where is None or not is_plain or where.scheme not in {"http", "https"} or not where.hostname or "@" in value:
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT, without credentials; they are headers")
+    return value
+
+
 def _split(url: str) -> SplitResult | None:
     """Return the parts of a URL; None if it has no valid host and port."""
     try:
@@ -111,11 +121,13 @@ def _checked_redis_url(value: SecretStr) -> SecretStr:
 Listen = Annotated[str, AfterValidator(_checked_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+WatchSeconds = Annotated[float, Field(ge=0, le=3600)]
 OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$")]
 LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]
 PublicUrl = Annotated[str, AfterValidator(canonical_origin)]
 MailUrl = Annotated[SecretStr, AfterValidator(_checked_mail_url)]
+OtlpEndpoint = Annotated[str, AfterValidator(_checked_otlp_endpoint)]
 MailFrom = Annotated[str, AfterValidator(_checked_mail_from)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_checked_postgres_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_checked_redis_url)]

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from authz.adapters.log_fields import LogFields
 from authz.core.errors import SettingsError
 from authz.core.limits import LostBuckets
 from authz.core.policy.policy import Gate
@@ -25,11 +26,13 @@ from authz.setting_types import (
     MailUrl,
     OptionalFile,
     OptionalListen,
+    OtlpEndpoint,
     PostgresUrl,
     PublicUrl,
     RedisUrl,
     Seconds,
     SocketMode,
+    WatchSeconds,
     check_transport,
     files_together,
     read_secret,
@@ -46,12 +49,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy file: routes, scopes, limits.")
-    policy_watch_s: float = Field(
-        1, ge=0, le=3600, description="How often the policy file is examined for a change, in seconds; 0: never."
-    )
-    policy_gate: Gate = Field(
-        Gate.OFF, description="no-opening: a reload that opens something must be acknowledged (docs/policy.md)."
-    )
+    policy_watch_s: WatchSeconds = Field(1, description="How often the policy file is examined, in seconds; 0: never.")
+    policy_gate: Gate = Field(Gate.OFF, description="no-opening: reloads that open something need an acknowledgement.")
     redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
@@ -121,26 +120,19 @@ class Settings(BaseSettings):
         "",
         description="The same checks on grpcio, slower and 17 MiB larger: HOST:PORT, unix:/PATH, or empty for none.",
     )
-    admin_listen: Listen = Field(
-        "0.0.0.0:9090", description="The listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
-    )
-    admin_certificate_file: OptionalFile = Field(
-        None, description="The certificate of the admin listener (PEM); with it, the listener speaks TLS alone."
-    )
+    admin_listen: Listen = Field("0.0.0.0:9090", description="/metrics, /healthz, /readyz: HOST:PORT or unix:/PATH.")
+    admin_certificate_file: OptionalFile = Field(None, description="The certificate of the admin listener (PEM): TLS.")
     admin_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
     admin_client_ca_file: OptionalFile = Field(
         None, description="The CA (PEM) of the certificates that clients of the admin listener must have."
     )
-    admin_reload: bool = Field(
-        default=False, description="Whether POST /policy/reload on the admin listener works, from this machine only."
-    )
+    admin_reload: bool = Field(False, description="Whether this machine may POST /policy/reload to admin listeners.")
+    admin_debug: bool = Field(False, description="Whether this machine gets /debug/… of admin listeners: profiles.")
     check_share_port: bool = Field(
         default=False, description="Whether other processes may listen on the port of AUTHZ_CHECK_LISTEN as well."
     )
     socket_mode: SocketMode = Field("0660", description="The mode of unix: sockets, in octal.")
-    socket_group: str = Field(
-        "", description="The group of unix: sockets, by name or number; empty for that of the process."
-    )
+    socket_group: str = Field("", description="The group of unix: sockets, by name or number; empty: the process'.")
     check_connections_max: int = Field(
         1024,
         ge=16,
@@ -202,10 +194,18 @@ class Settings(BaseSettings):
         True,
         description="Whether owners get mails about created, rotated and revoked keys, and logins from new browsers.",
     )
+    otlp_endpoint: OtlpEndpoint = Field(
+        "",
+        description="The URL of an OTLP/HTTP collector for traces, such as http://127.0.0.1:4318; empty for none.",
+    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
         description="The minimum level of log lines: debug, info, warning or error.",
+    )
+    log_fields: LogFields = Field(
+        LogFields.AUTHZ,
+        description="The names of the fields of log lines: authz, ecs (Elastic Common Schema) or otel (OpenTelemetry).",
     )
     log_allow_sample: float = Field(
         0.01, ge=0, le=1, description="The fraction of allowed checks that is logged, 0 to 1."
@@ -252,6 +252,12 @@ class Settings(BaseSettings):
         file: Path | None = getattr(self, f"{name}{_FILE}")
         secret: SecretStr = getattr(self, name)
         return secret.get_secret_value if file is None else lambda: read_secret(file)
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Return the values of all secret settings."""
+    values = (getattr(settings, name) for name in Settings.model_fields)
+    return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
 
 def variable(name: str) -> str:

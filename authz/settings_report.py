@@ -3,15 +3,12 @@
 The settings themselves are `settings.py`.
 """
 
-import re
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from authz.masked_urls import MASK, masked_url
 from authz.settings import Settings, load, variable
-
-_MASK = "***"
-_PASSWORD_PARAMETER = re.compile(r"(password=)[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +22,15 @@ class SettingInForce:
     meaning: str
 
 
-def in_force() -> list[SettingInForce]:
-    """Return each setting with its value and its source, `environment` or `default`; raises `SettingsError`."""
-    settings = load()
+def in_force(settings: Settings | None = None, *, strict: bool = False) -> list[SettingInForce]:
+    """Return each setting with its value and its source: `environment`, `file` or `default`.
+
+    `strict` masks more of a URL (`masked_url`). Raises `SettingsError` unless `settings` are given.
+    """
+    settings = settings or load()
     return [
         SettingInForce(
-            name_of,
-            _masked(getattr(settings, name)),
-            "environment" if name in settings.model_fields_set else "default",
-            default,
-            meaning,
+            name_of, _masked(getattr(settings, name), strict=strict), _source(settings, name), default, meaning
         )
         for name, (name_of, default, meaning) in zip(Settings.model_fields, described(), strict=True)
     ]
@@ -48,16 +44,19 @@ def described() -> list[tuple[str, str, str]]:
     ]
 
 
-def _masked(value: object) -> str:
+def _source(settings: Settings, name: str) -> str:
+    if name not in settings.model_fields_set:
+        return "default"
+    return "file" if getattr(settings, f"{name}_file", None) is not None else "environment"
+
+
+def _masked(value: object, *, strict: bool) -> str:
     if not isinstance(value, SecretStr):
-        return str(value)
+        return "" if value is None else str(value)
     secret = value.get_secret_value()
     if "://" not in secret:
-        return secret if secret in {"", "log:"} else _MASK
-    head, separator, host = secret.rpartition("@")
-    scheme, _, user = head.partition("://")
-    shown = f"{scheme}://{user.partition(':')[0]}:{_MASK}@{host}" if separator and ":" in user else secret
-    return _PASSWORD_PARAMETER.sub(rf"\1{_MASK}", shown)
+        return secret if secret in {"", "log:"} else MASK
+    return masked_url(secret, strict=strict)
 
 
 def _plain(default: object) -> str:

@@ -17,7 +17,6 @@ import uvloop
 
 from authz.adapters import logs
 from authz.adapters.check_telemetry import CheckTelemetry
-from authz.adapters.clock_skew import ClockSkew
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.log_limits import LineLimits
 from authz.adapters.policy_file.yaml import rendered
@@ -25,24 +24,17 @@ from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
-from authz.adapters.prometheus.background import BackgroundMetrics
-from authz.adapters.prometheus.checks import Metrics, registry
-from authz.adapters.prometheus.operation import ChangeMetrics, ListenerMetrics, LoadMetrics, LoopMetrics, OutboxMetrics
-from authz.adapters.prometheus.process import LogMetrics
-from authz.adapters.prometheus.servers import ServerMetrics
-from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import RedisLeases
 from authz.check_transport import admin_tls, check_tls
 from authz.core.errors import PolicyError, SettingsError, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.core.streams import StreamClass
-from authz.edge.access_log import Reporter
 from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
 from authz.edge.sockets import SocketRights
 from authz.policy_reload.parts import admin_reload, watch
-from authz.process import add_signal_handlers, connections_within, prepare
+from authz.process import OTHER_FILES, add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
@@ -52,7 +44,9 @@ from authz.service.keys.reconciling import Reconciler, Retention
 from authz.service.serving import Serving
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
+from authz.sidecar_metrics import SidecarMetrics
 from authz.sidecar_parts import grpc_server, load_limits, redis_of, sidecar_reload
+from authz.traces import Traces
 
 _PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
 _GC_OBJECTS = 20_000
@@ -60,7 +54,6 @@ _UNAVAILABLE = "postgres is unavailable"
 _DENIALS_BURST_S = 10
 _DECISIONS = "authz.decision"
 _SUPPRESSED_INTERVAL_S = 10.0
-_OTHER_FILES = 256  # stores, the admin server, the gRPC listener, files
 
 _log = logging.getLogger("authz")
 
@@ -75,19 +68,23 @@ class Sidecar:
         self._settings = settings
         self._policy_reload = sidecar_reload(settings, self._use_policy)
         policy = self._policy_reload.policy
-        self._log = logs.configure(settings.log_level, policy.keys.pattern)
+        self._log = logs.configure(settings.log_level, policy.keys.pattern, settings.log_fields)
         invalid_keys = InvalidKeys()
-        metrics = Metrics(self.stores_up, invalid_keys.throttled)
-        skews = {store: ClockSkew(store) for store in ("redis", "postgres")}
+        modes = FailureModes(settings.redis_failure, settings.postgres_failure)
+        metrics = SidecarMetrics(
+            policy, self._policy_reload.metrics, modes, self.stores_up, invalid_keys.throttled, self.streams_alive
+        )
+        self._metrics = metrics
         self._postgres = Postgres(
             settings.reader("postgres_url"),
             deadline_s=settings.postgres_deadline_s,
             pool_max=settings.postgres_pool_max,
             connect_s=settings.postgres_connect_s,
-            on_skew=skews["postgres"],
+            on_skew=metrics.skews["postgres"],
+            on_connected=metrics.connects.connected,
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
-        redis = redis_of(settings, metrics.redis_answered, self._uses.note, skews["redis"])
+        redis = redis_of(settings, metrics.checks.redis_answered, self._uses.note, metrics.skews["redis"])
         self._link = redis.link
         self._directory = PostgresDirectory(self._postgres)
         self._decisions = DecisionLog(
@@ -96,62 +93,69 @@ class Sidecar:
             chance=random.random,
             limits=LineLimits(settings.log_denials_per_s, round(_DENIALS_BURST_S * settings.log_denials_per_s)),
         )
-        self._streams = StreamMetrics(policy.streams, self.streams_alive)
         self._leases = Leases(
             RedisLeases(redis.link),
-            self._streams,
+            metrics.streams,
             stream_class=self._stream_class,
             heartbeat_s=settings.stream_heartbeat_s,
         )
-        modes = FailureModes(settings.redis_failure, settings.postgres_failure)
+        self._traces = Traces(settings, "authz")
+        tracer = self._traces.of_checks(self._log.masked, metrics.checks.traced)
         self._checker = Checker(
             policy,
             redis.keys,
             self._directory,
-            CheckTelemetry(metrics, self._decisions),
+            CheckTelemetry(metrics.checks, self._decisions, None if tracer is None else tracer.decided),
             leases=self._leases,
             failure=modes,
             recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
             invalid_keys=invalid_keys,
             loads=load_limits(settings),
+            tracer=tracer,
         )
-        changes, self._outbox, self._loop = ChangeMetrics(), OutboxMetrics(), LoopMetrics()
-        ledger = self._ledger = PostgresKeys(self._postgres, changes.settled)
+        ledger = self._ledger = PostgresKeys(self._postgres, metrics.changes.settled)
         self._reconciler = Reconciler(ledger, redis.keys)
         self._retention = Retention(ledger, timedelta(days=settings.ended_keys_days), _now)
         # A lookup, a load until `load_wait_s` after the arrival, and the lookup again: in a cluster two calls each.
         lookup_s = settings.redis_deadline_s * (1 if isinstance(redis.link, RedisLink) else 2)
-        rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
+        tls, rights = check_tls(settings), SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._hot = CheckListener(
             self._checker,
             settings.check_listen,
             check_s_max=max(lookup_s, settings.load_wait_s) + lookup_s,
-            connections_max=connections_within(settings.check_connections_max, _OTHER_FILES),
-            tls=check_tls(settings),
+            connections_max=connections_within(settings.check_connections_max, OTHER_FILES),
+            tls=tls,
             rights=rights,
             shares_port=settings.check_share_port,
         )
         self._grpc = grpc_server(self._checker, settings, rights)
         self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health", "policy"))
         faults = self._supervisor.faults
-        background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        self.registry = registry(
-            metrics,
-            self._streams,
-            background,
-            ServerMetrics(lambda: bool(self._link.memory_policy), skews),
-            LogMetrics(self._dropped_lines),
-            self._policy_reload.metrics,
-            changes,
-            self._outbox,
-            self._loop,
-            ListenerMetrics(self._hot.open, self._hot.closed, self._hot.checks.batches, lambda: Reporter.broken),
-            LoadMetrics(self._checker.loads, self._uses.waiting, lambda: self._uses.dropped),
+        of_admin = admin_tls(settings)
+        self.registry = metrics.registered(
+            link=redis.link,
+            postgres=self._postgres,
+            supervisor=self._supervisor,
+            listener=self._hot,
+            checker=self._checker,
+            uses=self._uses,
+            certificates={"check": tls, "admin": of_admin},
+            dropped_lines=self._dropped_lines,
         )
         self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
-        admin = partial(AdminServer, faults=lambda: faults, rights=rights, tls=admin_tls(settings))
-        admin = partial(admin, policy=self._policy_reload.state, reload=admin_reload(settings, self._policy_reload))
-        self._http = admin(self.registry, self._serving.conditions, settings.admin_listen, stores=self._store_states)
+        self._http = AdminServer(
+            self.registry,
+            self._serving.conditions,
+            settings.admin_listen,
+            faults=lambda: faults,
+            stores=self._store_states,
+            outbox=metrics.late_outbox,
+            rights=rights,
+            tls=of_admin,
+            has_debug=settings.admin_debug,
+            policy=self._policy_reload.state,
+            reload=admin_reload(settings, self._policy_reload),
+        )
 
     def stores_up(self) -> dict[str, bool]:
         """Return for each store whether it is available."""
@@ -186,7 +190,7 @@ class Sidecar:
         if self._grpc is not None:
             await self._grpc.start()
         self._http.start()
-        self._loop.start()
+        self._metrics.start()
         self._supervisor.keep("postgres", self._directory.probe, _PING_INTERVAL_S, event=_UNAVAILABLE)
         pending = "changes are not effective yet"
         self._supervisor.keep("reconcile", self._reconcile, self._settings.reconcile_interval_s, event=pending)
@@ -214,6 +218,7 @@ class Sidecar:
         await self._link.close()
         await self._postgres.close()
         await self._http.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._traces.close)
         self._decisions.report_suppressed()
         await asyncio.sleep(0)  # queues the lines of this turn
         _log.info("drained")
@@ -230,8 +235,8 @@ class Sidecar:
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next check on; checks in flight keep theirs."""
         self._log.mask(policy.keys.pattern)
-        self._streams.use_classes(policy.streams)
         self._checker.policy = policy
+        self._metrics.use(policy)
 
     async def _report_suppressed_denials(self) -> None:
         self._decisions.report_suppressed()
@@ -245,7 +250,7 @@ class Sidecar:
             await self._grpc.serve_health(serving=serving)
 
     async def _reconcile(self) -> None:
-        self._outbox.measured(*await self._ledger.outbox())
+        self._metrics.outbox.measured(*await self._ledger.outbox())
         count = await self._reconciler.reconcile()
         if count:
             _log.info("changes made effective", extra={"records": count})

@@ -10,6 +10,10 @@
 image: .venv/tools/image/.installed ## build the images with docker, podman or buildah (BUILDER=, BASE=, OFFLINE=1): docs/kubernetes.md
 	PYTHON=$(PYTHON) deploy/image/wheelhouse
 	deploy/image/build
+	@if command -v podman > /dev/null; then $(BIN)/python deploy/image/report.py; else echo "no podman, no report"; fi
+
+image-scan: .venv/tools/image/.installed ## known vulnerabilities of the image's packages; needs the network, and grype or trivy for Debian's
+	deploy/image/scan
 
 image-report: ## what the image holds, its size, and its time to readiness
 	$(BIN)/python deploy/image/report.py

@@ -38,7 +38,7 @@ _OPEN_LABELS = {
     "route": "a route template, or `unmatched`",
     "stream": "a stream class of the policy",
     "version": "the version",
-    "method": "an HTTP method",
+    "method": "an HTTP method; of checks only where several routes have the template",
     "status": "an HTTP status",
     "digest": "the digest of the policy",
 }
@@ -237,9 +237,10 @@ def _series(families: Sequence[Metric]) -> list[str]:
     of_a_class = sum("stream" in sample.labels for sample in samples) // max(1, len(classes))
     rest = sum("stream" not in sample.labels for sample in samples)
     return _paragraph(
-        "A route is a template of the policy, never a path, so the number of series is bounded: at most "
-        f"(templates + 1) * {reasons + 1} for `authz_checks_total`, templates * {reasons} for "
-        f"`authz_would_deny_total`, {of_a_class} for each stream class, {rest} for the rest."
+        "A method and a route are those of a row of the policy, never of a request, so the number of series is "
+        f"bounded: at most (rows + 1) * {reasons + 1} for `authz_checks_total`, rows * {reasons} for "
+        f"`authz_would_deny_total`, {of_a_class} for each stream class, {rest} for the rest, and one "
+        "more for each listener with TLS."
     )
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support.clients.golden_terminal import Goldens
 from support.servers.containers import POSTGRES_IMAGE, REDIS_IMAGE
+from support.servers.exposition import assert_valid, assert_within_limits
 from support.servers.redis_cluster import Cluster, cluster
 from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
@@ -32,6 +34,7 @@ SERVER_PATHS = (
     "adapters/postgres/",
     "adapters/redis/",
     "bench/",
+    "cli/doctor/test_stores.py",
     "cli/test_top.py",
     "client/test_contract.py",
     "contracts/",
@@ -40,6 +43,10 @@ SERVER_PATHS = (
     "portal/test_process.py",
 )
 SERVER_FIXTURES = {"postgres_url", "portal_stack", "redis_cluster", "redis_sentinels", "redis_url", "server", "stack"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-goldens", action="store_true", help="Write tests/data/terminal/ from what commands show.")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -80,6 +87,7 @@ TIME_LIMITS_S = {
     "adapters/prometheus": 5,
     "adapters": 20,
     "contracts": 20,
+    "cli/test_golden_output.py": 20,  # the same as the next
     "client": 20,  # several processes in each test
     "installed": 20,
     "service": 20,
@@ -130,6 +138,12 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def goldens(pytestconfig: pytest.Config) -> Goldens:
+    """What commands show, in files."""
+    return Goldens(is_written=bool(pytestconfig.getoption("--write-goldens")))
+
+
 @pytest.fixture(scope="session")
 def redis_url(scratch: Path) -> Iterator[str]:
     if docker_answers():
@@ -172,8 +186,12 @@ def postgres_url(scratch: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def portal_stack() -> Iterator[Stack]:
-    """The stack with the portal in it, and Envoy's routes to it."""
+    """The stack with the portal in it, and Envoy's routes to it. After all tests its series are within their limits."""
     stack = Stack(portal=True, env={"AUTHZ_LAST_USE_INTERVAL_S": "0.5"})
     stack.start()
-    yield stack
-    stack.stop()
+    try:
+        yield stack
+        assert_within_limits(stack.admin_url)
+        assert_valid(stack.portal_admin_url)
+    finally:
+        stack.stop()

@@ -23,7 +23,7 @@ LAYERS = {
     "portal": {"core", "service"},
 }
 DRIVERS = {"asyncpg", "redis", "hiredis", "prometheus_client", "grpc", "uvicorn", "starlette", "yaml", "pydantic"}
-DRIVERS |= {"fastapi", "jinja2", "argon2", "aiosmtplib", "email_validator"}
+DRIVERS |= {"opentelemetry", "fastapi", "jinja2", "argon2", "aiosmtplib", "email_validator"}
 
 
 def imports(path: Path) -> set[str]:

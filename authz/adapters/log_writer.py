@@ -11,8 +11,11 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import orjson
+
+from authz.adapters.log_fields import Rename
 
 QUEUE_BYTES_MAX = 4_194_304
 _WRITE_BYTES_MAX = 65_536
@@ -30,7 +33,8 @@ class LogWriter:
     call `put`, also while it is interrupted in another call of `put`.
     """
 
-    def __init__(self, fd: int | None, *, bytes_max: int = QUEUE_BYTES_MAX) -> None:
+    def __init__(self, fd: int | None, *, bytes_max: int = QUEUE_BYTES_MAX, rename: Rename | None = None) -> None:
+        self._rename = rename
         self._fd = fd
         self._bytes_max = bytes_max
         self._queue: SimpleQueue[tuple[bytes, int] | None] = SimpleQueue()  # reentrant, unlike an Event
@@ -106,8 +110,13 @@ class LogWriter:
         """Write a line about dropped lines, once the output works again."""
         dropped = sum(self._dropped.values())
         if dropped > self._reported and not self._is_cut:
-            fields = {"event": "log lines dropped", "lines": dropped - self._reported, "level": "warning"}
+            fields: dict[str, Any] = {
+                "event": "log lines dropped",
+                "lines": dropped - self._reported,
+                "level": "warning",
+            }
             fields |= {"logger": "authz.logs", "timestamp": datetime.now(UTC)}
+            fields = fields if self._rename is None else self._rename(fields)
             if self._write(orjson.dumps(fields, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE), 0):
                 self._reported = dropped
 

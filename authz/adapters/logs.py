@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from authz.adapters.log_fields import LogFields, Rename, rename_to
 from authz.adapters.log_limits import LineLimits
 from authz.adapters.log_writer import LogWriter, duplicate_stdout
 
@@ -34,16 +35,17 @@ _log = logging.getLogger("authz.logs")
 class ProcessLog:
     """The log of the process, after `configure`."""
 
-    def __init__(self, level: str, key_pattern: str) -> None:
+    def __init__(self, level: str, key_pattern: str, rename: Rename | None = None) -> None:
+        self._rename = rename
         self._configured = self._level = logging.getLevelNamesMapping()[level.upper()]
         self._mask = KeyMask(key_pattern)
-        self._writer = LogWriter(duplicate_stdout())
+        self._writer = LogWriter(duplicate_stdout(), rename=rename)
         self._limits = LineLimits()
-        self.handler: logging.Handler = _Handler(self._writer, self._mask, self._limits)
+        self.handler: logging.Handler = _Handler(self._writer, self._mask, self._limits, rename)
 
     def line_writer(self, name: str) -> "LineWriter | None":
         """Create a writer of frequent lines; None where the level excludes lines of level info."""
-        return None if self._level > logging.INFO else LineWriter(name, self._mask, self._writer)
+        return None if self._level > logging.INFO else LineWriter(name, self._mask, self._writer, self._rename)
 
     def switch_level(self) -> str:
         """Change the level to debug, and from there back to the configured one; return its name."""
@@ -55,6 +57,10 @@ class ProcessLog:
         """Mask text that matches `key_pattern` too, from now on."""
         self._mask.add(key_pattern)
 
+    def masked(self, text: str) -> str:
+        """Return a text without API keys."""
+        return self._mask(text.encode()).decode()
+
     def dropped(self) -> Mapping[str, int]:
         """Return the number of lines that were not written, by cause."""
         return {**self._writer.dropped, "rate_limited": self._limits.total}
@@ -64,13 +70,14 @@ class ProcessLog:
         self._writer.close(deadline_s)
 
 
-def configure(level: str, key_pattern: str) -> ProcessLog:
+def configure(level: str, key_pattern: str, names: LogFields = LogFields.AUTHZ) -> ProcessLog:
     """Set up logging for the whole process, libraries included.
 
-    `level` is the name of a logging level. Text that matches `key_pattern` is masked in every field and traceback.
-    Warnings and exceptions of threads and finalizers are logged too, because standard error may block as well.
+    `level` is the name of a logging level, `names` whose names the fields have. Text that matches `key_pattern` is
+    masked in every field and traceback. Warnings and exceptions of threads and finalizers are logged too, because
+    standard error may block as well.
     """
-    log = ProcessLog(level, key_pattern)
+    log = ProcessLog(level, key_pattern, rename_to(names))
     logging.basicConfig(handlers=[log.handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _log_unraisable
@@ -107,8 +114,9 @@ class KeyMask:
 class _Handler(logging.Handler):
     """Serialises records as one line of JSON each, and queues them; at most so many of one kind a second."""
 
-    def __init__(self, writer: LogWriter, mask: KeyMask, limits: LineLimits) -> None:
+    def __init__(self, writer: LogWriter, mask: KeyMask, limits: LineLimits, rename: Rename | None = None) -> None:
         super().__init__()
+        self._rename = rename or _same
         self._writer = writer
         self._mask = mask
         self._limits = limits
@@ -122,7 +130,7 @@ class _Handler(logging.Handler):
             self._writer.put(self._line(record, suppressed), 1)
         except Exception:  # noqa: BLE001 -- a record that cannot be serialised must not break the caller
             fields = {"event": "log record cannot be serialised", "level": "error", "logger": record.name}
-            self._writer.put(orjson.dumps(fields, option=_LINE), 1)
+            self._writer.put(orjson.dumps(self._rename(fields), option=_LINE), 1)
 
     def _line(self, record: logging.LogRecord, suppressed: int) -> bytes:
         fields: dict[str, Any] = {"event": record.getMessage()}
@@ -136,10 +144,10 @@ class _Handler(logging.Handler):
             known["suppressed"] = suppressed
         if record.exc_info:
             fields["exception"] = logging.Formatter().formatException(record.exc_info)
-        line = self._mask(orjson.dumps(fields | known, default=str, option=_LINE))
+        line = self._mask(orjson.dumps(self._rename(fields | known), default=str, option=_LINE))
         if len(line) > _LINE_BYTES_MAX:  # cut after masking: a part of a key would not match
-            event = str(orjson.loads(line)["event"])[:_EVENT_CHARS_MAX]
-            line = orjson.dumps({"event": event, "cut_bytes": len(line)} | known, option=_LINE)
+            event = self._mask(str(fields["event"]).encode()).decode()[:_EVENT_CHARS_MAX]
+            line = orjson.dumps(self._rename({"event": event, "cut_bytes": len(line)} | known), option=_LINE)
         return line
 
 
@@ -149,7 +157,8 @@ class LineWriter:
     Call it with the fields of a line, to which it adds. The lines of one turn of the event loop are queued together.
     """
 
-    def __init__(self, name: str, mask: KeyMask, writer: LogWriter) -> None:
+    def __init__(self, name: str, mask: KeyMask, writer: LogWriter, rename: Rename | None = None) -> None:
+        self._rename = rename
         self._name = name
         self._mask = mask
         self._writer = writer
@@ -160,6 +169,8 @@ class LineWriter:
         fields |= {"level": "info", "logger": self._name, "timestamp": datetime.now(UTC)}
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
+        if self._rename is not None:
+            fields = self._rename(fields)
         self._lines.append(orjson.dumps(fields, option=_LINE))
         if len(self._lines) >= _BATCH_LINES_MAX:
             self._flush()
@@ -169,6 +180,10 @@ class LineWriter:
             count, lines = len(self._lines), self._mask(b"".join(self._lines))
             self._lines.clear()
             self._writer.put(lines, count, share=_FREQUENT_SHARE)
+
+
+def _same(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields
 
 
 def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from authz.cli.extras import extra
 from authz.cli.output import After, AsJson, PageRows, done, plain, show_page, write
 from authz.cli.use_cases import actor, run
 from authz.core.accounts import AuditEvent
@@ -26,9 +27,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create an account and print its id."""
-    from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- only this command needs it
-
-    address = None if email is None else normalised_email(email)
+    address = None if email is None else _normalised(email)
     account = run(lambda admin: admin.create_account(name, address, actor()))
     write(json.dumps(plain(account)) if as_json else account.id)
 
@@ -50,6 +49,12 @@ def suspend(account_id: AccountId, *, as_json: AsJson = False) -> None:
 def reinstate(account_id: AccountId, *, as_json: AsJson = False) -> None:
     """Reinstate a suspended account: its keys work again."""
     _change(account_id, AuditEvent.ACCOUNT_REINSTATED, "reinstated", as_json=as_json)
+
+
+def _normalised(email: str) -> str:
+    with extra("portal"):
+        from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the sidecar's image lacks it
+    return normalised_email(email)
 
 
 def _change(account_id: str, event: AuditEvent, change: str, *, as_json: bool) -> None:

@@ -45,7 +45,13 @@ def main() -> None:
 
     logs.silence()
     output.set_up()
-    sys.exit(reporting(lambda: app(standalone_mode=False, prog_name="authz")))
+    sys.exit(reporting(lambda: _run(None)))
+
+
+def _run(arguments: list[str] | None) -> object:
+    columns = output.plain_help_columns()
+    app.rich_markup_mode = "rich" if columns is None else None
+    return app(arguments, standalone_mode=False, prog_name="authz", terminal_width=columns)
 
 
 @app.callback(invoke_without_command=True)
@@ -71,7 +77,7 @@ def show_help(
     if len(words) == 1 and words[0] in _TOPICS:
         output.write(_TOPICS[words[0]])
         return
-    code = reporting(lambda: app([*words, "--help"], standalone_mode=False, prog_name="authz"))
+    code = reporting(lambda: _run([*words, "--help"]))
     if not words:
         output.write(f"Topics: {', '.join(f'authz help {topic}' for topic in _TOPICS)}")
     raise typer.Exit(code)
@@ -129,6 +135,23 @@ def top(
     from authz.cli.top import show_top  # noqa: PLC0415 -- see the module's docstring
 
     show_top(addresses, interval, once=once, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    *,
+    admin: Annotated[
+        list[str] | None, typer.Option(help="Also examine the sidecar with this admin address; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print versions, settings, stores, schema and limits for a report of a fault; exit code 1 if something is wrong.
+
+    Secrets are masked.
+    """
+    from authz.cli.doctor.command import examine  # noqa: PLC0415 -- see the module's docstring
+
+    examine(admin or [], as_json=as_json)
 
 
 @app.command()

@@ -6,6 +6,7 @@ Text from users is never markup, and its control characters are escaped. Errors 
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -15,10 +16,13 @@ from typing import Annotated, Any
 
 import typer
 
+from authz.core.text import is_shown_alone
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 After = Annotated[str, typer.Option("--after", help="The id of the last row of the page before.")]
 PageRows = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Rows of a page.")]
 
+_BOX_WIDTH_MIN = 60  # a narrower one shows plain help
 _WIDTH_MIN = 100  # a narrower terminal shows one field per line
 _SECRET = re.compile(r"\b((?:[A-Za-z][A-Za-z0-9]{0,15}_){1,4})[0-9A-Za-z]{20,}([0-9A-Za-z]{4})\b")
 _quiet = False
@@ -35,7 +39,7 @@ def set_up(*, quiet: bool = False) -> None:
 
 def safe(text: str) -> str:
     """Escape control and other invisible characters, which a terminal would obey or hide."""
-    return "".join(char if char.isprintable() or char in _JOINERS else _escaped(char) for char in text)
+    return "".join(char if is_shown_alone(char) or char in _JOINERS else _escaped(char) for char in text)
 
 
 def masked(text: str) -> str:
@@ -110,6 +114,12 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any value that can be converted
 def moment(at: datetime) -> str:
     """Format a time in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def plain_help_columns() -> int | None:
+    """Return the width of help without boxes, which a narrow terminal would cut and a pipe has no use for, or None."""
+    columns = shutil.get_terminal_size().columns
+    return None if _is_terminal() and columns >= _BOX_WIDTH_MIN else columns
 
 
 def _is_terminal() -> bool:

@@ -114,8 +114,13 @@ def compared(
 
 
 def _scrape(address: str) -> Scrape | str:
+    return scraped(address_of(address))
+
+
+def scraped(url: str) -> Scrape | str:
+    """Return the samples of authz at a URL of metrics, or why there are none."""
     try:
-        with urllib.request.urlopen(address_of(address), timeout=_TIMEOUT_S) as answer:  # noqa: S310 -- http only
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 -- http only
             text = answer.read(SCRAPE_BYTES_MAX).decode(errors="replace")
         families = text_string_to_metric_families(text)
         return {

@@ -138,8 +138,12 @@ class Api:
 
 
 def plain(text: str) -> str:
-    """Replace the control characters in text from the API, which a terminal would obey."""
-    return "".join(char if char.isprintable() else "�" for char in text)
+    """Replace the control and blank characters in text from the API, which a terminal would obey or not show."""
+    return "".join(char if (char.isprintable() and char not in _BLANK) or char in _JOINERS else "�" for char in text)
+
+
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_JOINERS = frozenset("\u200c\u200d")
 
 
 def _reason(error: Exception) -> str:

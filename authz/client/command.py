@@ -5,6 +5,8 @@ The ways to get a key are `login.py`. Exit codes: 0 done, 1 failed or unavailabl
 is fast.
 """
 
+import shutil
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from authz.client.screen import Screen
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Get an API key and show its account.")
+
+_BOX_WIDTH_MIN = 60
 
 Url = Annotated[str, typer.Option(help=f"The URL of the API; default: {URL_VARIABLE}, then the URL of the last login.")]
 InsecureHttp = Annotated[
@@ -146,6 +150,13 @@ def with_prompts(arguments: list[str]) -> list[str]:
         is_bare = argument in {"--password", "--key"} and following.startswith("-") and following != "-"
         result += [f"{argument}={PROMPT}"] if is_bare else [argument]
     return result
+
+
+def plain_help_columns() -> int | None:
+    """Return the width of help without boxes, which a narrow terminal would cut and a pipe has no use for, or None."""
+    columns = shutil.get_terminal_size().columns
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return None if is_terminal and columns >= _BOX_WIDTH_MIN else columns
 
 
 def _is_json(context: typer.Context, *, as_json: bool) -> bool:

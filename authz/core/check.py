@@ -35,6 +35,11 @@ class Traced(Protocol):
         """The W3C trace context of the caller, or an empty text."""
         ...
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the caller records its trace; much cheaper than to read the context."""
+        ...
+
 
 class RequestAttributes(Value):
     """What Envoy sent about one request.

@@ -36,6 +36,11 @@ def is_visible(text: str) -> bool:
     return all(_is_shown(text, index) for index in range(len(text)))
 
 
+def is_shown_alone(char: str) -> bool:
+    """Return whether a terminal shows a character: no control, blank or formatting character, and no joiner."""
+    return char.isprintable() and char not in _BLANK
+
+
 def ascii_only(text: str) -> str:
     """Return a text with each control character and each character outside ASCII escaped."""
     return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
@@ -47,7 +52,7 @@ def _is_shown(text: str, index: int) -> bool:
         return 0 < index < len(text) - 1 and text[index - 1] not in _JOINERS and not text[index - 1].isspace()
     if ord(char) in _TAGS:
         return _FLAG in text[:index]
-    return char.isprintable() and char not in _BLANK
+    return is_shown_alone(char)
 
 
 def _is_stream_safe(text: str) -> bool:

@@ -155,6 +155,11 @@ class _Call:
     def traceparent(self) -> str:
         return next((str(value) for name, value in self._metadata if name == "traceparent"), "")
 
+    @property
+    def is_sampled(self) -> bool:
+        flags = self.traceparent[-2:]
+        return len(flags) == 2 and flags[1] in "13579bdf"  # noqa: PLR2004 -- two digits
+
 
 async def _read(messages: AsyncIterator[bytes], reporter: Reporter) -> None:
     async for message in messages:

@@ -29,6 +29,7 @@ from authz.portal.envoy_only import EnvoyOnly
 from authz.portal.error_responses import json_response
 from authz.portal.middleware.request_limits import RequestLimits
 from authz.portal.middleware.request_metrics import RequestMetrics
+from authz.portal.middleware.request_traces import RequestTraces
 from authz.portal.middleware.response_headers import ResponseHeaders, put
 from authz.portal.pages.account import AccountPages
 from authz.portal.pages.device import DevicePages
@@ -37,7 +38,7 @@ from authz.portal.pages.keys import KeyPages
 from authz.portal.pages.recovery import RecoveryPages
 from authz.portal.pages.rendering import Pages, redirect
 from authz.portal.services import Services
-from authz.service.portal.ports import PortalObserver
+from authz.service.portal.ports import PortalObserver, RequestTracer
 
 _BODY_BYTES_MAX = 65_536
 _PAGES, _STATIC = ("/dashboard", "/device"), "/dashboard/static"
@@ -61,7 +62,9 @@ class _Static(StaticFiles):
         return response
 
 
-def application(services: Services, *, proxy_secret: str, readiness: Readiness) -> FastAPI:
+def application(
+    services: Services, *, proxy_secret: str, readiness: Readiness, tracer: RequestTracer | None = None
+) -> FastAPI:
     """Create the application; `readiness` returns each condition of readiness by name."""
 
     async def healthz() -> Response:
@@ -85,6 +88,7 @@ def application(services: Services, *, proxy_secret: str, readiness: Readiness) 
         openapi_url=None,
         redirect_slashes=False,
         middleware=[
+            *([Middleware(RequestTraces, tracer=tracer)] if tracer is not None else []),
             Middleware(RequestMetrics, observer=services.observer),
             Middleware(ResponseHeaders, is_https=is_https),
             Middleware(EnvoyOnly, secret=proxy_secret, open_paths=frozenset({_HEALTH, _READINESS})),

@@ -47,9 +47,13 @@ DASHBOARDS = (
             Panel("Checks by outcome", "reqps", (("sum by (outcome) (rate(authz_checks_total[5m]))", "{{outcome}}"),)),
             Panel("Duration of checks", "s", _quantiles("authz_check_duration_seconds")),
             Panel(
-                "Checks without a decision", "percentunit", ((ERRORS + "5m", "5 minutes"), (ERRORS + "1h", "1 hour"))
+                "Checks without a decision",
+                "percentunit",
+                ((ERRORS + "5m", "5 minutes {{job}}"), (ERRORS + "1h", "1 hour {{job}}")),
             ),
-            Panel("Late decisions", "percentunit", ((SLOW + "5m", "5 minutes"), (SLOW + "1h", "1 hour"))),
+            Panel(
+                "Late decisions", "percentunit", ((SLOW + "5m", "5 minutes {{job}}"), (SLOW + "1h", "1 hour {{job}}"))
+            ),
             Panel("Stores available", "short", (("min by (store) (authz_store_up)", "{{store}}"),)),
             Panel("Duration of stores", "s", _quantiles("authz_store_duration_seconds", "store")),
             Panel(
@@ -63,6 +67,15 @@ DASHBOARDS = (
             ),
             Panel(
                 "Connections to PostgreSQL", "short", (("sum by (state) (authz_postgres_connections)", "{{state}}"),)
+            ),
+            Panel(
+                "Connection to Redis",
+                "short",
+                (
+                    ("sum by (instance) (authz_redis_commands_in_flight)", "in flight {{instance}}"),
+                    ("sum(increase(authz_redis_reconnects_total[5m]))", "reconnections"),
+                    ("sum(increase(authz_redis_epoch_changes_total[5m]))", "new epochs"),
+                ),
             ),
             Panel("Delay of the event loop", "s", _quantiles("authz_event_loop_lag_seconds")),
             Panel("CPU", "short", (('rate(process_cpu_seconds_total{job=~"authz.*"}[5m])', "{{instance}}"),)),
@@ -85,10 +98,15 @@ DASHBOARDS = (
                 (
                     *_quantiles("authz_check_batch_checks"),
                     (
-                        "rate(authz_redis_batch_commands_sum[5m]) / rate(authz_redis_batch_commands_count[5m])",
+                        "sum(rate(authz_redis_batch_commands_sum[5m])) / sum(rate(authz_redis_batch_commands_count[5m]))",
                         "to Redis",
                     ),
                 ),
+            ),
+            Panel(
+                "Time until certificates expire",
+                "s",
+                (("authz_certificate_expiry_timestamp_seconds - time()", "{{listener}} {{instance}}"),),
             ),
             Panel("Background loops that fail", "short", (("max by (loop) (authz_background_failing)", "{{loop}}"),)),
             Panel(
@@ -194,7 +212,7 @@ DASHBOARDS = (
             Panel(
                 "Throttled attempts",
                 "ops",
-                (("sum by (attempt, by) (rate(authz_portal_throttled_total[5m]))", "{{attempt}} by {{by}}"),),
+                (("sum by (attempt, by) (rate(authz_portal_throttled_total[5m])) > 0", "{{attempt}} by {{by}}"),),
             ),
             Panel("Signups", "ops", (("sum by (outcome) (rate(authz_portal_signups_total[5m]))", "{{outcome}}"),)),
             Panel(

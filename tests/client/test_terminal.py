@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.clients.terminal import at_a_terminal, names, running, truetick
+from support.clients.terminal import PROGRAM, at_a_terminal, environment, names, running, truetick
 from support.servers.truetick_api import ContractApi
 
 from authz.client import browser, command
@@ -184,3 +184,12 @@ def test_what_the_api_sends_cannot_write_to_the_terminal(home: Path, api: Contra
     done = truetick(home, "login", "--email", "ada\x1b[2J@example.com\u202e", "--password", PASSWORD, "--url", api.url)
     assert done.returncode == 0
     assert json.dumps(done.stdout) == json.dumps("logged in as ada�[2J@example.com� (acct_1)\n")
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("logout", "--json"), ("login", "--help")])
+def test_a_full_disk_is_one_line(home: Path, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, *arguments], env=environment(home), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: cannot write: No space left on device\n")

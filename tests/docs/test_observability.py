@@ -21,7 +21,7 @@ DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
 # Of Prometheus itself and of its client library.
 OTHERS = {"up", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_resident_memory_bytes"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-WORDS = set("by or and le rate sum max min count increase topk job instance histogram_quantile".split())  # noqa: SIM905
+WORDS = set("by or and le rate sum max min count increase time topk job instance histogram_quantile".split())  # noqa: SIM905
 SEPARATOR = "# the other process\n"
 EXPORT = f"""
 import asyncio, sys

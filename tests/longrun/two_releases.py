@@ -88,7 +88,7 @@ class Release:
                 response_deserializer=CheckResponse.FromString,
             )
             code = call(request, timeout=5).status.code
-        return str(next(each.name.lower() for each in grpc.StatusCode if each.value[0] == code))
+        return next(str(each.name).lower() for each in grpc.StatusCode if each.value[0] == code)
 
 
 class Failed(Exception):  # noqa: N818 -- named for what happened
@@ -105,12 +105,12 @@ def main() -> None:
         tree = folder / "old"
         tree.mkdir()
         subprocess.run(["tar", "-x", "-C", tree], input=_git("archive", old), check=True)  # noqa: S607 -- from PATH
-        releases = [Release("old", tree, folder, urls), Release("new", ROOT, folder, urls)]
+        older, newer = Release("old", tree, folder, urls), Release("new", ROOT, folder, urls)
         _say(f"old: {old}, {_git('log', '-1', '--format=%h', old).decode().strip()}; new: this tree")
         try:
-            failed = [title for title, step in steps(releases[0], releases[1], server) if not _works(title, step)]
+            failed = [title for title, step in steps(older, newer, server) if not _works(title, step)]
         finally:
-            for release in releases:
+            for release in (older, newer):
                 release.sidecar.stop()
     sys.exit(1 if failed else 0)
 

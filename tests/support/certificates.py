@@ -21,7 +21,7 @@ class Authority:
         new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
         _openssl(*new, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.certificate)
 
-    def issue(self, san: str, *, is_expired: bool = False) -> tuple[Path, Path]:
+    def issue(self, san: str, *, is_expired: bool = False, days: int = 1) -> tuple[Path, Path]:
         """Return the files of a new certificate and its key; `san` is such as `DNS:envoy` or `URI:spiffe://…`."""
         self._made += 1
         stem = f"{self.certificate.name}-{self._made}"
@@ -51,7 +51,7 @@ class Authority:
             "-extfile",
             extension,
         ]
-        _openssl(*sign, "-days", "-1" if is_expired else "1", "-in", request, "-out", certificate)
+        _openssl(*sign, "-days", "-1" if is_expired else str(days), "-in", request, "-out", certificate)
         return certificate, key
 
 

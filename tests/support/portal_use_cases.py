@@ -115,9 +115,8 @@ class PortalUseCases:
         self.verification = EmailVerification(
             self.ledger,
             self.mail,
+            Codes(os.urandom, utc_now),
             f"{PUBLIC_URL}/dashboard/verify",
-            entropy=os.urandom,
-            now=lambda: datetime.now(UTC),
         )
 
         self.links = PostgresMailedLinks(postgres)
@@ -125,26 +124,15 @@ class PortalUseCases:
         self.email_changes = self.email_changes_at(utc_now)
 
     def resets_at(self, now: Callable[[], datetime]) -> PasswordReset:
-        return PasswordReset(
-            self.links,
-            self.accounts,
-            self.gate,
-            self.outgoing,
-            self.notices,
-            Codes(os.urandom, now),
-            f"{PUBLIC_URL}/dashboard/reset",
-        )
+        return PasswordReset(*self._mailed(now), f"{PUBLIC_URL}/dashboard/reset")
 
     def email_changes_at(self, now: Callable[[], datetime]) -> EmailChanges:
-        return EmailChanges(
-            self.links,
-            self.accounts,
-            self.gate,
-            self.outgoing,
-            self.notices,
-            Codes(os.urandom, now),
-            f"{PUBLIC_URL}/dashboard/email",
-        )
+        return EmailChanges(*self._mailed(now), f"{PUBLIC_URL}/dashboard/email")
+
+    def _mailed(
+        self, now: Callable[[], datetime]
+    ) -> tuple[PostgresMailedLinks, Accounts, Gate, OutgoingMail, Notices, Codes]:
+        return self.links, self.accounts, self.gate, self.outgoing, self.notices, Codes(os.urandom, now)
 
     def services(self, public_url: str = PUBLIC_URL) -> Services:
         return Services(

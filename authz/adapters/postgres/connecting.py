@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final
 
 from authz.adapters.clock_skew import OnSkew
@@ -32,10 +33,19 @@ class Connector:
     """Connects to one server after the other until one takes writes.
 
     The URL is read anew each time. `connect_s` bounds the attempt at one server, unless the URL has connect_timeout.
+    `on_connected` receives how long a successful attempt took, in seconds.
     """
 
-    def __init__(self, url: str | Callable[[], str], *, connect_s: float, on_skew: OnSkew | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        *,
+        connect_s: float,
+        on_skew: OnSkew | None = None,
+        on_connected: Callable[[float], None] | None = None,
+    ) -> None:
         self._read = url_reader(url)
+        self._on_connected = on_connected
         self.connect_s = connect_s
         self._on_skew = on_skew
         self.queries: list[str] = []
@@ -62,12 +72,15 @@ class Connector:
             raise self._failed([_fault(error)]) from None
         hosts: Sequence[Host | None] = self._in_order(url.hosts) or [None]
         for host in hosts:
+            started_s = perf_counter()
             try:
                 session = await connect(url, host, url.connect_s or self.connect_s, self.queries, self._on_skew)
             except CONNECT_FAILURES as error:
                 faults.append(_fault(error))
             else:
                 self.fault, self._failures, self._primary = None, 0, host
+                if self._on_connected is not None:
+                    self._on_connected(perf_counter() - started_s)
                 return session
         raise self._failed(faults) from None
 

@@ -234,13 +234,18 @@ class PostgresKeys:
     async def outbox(self) -> tuple[int, float]:
         """Return the number of pending changes, and the age of the oldest in seconds; raises `StoreUnavailable`."""
         async with self._postgres.transaction(durable=False) as connection:
-            count, oldest_s = await connection.fetchrow(_OUTBOX)
-        return count, oldest_s
+            return await outbox_of(connection)
 
     async def delete_ended(self, before: datetime, rows_max: int) -> int:
         """Delete keys that ended before a time, at most some; returns how many."""
         async with self._postgres.transaction() as connection:
             return await listings.delete_ended(connection, before, rows_max)
+
+
+async def outbox_of(connection: Any) -> tuple[int, float]:  # noqa: ANN401 -- untyped driver
+    """Return the number of pending changes and the age of the oldest in seconds, within a transaction."""
+    count, oldest_s = await connection.fetchrow(_OUTBOX)
+    return int(count), float(oldest_s)
 
 
 def _sums_up(event: AuditEvent, capacity: int | None) -> bool:

@@ -107,6 +107,34 @@ async def _newer(session: Session) -> str:
     return f"the schema is newer than this release, which has no {newer[-1]}" if newer else ""
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """The schema of a database beside that of this release: names of migrations, in the order in which they apply."""
+
+    applied: list[str]
+    missing: list[str]
+    newer: list[str]
+    changed: list[str]
+
+    @property
+    def version(self) -> str:
+        """Return the name of the newest migration that was applied, empty without any."""
+        return max(self.applied, default="")
+
+
+async def schema_state(session: Session) -> SchemaState:
+    """Compare the schema with this release, within the present transaction."""
+    shipped = {migration.name: migration.checksum for migration in shipped_migrations()}
+    exists = await session.fetchval("SELECT to_regclass('migrations') IS NOT NULL")
+    known: dict[str, str] = {row["name"]: row["checksum"] for row in await session.fetch(_KNOWN)} if exists else {}
+    return SchemaState(
+        applied=sorted(known),
+        missing=[name for name in shipped if name not in known],
+        newer=sorted(known.keys() - shipped.keys()),
+        changed=sorted(name for name in known.keys() & shipped.keys() if known[name] != shipped[name]),
+    )
+
+
 def shipped_migrations() -> Sequence[Migration]:
     """Return every migration of this release, in the order in which they apply."""
     folder = files("authz.adapters.postgres").joinpath("sql")

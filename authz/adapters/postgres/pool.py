@@ -44,11 +44,12 @@ class Postgres:
         connect_s: float = 2.0,
         life_s: float = 600.0,
         on_skew: OnSkew | None = None,
+        on_connected: Callable[[float], None] | None = None,
     ) -> None:
         self._deadline_s = deadline_s
         self._pool_max = pool_max
         self._life_s = life_s
-        self._connector = Connector(url, connect_s=connect_s, on_skew=on_skew)
+        self._connector = Connector(url, connect_s=connect_s, on_skew=on_skew, on_connected=on_connected)
         self._idle: deque[Session] = deque()
         self._used: set[Session] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -64,12 +65,8 @@ class Postgres:
 
     def connections(self) -> dict[str, int]:
         """Count the connections that are idle, used and being made, and the transactions that wait for one."""
-        return {
-            "idle": len(self._idle),
-            "used": len(self._used),
-            "connecting": len(self._connecting),
-            "waiting": len(self._waiting),
-        }
+        counted = {"idle": self._idle, "used": self._used, "connecting": self._connecting, "waiting": self._waiting}
+        return {state: len(each) for state, each in counted.items()}
 
     def prime(self, query: str) -> None:
         """Let every new connection learn a query, so that its first use takes one round trip like the others."""

@@ -4,6 +4,7 @@ Counters are plain integers in dictionaries and lists, because every check updat
 created at a scrape. Label values are from closed lists: outcomes, reasons, stores and the policy's route templates.
 """
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from authz import __version__
 from authz.core.check import Deny
@@ -40,6 +42,7 @@ class Histogram:
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
+        self._exemplars: dict[int, Exemplar] = {}
         self.sum = 0.0
 
     def observe(self, amount: float, times: int = 1) -> None:
@@ -47,9 +50,15 @@ class Histogram:
         self._counts[bisect_left(self._bounds, amount)] += times
         self.sum += amount * times
 
+    def exemplify(self, amount: float, trace_id: str) -> None:
+        """Keep an observation that was counted as the example of its bucket."""
+        at = bisect_left(self._bounds, amount)
+        self._exemplars[at] = Exemplar({"trace_id": trace_id}, amount, time.time())
+
     def frozen(self) -> Self:
         """Return a copy that does not change."""
         clone = copy(self)
+        clone._exemplars = self._exemplars.copy()  # noqa: SLF001 -- of its own class
         clone._counts = self._counts.copy()  # noqa: SLF001 -- of its own class
         return clone
 
@@ -57,6 +66,11 @@ class Histogram:
         """Return the cumulative counts by upper bound, in Prometheus' form."""
         bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+
+    def buckets_with_exemplars(self) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+        """Return the same with the latest exemplar of each bucket, for OpenMetrics."""
+        found = self._exemplars
+        return [(*each, found[at]) if at in found else each for at, each in enumerate(self.buckets())]
 
 
 class OwnCollector(Collector):
@@ -80,11 +94,12 @@ class Metrics(OwnCollector):
     def __init__(self, stores_up: Callable[[], dict[str, bool]], throttled: Callable[[], int] = lambda: 0) -> None:
         self._stores_up = stores_up
         self._throttled = throttled
-        self._allowed: Counter[str] = Counter()
+        self._shared: frozenset[str] = frozenset()
+        self._allowed: Counter[tuple[str, str]] = Counter()
         self._passed: Counter[Route] = Counter()
         self._uncounted: list[Route] = []
-        self._denied: Counter[tuple[DenyReason, str]] = Counter()
-        self._would_deny: Counter[tuple[DenyReason, str]] = Counter()
+        self._denied: Counter[tuple[DenyReason, str, str]] = Counter()
+        self._would_deny: Counter[tuple[DenyReason, str, str]] = Counter()
         self._failures = Counter(dict.fromkeys(STORES, 0))
         self._degraded = Counter(dict.fromkeys(STORES, 0))
         self._checks = Histogram()
@@ -92,19 +107,30 @@ class Metrics(OwnCollector):
         self._batches = Histogram(BOUNDS_COMMANDS)
         self._late = 0
 
+    def use(self, routes: Iterable[Route]) -> None:
+        """Report the routes of another policy: where several have one template, their samples name the method too."""
+        rows = Counter(route.template for route in routes)
+        self._shared = frozenset(template for template, count in rows.items() if count > 1)
+
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         """Count decisions that were made together."""
         for _, _, decision in decided:
             if isinstance(decision, Deny):
-                template = _UNMATCHED if decision.route is None else decision.route.template
-                self._denied[decision.reason, template] += 1
+                route = decision.route
+                row = ("", _UNMATCHED) if route is None else (route.method, route.template)
+                self._denied[(decision.reason, *row)] += 1
             else:
                 self._uncounted.append(decision.route)
                 if decision.would_deny is not None:
-                    self._would_deny[decision.would_deny, decision.route.template] += 1
+                    route = decision.route
+                    self._would_deny[decision.would_deny, route.method, route.template] += 1
         self._checks.observe(latency_s, len(decided))
         if len(self._uncounted) > _UNCOUNTED_MAX:
             self._count_allowed()
+
+    def traced(self, latency_s: float, trace_id: str) -> None:
+        """Keep a check that was counted as the example of its latency."""
+        self._checks.exemplify(latency_s, trace_id)
 
     def store_answered(self, store: str, latency_s: float) -> None:
         """Observe the duration of one response of a store."""
@@ -127,16 +153,12 @@ class Metrics(OwnCollector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
         yield self._checks_family()
-        yield counts(
-            "authz_would_deny",
-            "Checks that a shadow route allowed and its rules would deny.",
-            ("reason", "route"),
-            self._would_deny.items(),
-        )
+        text = "Checks that a shadow route allowed and its rules would deny."
+        yield self._by_row("authz_would_deny", text, ("reason",), self._would_deny.items())
         latency = HistogramMetricFamily(
             "authz_check_duration_seconds", "Duration of a check from its start to its decision."
         )
-        latency.add_metric([], self._checks.buckets(), self._checks.sum)
+        latency.add_metric([], self._checks.buckets_with_exemplars(), self._checks.sum)
         yield latency
         stores = HistogramMetricFamily(
             "authz_store_duration_seconds", "Duration of a store's response.", labels=["store"]
@@ -178,15 +200,27 @@ class Metrics(OwnCollector):
     def _count_by_template(self) -> None:
         self._count_allowed()
         for route, count in self._passed.items():
-            self._allowed[route.template] += count
+            self._allowed[route.method, route.template] += count
         self._passed.clear()  # releases the routes of a replaced policy
 
     def _checks_family(self) -> Metric:
         self._count_by_template()
-        allowed = ((("allow", "", route), count) for route, count in self._allowed.items())
-        denied = (((_outcome(reason), reason, route), count) for (reason, route), count in self._denied.items())
-        rows = chain(allowed, denied)
-        return counts("authz_checks", "Checks by outcome, reason and route.", ("outcome", "reason", "route"), rows)
+        allowed = ((("allow", "", *row), count) for row, count in self._allowed.items())
+        denied = (((_outcome(reason), reason, *row), count) for (reason, *row), count in self._denied.items())
+        text = "Checks by outcome, reason and route."
+        return self._by_row("authz_checks", text, ("outcome", "reason"), chain(allowed, denied))
+
+    def _by_row(
+        self, name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], float]]
+    ) -> Metric:
+        """Create a family of counters by rows of the policy; a method is named where the template is not enough."""
+        family = CounterMetricFamily(name, text, labels=(*labels, "method", "route"))
+        for (*values, method, template), count in rows:
+            named = dict(zip(labels, values, strict=True))
+            if template in self._shared:
+                named["method"] = method
+            family.add_sample(f"{name}_total", named | {"route": template}, count)
+        return family
 
 
 class Registry(CollectorRegistry):
@@ -246,7 +280,14 @@ def process_families(stores_up: Mapping[str, bool]) -> Iterator[Metric]:
     yield build
 
 
-def counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+def gauge(name: str, text: str, value: float) -> Metric:
+    """Create a gauge without labels."""
+    family = GaugeMetricFamily(name, text)
+    family.add_metric([], value)
+    return family
+
+
+def counts(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     """Create a family of counters, one for each row of label values and count."""
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in rows:

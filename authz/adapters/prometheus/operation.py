@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from authz.adapters.prometheus.checks import Histogram, OwnCollector, counts
+from authz.adapters.prometheus.checks import Histogram, OwnCollector, counts, gauge
 
 _LAG_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
 _LOOP_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -50,13 +50,18 @@ class OutboxMetrics(OwnCollector):
         self._entries = entries
         self._oldest_since_s = self._now_s() - oldest_s if entries else None
 
+    def present(self) -> tuple[int, float]:
+        """Return the number of pending changes, and the age of the oldest in seconds."""
+        since_s = self._oldest_since_s
+        return self._entries, 0.0 if since_s is None else max(0.0, self._now_s() - since_s)
+
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
-        oldest_s = 0.0 if self._oldest_since_s is None else max(0.0, self._now_s() - self._oldest_since_s)
-        yield _gauge(
+        _, oldest_s = self.present()
+        yield gauge(
             "authz_outbox_entries", "Changes that are in Postgres and not yet effective in Redis.", self._entries
         )
-        yield _gauge("authz_outbox_oldest_seconds", "Age of the oldest change that is not yet effective.", oldest_s)
+        yield gauge("authz_outbox_oldest_seconds", "Age of the oldest change that is not yet effective.", oldest_s)
 
 
 class ListenerMetrics(OwnCollector):
@@ -81,9 +86,9 @@ class ListenerMetrics(OwnCollector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
         opened = self._opened()
-        yield _gauge("authz_check_connections", "Connections to the check listener.", opened["connections"])
-        yield _gauge("authz_checks_in_flight", "Checks without a response on the check listener.", opened["checks"])
-        yield _gauge("authz_report_streams", "Open calls of Envoy's access log.", opened["reports"])
+        yield gauge("authz_check_connections", "Connections to the check listener.", opened["connections"])
+        yield gauge("authz_checks_in_flight", "Checks without a response on the check listener.", opened["checks"])
+        yield gauge("authz_report_streams", "Open calls of Envoy's access log.", opened["reports"])
         broken = CounterMetricFamily("authz_report_streams_broken", "Calls of Envoy's access log that were aborted.")
         broken.add_metric([], self._reports_broken())
         yield broken
@@ -114,7 +119,7 @@ class LoadMetrics(OwnCollector):
         rows = (((str(outcome),), count) for outcome, count in self._loads().items())
         text = "Loads of missing keys from Postgres by outcome; late ones count the checks that did not wait longer."
         yield counts("authz_key_loads", text, ("outcome",), rows)
-        yield _gauge("authz_last_uses_waiting", "Last uses of keys that are not yet written.", self._uses())
+        yield gauge("authz_last_uses_waiting", "Last uses of keys that are not yet written.", self._uses())
         dropped = CounterMetricFamily("authz_last_uses_dropped", "Last uses of keys that were dropped unwritten.")
         dropped.add_metric([], self._dropped())
         yield dropped
@@ -142,9 +147,3 @@ class LoopMetrics(OwnCollector):
     def _measure(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         self._lags.observe(max(0.0, loop.time() - due_s))
         self._schedule(loop)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    family = GaugeMetricFamily(name, text)
-    family.add_metric([], value)
-    return family

@@ -36,18 +36,18 @@ _METHOD = """\
 """
 _STREAM = """\
                 route:
-                  cluster: backend
+                  cluster: {cluster}
                   timeout: 0s          # a stream ends when it ends
                   idle_timeout: 60s    # four times the backend's ping
 """
 _BODY = """\
-                route: {cluster: backend, timeout: 30s}
+                route: {{cluster: {cluster}, timeout: 30s}}
                 typed_per_filter_config:
                   envoy.filters.http.ext_authz:
                     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                     check_settings:
                       # SECURITY: the policy binds this route to the account that its body names.
-                      with_request_body: {max_request_bytes: 65536, allow_partial_message: false, pack_as_bytes: true}
+                      with_request_body: {{max_request_bytes: 65536, allow_partial_message: false, pack_as_bytes: true}}
 """
 
 
@@ -68,7 +68,11 @@ def parsed_backend(text: str) -> Backend:
     """Read `http://host:port`, or `host:port`; raises `ValueError` for anything else."""
     parts = urlsplit(text if "//" in text else f"//{text}", scheme="http")
     host = parts.hostname or ""
-    known = parts.scheme in {"http", "https"} and not (parts.username or parts.query or parts.fragment)
+    known = (
+        text.isprintable()
+        and parts.scheme in {"http", "https"}
+        and not (parts.username or parts.query or parts.fragment)
+    )
     if not known or parts.path not in {"", "/"} or not re.fullmatch(r"[0-9A-Za-z.:_-]+", host):
         raise ValueError(f"{text!r} is not an address such as http://127.0.0.1:3000, without a path")
     is_tls = parts.scheme == "https"
@@ -122,7 +126,12 @@ def _routes(policy: Policy) -> str:
         found.append(_ROUTE.format(name=f"row-{number}", match=_match(route.template)))
         if route.method != ANY_METHOD:
             found.append(_METHOD.format(method=route.method))
-        found.append(_STREAM if route.stream else _BODY)
+        cluster = "backend-grpc" if is_grpc(route.template) else "backend"
+        if route.stream:
+            found.append(_STREAM.format(cluster=cluster))
+        binds_body = any(it.location is BindingLocation.BODY for it in route.accounts)
+        if binds_body:
+            found.append((_BODY if not route.stream else _BODY.partition("\n")[2]).format(cluster=cluster))
     found.append(
         '              - name: grpc\n                match: {prefix: "/", grpc: {}}\n'
         "                route: {cluster: backend-grpc, timeout: 30s}\n"

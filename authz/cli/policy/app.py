@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import schema_text
@@ -27,7 +26,6 @@ app.command("coverage")(coverage.cover)
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="The policy file; default: AUTHZ_POLICY_FILE.", show_default=False)
 ]
-_out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 @app.command()
@@ -59,7 +57,7 @@ def envoy(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> Non
     """Print Envoy's `local_reply_config` for a policy: the responses of Envoy itself, in the format of the API."""
     from authz.edge.check.local_replies import local_reply_config  # noqa: PLC0415 -- see the module's docstring
 
-    typer.echo(local_reply_config(load_policy(file)), nl=False)
+    write(local_reply_config(load_policy(file)).removesuffix("\n"))
 
 
 @app.command()
@@ -86,7 +84,7 @@ def explain(
     if as_json:
         write(json.dumps(explained))
     else:
-        words.print_explained(_out, loaded, explained)
+        words.print_explained(words.Lines(), loaded, explained)
 
 
 @app.command("test")
@@ -113,12 +111,13 @@ def hold(
         rows = [words.row(route) for route in missing]
         write(json.dumps({"expectations": len(expectations), "failures": failures, "rows_without": rows}))
     else:
+        out = words.Lines()
         for it, line in zip(surprising, lines, strict=True):
-            _out.print(f"{file}:{line}: {words.request(it)}: expected {it.expected}, found {it.found}")
+            out.print(f"{file}:{line}: {words.request(it)}: expected {it.expected}, found {it.found}")
         locations = words.RowLocations(policy_file, row_lines(policy_file))
         for route in missing if complete else ():
-            _out.print(f"{locations.of(route)}: no expectation")
-        _out.print(words.tally(len(expectations), len(surprising), len(missing)))
+            out.print(f"{locations.of(route)}: no expectation")
+        out.print(words.tally(len(expectations), len(surprising), len(missing)))
     if surprising or (complete and missing):
         raise typer.Exit(EXIT_FAILED)
 
@@ -142,7 +141,9 @@ def diff(
         changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]
         write(json.dumps({"changes": changes, "surroundings": found.surroundings, "loosens": found.loosens}))
     else:
-        words.print_diff(_out, found, words.RowLocations(old, row_lines(old)), words.RowLocations(new, row_lines(new)))
+        words.print_diff(
+            words.Lines(), found, words.RowLocations(old, row_lines(old)), words.RowLocations(new, row_lines(new))
+        )
     if no_opening and found.is_opening:
         raise typer.Exit(EXIT_REFUSED)
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from authz.cli.output import safe
 from authz.core.check import Allow, Decision, Deny
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.policy.diff import ABSENT, Change, PolicyDiff
@@ -29,6 +30,17 @@ _WHY = {
     DenyReason.METHOD_REFUSED: "the method is never allowed",
     DenyReason.ROUTE_UNKNOWN: "no route matches this path",
 }
+
+
+class Lines(Console):
+    """Prints lines that are never folded; text from users is no markup, and its control characters are escaped."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 -- as the base class has it
+        """Print as the base class does."""
+        super().print(*(_escaped(each) for each in objects), **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +235,9 @@ def _located(route: Route | None, locations: RowLocations) -> str:
     if route is None:
         return "no route decides"
     return f"{route.method} {route.template}: {_needs(route)}  ({locations.of(route)})"
+
+
+def _escaped(line: object) -> object:
+    if isinstance(line, Text):
+        return line if line.plain == safe(line.plain) else Text(safe(line.plain), style=line.style)
+    return "\n".join(map(safe, str(line).split("\n")))

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from authz.edge.admin.connection import HttpConnection, HttpLimits
+from authz.edge.admin.debug import PREFIX, DebugPages
 from authz.edge.admin.http_server import HttpServer
 from authz.edge.admin.messages import HttpRequest, HttpResponse
 from authz.edge.admin.reloads import PATH, PolicyReloads, Reload
@@ -24,7 +25,7 @@ from authz.edge.check.tls import CheckTls
 from authz.edge.sockets import SocketRights, listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
-_State = tuple[dict[str, bool], dict[str, dict[str, str]]]
+_State = tuple[dict[str, bool], dict[str, Mapping[str, object]]]
 
 _PROBE_INTERVAL_S = 0.02
 # Serialising holds the interpreter lock for its CPU time: at most a hundredth of the time goes to it.
@@ -47,13 +48,14 @@ class AdminServer:
     """The admin server of one process on `HOST:PORT` or `unix:/PATH`, from `start` until `stop`.
 
     It has a thread of its own, and with `tls` it speaks TLS alone. `readiness` returns the conditions of readiness by
-    name, `stores` the present state of each store, `faults` what fails at present and why, `policy` which policy is in
-    force. These change no status: readiness decides that. With `reload` the policy can be reloaded by a request from
-    this machine. All of them and the snapshot of `metrics` are called on the event loop of `start`; while that loop
-    does not respond, every endpoint returns 503.
+    name, `stores` the present state of each store, `faults` what fails at present and why, `outbox` the changes that
+    are pending for too long, `policy` which policy is in force. These change no status: readiness decides that. With
+    `reload` the policy can be reloaded by a request from this machine. All of them and the snapshot of `metrics` are
+    called on the event loop of `start`; while that loop does not respond, every endpoint returns 503. `has_debug` adds
+    the pages of `debug.py`.
     """
 
-    def __init__(  # noqa: PLR0913 -- what the endpoints show, each by name
+    def __init__(  # noqa: PLR0913 -- what a server shows, each by name
         self,
         metrics: MetricsSource,
         readiness: Readiness,
@@ -64,8 +66,10 @@ class AdminServer:
         stores: Callable[[], Mapping[str, str]] = dict,
         policy: Callable[[], Mapping[str, str]] = dict,
         reload: Reload | None = None,
+        outbox: Callable[[], Mapping[str, float]] = dict,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
         tls: CheckTls | None = None,
+        has_debug: bool = False,
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
@@ -74,9 +78,12 @@ class AdminServer:
         self._policy = policy
         self._reload = reload
         self._reloads: PolicyReloads | None = None
+        self._outbox = outbox
         self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
         self._server = HttpServer(self._listener, self._serve, limits, None if tls is None else tls.context)
+        self._has_debug = has_debug
+        self._debug: DebugPages | None = None
         self._probes: SharedResult[_State]
         self._scrapes: SharedResult[CollectorRegistry]
 
@@ -87,6 +94,8 @@ class AdminServer:
         self._scrapes = SharedResult(self._server, loop, self._metrics.snapshot, self._respond_to_scrapes)
         if self._reload is not None:
             self._reloads = PolicyReloads(self._server, loop, self._reload)
+        if self._has_debug:
+            self._debug = DebugPages(self._server, loop)
         self._server.start()
 
     async def stop(self) -> None:
@@ -94,7 +103,9 @@ class AdminServer:
         await asyncio.get_running_loop().run_in_executor(None, self._server.stop)
 
     def _serve(self, connection: HttpConnection, request: HttpRequest) -> None:
-        if request.path == PATH and self._reloads is not None:
+        if self._debug is not None and request.path.startswith(PREFIX):
+            self._debug.serve(connection, request)
+        elif request.path == PATH and self._reloads is not None:
             self._reloads.serve(connection, request)
         elif request.path not in {_METRICS, _HEALTH, _READY}:
             connection.respond(HttpResponse(HTTPStatus.NOT_FOUND, b"not found\n"))
@@ -108,13 +119,15 @@ class AdminServer:
             shared.add(connection, request)
 
     def _state(self) -> "_State":
-        details = {"stores": self._stores, "faults": self._faults, "policy": self._policy}
-        return self._readiness(), {name: dict(detail()) for name, detail in details.items()}
+        details = {"stores": self._stores(), "faults": self._faults(), "outbox": self._outbox()} | {
+            "policy": self._policy()
+        }
+        return self._readiness(), {name: dict(detail) for name, detail in details.items() if detail}
 
     def _respond_to_probes(self, state: "_State", waiting: list[Waiting]) -> float:
         conditions, details = state
         status = HTTPStatus.OK if all(conditions.values()) else HTTPStatus.SERVICE_UNAVAILABLE
-        body = {**conditions, **{name: detail for name, detail in details.items() if detail}}
+        body = {**conditions, **details}
         ready = HttpResponse(status, json.dumps(body, separators=(",", ":")).encode(), "application/json")
         healthy = HttpResponse(HTTPStatus.OK, b"ok\n")
         for each in waiting:

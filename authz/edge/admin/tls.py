@@ -27,7 +27,7 @@ class TlsSocket:
         return self._sock.family
 
     def getpeername(self) -> object:
-        """Return the address of the client; raises `OSError` where it has gone."""
+        """Return the address of the client, or an empty text for a unix socket."""
         return self._sock.getpeername()
 
     def recv(self, count: int) -> bytes:

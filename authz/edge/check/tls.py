@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from authz.edge.check.certificate import earliest_end_s
+
 _log = logging.getLogger("authz.check")
 
 _State = tuple[tuple[int, int, int], ...]
@@ -42,6 +44,12 @@ class CheckTls:
         self.files = files
         self._state = self._read_state()
         self._context = _context(files)
+        self._ends_at_s = _end_s(files.certificate)
+
+    def expires_at_s(self) -> float | None:
+        """Return when the certificate of new connections ends, in Unix time; None if its file shows no time."""
+        self.context()
+        return self._ends_at_s
 
     def context(self) -> ssl.SSLContext:
         """Return the context, made anew if a file has changed. Connections that are open keep theirs."""
@@ -50,6 +58,7 @@ class CheckTls:
             if state != self._state:
                 self._context = _context(self.files)
                 self._state = state
+                self._ends_at_s = _end_s(self.files.certificate)
                 _log.info("certificate reloaded", extra={"file": str(self.files.certificate)})
         except OSError as error:
             _log.warning("certificate not reloaded, the present one stays", extra={"error": type(error).__name__})
@@ -75,6 +84,13 @@ class CheckTls:
         paths = [self.files.certificate, self.files.key, self.files.client_ca]
         found = [path.stat() for path in paths if path is not None]
         return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in found)
+
+
+def _end_s(certificate: Path) -> float | None:
+    try:
+        return earliest_end_s(certificate.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _context(files: TlsFiles) -> ssl.SSLContext:

@@ -43,6 +43,20 @@ class Method:
     client_streaming: bool = False
 
 
+def _unsampled_ends() -> frozenset[bytes]:
+    """Return the last three bytes of every encoded text that ends with `-00`: plain, or Huffman codes and padding."""
+    codes = 0b010110_00000_00000  # RFC 7541, appendix B
+    ends = {b"-00"}
+    for padding in range(8):
+        tail = (codes << padding) | ((1 << padding) - 1)
+        ends |= {((before << (16 + padding)) | tail).to_bytes(3) for before in range(1 << (8 - padding))}
+    return frozenset(ends)
+
+
+_UNSAMPLED = _unsampled_ends()
+_ODD = "13579bdf"
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """The headers of one request.
@@ -61,6 +75,18 @@ class Call:
     def is_plain(self) -> bool:
         """Whether this is an ordinary unary call: no refusal, one message in each direction."""
         return self.refusal is None and self.method is not None and not self.method.client_streaming
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the trace context ends with a flag that says so (https://www.w3.org/TR/trace-context/#sampled-flag).
+
+        Nearly all are not sampled, which shows in the last bytes of the encoded value.
+        """
+        trace = self.trace
+        if not trace or trace[-3:] in _UNSAMPLED:
+            return False
+        flags = self.traceparent[-2:]
+        return flags.isalnum() and flags.isascii() and flags[1] in _ODD
 
     @property
     def traceparent(self) -> str:

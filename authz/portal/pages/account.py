@@ -12,7 +12,6 @@ from starlette.responses import Response
 from authz.core.accounts import AuditEvent
 from authz.core.errors import Refused
 from authz.core.throttles import Attempt
-from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import HOME, caller, text
 from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
@@ -42,7 +41,7 @@ class AccountPages:
         self._services = services
         self._pages = pages
         self._browser = pages.browser
-        self._logins = BrowserLogins(services, pages.browser)
+        self._logins = pages.logins
         self.router = APIRouter(include_in_schema=False)
         add = self.router.add_api_route
         for path in ("/dashboard", "/dashboard/"):

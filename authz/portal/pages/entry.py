@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from authz.core.errors import Refused
 from authz.core.owners import Owner
-from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import HOME, caller, portal_page, text
 from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
@@ -23,7 +22,7 @@ class EntryPages:
         self._services = services
         self._pages = pages
         self._browser = pages.browser
-        self._logins = BrowserLogins(services, pages.browser)
+        self._logins = pages.logins
         self.router = APIRouter(include_in_schema=False)
         for path, show, send in (
             ("login", self.show_login, self.log_in),

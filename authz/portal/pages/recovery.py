@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authz.core.errors import Refused
-from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import caller, text
 from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
@@ -20,7 +19,7 @@ class RecoveryPages:
         self._services = services
         self._pages = pages
         self._browser = pages.browser
-        self._logins = BrowserLogins(services, pages.browser)
+        self._logins = pages.logins
         self.router = APIRouter(include_in_schema=False)
         for path, show, send in (
             ("forgotten", self.show_forgotten, self.request_link),

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from authz.core.accounts import ApiKey
 from authz.core.owners import Owner
+from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import BrowserSessions
 from authz.portal.error_responses import described
 from authz.portal.services import Services
@@ -27,6 +28,7 @@ class Pages:
 
     def __init__(self, services: Services) -> None:
         self.browser = BrowserSessions(services.sessions, services.public_url)
+        self.logins = BrowserLogins(services, self.browser)
         self._templates = Environment(
             loader=PackageLoader("authz.portal"),
             autoescape=True,

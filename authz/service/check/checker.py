@@ -19,7 +19,7 @@ from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.leases import Leases
 from authz.service.check.loads import KeyLoads, LoadLimits
 from authz.service.check.streams import StreamOpenings
-from authz.service.ports import CheckObserver, Decided, KeyDirectory, KeyProjection, TakeReply
+from authz.service.ports import CheckObserver, CheckTracer, Decided, KeyDirectory, KeyProjection, Taken, TakeReply
 
 _log = logging.getLogger("authz.check")
 
@@ -39,6 +39,7 @@ class Checker:
         recent: RecentKeys,
         invalid_keys: InvalidKeys | None = None,
         loads: LoadLimits = LoadLimits(),  # noqa: B008 -- a frozen value
+        tracer: CheckTracer | None = None,
     ) -> None:
         self.policy = policy
         self.leases = leases
@@ -49,7 +50,8 @@ class Checker:
         self._recent = recent
         self._invalid_keys = invalid_keys or InvalidKeys()
         self._loads = KeyLoads(projection, directory, observer, self._invalid_keys, self._loaded, limits=loads)
-        self._streams = StreamOpenings(leases, observer, self._finish_one)
+        self._tracer = tracer
+        self._streams = StreamOpenings(leases, observer, self._finish_one, tracer)
 
     def loads(self) -> Mapping[str, int]:
         """Return the number of loads of missing keys, by outcome."""
@@ -82,7 +84,7 @@ class Checker:
                 decision = broken(attributes)
             decided.append((*request, decision))
         if batch.lookups:
-            self._take(batch.lookups, policy.limit, partial(self._taken, batch), account=policy.account_limit)
+            self._query(batch)
         if decided:
             self._finish(batch, decided)
         return bool(batch.lookups)
@@ -118,7 +120,16 @@ class Checker:
                 decided.append((number, attributes, broken(attributes)))
         self._finish(batch, decided)
 
+    def _query(self, batch: Batch) -> None:
+        """Query the projection for the lookups of a batch."""
+        taken: Taken = partial(self._taken, batch)
+        if self._tracer is not None:
+            taken = self._tracer.timed(batch.requests, taken)
+        self._take(batch.lookups, batch.policy.limit, taken, account=batch.policy.account_limit)
+
     def _miss(self, check: PendingCheck) -> None:
+        if self._tracer is not None:
+            self._tracer.begin(check.attributes, "postgres")
         refusal = self._loads.begin(check)
         if isinstance(refusal, Deny):
             self._finish_one(check, refusal)
@@ -128,14 +139,14 @@ class Checker:
     def _loaded(self, checks: Sequence[PendingCheck], result: StoreUnavailable | Take | None) -> None:
         """Continue the checks that waited for a load."""
         for check in checks:
+            if self._tracer is not None:
+                self._tracer.end(check.attributes, "postgres")
             if isinstance(result, StoreUnavailable):
                 self._store_failed(check, result)
             elif result is not None:
                 self._taken(check.alone(), [0], [result])
             else:
-                again = check.alone(loaded=True)
-                policy = again.policy
-                self._take(again.lookups, policy.limit, partial(self._taken, again), account=policy.account_limit)
+                self._query(check.alone(loaded=True))
 
     def _store_failed(self, check: PendingCheck, failure: StoreUnavailable) -> None:
         lookup = check.lookup

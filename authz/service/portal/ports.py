@@ -205,6 +205,14 @@ class SessionStore(Protocol):
         ...
 
 
+class RequestTracer(Protocol):
+    """Receives each request of the portal that has a trace context. Never waits, never raises."""
+
+    def served(self, traceparent: str, request_id: str, method: str, template: str, status: int, took_s: float) -> None:
+        """Record a response by its route template and HTTP status, if the caller records its trace."""
+        ...
+
+
 class PortalObserver(Protocol):
     """Receives the events of the portal: its metrics. Never waits, never raises."""
 

@@ -3,8 +3,7 @@
 The backend decides what an unverified address may do; `whoami` reports the state.
 """
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from authz.core.errors import Refused
 from authz.core.owners import Owner
@@ -31,15 +30,13 @@ class EmailVerification:
         self,
         ledger: OwnerLedger,
         mail: Mail,
+        codes: Codes,
         url: str,
-        *,
-        entropy: Callable[[int], bytes],
-        now: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
         self._mail = mail
         self._url = url
-        self._codes = Codes(entropy, now)
+        self._codes = codes
 
     @property
     def is_possible(self) -> bool:

@@ -89,10 +89,9 @@ def manifest(stack: Stack, folder: Path) -> Manifest:
 def new_pod(manifest: Manifest, stack: Stack, folder: Path) -> Iterator[NewPod]:
     pods: list[Pod] = []
 
-    def make(redis_url: str = "") -> Pod:
+    def make(**urls: str) -> Pod:
         contents = deepcopy(manifest.contents)
-        if redis_url:
-            contents["authz-stores"]["redis-url"] = redis_url
+        contents["authz-stores"] |= {name.replace("_", "-"): url for name, url in urls.items()}
         name = Path(tempfile.mkdtemp(prefix="authz-pod-", dir=folder)).name
         (folder / name).chmod(0o755)
         pod = Pod(manifest.pod, name, folder, contents, manifest.images)

@@ -29,12 +29,17 @@ default_ulimits = ["nofile=20000:20000", "nproc=1024:1024"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 """
+# All pods together, against other processes of this machine. A kubelet's pods compete with a few services of the node;
+# without this, all containers would get as much CPU as one busy process that has nothing to do with the test.
+_PARENT, _CPU_SHARES = "/authz-pods", 16_384
 _PORTS = ("8000", "8081", "9090", "9901")
 
 
 def podman(*arguments: str | Path) -> str:
     command = ["podman", *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.strip()
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, f"podman {arguments[0]}: {ended.stderr[-1_000:]}"
+    return ended.stdout.strip()
 
 
 def answers(url: str, status: int = 200) -> bool:
@@ -122,7 +127,13 @@ class Pod:
     def _run(self, container: dict[str, Any]) -> None:
         security = container["securityContext"]
         user = security.get("runAsUser", self.manifest.get("securityContext", {}).get("runAsUser"))
-        options = ["--detach", "--network=host", f"--user={user}:{user}", f"--name={self.name}-{container['name']}"]
+        options = [
+            "--detach",
+            "--network=host",
+            f"--cgroup-parent={_PARENT}",
+            f"--user={user}:{user}",
+            f"--name={self.name}-{container['name']}",
+        ]
         options += [f"--memory={container['resources']['limits']['memory'].replace('Mi', 'm')}"]
         options += [f"--cap-drop={each}" for each in security["capabilities"]["drop"]]
         options += ["--read-only", "--read-only-tmpfs=false"] if security["readOnlyRootFilesystem"] else []
@@ -151,6 +162,12 @@ def pod_template(text: str, name: str) -> dict[str, Any]:
 
 
 def configure(folder: Path) -> None:
-    """Make podman use runc, which works in small virtual machines as well."""
+    """Make podman use runc, which works in small virtual machines as well, and give the pods their share of CPU."""
+    for root, name, shares in (("cpu", "cpu.shares", _CPU_SHARES), (".", "cpu.weight", _CPU_SHARES // 10)):
+        group = Path("/sys/fs/cgroup") / root / _PARENT[1:]
+        if (group.parent / "cgroup.procs").exists():
+            group.mkdir(exist_ok=True)
+            if (group / name).exists():
+                (group / name).write_text(str(shares))
     (folder / "containers.conf").write_text(CONFIG)
     os.environ["CONTAINERS_CONF"] = str(folder / "containers.conf")

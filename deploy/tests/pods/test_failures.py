@@ -136,7 +136,7 @@ async def test_redis_ends_and_comes_back_empty(
     new_pod: NewPod, key: str, report: list[str], redis_container: tuple[str, str], by: str
 ) -> None:
     container, url = redis_container
-    pod = await asyncio.to_thread(new_pod, url)
+    pod = await asyncio.to_thread(new_pod, redis_url=url)
     port = int(url.rpartition(":")[2].removesuffix("/0"))
     victim = Victim(container, lambda: accepts(port))
     kill = victim.crash if by == "a crash" else lambda: fill(url)

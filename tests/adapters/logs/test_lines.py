@@ -96,6 +96,7 @@ IDS = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 class Traced:
     def __init__(self, traceparent: str) -> None:
         self.traceparent = traceparent
+        self.is_sampled = False
 
 
 @pytest.mark.parametrize(

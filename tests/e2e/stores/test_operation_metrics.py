@@ -1,14 +1,22 @@
 """The metrics of operation, of a real sidecar: a change that cannot take effect is visible, and so is what follows."""
 
+import asyncio
+import json
+import os
 import re
 import secrets
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import asyncpg
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.clients.raw_http import send_settled
@@ -38,6 +46,32 @@ def metric(stack: Stack, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
+def make_older(stack: Stack, table: str, seconds: int) -> None:
+    async def change() -> None:
+        connection = await asyncpg.connect(stack.postgres.url)
+        await connection.execute(f"UPDATE {table} SET created_at = created_at - interval '{seconds} s'")  # noqa: S608 -- ours
+        await connection.close()
+
+    asyncio.run(change())
+
+
+def doctor(stack: Stack) -> dict[str, Any]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")} | {
+        "AUTHZ_REDIS_URL": stack.settings.redis_url.get_secret_value(),
+        "AUTHZ_POSTGRES_URL": stack.postgres.url,
+        "AUTHZ_POLICY_FILE": str(stack.settings.policy_file),
+    }
+    command = [sys.executable, "-m", "authz", "doctor", "--json", "--admin", stack.admin_url]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)
+    assert done.returncode == (0 if found["ok"] else 1)
+    findings: dict[str, Any] = {}
+    for finding in found["findings"]:
+        if findings.get(finding["name"], {"state": "ok"})["state"] == "ok":  # the first that is wrong
+            findings[finding["name"]] = finding
+    return findings
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + WAIT_S
     while not condition():
@@ -59,6 +93,29 @@ def test_a_change_that_is_stuck_grows_old_in_the_metrics_and_its_lag_is_observed
     assert metric(stack, "authz_outbox_oldest_seconds") == 0
     assert metric(stack, "authz_change_lag_seconds_count") >= 1
     assert metric(stack, "authz_change_lag_seconds_sum") > 2
+
+
+def test_a_change_that_is_stuck_for_a_minute_shows_in_metrics_readiness_and_doctor(stack: Stack) -> None:
+    key = stack.create_key("very stuck", "servers:read", limit=ROOMY)
+    stack.redis.signal(signal.SIGSTOP)
+    try:
+        with suppress(NotEffectiveYet):
+            stack.change_key(key.key.id, AuditEvent.KEY_REVOKED)
+        make_older(stack, "key_outbox", 60)
+        until(lambda: metric(stack, "authz_outbox_oldest_seconds") > 60)
+        ready = httpx.get(f"{stack.admin_url}/readyz", trust_env=False)
+        assert ready.json()["outbox"]["entries"] >= 1
+        assert ready.json()["outbox"]["oldest_s"] > 60
+        assert ready.status_code == 200  # otherwise every sidecar would leave at the same time
+        told = doctor(stack)
+        assert "changes do not become effective" in told["outbox"]["detail"]
+        assert "changes do not become effective" in told[f"sidecar {stack.admin_url} outbox"]["detail"]
+        assert told["redis"]["state"] == "wrong"
+    finally:
+        stack.redis.signal(signal.SIGCONT)
+    until(lambda: metric(stack, "authz_outbox_entries") == 0)
+    assert "outbox" not in httpx.get(f"{stack.admin_url}/readyz", trust_env=False).json()
+    until(lambda: {finding["state"] for finding in doctor(stack).values()} == {"ok"})
 
 
 def test_loads_connections_and_batches_are_counted(stack: Stack) -> None:

@@ -11,6 +11,7 @@ from authz.core.accounts import Actor, AuditEvent
 from authz.core.errors import EmailTaken, KeyLimitReached, Refused, Throttled, WrongCredentials
 from authz.core.owners import Contact
 from authz.service.keys.admin import KeyAdmin
+from authz.service.portal.codes import Codes
 from authz.service.portal.verification import EmailVerification
 
 ME = Actor("owner:me", "203.0.113.9")
@@ -78,9 +79,8 @@ async def test_a_later_link_or_a_day_voids_a_link(use_cases: PortalUseCases) -> 
     await use_cases.verification.send(owner)
     with pytest.raises(Refused):
         await use_cases.verification.take(first, "")
-    tomorrow = EmailVerification(
-        use_cases.ledger, use_cases.mail, "", entropy=bytes, now=lambda: datetime.now(UTC) + timedelta(hours=25)
-    )
+    codes = Codes(bytes, lambda: datetime.now(UTC) + timedelta(hours=25))
+    tomorrow = EmailVerification(use_cases.ledger, use_cases.mail, codes, "")
     with pytest.raises(Refused):
         await tomorrow.take(use_cases.mail.code(), "")
 

@@ -13,7 +13,7 @@ from authz.core.limits import Limit
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.leases import Leases
-from authz.service.ports import Decided, Taken, TakeReply
+from authz.service.ports import CheckTracer, Decided, Taken, TakeReply
 
 REQUEST = request("GET", "/v1/servers/s1", KEY)
 
@@ -128,6 +128,7 @@ class CheckerUnderTest:
         *replies: TakeReply,
         found: KeyRecord | StoreUnavailable | None = None,
         failure: FailureModes | None = None,
+        tracer: CheckTracer | None = None,
     ) -> None:
         self.projection = ScriptedProjection(*replies)
         self.directory = ScriptedDirectory(found or record("servers:read"))
@@ -145,6 +146,7 @@ class CheckerUnderTest:
             leases=leases,
             failure=failure or FailureModes(),
             recent=recent,
+            tracer=tracer,
         )
 
     async def decide(self, attributes: RequestAttributes = REQUEST) -> Decision:

@@ -19,6 +19,7 @@ from authz.adapters.redis.connection.epoch import IN_CLUSTER, OF_NODE
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.handshake import CONNECT_S
 from authz.adapters.redis.connection.link import RedisLink, Script, packed
+from authz.adapters.redis.connection.link_counts import LinkCounts
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.slots import Layout, find_layout
 from authz.adapters.redis.connection.url import Address, Source, UrlSource
@@ -78,12 +79,18 @@ class RedisCluster:
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._reached_at_s = float("inf")
+        self._left = LinkCounts()  # of links to nodes that have left
+        self.complaint = ""
         self.reached = asyncio.Event()
 
     @property
     def links(self) -> list[RedisLink]:
         """Return the links to all primaries."""
         return list(self._links.values())
+
+    def counts(self) -> LinkCounts:
+        """Return the sums over all nodes (`RedisLink.counts`)."""
+        return sum((link.counts() for link in self._links.values()), self._left)
 
     @property
     def is_up(self) -> bool:
@@ -170,18 +177,18 @@ class RedisCluster:
         return await self.on_owner(first, lambda link: link.call(script, keys, *arguments))
 
     async def _keep_informed(self) -> None:
-        backoff_s, complaint = _BACKOFF_MIN_S, ""
+        backoff_s = _BACKOFF_MIN_S
         while True:
             self._doubted.clear()
             try:
                 self._source.renew()
                 layout = await find_layout(self._source.url, self._links)
             except StoreUnavailable as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    _log.warning("the redis cluster is unavailable", extra={"error": complaint})
+                if str(error) != self.complaint:
+                    self.complaint = str(error)
+                    _log.warning("the redis cluster is unavailable", extra={"error": self.complaint})
             else:
-                complaint = ""
+                self.complaint = ""
                 self._apply(layout)
                 await self._note_reached()
             # Jitter spreads the queries of many sidecars; the backoff limits them during a failure.
@@ -219,6 +226,7 @@ class RedisCluster:
             slot: link for slot, link in self._importers.items() if link not in left and link is not owners[slot]
         }
         for link in left:
+            self._left += link.counts().ended()
             closing = asyncio.get_running_loop().create_task(link.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)

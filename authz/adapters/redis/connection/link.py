@@ -19,6 +19,7 @@ from authz.adapters.redis.connection.data_mark import DataMark
 from authz.adapters.redis.connection.epoch import OF_SERVER, Life
 from authz.adapters.redis.connection.errors import is_forgotten
 from authz.adapters.redis.connection.handshake import CONNECT_S, Handshake, Script, checked, name_of, packed
+from authz.adapters.redis.connection.link_counts import LinkCounts
 from authz.adapters.redis.connection.pipe import (
     OnAnswered,
     Pipe,
@@ -65,7 +66,8 @@ class RedisLink:
     sufficient: a primary that was demoted and promoted again keeps it, and may have missed writes in between
     (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). `connected_at_s` is the time of the
     latest connection, on the loop's clock; `reconnected_at_s` is that of the latest one after which data may be lost:
-    the server has other data than before (`DataMark`), or the outage was longer than `SHORT_OUTAGE_S`.
+    the server has other data than before (`DataMark`), or the outage was longer than `SHORT_OUTAGE_S`. `complaint` says
+    why the latest attempt to connect failed; it is empty after a success.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class RedisLink:
         self._last_epoch = ""
         self._lost_at_s = 0.0
         self._is_closing = False
+        self._connections = self._epoch_changes = 0
+        self.complaint = ""
         self.epoch = ""
         self.connected_at_s: float | None = None
         self.reconnected_at_s: float | None = None
@@ -109,6 +113,11 @@ class RedisLink:
     def fault(self) -> str:
         """Return why commands fail now; empty if they succeed."""
         return "not connected" if self._pipe is None else self._pipe.fault
+
+    def counts(self) -> LinkCounts:
+        """Return how often the connection and the epoch were replaced, and the commands in flight."""
+        in_flight = 0 if self._pipe is None else self._pipe.in_flight
+        return LinkCounts(max(0, self._connections - 1), self._epoch_changes, in_flight, self._in_flight_max)
 
     @property
     def memory_policy(self) -> str:
@@ -195,16 +204,16 @@ class RedisLink:
         _settle(answered, value)
 
     async def _keep_connected(self) -> None:
-        delay_s, complaint = 0.0, ""
+        delay_s = 0.0
         while True:
             try:
                 connection, epoch = await self._handshake.connect()
             except StoreUnavailable as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    _log.warning("redis is unavailable", extra={"error": complaint})
+                if str(error) != self.complaint:
+                    self.complaint = str(error)
+                    _log.warning("redis is unavailable", extra={"error": self.complaint})
             else:
-                complaint = ""
+                self.complaint = ""
                 self._take_over(connection, epoch)
                 if await self._watch(epoch):
                     delay_s = 0.0
@@ -234,6 +243,8 @@ class RedisLink:
         if self.reached.is_set() and not (is_same and was_short):
             self.reconnected_at_s = self.connected_at_s
         self._mark.confirm()
+        self._connections += 1
+        self._epoch_changes += bool(self._last_epoch) and epoch != self._last_epoch
         self.epoch = self._last_epoch = epoch
         self.reached.set()
         _log.info("redis connected", extra={"epoch": epoch, "server": name_of(writer)})

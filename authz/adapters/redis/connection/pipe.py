@@ -101,6 +101,11 @@ class Pipe(asyncio.Protocol):
         self.fault = ""
         self.trusted_until_s: float | None = None
 
+    @property
+    def in_flight(self) -> int:
+        """The number of commands without a reply, the expired ones included."""
+        return self._asked - self._answered
+
     def submit(self, command: bytes, reply: Reply) -> None:
         """Queue a packed command for the write at the end of this turn, unless too many are pending."""
         if self._asked - self._answered >= self._in_flight_max:
