@@ -38,7 +38,8 @@ test-containers: install programs ## stores in containers, and the image between
 	deploy/tests/containers/build
 	deploy/tests/containers/run
 
-pods: .venv/tools/manifests/.installed ## the sidecar manifest as real containers (podman, runc): rolling updates under load, limits, crashes
+pods: .venv/tools/manifests/.installed ## the sidecar manifest as real containers (podman, runc): rolling updates under load, limits, crashes, a walk
+	deploy/tests/containers/build
 	$(BIN)/python -m pytest deploy/tests/pods -s --timeout=900
 
 pods-rolling: .venv/tools/manifests/.installed ## rolling updates of the pod at 300 requests/s, a line for each (ROUNDS=20, DEADLINES=long)

@@ -14,8 +14,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 from support.clients.golden_terminal import Goldens
+from support.observability.exposition import assert_valid, assert_within_limits
 from support.servers.containers import POSTGRES_IMAGE, REDIS_IMAGE
-from support.servers.exposition import assert_valid, assert_within_limits
 from support.servers.redis_cluster import Cluster, cluster
 from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import redis
 from support.clients.raw_http import send, send_settled
+from support.observability.otlp_receiver import OtlpReceiver, otlp_receiver
 from support.servers.envoys import manager, running_envoy, shipped_config
-from support.servers.otlp_receiver import OtlpReceiver, otlp_receiver
 from support.servers.stack import ROOMY
 
 from authz.demo.stack import Stack

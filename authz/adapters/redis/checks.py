@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from authz.adapters.clock_skew import ClockSkew, OnSkew
 from authz.adapters.redis.connection.errors import failure, is_forgotten
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.known import Known, KnownKeys
 from authz.adapters.redis.leases import acquire_words, acquisition
 from authz.adapters.redis.records import (

@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from importlib.resources import files
 
-from authz.adapters.redis.connection.link import Caller, Script
+from authz.adapters.redis.connection.scripts import Caller, Script
 from authz.core.device import Approval, Grant, GrantStatus
 from authz.core.errors import Refused
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from authz.adapters.clock_skew import OnSkew
 from authz.adapters.redis.checks import OnUse, RedisChecks
 from authz.adapters.redis.connection.errors import OtherData
-from authz.adapters.redis.connection.link import Caller, RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Caller, Script
 from authz.adapters.redis.connection.settling import confirm, until_others_left
 from authz.adapters.redis.leases import note_account, note_key
 from authz.adapters.redis.record_writes import noted, write

@@ -13,7 +13,8 @@ from importlib.resources import files
 from typing import Any
 
 from authz.adapters.redis.connection.cluster import RedisCluster
-from authz.adapters.redis.connection.link import Caller, RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Caller, Script
 from authz.core.check import AccountRecord, KeyRecord
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, Renewal, RenewOutcome, StreamClass
 

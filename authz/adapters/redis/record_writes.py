@@ -10,7 +10,8 @@ import time
 from collections.abc import Awaitable
 
 from authz.adapters.redis.connection.errors import OtherData, Redirected
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import LostBuckets
 

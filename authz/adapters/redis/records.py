@@ -14,7 +14,7 @@ calls them and caches their replies.
 from binascii import b2a_base64
 from importlib.resources import files
 
-from authz.adapters.redis.connection.link import Script
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.leases import ACQUIRE
 from authz.core.check import AccountRecord, KeyRecord, KeyState
 

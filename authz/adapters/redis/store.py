@@ -13,8 +13,9 @@ from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
 from authz.adapters.redis.cluster_keys import RedisClusterKeys
 from authz.adapters.redis.connection.cluster import RedisCluster
 from authz.adapters.redis.connection.handshake import CONNECT_S
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.pipe import OnAnswered
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.connection.url import Form, Source, UrlSource
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, CHECK_MANY, OPENING, PUT

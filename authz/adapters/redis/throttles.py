@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from importlib.resources import files
 
-from authz.adapters.redis.connection.link import Caller, Script
+from authz.adapters.redis.connection.scripts import Caller, Script
 
 THROTTLE = Script(files("authz.adapters.redis").joinpath("lua", "throttle.lua").read_bytes())
 

@@ -113,14 +113,11 @@ def _is_ordered(one: Shape, other: Shape) -> bool:
 
 
 def _within(inner: Shape, outer: Shape) -> bool:
-    """Tell whether each path of one shape is also one of the other, and they differ."""
-    if inner == outer or (outer[1] and inner[1] != outer[1]):
+    """Tell whether each path of one shape is also one of the other, as far as neither ends in `**`."""
+    (mine, verb), (theirs, other_verb) = inner, outer
+    if verb != other_verb or len(mine) != len(theirs) or ANY_DEPTH in {mine[-1], theirs[-1]}:
         return False
-    mine, theirs = inner[0], outer[0]
-    if theirs[-1:] == ("**",):
-        theirs = theirs[:-1]
-        mine = mine[: len(theirs)]
-    return len(mine) == len(theirs) and all(b in {a, "*"} and a != "**" for a, b in zip(mine, theirs, strict=True))
+    return all(outside in {inside, ONE} for inside, outside in zip(mine, theirs, strict=True))
 
 
 def _expressed(operation: Operation) -> Converted:

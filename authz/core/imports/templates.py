@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unicodedata import normalize
 
 from authz.core.policy.path import SEGMENTS_MAX
-from authz.core.policy.template import ANY_DEPTH, Template, TemplateError, is_grpc
+from authz.core.policy.template import ANY_DEPTH, Template, is_grpc
 
 _VARIABLE = re.compile(r"\{([^{}/]+)\}")
 _GREEDY = re.compile(r"\{[+*]?([^{}/+*]+)[+*]?\}")
@@ -34,7 +34,7 @@ class Converted:
 
 
 def converted(path: str, method: str) -> Converted:
-    """Convert a path; raises `InexpressibleError`."""
+    """Convert a path; raises `InexpressibleError` and `TemplateError`."""
     path, doubts, is_wide = _cut(path)
     if not path.startswith("/"):
         raise InexpressibleError("the path does not start with a slash")
@@ -76,10 +76,7 @@ def _checked(found: Converted, method: str) -> Converted:
         first, _, rest = found.template[1:].partition("/")
         doubt = f"widened: {first}/{rest} reads as a gRPC method, which is a POST"
         found = Converted(f"/{{service}}/{rest}", is_wide=True, doubts=(*found.doubts, doubt))
-    try:
-        Template.parse(found.template)
-    except TemplateError as error:
-        raise InexpressibleError(str(error)) from None
+    Template.parse(found.template)
     return found
 
 

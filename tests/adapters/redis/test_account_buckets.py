@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.contracts.key_lookups import account, record
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, account_header, account_key, header_of, redis_key
 from authz.core.limits import Limit, TokenBucket, take_both

@@ -10,7 +10,7 @@ from support.contracts.redis_commands import started_link
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, PORTAL_USER, SERVER_USER, USER
 from support.servers.redis_cluster import Cluster
 
-from authz.adapters.redis.connection.link import Caller, Script
+from authz.adapters.redis.connection.scripts import Caller, Script
 from authz.adapters.redis.grants import RedisGrants
 from authz.adapters.redis.leases import RedisLeases
 from authz.adapters.redis.sessions import RedisSessions

@@ -10,7 +10,8 @@ from redis.crc import key_slot
 from support.bucket_vectors import FIVE, VECTORS
 from support.contracts.key_lookups import put, record
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.records import BUCKET_BYTES, CHECK, redis_key
 from authz.adapters.redis.store import RedisStore
 from authz.core.limits import Limit, TokenBucket

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from support.contracts.key_lookups import DEFAULT, account, put, record, take_many, take_one
 
 from authz.adapters.redis.checks import MANY_MAX, divided
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, CHECK_MANY, account_header, account_key, header_of, redis_key
 from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome

@@ -15,7 +15,7 @@ from support.contracts.key_projections import bump_epoch, connected_store
 from support.servers.redis_cluster import Cluster, account_at, cluster, digest_at, header
 
 from authz.adapters.redis.connection.cluster import RedisCluster
-from authz.adapters.redis.connection.link import Script
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.records import BUCKET_BYTES, redis_key
 from authz.adapters.redis.store import RedisStore, redis_store
 from authz.core.check import KeyState, Take, TakeOutcome

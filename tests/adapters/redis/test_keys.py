@@ -11,7 +11,8 @@ from redis.crc import key_slot
 from support.contracts.key_lookups import DEFAULT, account, put, record, start_take, take_many, take_one
 
 from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import BUCKET_BYTES, CHECK, ENDED_TTL_S, PUT
 from authz.adapters.redis.store import RedisStore

@@ -10,7 +10,8 @@ from support.builders import LOGS, record
 from support.contracts.key_lookups import put, take_lookups, take_one
 from support.contracts.redis_commands import send
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.leases import RedisLeases, _keys
 from authz.adapters.redis.store import RedisStore

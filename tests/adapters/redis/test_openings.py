@@ -8,7 +8,8 @@ from support.builders import KEY, LOGS, policy, request
 from support.contracts.key_lookups import DEFAULT, put, record, take_lookups, take_one
 from support.contracts.redis_commands import send as command
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.leases import RedisLeases
 from authz.adapters.redis.records import OPENING

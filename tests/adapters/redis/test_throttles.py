@@ -3,7 +3,8 @@
 import asyncio
 import os
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.throttles import RedisThrottles
 
 KEYS = Script(b"return redis.call('KEYS', ARGV[1])")

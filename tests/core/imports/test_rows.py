@@ -104,3 +104,20 @@ def test_a_method_that_no_policy_has_is_reported() -> None:
     found = imported(Description("", (Operation("TRACE", "/a"), Operation("GET", "/a"))), ScopeBy.TAG)
     assert [row.match for row in found.rows] == ["GET /a"]
     assert [(it.name, why) for it, why in found.omitted] == [("TRACE /a", "no policy accepts the method TRACE")]
+
+
+def test_a_binding_of_a_rule_with_an_unknown_method_is_reported() -> None:
+    found = imported(Description("", (Operation("TRACE", "/a/{b}", is_template=True),)), ScopeBy.TAG)
+    assert [why for _, why in found.omitted] == ["no policy accepts the method TRACE"]
+
+
+def test_a_get_has_no_body_to_bind() -> None:
+    operations = [Operation(method, "/a", parameters=(("body", "account_id"),)) for method in ("GET", "POST")]
+    found = rows(*operations)
+    assert found["GET /a"].remarks == []
+    assert found["POST /a"].remarks == ["suggestion: account: body:account_id, if it is the account of the key"]
+
+
+def test_a_public_row_beside_a_rest_of_a_rule_is_not_public() -> None:
+    rest = Operation("GET", "/v1/{name=**}", is_template=True)
+    assert rows(rest, Operation("GET", "/v1/{id}", NONE))["GET /v1/{id}"].scope

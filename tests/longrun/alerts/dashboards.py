@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 from longrun.alerts.faults import Drill
-from support.servers.prometheus import Prometheus, prometheus
+from support.observability.prometheus import Prometheus, prometheus
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 from longrun.alerts.faults import Drill
-from support.servers.prometheus import Prometheus, prometheus
+from support.observability.prometheus import Prometheus, prometheus
 
 ROOT = Path(__file__).parents[3]
 _FIRES_S, _RESOLVES_S = 75.0, 75.0

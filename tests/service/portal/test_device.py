@@ -7,7 +7,8 @@ import pytest
 from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
 from authz.adapters.postgres.pool import Postgres
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.device import Approval, GrantStatus, Polled, StartedGrant, shown
 from authz.core.errors import KeyLimitReached, Refused, StoreUnavailable, Throttled

@@ -4,7 +4,8 @@ import asyncio
 
 from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.sessions import RedisSessions
 from authz.core.owners import Owner
 

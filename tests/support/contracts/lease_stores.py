@@ -6,7 +6,8 @@ from msgspec.structs import replace
 from support.builders import record
 
 from authz.adapters.redis.connection.cluster import RedisCluster
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.leases import RedisLeases, note_key
 from authz.core.check import KeyState
 from authz.core.streams import Lease

@@ -8,7 +8,8 @@ from typing import Any
 
 import hiredis
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.connection.url import Source
 
 ECHO = Script(b"return ARGV[1]")

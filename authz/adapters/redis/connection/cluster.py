@@ -18,9 +18,10 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from authz.adapters.redis.connection.epoch import IN_CLUSTER, OF_NODE
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.handshake import CONNECT_S
-from authz.adapters.redis.connection.link import RedisLink, Script, packed
+from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.link_counts import LinkCounts
 from authz.adapters.redis.connection.pipe import OnAnswered
+from authz.adapters.redis.connection.scripts import Script, packed
 from authz.adapters.redis.connection.slots import Layout, find_layout
 from authz.adapters.redis.connection.url import Address, Source, UrlSource
 from authz.core.errors import StoreUnavailable

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +18,7 @@ from authz.adapters.redis.connection.data_mark import DataMark, eviction_policy
 from authz.adapters.redis.connection.epoch import Life
 from authz.adapters.redis.connection.errors import failure
 from authz.adapters.redis.connection.primary import Sight, find_primary
+from authz.adapters.redis.connection.scripts import Script, packed
 from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
 from authz.adapters.redis.connection.url import Source, UrlSource
 from authz.core.errors import StoreUnavailable
@@ -27,14 +27,6 @@ CONNECT_S = 1.0
 """How long a connection may take to open, set-up included, unless a setting says otherwise."""
 
 _log = logging.getLogger("authz.redis")
-
-
-class Script:
-    """A Lua script: its source and its SHA-1, which identifies it in Redis."""
-
-    def __init__(self, source: bytes) -> None:
-        self.source = source
-        self.sha = sha1(source, usedforsecurity=False).hexdigest()
 
 
 EPOCH_AGE = Script(files("authz.adapters.redis").joinpath("lua", "epoch_age.lua").read_bytes())
@@ -115,12 +107,6 @@ class Handshake:
             text = "redis evicts keys: buckets and leases may be lost; set maxmemory-policy to noeviction"
             _log.warning(text, extra={"maxmemory_policy": policy})
         self.memory_policy = policy
-
-
-def packed(*words: str | bytes) -> bytes:
-    """Encode a command in the Redis protocol."""
-    command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub asks for a tuple of one
-    return command
 
 
 def checked(value: Any) -> Any:  # noqa: ANN401 -- any reply

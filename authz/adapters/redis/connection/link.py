@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from authz.adapters.redis.connection.data_mark import DataMark
 from authz.adapters.redis.connection.epoch import OF_SERVER, Life
 from authz.adapters.redis.connection.errors import is_forgotten
-from authz.adapters.redis.connection.handshake import CONNECT_S, Handshake, Script, checked, name_of, packed
+from authz.adapters.redis.connection.handshake import CONNECT_S, Handshake, checked, name_of
 from authz.adapters.redis.connection.link_counts import LinkCounts
 from authz.adapters.redis.connection.pipe import (
     OnAnswered,
@@ -29,11 +29,10 @@ from authz.adapters.redis.connection.pipe import (
     not_connected,
 )
 from authz.adapters.redis.connection.primary import Sight
+from authz.adapters.redis.connection.scripts import Script, packed
 from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
 from authz.adapters.redis.connection.url import Source
 from authz.core.errors import StoreUnavailable
-
-__all__ = ["Caller", "RedisLink", "Script", "packed"]
 
 SHORT_OUTAGE_S = 2.0
 """A reconnection to the same data within this time lost nothing that was kept alive from here: leases last longer."""
@@ -43,14 +42,6 @@ _BACKOFF_MAX_S = 0.5
 _PROBE_INTERVAL_S = 1.0
 
 _log = logging.getLogger("authz.redis")
-
-
-class Caller(Protocol):
-    """Runs scripts on the server of their key: a link to one server, or the links to a cluster."""
-
-    async def call(self, script: Script, keys: bytes | tuple[bytes, ...], *arguments: bytes) -> Any:  # noqa: ANN401 -- any reply
-        """Run a script on one key, or several of one hash slot; return its reply. Raises `StoreUnavailable`."""
-        ...
 
 
 class RedisLink:
@@ -98,8 +89,7 @@ class RedisLink:
         self._lost_at_s = 0.0
         self._is_closing = False
         self._connections = self._epoch_changes = 0
-        self.complaint = ""
-        self.epoch = ""
+        self.complaint = self.epoch = ""
         self.connected_at_s: float | None = None
         self.reconnected_at_s: float | None = None
         self.reached = asyncio.Event()

@@ -10,8 +10,9 @@ import pytest
 from support.contracts.redis_commands import ECHO, encode_command, send, started_link
 from support.fakes.redis import tls_proxy
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.pipe import Pipe
+from authz.adapters.redis.connection.scripts import Script
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import RedisServer
 

@@ -18,7 +18,8 @@ from support.contracts.redis_commands import (
 )
 from support.fakes.redis import scripted_redis
 
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import RedisServer
 

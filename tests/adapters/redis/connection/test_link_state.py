@@ -8,7 +8,8 @@ import pytest
 from support.contracts.redis_commands import DEADLINE_S, send, started_link, wait_until_up
 
 from authz.adapters.redis.connection.errors import OtherData
-from authz.adapters.redis.connection.link import RedisLink, Script
+from authz.adapters.redis.connection.link import RedisLink
+from authz.adapters.redis.connection.scripts import Script
 from authz.demo.servers import RedisServer
 
 OTHER_DATA = Script(b"return redis.error_reply('OTHERDATA redis has lost its data')")
