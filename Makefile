@@ -121,6 +121,9 @@ tls-cost: install ## what TLS between Envoy and authz costs in CPU, with and wit
 two-releases: install ## does this tree work together with the release before it on the same stores? (OLD=v0.2.0)
 	PYTHONPATH=tests $(BIN)/python -m longrun.two_releases --old "$(OLD)"
 
+reloads: install ## do reloads under load fail a check, mix two policies or grow the process? (RELOADS=1000)
+	PYTHONPATH=tests $(BIN)/python -m longrun.reloads --reloads $(or $(RELOADS),1000)
+
 drill: install programs ## raise each alert with real faults and a real Prometheus: build/drill/alerts.md (SHORTEN=60, ONLY=Redis)
 	PYTHONPATH=tests $(BIN)/python -m longrun.alerts.drill --shorten $(or $(SHORTEN),60) $(if $(ONLY),--only "$(ONLY)")
 

@@ -8,11 +8,12 @@ from importlib.resources import files
 
 from authz import __version__
 
-POLICY_GRAMMAR = 1
+POLICY_GRAMMAR = 2
+"""The newest grammar; older ones are read as well."""
 
 
 def version_line() -> str:
-    """Return the version on one line, such as `0.2.0 (commit 1a2b3c4d5e6f, policy grammar 1)`."""
+    """Return the version on one line, such as `0.2.0 (commit 1a2b3c4d5e6f, policy grammar 2)`."""
     return f"{__version__} (commit {_commit()}, policy grammar {POLICY_GRAMMAR})"
 
 

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authz.adapters import logs
 from authz.adapters.argon2 import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
-from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.policy_file.loader import load_files
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.mailed_links import PostgresMailedLinks
@@ -34,6 +35,8 @@ from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.admin.server import AdminServer
 from authz.edge.sockets import SocketRights, listening_socket
+from authz.policy_reload.parts import admin_reload, watch
+from authz.policy_reload.reload import PolicyReload
 from authz.portal.app import application
 from authz.portal.http_server import BoundedHttp, QuietServer
 from authz.portal.services import Services
@@ -79,9 +82,15 @@ class Portal:
         secret = settings.portal_proxy_secret.get_secret_value()
         if len(secret) < _SECRET_CHARS_MIN:
             raise SettingsError(f"AUTHZ_PORTAL_PROXY_SECRET: must have {_SECRET_CHARS_MIN} characters or more")
-        policy = load_policy(settings.policy_file)
+        self._policy_reload = PolicyReload(
+            settings.policy_file,
+            load_files,
+            apply=self._use_policy,
+            gate=settings.policy_gate,
+        )
+        policy = self._policy_reload.policy
         self._log = logs.configure(settings.log_level, policy.keys.pattern, settings.log_fields)
-        self._settings = settings
+        self._settings, self._secret = settings, secret
         self._redis = redis_store(
             settings.reader("redis_url"),
             deadline_s=_STORE_DEADLINE_S,
@@ -101,10 +110,11 @@ class Portal:
         self._links = PostgresMailedLinks(self._postgres)
         self._passwords = Argon2Passwords()
         self._metrics = PortalMetrics(self.readiness)
-        self._supervisor = Supervisor(("postgres",))
+        self._supervisor = Supervisor(("postgres", "policy"))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        self.registry = registry(self._metrics, background, LogMetrics(self._log.dropped), changes)
+        log_metrics, policy_metrics = LogMetrics(self._log.dropped), self._policy_reload.metrics
+        self.registry = registry(self._metrics, background, log_metrics, changes, policy_metrics)
         listen = settings.portal_admin_listen
         self._rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._admin = AdminServer(
@@ -112,14 +122,16 @@ class Portal:
             self.readiness,
             listen,
             faults=lambda: faults,
+            policy=self._policy_reload.state,
+            reload=admin_reload(settings, self._policy_reload),
             rights=self._rights,
             has_debug=settings.admin_debug,
         )
         self._traces = Traces(settings, "authz-portal")
-        tracer = self._traces.of_requests(self._log.masked)
-        app = application(self._services(policy), proxy_secret=secret, readiness=self.readiness, tracer=tracer)
+        self._app = self._application(policy)
         config = uvicorn.Config(
-            app,
+            self._serve_request,
+            interface="asgi3",
             lifespan="off",
             ws="none",
             http=BoundedHttp,
@@ -137,6 +149,10 @@ class Portal:
         """Return each condition of readiness by name."""
         return {"redis": self._redis.link.is_up, "postgres": self._postgres.is_up}
 
+    def reload_policy(self) -> None:
+        """Load the policy file again; an invalid one changes nothing."""
+        self._policy_reload.request()
+
     def switch_log_level(self) -> None:
         """Log at level debug, or again at the configured level."""
         _log.warning("log level changed", extra={"to": self._log.switch_level()})
@@ -150,6 +166,7 @@ class Portal:
         self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))
         self._supervisor.keep("postgres", self._directory.probe, _PROBE_INTERVAL_S, event=_UNAVAILABLE)
         self._supervisor.keep("links", self._delete_expired_links, _SWEEP_INTERVAL_S, event=_NOT_DELETED)
+        watch(self._policy_reload, self._supervisor, self._settings.policy_watch_s)
         at = self._settings
         _log.info("listening", extra={"portal": at.portal_listen, "admin": at.portal_admin_listen})
 
@@ -158,6 +175,7 @@ class Portal:
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
+        await self._policy_reload.close()
         await self._supervisor.stop(self._settings.drain_grace_s)
         await self._redis.link.close()
         await self._postgres.close()
@@ -169,6 +187,19 @@ class Portal:
     def close_log(self) -> None:
         """Write what the log still holds, within a second."""
         self._log.close()
+
+    def _application(self, policy: Policy) -> ASGIApp:
+        tracer = self._traces.of_requests(self._log.masked)
+        services = self._services(policy)
+        return application(services, proxy_secret=self._secret, readiness=self.readiness, tracer=tracer)
+
+    def _use_policy(self, policy: Policy) -> None:
+        """Use another policy from the next request on; requests under way keep theirs."""
+        self._log.mask(policy.keys.pattern)
+        self._app = self._application(policy)
+
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
     async def _delete_expired_links(self) -> None:
         await self._links.delete_expired(_now())
@@ -223,17 +254,13 @@ async def serve(settings: Settings) -> None:
     prepare()
     portal = Portal(settings)
     stopping = asyncio.Event()
-    add_signal_handlers(stopping, _ignore_reload, portal.switch_log_level)
+    add_signal_handlers(stopping, portal.reload_policy, portal.switch_log_level)
     try:
         await portal.start()
         await stopping.wait()
         await portal.stop()
     finally:
         portal.close_log()
-
-
-def _ignore_reload() -> None:
-    _log.warning("SIGHUP is ignored: restart the portal for another policy")
 
 
 def _now() -> datetime:

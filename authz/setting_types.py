@@ -121,6 +121,7 @@ def _checked_redis_url(value: SecretStr) -> SecretStr:
 Listen = Annotated[str, AfterValidator(_checked_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda value: value and _checked_listen(value))]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+WatchSeconds = Annotated[float, Field(ge=0, le=3600)]
 OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$")]
 LongSeconds = Annotated[int, Field(ge=60, le=30 * 86_400)]

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from authz.adapters.log_fields import LogFields
 from authz.core.errors import SettingsError
 from authz.core.limits import LostBuckets
+from authz.core.policy.policy import Gate
 from authz.service.check.failure_modes import FailureMode
 from authz.setting_types import (
     Listen,
@@ -31,6 +32,7 @@ from authz.setting_types import (
     RedisUrl,
     Seconds,
     SocketMode,
+    WatchSeconds,
     check_transport,
     files_together,
     read_secret,
@@ -47,6 +49,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     policy_file: Path = Field(Path("policies/truetick.yaml"), description="The policy file: routes, scopes, limits.")
+    policy_watch_s: WatchSeconds = Field(1, description="How often the policy file is examined, in seconds; 0: never.")
+    policy_gate: Gate = Field(Gate.OFF, description="no-opening: reloads that open something need an acknowledgement.")
     redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: redis://[user:password@]host:port/db, unix:///path, redis+sentinel://…, redis+cluster://…; "
@@ -116,26 +120,19 @@ class Settings(BaseSettings):
         "",
         description="The same checks on grpcio, slower and 17 MiB larger: HOST:PORT, unix:/PATH, or empty for none.",
     )
-    admin_listen: Listen = Field(
-        "0.0.0.0:9090", description="The listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
-    )
-    admin_certificate_file: OptionalFile = Field(
-        None, description="The certificate of the admin listener (PEM); with it, the listener speaks TLS alone."
-    )
+    admin_listen: Listen = Field("0.0.0.0:9090", description="/metrics, /healthz, /readyz: HOST:PORT or unix:/PATH.")
+    admin_certificate_file: OptionalFile = Field(None, description="The certificate of the admin listener (PEM): TLS.")
     admin_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
     admin_client_ca_file: OptionalFile = Field(
         None, description="The CA (PEM) of the certificates that clients of the admin listener must have."
     )
-    admin_debug: bool = Field(
-        False, description="Whether admin listeners have /debug/…, profiles and tasks, for clients on this machine."
-    )
+    admin_reload: bool = Field(False, description="Whether this machine may POST /policy/reload to admin listeners.")
+    admin_debug: bool = Field(False, description="Whether this machine gets /debug/… of admin listeners: profiles.")
     check_share_port: bool = Field(
         default=False, description="Whether other processes may listen on the port of AUTHZ_CHECK_LISTEN as well."
     )
     socket_mode: SocketMode = Field("0660", description="The mode of unix: sockets, in octal.")
-    socket_group: str = Field(
-        "", description="The group of unix: sockets, by name or number; empty for that of the process."
-    )
+    socket_group: str = Field("", description="The group of unix: sockets, by name or number; empty: the process'.")
     check_connections_max: int = Field(
         1024,
         ge=16,

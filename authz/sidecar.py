@@ -19,7 +19,6 @@ from authz.adapters import logs
 from authz.adapters.check_telemetry import CheckTelemetry
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.log_limits import LineLimits
-from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.policy_file.yaml import rendered
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
@@ -34,7 +33,7 @@ from authz.core.streams import StreamClass
 from authz.edge.admin.server import AdminServer
 from authz.edge.check.listener import CheckListener
 from authz.edge.sockets import SocketRights
-from authz.policy_reload import PolicyReload
+from authz.policy_reload.parts import admin_reload, watch
 from authz.process import OTHER_FILES, add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
@@ -46,7 +45,7 @@ from authz.service.serving import Serving
 from authz.service.supervision import Supervisor
 from authz.settings import Settings, load
 from authz.sidecar_metrics import SidecarMetrics
-from authz.sidecar_parts import check_heartbeat, grpc_server, load_limits, redis_of
+from authz.sidecar_parts import grpc_server, load_limits, redis_of, sidecar_reload
 from authz.traces import Traces
 
 _PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
@@ -67,12 +66,14 @@ class Sidecar:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        policy = load_policy(settings.policy_file)
-        check_heartbeat(policy, settings.stream_heartbeat_s)
+        self._policy_reload = sidecar_reload(settings, self._use_policy)
+        policy = self._policy_reload.policy
         self._log = logs.configure(settings.log_level, policy.keys.pattern, settings.log_fields)
         invalid_keys = InvalidKeys()
         modes = FailureModes(settings.redis_failure, settings.postgres_failure)
-        metrics = SidecarMetrics(policy, modes, self.stores_up, invalid_keys.throttled, self.streams_alive)
+        metrics = SidecarMetrics(
+            policy, self._policy_reload.metrics, modes, self.stores_up, invalid_keys.throttled, self.streams_alive
+        )
         self._metrics = metrics
         self._postgres = Postgres(
             settings.reader("postgres_url"),
@@ -128,7 +129,7 @@ class Sidecar:
             shares_port=settings.check_share_port,
         )
         self._grpc = grpc_server(self._checker, settings, rights)
-        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health"))
+        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health", "policy"))
         faults = self._supervisor.faults
         of_admin = admin_tls(settings)
         self.registry = metrics.registered(
@@ -152,8 +153,9 @@ class Sidecar:
             rights=rights,
             tls=of_admin,
             has_debug=settings.admin_debug,
+            policy=self._policy_reload.state,
+            reload=admin_reload(settings, self._policy_reload),
         )
-        self._policy_reload = PolicyReload(self._load_policy, self._use_policy, metrics.policy.reloaded)
 
     def stores_up(self) -> dict[str, bool]:
         """Return for each store whether it is available."""
@@ -196,6 +198,7 @@ class Sidecar:
         self._supervisor.keep("last_use", partial(self._uses.write, interval_s), interval_s, event=unwritten)
         self._supervisor.keep("log", self._report_suppressed_denials, _SUPPRESSED_INTERVAL_S)
         self._supervisor.keep("health", self._serving.update, _HEALTH_INTERVAL_S)
+        watch(self._policy_reload, self._supervisor, self._settings.policy_watch_s)
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})
 
@@ -228,11 +231,6 @@ class Sidecar:
         dropped = dict(self._log.dropped())
         dropped["rate_limited"] += self._decisions.suppressed
         return dropped
-
-    def _load_policy(self) -> Policy:
-        policy = load_policy(self._settings.policy_file)
-        check_heartbeat(policy, self._settings.stream_heartbeat_s)
-        return policy
 
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next check on; checks in flight keep theirs."""

@@ -40,6 +40,7 @@ class SidecarMetrics:
     def __init__(
         self,
         policy: Policy,
+        policy_metrics: PolicyMetrics,
         modes: FailureModes,
         stores_up: Callable[[], dict[str, bool]],
         throttled: Callable[[], int],
@@ -48,7 +49,7 @@ class SidecarMetrics:
         self.checks = Metrics(stores_up, throttled)
         self.checks.use(policy.routes)
         self.streams = StreamMetrics(policy.streams, streams_alive)
-        self.policy = PolicyMetrics(policy)
+        self.policy = policy_metrics
         self.changes, self.outbox, self.loop = ChangeMetrics(), OutboxMetrics(), LoopMetrics()
         self.connects = ConnectMetrics()
         self.skews = {store: ClockSkew(store) for store in STORES}
@@ -63,7 +64,6 @@ class SidecarMetrics:
         """Report another policy, which is in force from now on."""
         self.checks.use(policy.routes)
         self.streams.use_classes(policy.streams)
-        self.policy.use(policy)
 
     def late_outbox(self) -> dict[str, float]:
         """Return the pending changes and the age of the oldest, if that shows a fault; else nothing."""

@@ -3,9 +3,11 @@
 How the parts work together is `sidecar.py`.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from authz.adapters.clock_skew import OnSkew
+from authz.adapters.policy_file.loader import load_files
 from authz.adapters.redis.checks import OnUse
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.leases import LEASE_SCRIPTS
@@ -14,6 +16,7 @@ from authz.check_transport import check_tls
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.sockets import SocketRights
+from authz.policy_reload.reload import PolicyReload
 from authz.service.check.checker import Checker
 from authz.service.check.leases import PENDING_HEARTBEATS
 from authz.service.check.loads import LoadLimits
@@ -29,6 +32,22 @@ def check_heartbeat(policy: Policy, heartbeat_s: float) -> None:
         if stream.ttl_s < heartbeat_s * PENDING_HEARTBEATS:
             text = f"AUTHZ_STREAM_HEARTBEAT_S: the ttl_s of stream class {stream.name} is {stream.ttl_s} s"
             raise SettingsError(f"{text}, which must be at least {PENDING_HEARTBEATS} heartbeats")
+
+
+def sidecar_reload(settings: Settings, apply: Callable[[Policy], None]) -> PolicyReload:
+    """Load the policy, and return what reloads it; raises `PolicyError` and `SettingsError`."""
+
+    def check(policy: Policy) -> None:
+        check_heartbeat(policy, settings.stream_heartbeat_s)
+
+    return PolicyReload(
+        settings.policy_file,
+        load_files,
+        apply=apply,
+        check=check,
+        gate=settings.policy_gate,
+        freezes=True,
+    )
 
 
 def grpc_server(checker: Checker, settings: Settings, rights: SocketRights) -> "GrpcServer | None":

@@ -48,11 +48,12 @@ def create(
     ] = None,
     capacity: Capacity = None,
     refill_per_s: Refill = None,
+    environment: Annotated[str, typer.Option(help="The environment, where the policy's prefixes have some.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print its secret, which is shown only once and not stored."""
     expires_at = expiry(expires, datetime.now(UTC), "--expires")
-    request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), expires_at)
+    request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), expires_at, environment)
     _check_output()
     made = run(lambda admin: admin.create_key(request, actor()))
     _show_secret(made, {**plain(made.key), "api_key": made.secret}, as_json=as_json)

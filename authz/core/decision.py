@@ -27,6 +27,7 @@ Plan: TypeAlias = Lookup | Allow | Deny
 _GRANTED: Final = TakeOutcome.GRANTED
 _ANY: Final = Access.ANY
 _BARRED: Final = Access.BARRED
+_OPTIONAL: Final = Access.OPTIONAL
 
 _KEY_REFUSALS = {
     TakeOutcome.UNKNOWN: DenyReason.KEY_UNKNOWN,
@@ -76,8 +77,8 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
     if match is None:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
     route = match.route
-    if route is not None and not route.needs_key:
-        return _without_key(route, attributes)
+    if route is not None and not route.needs_key and (planned := _without_key(route, attributes)) is not None:
+        return planned
     api_keys = attributes.api_keys
     if len(api_keys) != 1:
         return Deny(DenyReason.KEY_REPEATED if api_keys else DenyReason.KEY_MISSING, route)
@@ -105,7 +106,10 @@ def _header_refusal(policy: Policy, attributes: RequestAttributes) -> DenyReason
     return DenyReason.HEADER_ALIAS if is_refused(attributes.reserved_headers) else None
 
 
-def _without_key(route: Route, attributes: RequestAttributes) -> Allow | Deny:
+def _without_key(route: Route, attributes: RequestAttributes) -> Allow | Deny | None:
+    """Decide on a row that needs no key; None where the key of the request must be valid."""
+    if route.access is _OPTIONAL and attributes.api_keys:
+        return None
     if route.access is Access.SESSION and attributes.api_keys:
         return Deny(DenyReason.KEY_ON_SESSION_ROUTE, route)
     return Allow(route)
@@ -121,7 +125,7 @@ def conclude(lookup: Lookup, take: Take) -> Decision:
         return Deny(lookup.refusal, None, principal, bucket, methods=lookup.methods)
     if route.access is _BARRED:
         return Deny(DenyReason.BARRED, route, principal, bucket)
-    if route.access is not _ANY and route.scope not in record.scopes:
+    if route.access is not _ANY and route.scope not in record.scopes and not _suffices(route, record.scopes):
         return Deny(DenyReason.SCOPE_MISSING, route, principal, bucket)
     if lookup.named is not None or lookup.query:
         try:
@@ -131,6 +135,11 @@ def conclude(lookup: Lookup, take: Take) -> Decision:
         if reason is not None:
             return Deny(reason, route, principal, bucket, detail=detail)
     return Allow(route, principal, bucket)
+
+
+def _suffices(route: Route, scopes: frozenset[str]) -> bool:
+    """Tell whether scopes suffice for a row that needs not exactly one."""
+    return route.access is _OPTIONAL or any(scopes.issuperset(needed) for needed in route.scopes)
 
 
 def _fault(route: Route, lookup: Lookup, account_id: str) -> DenyReason | None:

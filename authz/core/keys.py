@@ -35,6 +35,16 @@ class KeyFormat:
         object.__setattr__(self, "chars", len(self._head) + _SECRET_CHARS + _CHECKSUM_CHARS)
 
     @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The prefixes of all keys: one."""
+        return (self.prefix,)
+
+    def form_of(self, text: str) -> "KeyFormat":
+        """Return the format that a key or its hint has by its beginning: this one, because there is no other."""
+        del text
+        return self
+
+    @property
     def pattern(self) -> str:
         """The regular expression for secret scanners; a match still has to pass the checksum."""
         return re.escape(self.prefix) + f"[0-9A-Za-z]{{{_SECRET_CHARS + _CHECKSUM_CHARS}}}"
@@ -101,6 +111,51 @@ class ForeignFormat:
     def entropy_bits(self) -> float:
         """The entropy of the shortest key, if its characters are random."""
         return self.chars_min * log2(min(len(_FOREIGN_ALPHABETS[self.alphabet]), 16 if self.alphabet == "hex" else 64))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFormats:
+    """The formats of an API whose keys have several prefixes. New keys have the first one unless another is chosen."""
+
+    formats: tuple[KeyFormat, ...]
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of new keys."""
+        return self.formats[0].prefix
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The prefixes of all keys."""
+        return tuple(it.prefix for it in self.formats)
+
+    @property
+    def chars(self) -> int:
+        """The length of new keys."""
+        return self.formats[0].chars
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression for secret scanners."""
+        return "|".join(f"(?:{it.pattern})" for it in self.formats)
+
+    def mint(self, entropy: bytes) -> str:
+        """Make a key from 32 random bytes."""
+        return self.formats[0].mint(entropy)
+
+    def is_well_formed(self, presented: bytes) -> bool:
+        """Tell whether a key has one of the formats."""
+        return any(it.is_well_formed(presented) for it in self.formats)
+
+    def hint(self, key: str) -> str:
+        """Shorten a key to what may be displayed."""
+        return self.form_of(key).hint(key)
+
+    def form_of(self, text: str) -> KeyFormat:
+        """Return the format that a key or its hint has by its beginning; the first where none fits."""
+        # A secret has no underscore, so at most the longest prefix that fits is the right one.
+        fitting = [it for it in self.formats if text.startswith(it.prefix)]
+        return max(fitting, key=lambda it: len(it.prefix), default=self.formats[0])
 
 
 def digest(presented: bytes) -> bytes:

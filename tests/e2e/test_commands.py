@@ -163,7 +163,7 @@ def test_settings_and_version_are_listed() -> None:
     shown = authz(None, "settings").stdout
     assert "AUTHZ_POLICY_FILE" in shown
     assert "[user:password@" in shown
-    assert authz(None, "--version").stdout == f"{__version__} (commit unknown, policy grammar 1)\n"
+    assert authz(None, "--version").stdout == f"{__version__} (commit unknown, policy grammar 2)\n"
 
 
 def test_migrating_again_changes_nothing(stack: Stack) -> None:

@@ -6,11 +6,12 @@ They define the JSON Schema and the checks of shape; the rules between rows are 
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from authz.adapters.policy_file.foreign_keys import ForeignKeysModel
+from authz.adapters.policy_file.keys import Keys
+from authz.adapters.policy_file.shape import Shape
 from authz.core.limits import CAPACITY_MAX, REFILL_PER_S_MAX, REFILL_PER_S_MIN, Limit, limit_fault
-from authz.core.policy.header_names import key_header_fault
 from authz.core.policy.policy import INVALID_KEYS
 from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat
 from authz.core.throttles import DEFAULT_THROTTLES, Attempt, Throttle, Throttles
@@ -31,11 +32,11 @@ OneOrMore = Annotated[
 ]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+Errors = Literal["json", "problem", "text"]
+Several = Annotated[list[str] | None, Field(default=None, min_length=2, max_length=16)]
 
 
-class Api(_Model):
+class Api(Shape):
     """The API that the policy is about."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
@@ -44,35 +45,7 @@ class Api(_Model):
     """The domain of its error reasons (google.rpc.ErrorInfo)."""
 
 
-class Keys(_Model):
-    """The format of its API keys, and the header that carries them."""
-
-    header: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=64)
-    """The request header that carries the key, in lower case; not one that HTTP, Envoy or authz owns."""
-    prefix: str = Field(pattern=r"^[a-z][a-z0-9]*_$", max_length=32)
-    """The beginning of every key, ending in an underscore."""
-    active_max: int = Field(gt=0, le=10_000)
-    """The most keys of an account that are neither revoked nor expired."""
-    foreign: list[ForeignKeysModel] = Field(default=[], max_length=16)
-    """The formats of keys of another system that may be presented, too. They have no checksum, so each one that does
-    not exist costs a lookup, as an unknown key does."""
-
-    @model_validator(mode="after")
-    def _told_apart(self) -> "Keys":
-        if any(it.prefix.startswith(self.prefix) for it in self.foreign):
-            raise ValueError("a foreign prefix begins as the policy's own keys, which have a checksum")
-        return self
-
-    @field_validator("header")
-    @classmethod
-    def _free_header(cls, name: str) -> str:
-        fault = key_header_fault(name)
-        if fault is not None:
-            raise ValueError(fault)
-        return name
-
-
-class LimitModel(_Model):
+class LimitModel(Shape):
     """A token bucket."""
 
     capacity: int = Field(gt=0, le=CAPACITY_MAX)
@@ -92,7 +65,7 @@ class LimitModel(_Model):
         return Limit(self.capacity, self.refill_per_s)
 
 
-class RateHeadersModel(_Model):
+class RateHeadersModel(Shape):
     """The rate headers that are sent on allowed and on rate-limited requests."""
 
     ietf: bool = True
@@ -101,7 +74,7 @@ class RateHeadersModel(_Model):
     """X-RateLimit-Limit, -Remaining and -Reset."""
 
 
-class ScopeModel(_Model):
+class ScopeModel(Shape):
     """A permission that a key may hold."""
 
     description: str = Field(min_length=1)
@@ -110,7 +83,7 @@ class ScopeModel(_Model):
     """Whether it permits changes; only such scopes may gate routes that yield credentials."""
 
 
-class Stream(_Model):
+class Stream(Shape):
     """A class of long-lived responses with caps on how many are open at once."""
 
     per_key: int = Field(gt=0, le=1000)
@@ -129,7 +102,7 @@ class Stream(_Model):
         return self
 
 
-class ThrottleModel(_Model):
+class ThrottleModel(Shape):
     """A limit on attempts at the portal."""
 
     per_address: int = Field(gt=0, le=1_000_000)
@@ -142,15 +115,22 @@ class ThrottleModel(_Model):
     """The text of a refusal; empty for the built-in text."""
 
 
-class Routes(_Model):
+class Routes(Shape):
     """Routes with the same requirements."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["scope"]}, {"required": ["access"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in ("scope", "all_of", "any_of", "access")]}
+    )
 
     scope: str | None = None
     """The scope that a key must hold, exactly. Either this or `access`."""
-    access: Literal["any", "public", "session", "barred"] | None = None
-    """any: any valid key. public: no key. session: allowed without a key, refused with one. barred: nobody."""
+    all_of: Several = None
+    """Grammar 2, instead of `scope`: scopes that a key must hold together."""
+    any_of: Several = None
+    """Grammar 2, instead of `scope`: scopes of which a key must hold at least one."""
+    access: Literal["any", "optional", "public", "session", "barred"] | None = None
+    """any: any valid key. public: no key. session: allowed without a key, refused with one. barred: nobody. optional
+    (grammar 2): allowed without a key; a key must be valid, and its owner is reported to the backend."""
     match: OneOrMore
     """`METHOD /template`, or `/package.Service/Method` and `/package.**` for gRPC; one or a list."""
     account: Annotated[OneOrMore | None, Field(default=None)] = None
@@ -163,8 +143,9 @@ class Routes(_Model):
     """Accept encoded colons in the last id, although the path could also end in a custom verb."""
     cost: int = Field(default=1, gt=0, le=CAPACITY_MAX)
     """Tokens that a request takes from the key's bucket."""
-    errors: Literal["json", "text"] = "json"
-    """The format of refusals: JSON, or one line of plain text."""
+    errors: Errors | None = None
+    """The format of refusals: JSON, or one line of plain text; `problem` (grammar 2) is that of RFC 9457. By default
+    that of the policy."""
     stream: str = ""
     """The stream class, for responses that stay open."""
     shadow: bool = False
@@ -172,24 +153,35 @@ class Routes(_Model):
 
     @model_validator(mode="after")
     def _one_need(self) -> "Routes":
-        if (self.scope is None) == (self.access is None):
+        needs = (self.scope, self.access, self.all_of, self.any_of)
+        if sum(need is not None for need in needs) != 1:
             raise ValueError("needs exactly one of scope and access")
         return self
+
+    def scopes(self) -> tuple[tuple[str, ...], ...]:
+        """Return each set of scopes that suffices, where several are named."""
+        if self.all_of is not None:
+            return (tuple(dict.fromkeys(self.all_of)),)
+        return tuple((scope,) for scope in dict.fromkeys(self.any_of or ()))
+
+    def scope_text(self) -> str:
+        """Return the scope, or a description of several."""
+        return self.scope or " and ".join(self.all_of or ()) or " or ".join(self.any_of or ())
 
     def need(self) -> Access:
         """Return what the routes require of a caller."""
         return Access.SCOPE if self.access is None else Access(self.access)
 
-    def error_format(self) -> ErrorFormat:
+    def error_format(self) -> ErrorFormat | None:
         """Return the format of refusals."""
-        return ErrorFormat(self.errors)
+        return None if self.errors is None else ErrorFormat(self.errors)
 
     def bindings(self) -> tuple[AccountBinding, ...]:
         """Return the account bindings; raises `ValueError` for one that is not LOCATION:NAME."""
         return tuple(_binding(text) for text in self.account or ())
 
 
-class OverridesModel(_Model):
+class OverridesModel(Shape):
     """The treatment of requests that name another method or path than their own."""
 
     headers: Literal["refuse", "strip"] = "refuse"
@@ -198,11 +190,14 @@ class OverridesModel(_Model):
     """Query parameters such as `_method`: refuse with 400 after the key proved valid, or ignore."""
 
 
-class Document(_Model):
+class Document(Shape):
     """A policy: the routes of an API, what each requires, and the limits."""
 
-    version: Literal[1]
-    """The grammar's version."""
+    version: Literal[1, 2]
+    """The grammar's version; fields of grammar 2 need 2."""
+    acknowledge: Annotated[OneOrMore | None, Field(default=None)] = None
+    """Digests of policies in force that this one may replace at run time although it opens something; not part of its
+    own digest."""
     api: Api
     keys: Keys
     limit: LimitModel
@@ -213,16 +208,22 @@ class Document(_Model):
     invalid_keys: LimitModel = LimitModel(capacity=INVALID_KEYS.capacity, refill_per_s=INVALID_KEYS.refill_per_s)
     """The bucket of every source address; each invalid key takes a token."""
     rate_headers: RateHeadersModel = RateHeadersModel()
+    errors: Errors = "json"
+    """Grammar 2: the format of refusals on every row that has none of its own, and where there is no row."""
+    base_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$", max_length=256)
+    """Grammar 2: the beginning of every path of the table, such as `/api/v3`; gRPC rows have none."""
     methods: list[Method] = Field(default=list(METHODS), min_length=1)
     """The HTTP methods that are accepted at all."""
     head_follows_get: bool = True
     """Whether HEAD uses the GET row of a path that has no HEAD row."""
+    trailing_slash: Literal["distinct", "same"] = "distinct"
+    """Grammar 2: whether `/orders/` is another path than `/orders`, or has the same row."""
     overrides: OverridesModel = OverridesModel()
     scopes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?$", max_length=64)], ScopeModel]
     """The scopes, by name."""
-    streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)], Stream] = {}
+    streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)], Stream] = Field(default={})
     """The stream classes, by name."""
-    throttles: dict[Annotated[Attempt, Field(strict=False)], ThrottleModel] = {}
+    throttles: dict[Annotated[Attempt, Field(strict=False)], ThrottleModel] = Field(default={})
     """The throttles of the portal's endpoints and of changes of keys there that differ from the built-in ones."""
     routes: list[Routes] = Field(min_length=1)
     """The table."""

@@ -73,7 +73,10 @@ def load_expectations(path: Path, policy: Policy) -> list[Expectation]:
 
 def _unfolded(group: Group, where: tuple[str | int, ...], policy: Policy, problems: list[Problem]) -> list[Expectation]:
     needs, outcome = group.needs or "", "" if group.expect is None else str(group.expect)
-    if needs and needs not in _NEEDS | set(policy.scopes):
+    if needs not in _NEEDS and not {it for text in needs.split(" or ") for it in text.split(" and ")} <= {
+        *policy.scopes,
+        "",
+    }:
         problems.append(Problem((*where, "needs"), f"{needs} is neither a scope of the policy nor a need"))
     if outcome and outcome not in _OUTCOMES:
         problems.append(Problem((*where, "expect"), f"{outcome} is neither allow nor a status nor a reason"))

@@ -9,11 +9,11 @@ from sys import intern
 
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import Document, Routes, field_names
+from authz.adapters.policy_file.grammar import newer
 from authz.core.errors import PolicyError, Problem
-from authz.core.keys import KeyFormat
 from authz.core.policy.overrides import Overrides
-from authz.core.policy.policy import KeyRules, Policy, RateHeaders, Scope
-from authz.core.policy.route import Route
+from authz.core.policy.policy import Policy, RateHeaders, Scope
+from authz.core.policy.route import ErrorFormat, Route
 from authz.core.policy.router import Router
 from authz.core.policy.rules import Declarations, Row, faults, method_and_template
 from authz.core.streams import StreamClass
@@ -29,6 +29,11 @@ def load_policy(path: Path) -> Policy:
     return yaml.load(path, Document, _policy, field_names())
 
 
+def load_files(path: Path) -> tuple[Policy, tuple[Path, ...]]:
+    """Read a policy as `load_policy` does, and return it with the files that it consists of."""
+    return load_policy(path), (path,)
+
+
 def row_lines(path: Path) -> dict[tuple[str, str], int]:
     """Find the line of each row of a sound policy, by its method and template."""
     rows, _ = yaml.load(path, Document, _unfolded, field_names())
@@ -38,6 +43,7 @@ def row_lines(path: Path) -> dict[tuple[str, str], int]:
 
 def _policy(document: Document) -> Policy:
     rows, problems = _unfolded(document)
+    problems += newer(document)
     scopes = {name: Scope(name, scope.description, scope.write) for name, scope in document.scopes.items()}
     streams = {
         name: StreamClass(name, it.per_key, it.per_account, it.ttl_s, it.title) for name, it in document.streams.items()
@@ -51,12 +57,8 @@ def _policy(document: Document) -> Policy:
     return Policy(
         api=document.api.name,
         domain=document.api.domain,
-        keys=KeyRules(
-            document.keys.header,
-            KeyFormat(document.keys.prefix),
-            document.keys.active_max,
-            tuple(it.format() for it in document.keys.foreign),
-        ),
+        keys=document.keys.rules(),
+        errors=ErrorFormat(document.errors),
         limit=limit,
         account_limit=account_limit,
         invalid_keys=document.invalid_keys.limit(),
@@ -66,21 +68,34 @@ def _policy(document: Document) -> Policy:
         scopes=scopes,
         streams=streams,
         routes=routes,
-        router=Router(routes, head_follows_get=document.head_follows_get and "HEAD" in document.methods),
+        router=Router(
+            routes,
+            head_follows_get=document.head_follows_get and "HEAD" in document.methods,
+            ignores_slash=document.trailing_slash == "same",
+        ),
         throttles=document.all_throttles(),
-        digest=sha256(document.model_dump_json().encode()).hexdigest()[:_DIGEST_CHARS],
+        digest=_digest(document),
+        acknowledges=tuple(document.acknowledge or ()),
     )
+
+
+def _digest(document: Document) -> str:
+    """Name the content; what a file omits and what it sets to the default are the same."""
+    text = document.model_dump_json(exclude={"acknowledge"}, exclude_defaults=True)
+    return sha256(text.encode()).hexdigest()[:_DIGEST_CHARS]
 
 
 def _unfolded(document: Document) -> tuple[list[Row], list[Problem]]:
     rows: list[Row] = []
     problems: list[Problem] = []
     for number, group in enumerate(document.routes):
-        _unfold(group, ("routes", number), rows, problems)
+        _unfold(document, group, ("routes", number), rows, problems)
     return rows, problems
 
 
-def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]) -> None:
+def _unfold(
+    document: Document, group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]
+) -> None:
     """Make one row of each match of a group."""
     try:
         accounts = group.bindings()
@@ -90,7 +105,7 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
     for number, match in enumerate(group.match):
         where_match = (*where, "match", number)
         try:
-            method, template = method_and_template(match, group.need())
+            method, template = method_and_template(match, group.need(), document.base_path)
         except ValueError as error:
             problems.append(Problem(where_match, f"{match!r}: {error}"))
             continue
@@ -99,13 +114,14 @@ def _unfold(group: Routes, where: tuple[str | int, ...], rows: list[Row], proble
             method=intern(method),
             template=template,
             access=group.need(),
-            scope=intern(group.scope or ""),
+            scope=intern(group.scope_text()),
+            scopes=group.scopes(),
             accounts=accounts,
             account_required=group.account_required,
             yields_credential=group.yields_credential,
             colon_ids=group.colon_ids,
             cost=group.cost,
-            errors=group.error_format(),
+            errors=group.error_format() or ErrorFormat(document.errors),
             stream=group.stream,
             shadow=group.shadow,
         )

@@ -147,7 +147,8 @@ def _translated(fault: Any, names: Iterable[str]) -> Problem:  # noqa: ANN401 --
     if fault["type"] == "extra_forbidden":
         close = get_close_matches(name, names, 1)
         return Problem(where, f"unknown field {name}" + (f"; did you mean {close[0]}?" if close else ""))
-    words = _WORDS.get(fault["type"])
+    is_list = fault["type"] == "too_short" and fault["ctx"]["min_length"] > 1
+    words = "must have at least {min_length} entries" if is_list else _WORDS.get(fault["type"])
     message = words.format(name=name, **fault.get("ctx", {})) if words else fault["msg"]
     return Problem(where, f"{name} {message}".strip() if message.startswith("must") else message)
 

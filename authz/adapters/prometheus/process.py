@@ -19,6 +19,8 @@ class ReloadOutcome(StrEnum):
     """The outcome of a policy reload."""
 
     RELOADED = "reloaded"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
     FAILED = "failed"
 
 

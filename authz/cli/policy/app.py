@@ -139,13 +139,25 @@ def diff(
     found = compare(load_policy(old), load_policy(new))
     if as_json:
         changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]
-        write(json.dumps({"changes": changes, "surroundings": found.surroundings}))
+        write(json.dumps({"changes": changes, "surroundings": found.surroundings, "loosens": found.loosens}))
     else:
         words.print_diff(
             words.Lines(), found, words.RowLocations(old, row_lines(old)), words.RowLocations(new, row_lines(new))
         )
-    if no_opening and any(change.is_opening for change in found.changes):
+    if no_opening and found.is_opening:
         raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def status(
+    addresses: Annotated[list[str], typer.Argument(help="Admin addresses, such as 127.0.0.1:9090.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show which policy each process uses; exits with 1 if they differ, or one does not respond."""
+    from authz.cli.policy.status import show_status  # noqa: PLC0415 -- see the module's docstring
+
+    show_status(addresses, as_json=as_json)
 
 
 def _check_request(method: str, target: str) -> None:

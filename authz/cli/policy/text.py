@@ -24,6 +24,7 @@ from authz.core.policy.simulation import ANY_KEY, NO_KEY, Caller, callers, decid
 _SHOWN_MAX = 3
 _METHODS_MAX = 4
 _INDENT = "    "
+_ERRORS = {ErrorFormat.JSON: "", ErrorFormat.PROBLEM: "problem details", ErrorFormat.TEXT: "one line of text"}
 _WHY = {
     DenyReason.PATH_NOT_CANONICAL: "the path is ambiguous or never accepted (docs/policy.md)",
     DenyReason.METHOD_REFUSED: "the method is never allowed",
@@ -103,8 +104,11 @@ def _needs(route: Route) -> str:
 def _needs_in_words(policy: Policy, needs: str) -> str:
     if (scope := policy.scopes.get(needs)) is not None:
         return f"{needs}{', which writes' if scope.write else ''}: {scope.description}"
+    if needs not in set(Access):
+        return needs
     return {
         Access.ANY: "any valid key",
+        Access.OPTIONAL: "no key; one that is given must be valid",
         Access.PUBLIC: "no key",
         Access.SESSION: "no key: its backend checks the session, and a key is refused",
         Access.BARRED: "barred: no key is admitted",
@@ -120,7 +124,7 @@ def _extras(route: Route) -> dict[str, str]:
         else "",
         "cost": f"{route.cost} tokens" if route.cost > 1 else "",
         "stream": route.stream,
-        "errors": "one line of text" if route.errors is ErrorFormat.TEXT else "",
+        "errors": _ERRORS[route.errors],
         "yields": "a credential" if route.yields_credential else "",
         "shadow": "decided and counted, but every request is allowed" if route.shadow else "",
     }
@@ -175,12 +179,16 @@ def print_diff(console: Console, found: PolicyDiff, old: RowLocations, new: RowL
         console.print(f"{_INDENT}{_requests(change)}")
         console.print(Text(f"{_INDENT}was {_located(change.old, old)}", style="dim"))
         console.print(Text(f"{_INDENT}now {_located(change.new, new)}", style="dim"))
+    for line in found.loosens:
+        console.print(Text(f"+ opens: {line}", style="red"))
     for line in found.surroundings:
         console.print(f"~ {line}")
-    opening = sum(change.is_opening for change in found.changes)
+    opening = sum(change.is_opening for change in found.changes) + len(found.loosens)
     closing = sum(bool(change.closes or change.binds) for change in found.changes)
     console.print(
-        f"changes that open: {opening}, that close: {closing}" if found.changes else "no request is decided differently"
+        f"changes that open: {opening}, that close: {closing}"
+        if found.changes or found.loosens
+        else "no request is decided differently"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from authz.core.check import Allow
-from authz.core.policy.path import parse
+from authz.core.policy.path import Target, parse
 from authz.core.policy.path_classes import PathClass, path_classes
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
@@ -18,13 +18,14 @@ from authz.core.policy.template import Template
 ABSENT = "absent"
 """The entry among account locations for a request that names no account."""
 
-_TABLE = frozenset({"routes", "router"})
+_APART = frozenset({"routes", "router", "acknowledges", "identity"})
 _ATTRIBUTES = (
     "cost",
     "errors",
     "stream",
     "yields_credential",
     "shadow",
+    "colon_ids",
 )  # everything that decides is compared by its outcome
 
 
@@ -34,7 +35,8 @@ class Change:
 
     `requests` maps path classes, as shown, to methods. `opens` names the callers who are newly allowed, `closes` those
     who no longer are. `frees` lists the locations where a foreign account is newly accepted, `binds` those where it no
-    longer is (`absent`: no account needs to be named). `alters` lists the other differences between the rows.
+    longer is (`absent`: no account needs to be named). `alters` lists the other differences between the rows. `widens`
+    tells whether the new row accepts spellings of its paths that the old one refuses (`colon_ids`).
     """
 
     old: Route | None
@@ -44,12 +46,13 @@ class Change:
     frees: tuple[str, ...] = ()
     binds: tuple[str, ...] = ()
     alters: tuple[str, ...] = ()
+    widens: bool = False
     requests: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def is_opening(self) -> bool:
         """Tell whether anything is newly allowed."""
-        return bool(self.opens or self.frees)
+        return bool(self.opens or self.frees or self.widens)
 
     @property
     def is_grave(self) -> bool:
@@ -63,51 +66,64 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff:
-    """Every difference: of the tables, openings first, and of the other sections. `callers` names all callers."""
+    """Every difference: of the tables, openings first, and of the other sections. `callers` names all callers.
+
+    `loosens` lists what other sections newly accept on every row.
+    """
 
     changes: list[Change]
     surroundings: list[str]
     callers: tuple[str, ...]
+    loosens: tuple[str, ...] = ()
+
+    @property
+    def is_opening(self) -> bool:
+        """Tell whether anything is newly allowed."""
+        return bool(self.loosens) or any(change.is_opening for change in self.changes)
 
 
 def compare(old: Policy, new: Policy) -> PolicyDiff:
     """Compare two policies for every possible request, except for percent-encoded spellings."""
     templates = {route.template for policy in (old, new) for route in policy.routes}
     methods = sorted(old.methods | new.methods)
+    everyone = callers(old, new)
     found: dict[tuple[Route | None, Route | None, bool, bool], Change | None] = {}
     for paths in path_classes(Template.parse(template) for template in sorted(templates)):
+        target = parse(paths.sample)
         for method in methods:
-            before, after = _row(old, method, paths), _row(new, method, paths)
-            if method == "HEAD" and _follows_get(old, paths, before) and _follows_get(new, paths, after):
+            before, after = _row(old, method, target), _row(new, method, target)
+            if method == "HEAD" and _follows_get(old, target, before) and _follows_get(new, target, after):
                 continue
             # The policy's list of methods applies besides the row.
             key = (before, after, method in old.methods, method in new.methods)
             if key not in found:
-                found[key] = _changed(old, new, method, paths, (before, after))
+                found[key] = _changed(old, new, everyone, (method, paths), (before, after))
             if (change := found[key]) is not None:
                 change.requests.setdefault(paths.shown, []).append(method)
     changes = [change for change in found.values() if change is not None]
     changes.sort(key=lambda change: (not change.is_grave, not change.is_opening, not (change.closes or change.binds)))
-    return PolicyDiff(changes, list(_surroundings(old, new)), tuple(callers(old, new)))
+    return PolicyDiff(changes, list(_surroundings(old, new)), tuple(everyone), tuple(_loosened(old, new)))
 
 
-def _row(policy: Policy, method: str, paths: PathClass) -> Route | None:
-    target = parse(paths.sample)
+def _row(policy: Policy, method: str, target: Target | None) -> Route | None:
     match = policy.router.match(method, target) if target else None
     return match.route if match else None
 
 
-def _follows_get(policy: Policy, paths: PathClass, row: Route | None) -> bool:
+def _follows_get(policy: Policy, target: Target | None, row: Route | None) -> bool:
     """Tell whether a policy decides on HEAD as on GET, so that a comparison of GET suffices."""
-    return {"GET", "HEAD"} <= policy.methods and row is _row(policy, "GET", paths)
+    return {"GET", "HEAD"} <= policy.methods and row is _row(policy, "GET", target)
 
 
 def _changed(
-    old: Policy, new: Policy, method: str, paths: PathClass, rows: tuple[Route | None, Route | None]
+    old: Policy,
+    new: Policy,
+    everyone: Mapping[str, Caller | None],
+    request: tuple[str, PathClass],
+    rows: tuple[Route | None, Route | None],
 ) -> Change | None:
-    everyone = callers(old, new)
-    before = _admitted(old, everyone, method, paths, rows[0])
-    after = _admitted(new, everyone, method, paths, rows[1])
+    before = _admitted(old, everyone, *request, rows[0])
+    after = _admitted(new, everyone, *request, rows[1])
     change = Change(
         *rows,
         opens=tuple(name for name in after if name not in before),
@@ -116,6 +132,7 @@ def _changed(
     if before and after and rows[0] is not None and rows[1] is not None:
         change.frees = tuple(sorted(_bound(rows[0]) - _bound(rows[1])))
         change.binds = tuple(sorted(_bound(rows[1]) - _bound(rows[0])))
+        change.widens = rows[1].colon_ids and not rows[0].colon_ids
     change.alters = tuple(_altered(*rows))
     is_any = change.opens or change.closes or change.frees or change.binds or change.alters
     return change if is_any else None
@@ -137,6 +154,8 @@ def _altered(old: Route | None, new: Route | None) -> Iterator[str]:
     if _is_barred(old) != _is_barred(new):
         yield "no longer barred" if _is_barred(old) else "barred"
     if old is not None and new is not None:
+        if old.access is not new.access and Access.OPTIONAL in {old.access, new.access}:
+            yield f"access: {old.access} → {new.access}"
         for name in _ATTRIBUTES:
             before, after = getattr(old, name), getattr(new, name)
             if before != after:
@@ -147,9 +166,17 @@ def _is_barred(route: Route | None) -> bool:
     return route is not None and route.access is Access.BARRED
 
 
+def _loosened(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield what is newly accepted on every row, and no sample of a path shows."""
+    if new.overrides.strip and not old.overrides.strip:
+        yield "requests with headers that name another method or path, which are removed"
+    if old.overrides.in_query and not new.overrides.in_query:
+        yield "requests with a query parameter that names another method"
+
+
 def _surroundings(old: Policy, new: Policy) -> Iterator[str]:
     """Yield the differences outside the table; scopes and stream classes one by one."""
-    for name in sorted(item.name for item in fields(Policy) if item.name not in _TABLE):
+    for name in sorted(item.name for item in fields(Policy) if item.name not in _APART):
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, dict):
             for inner in sorted({*before, *after}):

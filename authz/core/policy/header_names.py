@@ -32,10 +32,13 @@ _PREFIXES = {
 }
 
 
-def key_header_fault(name: str) -> str | None:
-    """Return why a lower-case header name cannot carry API keys, or None."""
+def key_header_fault(name: str, *, has_scheme: bool = False) -> str | None:
+    """Return why a lower-case header name cannot carry API keys, or None. Backends may fold underscores."""
+    name = name.replace("_", "-")
+    if has_scheme:
+        return None if name == "authorization" else "only authorization has a scheme"
     if name == "authorization":
-        return "authorization carries a scheme beside the key, which is not supported"
+        return "authorization carries a scheme beside the key: list it in headers as `authorization bearer`"
     if name in _HTTP:
         return f"{name} has a meaning of its own in HTTP"
     if name in _TRACING:

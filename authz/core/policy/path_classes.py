@@ -7,7 +7,7 @@ true of the samples is true of all paths, except for percent-encoded spellings. 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from authz.core.policy.template import ANY_DEPTH, ONE, Template
+from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ def path_classes(templates: Iterable[Template]) -> Iterator[PathClass]:
 class _Classes:
     def __init__(self, templates: Iterable[Template]) -> None:
         self._root = _Node()
-        words: set[str] = set()
-        for template in templates:
-            words |= {*template.parts, template.verb}
-            self._grow(template)
+        found = list(templates)
+        words = {word for template in found for word in (*template.parts, template.verb)}
         self._other = _unlike("x", words)
+        for template in found:
+            self._grow(template)
 
     def _grow(self, template: Template) -> None:
         node = self._root
@@ -58,7 +58,7 @@ class _Classes:
             elif part.endswith(f".{ANY_DEPTH}"):
                 node = node.packages.setdefault(part.removesuffix(f".{ANY_DEPTH}"), _Node(stays=True))
             else:
-                node = node.literals.setdefault(part, _Node())
+                node = node.literals.setdefault(part.replace(HOLE, self._other), _Node())
         node.verbs.add(template.verb)
 
     def all(self) -> Iterator[PathClass]:

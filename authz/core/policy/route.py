@@ -12,6 +12,7 @@ class Access(StrEnum):
 
     SCOPE = "scope"
     ANY = "any"
+    OPTIONAL = "optional"
     PUBLIC = "public"
     SESSION = "session"
     BARRED = "barred"
@@ -21,6 +22,7 @@ class ErrorFormat(StrEnum):
     """The body format of a route's refusals."""
 
     JSON = "json"
+    PROBLEM = "problem"
     TEXT = "text"
 
 
@@ -51,9 +53,10 @@ class _Cached:
 class Route(_Cached):
     """One row of the table: a method, a template, and what it requires. A row is equal only to itself.
 
-    `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. `cost` is in tokens. `colon_ids` admits
-    encoded colons in ids where the path could also end in a custom verb. `fragment` belongs to
-    `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
+    `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. If a row needs several scopes, `scopes`
+    lists each sufficient set of them, and `scope` describes them, such as `a:read and b:read`, which is no scope.
+    `cost` is in tokens. `colon_ids` admits encoded colons in ids where the path could also end in a custom verb.
+    `fragment` belongs to `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
     """
 
     method: str
@@ -70,8 +73,14 @@ class Route(_Cached):
     colon_ids: bool = False
     errors: ErrorFormat = ErrorFormat.JSON
     shadow: bool = False
+    scopes: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def alternatives(self) -> tuple[tuple[str, ...], ...]:
+        """Return each set of scopes that suffices; none if the row needs no scope."""
+        return self.scopes or (((self.scope,),) if self.access is Access.SCOPE else ())
 
     def __post_init__(self) -> None:
         """Compute once whether a key is required."""
         object.__setattr__(self, "fragment", b"")
-        object.__setattr__(self, "needs_key", self.access not in {Access.PUBLIC, Access.SESSION})
+        object.__setattr__(self, "needs_key", self.access not in {Access.PUBLIC, Access.SESSION, Access.OPTIONAL})

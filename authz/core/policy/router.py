@@ -1,92 +1,20 @@
 """The index from a method and a path to its row, at a cost that does not depend on the number of rows.
 
-The cost depends on the length of the path and on the number of shapes of its length (`_Shapes`). `decision.py` applies
-the row; `rules.py` checks that templates fit together.
+The cost depends on the length of the path and on the number of shapes of its length (`shapes.py`). `decision.py`
+applies the row; `rules.py` checks that templates fit together.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from enum import IntEnum
-from functools import partial
-from operator import itemgetter
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
 
-from authz.core.policy.path import SEGMENTS_MAX, Target
+from authz.core.policy.path import Target
 from authz.core.policy.route import Access, Route
-from authz.core.policy.template import ANY_DEPTH, ONE, Template
-from authz.core.value import Value, force_setattr
+from authz.core.policy.shapes import ANY_METHOD, Entry, Match, Shapes
+from authz.core.policy.template import ANY_DEPTH, Template
 
-ANY_METHOD = "*"
-_GET, _HEAD = "GET", "HEAD"
-
-
-class Match(Value):
-    """The result of matching a method and a path.
-
-    `route` is the row, or None; then `methods` lists, sorted, what the path accepts (none: the path is unknown).
-    `template` is set if the route reads accounts from the path.
-    """
-
-    route: Route | None
-    methods: tuple[str, ...] = ()
-    template: Template | None = None
-
+__all__ = ["ANY_METHOD", "Match", "Router"]
 
 _UNKNOWN = Match(None)
-
-
-class _Entry(Match):
-    """An index entry: the rows of one template, by method.
-
-    Most entries have one row, so an entry is itself the match for `method`, the method of its first row: with thousands
-    of rows, every further object that a check loads costs a cache miss. `takes_colon` is False if a colon in the last
-    segment means another entry.
-    """
-
-    route: Route | None = None
-    method: str = ""
-    takes_colon: bool = False
-    others: dict[str, Match] | None = None
-
-    def add(self, route: Route, template: Template) -> None:
-        """Add a row; called only while the index is built."""
-        reads_from = template if route.accounts else None
-        if self.route is None:
-            force_setattr(self, "route", route)
-            force_setattr(self, "method", route.method)
-            barred = route.access is Access.BARRED
-            takes_colon = barred or bool(template.verb) or template.parts[-1].endswith(ANY_DEPTH)
-            force_setattr(self, "takes_colon", takes_colon)
-            force_setattr(self, "template", reads_from)
-        else:
-            force_setattr(self, "others", {**(self.others or {}), route.method: Match(route, (), reads_from)})
-
-    def other(self, method: str, *, head_follows_get: bool) -> Match:
-        """Find the row for a method that is not the first one's."""
-        others = self.others or {}
-        found = others.get(method) or others.get(ANY_METHOD)
-        if found is not None or self.method == ANY_METHOD:
-            return found or self
-        methods = {self.method, *others}
-        if head_follows_get and _GET in methods:
-            if method == _HEAD:
-                return self if self.method == _GET else others[_GET]
-            methods.add(_HEAD)
-        return Match(None, tuple(sorted(methods)))
-
-
-class _PartKind(IntEnum):
-    """What a part of a template matches, the most specific first."""
-
-    LITERAL = 0
-    ONE = 1
-    PACKAGE = 2
-    REST = 3
-
-
 _REST = (ANY_DEPTH, f"{ANY_DEPTH}}}")
-_Literals: TypeAlias = str | tuple[str, ...]
-_Read: TypeAlias = Callable[[tuple[str, ...]], _Literals]
-_Shape: TypeAlias = tuple[_Read, Mapping[_Literals, _Entry]]
 
 
 class Router:
@@ -94,13 +22,15 @@ class Router:
 
     Barred rows are in an index of their own that is searched first: no other row, however specific, overrides them.
     With `head_follows_get`, a HEAD request uses the GET row of a path that has no HEAD row (RFC 9110 section 9.3.2).
+    With `ignores_slash`, a path with a trailing slash has the row of the path without it.
     """
 
-    def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True) -> None:
+    def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True, ignores_slash: bool = False) -> None:
         self._barred, self._open = _Templates(), _Templates()
-        self._head_follows_get = head_follows_get
+        self.ignores_slash = ignores_slash
+        self.head_follows_get = head_follows_get
         # The templates with a custom verb, without it: whether a verb may follow a path.
-        self._before_verbs = _Shapes()
+        self._before_verbs = Shapes()
         words: set[str] = set()
         for route in routes:
             template = Template.parse(route.template)
@@ -109,7 +39,11 @@ class Router:
                 words.add(template.word)
             if template.verb:
                 self._before_verbs.entry(template.parts)
-            (self._barred if barred else self._open).entry(template).add(route, template)
+            templates = self._barred if barred else self._open
+            entry = templates.entry(template)
+            entry.add(route, template)
+            if ignores_slash and template.takes_slash:
+                templates.plain.alias((*template.parts, ""), entry)
         self._before_verbs.arrange()
         self._barred.arrange()
         self._open.arrange()
@@ -132,16 +66,25 @@ class Router:
             return _UNKNOWN
         if not last and len(segments) > 1 and self._differs(target.decoded[:-1], entry):
             return None
-        match = entry if entry.method == method else entry.other(method, head_follows_get=self._head_follows_get)
+        match = entry if entry.method == method else entry.other(method, head_follows_get=self.head_follows_get)
         if target.decoded is not segments and self._hides_verb(target, match.route):
             return None
         return match
 
-    def _differs(self, segments: tuple[str, ...], entry: _Entry | None) -> bool:
+    def dismantle(self) -> Iterator[None]:
+        """Remove one entry at each step, for a router that nobody uses any more: to free all at once takes long."""
+        for templates in (self._barred, self._open):
+            for shapes in (templates.plain, *templates.by_verb.values()):
+                for entries in shapes.entries.values():
+                    while entries:
+                        entries.popitem()
+                        yield
+
+    def _differs(self, segments: tuple[str, ...], entry: Entry | None) -> bool:
         other = self._find(segments)
         return other is not None and other is not entry
 
-    def _is_ambiguous(self, target: Target, entry: _Entry | None) -> bool:
+    def _is_ambiguous(self, target: Target, entry: Entry | None) -> bool:
         """Tell whether a path with escapes matches another row where it is decoded, or decoded and normalised."""
         if self._differs(target.decoded, entry):
             return True
@@ -162,7 +105,7 @@ class Router:
         before = (last.partition(":")[0] or last, last.rpartition(":")[0] or last)
         return any(self._before_verbs.find((*parents, name)) is not None for name in before)
 
-    def _find(self, segments: tuple[str, ...]) -> _Entry | None:
+    def _find(self, segments: tuple[str, ...]) -> Entry | None:
         last = segments[-1] if segments else ""
         if not last:
             # A trailing slash does not lift a bar.
@@ -179,12 +122,12 @@ class _Templates:
     """The entries of the barred or of the other templates, by custom verb; `plain` has those without one."""
 
     def __init__(self) -> None:
-        self.plain = _Shapes()
-        self.by_verb: dict[str, _Shapes] = {}
+        self.plain = Shapes()
+        self.by_verb: dict[str, Shapes] = {}
 
-    def entry(self, template: Template) -> _Entry:
+    def entry(self, template: Template) -> Entry:
         """Return the entry of a template; create it if needed."""
-        shapes = self.by_verb.setdefault(template.verb, _Shapes()) if template.verb else self.plain
+        shapes = self.by_verb.setdefault(template.verb, Shapes()) if template.verb else self.plain
         return shapes.entry(template.parts)
 
     def arrange(self) -> None:
@@ -192,7 +135,7 @@ class _Templates:
         for shapes in (self.plain, *self.by_verb.values()):
             shapes.arrange()
 
-    def find(self, segments: tuple[str, ...]) -> _Entry | None:
+    def find(self, segments: tuple[str, ...]) -> Entry | None:
         """Find the entry of a path: with the custom verb after its last colon, or else of the whole path."""
         if segments and ":" in segments[-1]:
             last, _, verb = segments[-1].rpartition(":")
@@ -200,81 +143,3 @@ class _Templates:
             if with_verb is not None:
                 return with_verb
         return self.plain.find(segments)
-
-
-class _Shapes:
-    """The entries of templates by shape: the sequence of the kinds of their parts.
-
-    Thousands of templates have few shapes. A path is looked up in each shape of its length, by the segments that are
-    literals in that shape, until it is found. More specific shapes come first.
-    """
-
-    def __init__(self) -> None:
-        self._entries: dict[tuple[_PartKind, ...], dict[_Literals, _Entry]] = {}
-        # By length of the path; the second list is for an empty last segment, which no variable matches.
-        self._fitting: list[list[_Shape]] = []
-        self._fitting_empty: list[list[_Shape]] = []
-
-    def entry(self, parts: tuple[str, ...]) -> _Entry:
-        """Return the entry of a template's parts; create it if needed."""
-        kinds = tuple(map(_kind, parts))
-        literals = parts[0].removesuffix(f".{ANY_DEPTH}") if kinds[0] is _PartKind.PACKAGE else _reader(kinds)(parts)
-        return self._entries.setdefault(kinds, {}).setdefault(literals, _Entry())
-
-    def arrange(self) -> None:
-        """Sort the shapes by length and specificity."""
-        ordered = [(kinds, _shape(kinds, entries)) for kinds, entries in sorted(self._entries.items())]
-        for length in range(SEGMENTS_MAX + 1):
-            fitting = [(kinds, shape) for kinds, shape in ordered if _fits(kinds, length)]
-            self._fitting.append([shape for _, shape in fitting])
-            self._fitting_empty.append(
-                [shape for kinds, shape in fitting if kinds[length - 1 : length] != (_PartKind.ONE,)]
-            )
-
-    def find(self, segments: tuple[str, ...]) -> _Entry | None:
-        """Find the entry of a path in the most specific shape that has one."""
-        fitting = self._fitting if segments and segments[-1] else self._fitting_empty
-        for read, entries in fitting[len(segments)]:
-            entry = entries.get(read(segments))
-            if entry is not None:
-                return entry
-        return None
-
-
-def _kind(part: str) -> _PartKind:
-    if part == ONE:
-        return _PartKind.ONE
-    if part == ANY_DEPTH:
-        return _PartKind.REST
-    return _PartKind.PACKAGE if part.endswith(f".{ANY_DEPTH}") else _PartKind.LITERAL
-
-
-def _fits(kinds: tuple[_PartKind, ...], length: int) -> bool:
-    """Tell whether a path of `length` segments can have a shape. `**` may match none; a package is one segment."""
-    if kinds[0] is _PartKind.PACKAGE:
-        return length > 0
-    return length >= len(kinds) - 1 if kinds[-1] is _PartKind.REST else length == len(kinds)
-
-
-def _shape(kinds: tuple[_PartKind, ...], entries: Mapping[_Literals, _Entry]) -> _Shape:
-    if kinds[0] is not _PartKind.PACKAGE:
-        return _reader(kinds), entries
-    names_max = max(str(package).count(".") for package in entries) + 1
-    return partial(_package, entries, names_max), entries
-
-
-def _reader(kinds: tuple[_PartKind, ...]) -> _Read:
-    """Return a function that reads the literals of a shape from the segments of a path."""
-    literals = [position for position, kind in enumerate(kinds) if kind is _PartKind.LITERAL]
-    return itemgetter(*literals) if literals else _nothing
-
-
-def _nothing(_segments: tuple[str, ...]) -> _Literals:
-    return ""
-
-
-def _package(packages: Mapping[_Literals, _Entry], names_max: int, segments: tuple[str, ...]) -> _Literals:
-    """Find the longest indexed gRPC package of a service, of at most `names_max` names; return "" if there is none."""
-    names = segments[0].split(".", names_max)
-    parents = (".".join(names[:count]) for count in range(len(names) - 1, 0, -1))
-    return next((parent for parent in parents if parent in packages), "")

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from authz.core.bindings.spellings import fold
 from authz.core.errors import Problem
 from authz.core.limits import Limit
+from authz.core.policy.affixes import AFFIXES_MAX, Affix
 from authz.core.policy.path import Target
 from authz.core.policy.policy import Scope
 from authz.core.policy.route import Access, BindingLocation, Route
 from authz.core.policy.router import ANY_METHOD, Router
-from authz.core.policy.template import ANY_DEPTH, ONE, Template, TemplateError, is_grpc
+from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template, TemplateError, is_grpc
 from authz.core.streams import StreamClass
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})
-_KEYED = frozenset({Access.SCOPE, Access.ANY})
+_KEYED = frozenset({Access.SCOPE, Access.ANY, Access.OPTIONAL})
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SAMPLE = "\x00"  # a segment that no literal can be
@@ -43,8 +44,11 @@ class Declarations:
     account_limit: Limit | None = None
 
 
-def method_and_template(match: str, access: Access) -> tuple[str, str]:
-    """Split `METHOD /template`, or name the method of a gRPC template; raises `TemplateError`."""
+def method_and_template(match: str, access: Access, base_path: str = "") -> tuple[str, str]:
+    """Split `METHOD /template`, or name the method of a gRPC template; raises `TemplateError`.
+
+    Every template but those of gRPC begins with `base_path`.
+    """
     method, space, template = match.partition(" ")
     if not space:
         method, template = "", match
@@ -55,13 +59,16 @@ def method_and_template(match: str, access: Access) -> tuple[str, str]:
     if not method:
         raise TemplateError("must be METHOD /template or /package.Service/Method")
     Template.parse(template)
+    if base_path:
+        template = base_path + ("" if template == "/" else template)
+    Template.parse(template)
     return method, template
 
 
 def faults(rows: Sequence[Row], declared: Declarations) -> list[Problem]:
     """Return every fault of the rows, in their order."""
     found = [Problem(row.where, message) for row in rows for message in _row_faults(row.route, declared)]
-    return found + list(_repeated(rows)) + list(_hidden(rows))
+    return found + list(_repeated(rows)) + list(_overlapping(rows)) + list(_hidden(rows))
 
 
 def warning(route: Route) -> str | None:
@@ -82,13 +89,20 @@ def _row_faults(route: Route, declared: Declarations) -> Iterator[str]:
         yield "a barred row bars every method: its method must be *"
     elif route.method not in declared.methods:
         yield f"the method {route.method} is not among the policy's methods"
-    if route.access is Access.SCOPE and route.scope not in declared.scopes:
-        yield f"the scope {route.scope} is not declared"
-    elif route.yields_credential and not (route.access is Access.SCOPE and declared.scopes[route.scope].write):
+    undeclared = [scope for needed in route.alternatives for scope in needed if scope not in declared.scopes]
+    if undeclared:
+        yield f"the scope {undeclared[0]} is not declared"
+    elif route.yields_credential and not _needs_write(route, declared):
         yield "a route that yields a credential needs a scope declared write: true"
     if route.yields_credential and route.shadow:
         yield "a route that yields a credential cannot be a shadow"
     yield from _extra_faults(route, declared)
+
+
+def _needs_write(route: Route, declared: Declarations) -> bool:
+    """Tell whether no key without a write scope is admitted."""
+    alternatives = route.alternatives
+    return bool(alternatives) and all(any(declared.scopes[it].write for it in needed) for needed in alternatives)
 
 
 def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:
@@ -100,6 +114,8 @@ def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:
         yield f"the cost {route.cost} is more than an account's bucket holds ({declared.account_limit.capacity})"
     if route.access not in _KEYED and (route.accounts or route.stream or route.shadow or route.cost != 1):
         yield f"account, cost, stream and shadow mean nothing on a {route.access} route"
+    if route.access is Access.OPTIONAL and (route.accounts or route.stream):
+        yield "account and stream need a key, which an optional row does not"
     yield from _binding_faults(route)
 
 
@@ -131,6 +147,24 @@ def _repeated(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(row.where, f"the same requests as {route.method} {route.template}")
 
 
+def _overlapping(rows: Sequence[Row]) -> Iterator[Problem]:
+    """Yield the rows whose last segment has variables and text, and matches what that of another row matches."""
+    seen: list[tuple[tuple[str, ...], Affix, Route]] = []
+    for row in rows:
+        parts = _shape(row.route)[0]
+        if HOLE not in parts[-1] or row.route.access is Access.BARRED:
+            continue
+        affix = Affix(parts[-1])
+        for others, other, route in seen:
+            if others == parts[:-1] and other.text != affix.text and affix.overlaps(other):
+                yield Problem(row.where, f"some paths match this and {route.method} {route.template}")
+                break
+        seen.append((parts[:-1], affix, row.route))
+        if len(seen) > AFFIXES_MAX:
+            yield Problem(row.where, f"more than {AFFIXES_MAX} rows whose last segment has a variable and other text")
+            return
+
+
 def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:
     barred = [row.route for row in rows if row.route.access is Access.BARRED]
     router = Router(barred)
@@ -147,7 +181,7 @@ def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:
 def _samples(route: Route, depth: int) -> Iterator[Target]:
     """Make a path of each length that the row matches and that rows of `depth` parts distinguish."""
     parts, verb = _shape(route)
-    fixed = tuple(_SAMPLE if part == ONE else part for part in parts if part != ANY_DEPTH)
+    fixed = tuple(_SAMPLE if part == ONE else part.replace(HOLE, _SAMPLE) for part in parts if part != ANY_DEPTH)
     for count in range(depth + 1 if ANY_DEPTH in parts else 1):
         segments = (*fixed, *[_SAMPLE] * count) or ("",)
         if verb:

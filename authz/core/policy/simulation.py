@@ -5,6 +5,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from authz.core.bindings.accounts import Unreadable, named_accounts
 from authz.core.check import (
@@ -21,7 +22,7 @@ from authz.core.check import (
 )
 from authz.core.decision import conclude, enforce, plan
 from authz.core.errors import DenyReason
-from authz.core.keys import ENTROPY_BYTES
+from authz.core.keys import ENTROPY_BYTES, KeyFormat
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, BindingLocation, Route
 
@@ -42,7 +43,7 @@ class Caller:
 
 def decide(policy: Policy, method: str, target: str, caller: Caller | None, body: bytes = b"") -> Decision:
     """Decide on a request; without a caller, the request carries no key."""
-    presented = () if caller is None else (policy.keys.format.mint(bytes(ENTROPY_BYTES)).encode(),)
+    presented = () if caller is None else (_key(policy.keys.format),)
     form = BodyForm("application/json" if body else "")
     attributes = RequestAttributes(
         "simulation", method, target, presented, has_body=bool(body), body=body, body_form=form
@@ -51,6 +52,11 @@ def decide(policy: Policy, method: str, target: str, caller: Caller | None, body
     if isinstance(planned, Lookup):
         planned = conclude(planned, _granted(policy, planned, caller or Caller()))
     return enforce(planned)
+
+
+@lru_cache(maxsize=4)
+def _key(key_format: KeyFormat) -> bytes:
+    return key_format.mint(bytes(ENTROPY_BYTES)).encode()
 
 
 def _granted(policy: Policy, lookup: Lookup, caller: Caller) -> Take:
@@ -80,13 +86,21 @@ def naming_account(path: str, route: Route | None) -> tuple[str, bytes]:
 
 
 def callers(*policies: Policy) -> dict[str, Caller | None]:
-    """Name every caller that a policy distinguishes: no key, a key without scopes, one key for each scope."""
-    scopes = sorted({name for policy in policies for name in policy.scopes})
-    return {NO_KEY: None, ANY_KEY: Caller(), **{name: Caller(frozenset({name})) for name in scopes}}
+    """Name every caller that a policy distinguishes: no key, a key without scopes, one key for each scope.
+
+    And one for each set of scopes that a row needs together.
+    """
+    scopes = {(name,) for policy in policies for name in policy.scopes}
+    needed = {it for policy in policies for route in policy.routes for it in route.scopes}
+    return {NO_KEY: None, ANY_KEY: Caller(), **{_together(it): Caller(frozenset(it)) for it in sorted(scopes | needed)}}
+
+
+def _together(scopes: tuple[str, ...]) -> str:
+    return " and ".join(scopes)
 
 
 def need(policy: Policy, method: str, target: str, body: bytes = b"") -> str:
-    """Return what a request needs: a scope, `any`, `public` or `session`; or the reason why nothing suffices.
+    """Return what a request needs: scopes, `any`, `optional`, `public` or `session`; or why nothing suffices.
 
     The reasons are `barred` and those of `DenyReason`. Only what is enforced counts: a shadow row is `public`.
     """
@@ -96,9 +110,19 @@ def need(policy: Policy, method: str, target: str, body: bytes = b"") -> str:
 
     everything = decide(policy, method, target, Caller(frozenset(policy.scopes)), body)
     if passes(None):
-        return Access.PUBLIC if isinstance(everything, Allow) else Access.SESSION
+        if not isinstance(everything, Allow):
+            return Access.SESSION
+        return Access.OPTIONAL if everything.route.access is Access.OPTIONAL else Access.PUBLIC
     if not isinstance(everything, Allow):
         return _REFUSED_NEEDS.get(everything.reason, everything.reason.value)
     if passes(Caller()):
         return Access.ANY
-    return next(name for name in policy.scopes if passes(Caller(frozenset({name}))))
+    # Which scopes are sufficient: one, a set of them together, or one of several such sets.
+    sufficient = [it for it in _sets_of_scopes(policy) if passes(Caller(frozenset(it)))]
+    least = [it for it in sufficient if not any(set(other) < set(it) for other in sufficient)]
+    return " or ".join(map(_together, least))
+
+
+def _sets_of_scopes(policy: Policy) -> list[tuple[str, ...]]:
+    together = {it for route in policy.routes for it in route.scopes if len(it) > 1}
+    return [(name,) for name in policy.scopes] + sorted(together)

@@ -10,12 +10,16 @@ from sys import intern
 from authz.core.policy.path import DOTS
 
 ONE = "*"
+HOLE = "{}"
+"""The place of a variable in a part that also has literal text, such as `{}.json`."""
 ANY_DEPTH = "**"
 
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=@]+")
 _SLASH = re.compile(r"/(?![^{]*\})")  # outside of braces
 _VERB = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_VARIABLE = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_.]*)(?:=(?P<pattern>[^{}]+))?\}")
+_VARIABLE = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)(?:=(?P<pattern>[^{}]+))?\}")
+_HOLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)\}")
+_HOLES_MAX = 2
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\.\*\*")
 _METHOD = re.compile(r"/[A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)+/[A-Za-z_][\w]*", re.ASCII)
 
@@ -28,9 +32,10 @@ class TemplateError(ValueError):
 class Template:
     """A parsed template.
 
-    `parts` holds literals (one empty literal for `/`), `*` for one segment, `**` for the rest (also none), and
-    `pkg.name.**` for every service of a gRPC package. `names` maps each variable to the part where it begins and the
-    number of parts it spans. `verb` is the custom verb after the last colon, or empty.
+    `parts` holds literals (one empty literal for `/`), `*` for one segment, `**` for the rest (also none), `{}.json` or
+    `{}...{}` for a last segment with variables and literal text, and `pkg.name.**` for every service of a gRPC package.
+    `names` maps each variable to the part where it begins and the number of parts it spans; those beside literal text
+    are not in it. `verb` is the custom verb after the last colon, or empty.
     """
 
     parts: tuple[str, ...]
@@ -60,14 +65,19 @@ class Template:
             if name:
                 names[name] = (len(parts), len(spanned))
             parts += spanned
-        if ANY_DEPTH in parts[:-1]:
-            raise TemplateError("** must come last")
+        _check_order(parts, verb)
         return cls(tuple(parts), names, verb)
+
+    @property
+    def takes_slash(self) -> bool:
+        """Whether the same path with a trailing slash is another one that the template does not match."""
+        last = self.parts[-1]
+        return not self.verb and self.parts != ("",) and not last.endswith(ANY_DEPTH) and HOLE not in last
 
     @property
     def word(self) -> str:
         """The last segment that a matching path has literally; empty where there is none."""
-        return next((part for part in reversed(self.parts) if part not in {ONE, ANY_DEPTH}), "")
+        return next((part for part in reversed(self.parts) if part not in {ONE, ANY_DEPTH} and HOLE not in part), "")
 
     def variables(self, segments: tuple[str, ...]) -> dict[str, str]:
         """Read the variables out of a matching path's decoded segments, without the custom verb."""
@@ -80,6 +90,13 @@ class Template:
         return values
 
 
+def _check_order(parts: list[str], verb: str) -> None:
+    if ANY_DEPTH in parts[:-1]:
+        raise TemplateError("** must come last")
+    if any(HOLE in part for part in parts[:-1]) or (verb and HOLE in parts[-1]):
+        raise TemplateError("a segment with a variable and other text must come last, without a custom verb")
+
+
 def is_grpc(text: str) -> bool:
     """Tell whether a template is a gRPC method, `/pkg.Service/Method`, or a whole package, `/pkg.**`."""
     return bool(_METHOD.fullmatch(text) or _PACKAGE.fullmatch(text[1:]))
@@ -88,8 +105,18 @@ def is_grpc(text: str) -> bool:
 def _parsed(segment: str) -> tuple[str, list[str]]:
     variable = _VARIABLE.fullmatch(segment)
     if variable is None:
-        return "", [_part(segment)]
+        return "", [_with_holes(segment) if HOLE[0] in segment else _part(segment)]
     return variable["name"], [_part(part) for part in (variable["pattern"] or ONE).split("/")]
+
+
+def _with_holes(segment: str) -> str:
+    texts = _HOLE.split(segment)
+    names, literals = texts[1::2], texts[::2]
+    if not names or len(names) > _HOLES_MAX or len(set(names)) < len(names):
+        raise TemplateError(f"bad segment {segment!r}")
+    if not all(literals[1:-1]) or not all(_LITERAL.fullmatch(text) for text in literals if text):
+        raise TemplateError(f"bad segment {segment!r}")
+    return intern(HOLE.join(literals))
 
 
 def _part(text: str) -> str:

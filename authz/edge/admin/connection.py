@@ -119,6 +119,10 @@ class HttpConnection:
         self.state = State.WRITING
         self.write()
 
+    def serves(self, request: HttpRequest) -> bool:
+        """Tell whether this request still waits for its response."""
+        return not self.is_closed and self._request is request
+
     def write(self) -> None:
         """Send as much of the response as the socket accepts."""
         try:

@@ -24,12 +24,17 @@ class BadRequest(Exception):  # noqa: N818 -- an error of the client
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """The head of one request. `keeps_alive` is whether the client permits further ones on its connection."""
+    """The head of one request. `keeps_alive` is whether the client permits further ones on its connection.
+
+    `from_page` is whether a page in a browser may have caused it (it has an `origin`).
+    """
 
     method: str
     path: str
     accept: str
     keeps_alive: bool
+    query: str = ""
+    from_page: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ def take_request(buffer: bytearray) -> HttpRequest | None:
         raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_read else HTTPStatus.METHOD_NOT_ALLOWED)
     keeps_alive = matched[3] == b"1" and known.get(b"connection", b"").lower() != b"close"
     accept = known.get(b"accept", b"").decode("latin-1")
-    return HttpRequest(matched[1].decode(), matched[2].partition(b"?")[0].decode(), accept, keeps_alive)
+    path, _, query = matched[2].decode().partition("?")
+    return HttpRequest(matched[1].decode(), path, accept, keeps_alive, query, b"origin" in known)
 
 
 def serialised(response: HttpResponse, *, is_head: bool, closes: bool) -> bytes:

@@ -1,7 +1,7 @@
 """The admin endpoints over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
 
-They are read-only. Whatever clients do here must not slow the checks: `http_server.py` bounds it, and this module
-bounds how often the event loop is interrupted and metrics are serialised.
+They are read-only, except for `reloads.py`. Whatever clients do here must not slow the checks: `http_server.py` bounds
+it, and this module bounds how often the event loop is interrupted and metrics are serialised.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from authz.edge.admin.connection import HttpConnection, HttpLimits
 from authz.edge.admin.debug import PREFIX, DebugPages
 from authz.edge.admin.http_server import HttpServer
 from authz.edge.admin.messages import HttpRequest, HttpResponse
+from authz.edge.admin.reloads import PATH, PolicyReloads, Reload
 from authz.edge.admin.shared import SharedResult, Waiting
 from authz.edge.check.tls import CheckTls
 from authz.edge.sockets import SocketRights, listening_socket, port_of
@@ -48,9 +49,10 @@ class AdminServer:
 
     It has a thread of its own, and with `tls` it speaks TLS alone. `readiness` returns the conditions of readiness by
     name, `stores` the present state of each store, `faults` what fails at present and why, `outbox` the changes that
-    are pending for too long. The last three change no status: readiness decides that. They and the snapshot of
-    `metrics` are called on the event loop of `start`; while that loop does not respond, every endpoint returns 503.
-    `has_debug` adds the pages of `debug.py`.
+    are pending for too long, `policy` which policy is in force. These change no status: readiness decides that. With
+    `reload` the policy can be reloaded by a request from this machine. All of them and the snapshot of `metrics` are
+    called on the event loop of `start`; while that loop does not respond, every endpoint returns 503. `has_debug` adds
+    the pages of `debug.py`.
     """
 
     def __init__(  # noqa: PLR0913 -- what a server shows, each by name
@@ -62,6 +64,8 @@ class AdminServer:
         *,
         faults: Callable[[], Mapping[str, str]] = dict,
         stores: Callable[[], Mapping[str, str]] = dict,
+        policy: Callable[[], Mapping[str, str]] = dict,
+        reload: Reload | None = None,
         outbox: Callable[[], Mapping[str, float]] = dict,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value
         tls: CheckTls | None = None,
@@ -71,6 +75,9 @@ class AdminServer:
         self._readiness = readiness
         self._faults = faults
         self._stores = stores
+        self._policy = policy
+        self._reload = reload
+        self._reloads: PolicyReloads | None = None
         self._outbox = outbox
         self._listener = listening_socket(listen, rights)
         self.port = port_of(self._listener)
@@ -85,6 +92,8 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         self._probes = SharedResult(self._server, loop, self._state, self._respond_to_probes)
         self._scrapes = SharedResult(self._server, loop, self._metrics.snapshot, self._respond_to_scrapes)
+        if self._reload is not None:
+            self._reloads = PolicyReloads(self._server, loop, self._reload)
         if self._has_debug:
             self._debug = DebugPages(self._server, loop)
         self._server.start()
@@ -96,6 +105,8 @@ class AdminServer:
     def _serve(self, connection: HttpConnection, request: HttpRequest) -> None:
         if self._debug is not None and request.path.startswith(PREFIX):
             self._debug.serve(connection, request)
+        elif request.path == PATH and self._reloads is not None:
+            self._reloads.serve(connection, request)
         elif request.path not in {_METRICS, _HEALTH, _READY}:
             connection.respond(HttpResponse(HTTPStatus.NOT_FOUND, b"not found\n"))
         elif request.method not in {"GET", "HEAD"}:
@@ -108,7 +119,9 @@ class AdminServer:
             shared.add(connection, request)
 
     def _state(self) -> "_State":
-        details = {"stores": self._stores(), "faults": self._faults(), "outbox": self._outbox()}
+        details = {"stores": self._stores(), "faults": self._faults(), "outbox": self._outbox()} | {
+            "policy": self._policy()
+        }
         return self._readiness(), {name: dict(detail) for name, detail in details.items() if detail}
 
     def _respond_to_probes(self, state: "_State", waiting: list[Waiting]) -> float:

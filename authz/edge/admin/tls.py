@@ -21,6 +21,11 @@ class TlsSocket:
         """Return the descriptor that a selector waits for."""
         return self._sock.fileno()
 
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The family of addresses of the socket."""
+        return self._sock.family
+
     def getpeername(self) -> object:
         """Return the address of the client, or an empty text for a unix socket."""
         return self._sock.getpeername()

@@ -15,7 +15,7 @@ from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpRespons
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
-from authz.core.error_body import error_body
+from authz.core.error_body import error_body, problem_body
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
 from authz.core.limits import Limit, full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
@@ -26,6 +26,7 @@ _UNANSWERED = frozenset({DenyReason.STORE_UNAVAILABLE, DenyReason.INTERNAL})
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-id", "x-authz-scopes"
+ENVIRONMENT_HEADER = "x-authz-environment"
 _IDENTITY = (ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER)
 _RATELIMIT = "ratelimit"
 _KEY, _ACCOUNT = "default", "account"
@@ -46,8 +47,13 @@ def encode(policy: Policy, attributes: RequestAttributes, decision: Decision) ->
 
 def _permission(policy: Policy, attributes: RequestAttributes, allow: Allow) -> CheckResponse:
     identity = [] if allow.principal is None else identity_headers(allow.principal)
+    if allow.principal is not None:
+        identity += environment_headers(policy, attributes)
     is_identified = allow.principal is not None
-    removed = [*removed_headers(policy, is_identified=is_identified), *further_removed(attributes.reserved_headers)]
+    removed = [
+        *removed_headers(policy, is_identified=is_identified),
+        *further_removed(policy, attributes.reserved_headers),
+    ]
     return CheckResponse(
         status=Status(code=0),
         ok_response=OkHttpResponse(
@@ -96,7 +102,8 @@ def refusal_text(policy: Policy, attributes: RequestAttributes, deny: Deny) -> t
     if deny.methods:
         headers.append(("allow", ", ".join(deny.methods)))
     if denial.code is GrpcCode.UNAUTHENTICATED:
-        headers.append(("www-authenticate", f'ApiKey realm="{policy.api}"'))
+        challenges = ", ".join(f'{scheme} realm="{policy.api}"' for scheme in policy.keys.schemes)
+        headers.append(("www-authenticate", challenges))
     return headers, body
 
 
@@ -110,8 +117,12 @@ def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Den
     message = denial.message.format(**words)
     if attributes.is_grpc:
         return "text/plain", message  # Envoy copies the body to grpc-message
-    if deny.route is not None and deny.route.errors is ErrorFormat.TEXT:
+    errors = policy.errors if deny.route is None else deny.route.errors
+    if errors is ErrorFormat.TEXT:
         return "text/plain; charset=utf-8", denial.line.format(**words) + "\n"
+    if errors is ErrorFormat.PROBLEM:
+        problem = problem_body(policy.domain, denial, message, _details(deny))
+        return "application/problem+json", json.dumps(problem, separators=(",", ":"))
     line = denial.line.format(**_words(Deny(deny.reason)))
     body = error_body(policy.domain, int(denial.code), message, line, _details(deny))
     return "application/json", json.dumps(body, separators=(",", ":"))
@@ -142,13 +153,24 @@ def removed_headers(policy: Policy, *, is_identified: bool) -> tuple[str, ...]:
 
     Envoy removes after it sets, so a header that is set must not be in the list.
     """
-    always = (policy.keys.header, *policy.overrides.removed_headers)
-    return always if is_identified else (*always, *_IDENTITY)
+    always = (*policy.keys.headers, *policy.overrides.removed_headers)
+    return always if is_identified else (*always, *_identity(policy))
 
 
-def further_removed(reserved_headers: Iterable[str]) -> list[str]:
+def further_removed(policy: Policy, reserved_headers: Iterable[str]) -> list[str]:
     """Return the client's reserved headers beside those that every allow sets or removes."""
-    return [name for name in reserved_headers if name not in _IDENTITY]
+    return [name for name in reserved_headers if name not in _identity(policy)]
+
+
+def environment_headers(policy: Policy, attributes: RequestAttributes) -> Headers:
+    """Build the header with the environment of a valid key; none where the policy's prefixes have no environment."""
+    if not policy.keys.environments:
+        return []
+    return [(ENVIRONMENT_HEADER, policy.keys.environment(attributes.api_keys[0]) if attributes.api_keys else "")]
+
+
+def _identity(policy: Policy) -> tuple[str, ...]:
+    return (*_IDENTITY, ENVIRONMENT_HEADER) if policy.keys.environments else _IDENTITY
 
 
 def scopes_text(scopes: Iterable[str]) -> str:

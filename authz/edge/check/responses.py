@@ -36,10 +36,10 @@ class _Caller(Value):
     """The fragments of one caller: its headers, the headers of its set of scopes, and its metadata.
 
     The metadata contains the decision, `allowed` or `denied`, because it stands in the middle. All fragments belong to
-    one `policy`.
+    one policy, whose identity is `policy`.
     """
 
-    policy: Policy
+    policy: object
     headers: bytes
     scopes: bytes
     allowed: bytes
@@ -62,9 +62,10 @@ class ResponseWriter:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self._identity = policy.identity
         self._removed = _removed(codec.removed_headers(policy, is_identified=True))
         unset = _removed(codec.removed_headers(policy, is_identified=False))
-        self._nobody = _Caller(policy, b"", unset, _ALLOW, _DENY)
+        self._nobody = _Caller(policy.identity, b"", unset, _ALLOW, _DENY)
         self._scopes: dict[frozenset[str], bytes] = {}
         self._rates = _Rates(policy.rate_headers, TO_ADD)
         self._denied_rates = _Rates(policy.rate_headers, HEADERS)
@@ -77,11 +78,11 @@ class ResponseWriter:
             return self._denial(attributes, decision)
         principal, bucket, route = decision.principal, decision.bucket, decision.route
         caller: Any = self._nobody if principal is None else principal.fragments
-        if caller is None or caller.policy is not self.policy:
-            caller = self._caller(principal)
+        if caller is None or caller.policy is not self._identity:
+            caller = self._caller(principal, attributes)
         ok = caller.headers + caller.scopes
         if attributes.reserved_headers:
-            ok += _removed(codec.further_removed(attributes.reserved_headers))
+            ok += _removed(codec.further_removed(self.policy, attributes.reserved_headers))
         if decision.streams is not None:
             return self._stream(decision, caller, ok)
         if bucket is not None:
@@ -106,7 +107,7 @@ class ResponseWriter:
         row = None if deny.route is None else (deny.route.method, deny.route.template)
         key = (attributes.is_grpc, deny.reason, row, deny.methods, deny.streams and deny.streams.stream)
         refusal = self._refusals.get(key) or _cached(self._refusals, key, self._refusal(attributes, deny))
-        caller = self._caller(deny.principal)
+        caller = self._caller(deny.principal, attributes)
         http, wait_s, bucket = refusal.http, deny.retry_after_s, deny.bucket
         if wait_s is not None:
             http += self._waits.get(wait_s) or _cached(self._waits, wait_s, _wait(wait_s))
@@ -121,20 +122,22 @@ class ResponseWriter:
             return b"".join((refusal.status, described, _ERROR, LENGTH[len(http)], http))
         return b"".join((refusal.status, _DENIED, LENGTH[len(http)], http, described))
 
-    def _caller(self, principal: Principal | None) -> _Caller:
+    def _caller(self, principal: Principal | None, attributes: RequestAttributes) -> _Caller:
         if principal is None:
             return self._nobody
         found = principal.fragments
-        if isinstance(found, _Caller) and found.policy is self.policy:
+        if isinstance(found, _Caller) and found.policy is self._identity:
             return found
         scopes = self._scopes.get(principal.scopes)
         if scopes is None:
             scopes = _SCOPES_HEADER(codec.scopes_text(principal.scopes)) + self._removed
             _cached(self._scopes, principal.scopes, scopes)
         account, key = _ENTRIES["account_id"](principal.account_id), _ENTRIES["key_id"](principal.key_id)
+        # A principal is that of one key, which has one environment.
+        environment = codec.environment_headers(self.policy, attributes)
         caller = _Caller(
-            self.policy,
-            _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id),
+            self._identity,
+            _ACCOUNT_HEADER(principal.account_id) + _KEY_HEADER(principal.key_id) + _added(environment),
             scopes,
             account + _ALLOW + key,
             account + _DENY + key,
@@ -219,6 +222,10 @@ def _route_fragment(route: Route) -> bytes:
 
 def _removed(names: Iterable[str]) -> bytes:
     return OkHttpResponse(headers_to_remove=names).SerializeToString()
+
+
+def _added(headers: codec.Headers) -> bytes:
+    return OkHttpResponse(headers=codec.options(headers)).SerializeToString()
 
 
 def _wait(seconds: int) -> bytes:

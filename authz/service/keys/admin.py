@@ -13,7 +13,7 @@ from functools import partial
 
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, NewApiKey, Replacement, Rotation
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
-from authz.core.keys import ENTROPY_BYTES, digest
+from authz.core.keys import ENTROPY_BYTES, KeyFormat, digest
 from authz.core.limits import Limit, limit_fault
 from authz.core.policy.policy import Policy
 from authz.core.text import is_visible
@@ -37,13 +37,14 @@ _LIFE_MAX = timedelta(days=36_525)
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """The properties of a new key."""
+    """The properties of a new key. `environment` is a label of the policy's prefixes; empty for the first one."""
 
     account_id: str
     name: str
     scopes: frozenset[str]
     limit: Limit | None = None
     expires_at: datetime | None = None
+    environment: str = ""
 
 
 class KeyAdmin:
@@ -81,7 +82,7 @@ class KeyAdmin:
         """Create a key; raises `Refused`. The secret exists only in the returned value."""
         name = checked_name(request.name)
         checked_request(request, self._policy, self._now())
-        secret = self._secret()
+        secret = self._secret(self._policy.keys.format_of(request.environment))
         key = ApiKey(
             id=self._id("key"),
             account_id=request.account_id,
@@ -130,7 +131,7 @@ class KeyAdmin:
 
         A secret is accepted only with `is_secret`: a caller that passes one by mistake must not show it.
         """
-        form = self._policy.keys.format
+        form = self._policy.keys.format.form_of(text)
         if is_secret:
             found = await self._ledger.find_keys(digest(text.encode("utf-8", "surrogateescape")), "")
         elif self._is_secret(text.encode("utf-8", "surrogateescape")):
@@ -170,7 +171,7 @@ class KeyAdmin:
         """
         if not 0 <= overlap_s <= OVERLAP_MAX_S:
             raise Refused(f"an overlap is at most {OVERLAP_MAX_S // 86_400} days")
-        secret = self._secret()
+        secret = self._secret(await self._format_of(key_id))
         replacement = partial(self._replacement, secret=secret, overlap_s=overlap_s)
         old, new = await self._ledger.replace_key(key_id, replacement, self._policy.keys.active_max, actor)
         try:
@@ -229,8 +230,15 @@ class KeyAdmin:
             ends_at = min(ends_at, old.expires_at)
         return Replacement(key, digest(secret.encode()), ends_at if overlap_s else None)
 
-    def _secret(self) -> str:
-        return self._policy.keys.format.mint(self._entropy(ENTROPY_BYTES))
+    async def _format_of(self, key_id: str) -> KeyFormat:
+        """Return the format of a key, which its replacement has as well."""
+        formats = self._policy.keys.format
+        return formats if isinstance(formats, KeyFormat) else formats.form_of((await self._ledger.key(key_id)).hint)
+
+    def _secret(self, key_format: KeyFormat | None) -> str:
+        if key_format is None:
+            raise Refused("the policy has no such environment")
+        return key_format.mint(self._entropy(ENTROPY_BYTES))
 
     def _id(self, kind: str) -> str:
         return random_id(kind, self._entropy)

@@ -82,12 +82,25 @@ def test_a_hangup_loads_the_policy_anew_and_keeps_the_old_one_where_it_is_faulty
     assert status() == 200
 
 
-def test_a_hangup_ends_no_portal(stack: Stack) -> None:
+def test_a_hangup_reloads_the_policy_of_the_portal(stack: Stack, policy: Path) -> None:
+    def state() -> dict[str, str]:
+        with urllib.request.urlopen(f"{stack.portal_admin_url}/readyz", timeout=5) as response:  # noqa: S310 -- our own
+            found: dict[str, str] = json.load(response)["policy"]
+            return found
+
     assert stack.portal is not None
-    stack.portal.signal(signal.SIGHUP)
-    time.sleep(0.5)
-    with urllib.request.urlopen(f"{stack.portal_admin_url}/healthz", timeout=5) as answer:  # noqa: S310 -- our own
-        assert answer.status == 200
+    original, before = policy.read_text(), state()["digest"]
+    policy.write_text(original.replace("name: truetick", "name: other"))
+    try:
+        stack.portal.signal(signal.SIGHUP)
+        deadline_s = time.monotonic() + 20
+        while state()["digest"] == before:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        described = httpx.get(f"{stack.url}/dashboard/openapi.json", trust_env=False)
+        assert described.json()["info"]["title"] == "other portal"
+    finally:
+        policy.write_text(original)
 
 
 @pytest.mark.parametrize(
