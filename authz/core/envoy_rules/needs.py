@@ -58,7 +58,7 @@ def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
     rows = [route for route in policy.routes if not is_grpc(route.template)]
     bodies = [route for route in rows if any(it.location is BindingLocation.BODY for it in route.accounts)]
     return Needs(
-        key_headers=(policy.keys.header,),
+        key_headers=policy.keys.headers,
         bodies=_rows(bodies),
         streams=_rows([route for route in rows if route.stream]),
         sessions=_rows([route for route in rows if route.access is Access.SESSION]),
