@@ -150,11 +150,7 @@ def _special(policy: Policy) -> list[Route]:
 def _match(template: str) -> str:
     if is_grpc(template):
         return f"path: {json.dumps(template)}"
-    parsed = Template.parse(template)
-    patterns = {ONE: "/[^/]+", ANY_DEPTH: "(/.*)?"}
-    path = "".join(patterns.get(part) or f"/{re.escape(part)}" for part in parsed.parts)
-    verb = f":{parsed.verb}" if parsed.verb else ""
-    return f"safe_regex: {{regex: {json.dumps(path + verb)}}}"
+    return f"safe_regex: {{regex: {json.dumps(Template.parse(template).regex)}}}"
 
 
 def _without_portal(text: str) -> str:

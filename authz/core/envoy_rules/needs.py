@@ -3,12 +3,11 @@
 The rules compare a configuration with these values; `adapters/envoy_config/` writes one from them.
 """
 
-import re
 from dataclasses import dataclass
 
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, BindingLocation, Route
-from authz.core.policy.template import ANY_DEPTH, ONE, Template, is_grpc
+from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template, is_grpc
 
 _ANY_METHOD = "*"
 
@@ -74,8 +73,7 @@ def _rows(routes: list[Route]) -> tuple[Row, ...]:
 
 def _row(route: Route) -> Row:
     parsed = Template.parse(route.template)
-    words = {ONE: ("[^/?]+", "a1"), ANY_DEPTH: ("[^?]*", "a1/a2")}
-    parts = [words.get(part, (re.escape(part), part)) for part in parsed.parts]
-    verb = f":{parsed.verb}" if parsed.verb else ""
-    regex = "".join(f"/{part}" for part, _ in parts) + re.escape(verb)
-    return Row(route.method, route.template, regex, "".join(f"/{part}" for _, part in parts) + verb)
+    words = {ONE: "a1", ANY_DEPTH: "a1/a2"}
+    parts = (words.get(part) or part.replace(HOLE, "a1") for part in parsed.parts)
+    sample = "".join(f"/{part}" for part in parts) + (f":{parsed.verb}" if parsed.verb else "")
+    return Row(route.method, route.template, parsed.regex, sample)

@@ -79,6 +79,13 @@ class Template:
         """The last segment that a matching path has literally; empty where there is none."""
         return next((part for part in reversed(self.parts) if part not in {ONE, ANY_DEPTH} and HOLE not in part), "")
 
+    @property
+    def regex(self) -> str:
+        """The regular expression of all paths that match, without a query, as Envoy's RE2 reads it."""
+        words = {ONE: "/[^/?]+", ANY_DEPTH: "(/[^?]*)?"}
+        parts = (words.get(it) or "/" + "[^/?]+".join(map(re.escape, it.split(HOLE))) for it in self.parts)
+        return "".join(parts) + (f":{re.escape(self.verb)}" if self.verb else "")
+
     def variables(self, segments: tuple[str, ...]) -> dict[str, str]:
         """Read the variables out of a matching path's decoded segments, without the custom verb."""
         if self.verb:

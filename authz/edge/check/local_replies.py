@@ -5,18 +5,16 @@ authz are local replies as well, and are excluded by their metadata. gRPC caller
 """
 
 import json
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from authz.core.error_body import error_body
-from authz.core.errors import GrpcCode
+from authz.core.error_body import error_body, problem_body
+from authz.core.errors import Denial, GrpcCode
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import ErrorFormat
-from authz.core.policy.template import ANY_DEPTH, ONE, Template
+from authz.core.policy.template import Template
 
-_JSON, _TEXT = "application/json", "text/plain; charset=utf-8"
 _INTERNAL = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
@@ -71,20 +69,35 @@ _NOT_GRPC: dict[str, Any] = {
 
 
 def local_reply_config(policy: Policy) -> str:
-    """Return the configuration as YAML: a mapper for each status, first those of routes whose errors are text."""
+    """Return the configuration as YAML: a mapper for each status, those of routes with a format of their own first."""
     anchors = _Anchors()
-    paths = sorted({_pattern(route.template) for route in policy.routes if route.errors is ErrorFormat.TEXT})
     lines = ["local_reply_config:", "  mappers:"]
-    if paths:
+    for form in ErrorFormat:
+        routes = (route for route in policy.routes if route.errors is form)
+        paths = sorted({Template.parse(route.template).regex for route in routes})
+        if form is policy.errors or not paths:
+            continue
         match = {"safe_regex": {"regex": f"({'|'.join(paths)})([?].*)?"}}
-        is_text = anchors("authz-text", {"header_filter": {"header": {"name": ":path", "string_match": match}}})
+        on_path = anchors(f"authz-{form}", {"header_filter": {"header": {"name": ":path", "string_match": match}}})
         for reply in _REPLIES:
-            lines += _mapper(reply, f"{reply.line}\n", _TEXT, anchors, is_text)
-            is_text = anchors("authz-text", {})
+            lines += _mapper(reply, *_body(policy.domain, reply, form), anchors, on_path)
+            on_path = anchors(f"authz-{form}", {})
     for reply in _REPLIES:
-        body = json.dumps(error_body(policy.domain, reply.code, reply.line, reply.line), separators=(",", ":"))
-        lines += _mapper(reply, body, _JSON, anchors)
+        lines += _mapper(reply, *_body(policy.domain, reply, policy.errors), anchors)
     return "\n".join(lines) + "\n"
+
+
+def _body(domain: str, reply: _Reply, form: ErrorFormat) -> tuple[str, str]:
+    """Return the body of a reply and its content type."""
+    if form is ErrorFormat.TEXT:
+        return f"{reply.line}\n", "text/plain; charset=utf-8"
+    if form is ErrorFormat.PROBLEM:
+        problem = problem_body(domain, Denial(reply.code, reply.http, reply.line, reply.line), reply.line, {})
+        if not reply.http:
+            del problem["status"]
+        return json.dumps(problem, separators=(",", ":")), "application/problem+json"
+    body = error_body(domain, reply.code, reply.line, reply.line)
+    return json.dumps(body, separators=(",", ":")), "application/json"
 
 
 class _Anchors:
@@ -122,11 +135,3 @@ def _mapper(reply: _Reply, body: str, content_type: str, anchors: _Anchors, *fil
 
 def _header(name: str, value: str) -> dict[str, Any]:
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-
-
-def _pattern(template: str) -> str:
-    """Return a regular expression that matches the paths of a template."""
-    parsed = Template.parse(template)
-    parts = {ONE: "[^/?]+", ANY_DEPTH: "[^?]*"}
-    path = "".join(f"/{parts.get(part) or re.escape(part)}" for part in parsed.parts)
-    return path + (f":{re.escape(parsed.verb)}" if parsed.verb else "")

@@ -1,5 +1,7 @@
 """Templates are understood as google.api.http has them, or refused with a reason."""
 
+import re
+
 import pytest
 
 from authz.core.policy.template import Template, TemplateError, is_grpc
@@ -60,3 +62,23 @@ def test_grpc_methods_and_packages_are_known_by_their_dots() -> None:
     assert is_grpc("/p.q.**")
     assert not is_grpc("/v1/servers")
     assert not is_grpc("/p.q.Service/{x}")
+
+
+@pytest.mark.parametrize(
+    ("text", "matching", "others"),
+    [
+        ("/", ["/"], ["", "/a"]),
+        ("/v1/servers", ["/v1/servers"], ["/v1/servers/", "/v1/serversx", "/xv1/servers"]),
+        ("/v1/a.b", ["/v1/a.b"], ["/v1/axb"]),
+        ("/v1/servers/{id}", ["/v1/servers/a", "/v1/servers/a.b"], ["/v1/servers", "/v1/servers/", "/v1/servers/a/b"]),
+        ("/v1/servers/{id}:start", ["/v1/servers/a:start"], ["/v1/servers/a", "/v1/servers/:start"]),
+        ("/v1/files/**", ["/v1/files", "/v1/files/", "/v1/files/a/b"], ["/v1/filesx", "/v1"]),
+        ("/v1/reports/{id}.json", ["/v1/reports/a.json"], ["/v1/reports/.json", "/v1/reports/axjson", "/v1/a/b.json"]),
+        ("/v1/compare/{base}...{head}", ["/v1/compare/a...b"], ["/v1/compare/a..b", "/v1/compare/...b"]),
+    ],
+)
+def test_the_regular_expression_matches_what_the_template_does(
+    text: str, matching: list[str], others: list[str]
+) -> None:
+    regex = Template.parse(text).regex
+    assert [path for path in matching + others if re.fullmatch(regex, path)] == matching

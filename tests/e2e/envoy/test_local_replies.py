@@ -8,6 +8,7 @@ from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
+import yaml
 from support.clients.raw_h2 import send_h2
 from support.clients.raw_http import Answer, send, send_settled
 from support.servers.echo_backend import EchoBackend, echo_backend
@@ -21,6 +22,18 @@ from authz.edge.check.local_replies import local_reply_config
 
 STREAM = "/v1/servers/s1/logs/stream"
 PAGE = ("origin", "https://app.example")
+PROBLEMS = """
+version: 2
+api: {name: things, domain: things.example}
+errors: problem
+keys: {header: x-api-key, prefix: thg_, active_max: 25}
+limit: {capacity: 10, refill_per_s: 1}
+scopes: {"things:read": {description: Things}}
+routes:
+  - {scope: "things:read", match: [GET /v1/things]}
+  - {scope: "things:read", errors: text, match: ["GET /v1/things/{id}.json"]}
+  - {scope: "things:read", errors: json, match: ["GET /v1/old/**"]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +206,24 @@ def test_a_response_with_many_headers_arrives_whole(
     assert response.status == 200
     assert sum(name.startswith("x-many-") for name in response.headers) == count
     assert "ratelimit" in response.headers
+
+
+def test_each_row_has_its_own_format_and_other_paths_that_of_the_policy(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(PROBLEMS)
+    replies = yaml.safe_load(local_reply_config(load_policy(policy)))["local_reply_config"]
+
+    def use_it(config: Any) -> None:  # noqa: ANN401 -- YAML
+        manager(config)["local_reply_config"] = replies
+
+    with running_envoy(tmp_path, shipped_config([free_port()], free_port()), use_it) as url:
+        for target in ("/v1/things", "/v1/nowhere", "/v1/things/a/b.json"):
+            answer = send(url, "GET", target)
+            assert answer.header("content-type") == "application/problem+json"
+            problem = {"title": "unavailable", "status": 503, "detail": "unavailable", "domain": "things.example"}
+            assert answer.document == problem
+        for target in ("/v1/things/a.json", "/v1/things/a.json?x=1"):
+            answer = send(url, "GET", target)
+            assert (answer.status, answer.body) == (503, b"unavailable\n")
+            assert answer.header("content-type") == "text/plain; charset=utf-8"
+        assert send(url, "GET", "/v1/old/deep/er").document["code"] == 14
