@@ -57,13 +57,13 @@ build/programs/usr/bin/promtool:
 demo: $(DEMO) ## run everything on this machine: Envoy, authz, Redis, Postgres, a backend
 	$(BIN)/authz demo
 
-test: install ## run every test, with real servers: side by side, then those that measure time one by one (WORKERS=3)
-	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) --dist loadfile
-	$(BIN)/python -m pytest -m timed
+test: install ## run every test, with real servers: side by side, then those that measure time one by one (WORKERS=4)
+	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),4) --dist loadfile --durations 20
+	$(BIN)/python -m pytest -m timed --durations 10
 
 test-redis: install ## run what speaks to Redis against another server than the packaged Valkey (REDIS=redis-server)
-	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest -m "not timed" \
-	  -n $(or $(WORKERS),3) --dist loadfile tests/adapters/redis tests/contracts tests/service tests/e2e/stores
+	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest \
+	  -m "server and not timed" -n $(or $(WORKERS),4) --dist loadfile tests/adapters/redis tests/contracts tests/service
 
 test-pooler: install programs ## run the end-to-end tests behind PgBouncer (MODE=transaction or session)
 	TEST_POOLER=$(or $(MODE),transaction) $(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) --dist loadfile tests/e2e

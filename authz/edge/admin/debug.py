@@ -121,11 +121,16 @@ def profile(seconds: int) -> HttpResponse:
 
 
 def memory() -> HttpResponse:
-    """Count objects and their own bytes by type, the largest first; those from before the start of serving excluded."""
+    """Count objects and their own bytes by type, the largest first; those from before the start of serving excluded.
+
+    Of many objects, only each n-th is examined, so that they are of all ages.
+    """
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     objects = gc.get_objects()
-    for each in islice(objects, _OBJECTS_MAX):
+    total = len(objects)
+    examined = objects[:: -(-total // _OBJECTS_MAX)]
+    for each in examined:
         kind = type(each)
         name = f"{kind.__module__}.{kind.__qualname__}"
         counts[name] += 1
@@ -133,10 +138,8 @@ def memory() -> HttpResponse:
             sizes[name] += sys.getsizeof(each)
         except Exception:  # noqa: BLE001, S112 -- an object of a library that has no size
             continue
-    total = len(objects)
-    del objects
     rows = [{"type": name, "count": counts[name], "bytes": size} for name, size in sizes.most_common(_TYPES_MAX)]
-    body = {"objects": total, "examined": min(total, _OBJECTS_MAX), "frozen": gc.get_freeze_count(), "types": rows}
+    body = {"objects": total, "examined": len(examined), "frozen": gc.get_freeze_count(), "types": rows}
     return HttpResponse(HTTPStatus.OK, json.dumps(body).encode(), _JSON)
 
 

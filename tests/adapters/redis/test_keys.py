@@ -129,7 +129,8 @@ async def test_a_record_that_cannot_be_read_is_an_outage_of_one_key(
 ) -> None:
     await put(store.keys, digest, record())
     broken = header.format(epoch=server_link(store, digest).epoch).encode("latin-1")
-    await store.link.call(OVERWRITE, name(digest), NO_BUCKET + broken + b"\n")
+    of = record()
+    await store.link.call(OVERWRITE, name(digest), NO_BUCKET + broken + f"\n{of.key_id} {of.account_id}".encode())
     assert isinstance(await start_take(store.keys, digest), StoreUnavailable)
 
 

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from support.servers.stack import ROOMY
 
+from authz.adapters.policy_file.loader import load_policy
+from authz.demo.servers import shipped
 from authz.demo.stack import Stack
 
 
@@ -62,7 +64,9 @@ def test_a_sidecar_that_shuts_down_reports_it_first(stack: Stack) -> None:
         if answer.status_code == 503:
             break
     stores = {"redis": "available", "postgres": "available"}
-    assert answer.json() == {"redis": True, "postgres": True, "serving": False, "stores": stores}
+    policy = {"digest": load_policy(shipped("policies/truetick.yaml")).digest}
+    expected = {"redis": True, "postgres": True, "serving": False, "stores": stores, "policy": policy}
+    assert answer.json() == expected
     assert stack.sidecars[1].stop() == 0
     lines = [json.loads(line) for line in stack.sidecars[1].log.read_text().splitlines()]
     assert lines[-1]["event"] == "drained"

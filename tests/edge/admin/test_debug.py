@@ -105,10 +105,10 @@ def test_memory_is_counted_by_type() -> None:
     class Held:
         pass
 
-    kept = [Held() for _ in range(5_000)]
+    kept = [Held() for _ in range(50_000)]
     body = memory().body.decode()
     assert f"{Held.__module__}.{Held.__qualname__}" in body
-    assert len(kept) == 5_000
+    assert len(kept) == 50_000
 
 
 def test_a_profile_ends_in_time() -> None:

@@ -19,3 +19,16 @@ local function filled(value, capacity, refill, now_us)
   return tokens, at_us, counted_us
 end
 
+-- Take `cost` from the buckets of key and account, from both or none. Return the outcome as in check.lua, the tokens of
+-- both, and whether the account's is the emptier one, or on a refusal the one that has the tokens later.
+local function take_both(cost, tokens, refill, account_tokens, account_refill)
+  local is_account = account_tokens < tokens
+  if tokens >= cost and account_tokens >= cost then
+    return is_account and 'h' or 'g', tokens - cost, account_tokens - cost, is_account
+  end
+  if tokens < cost then
+    is_account = (cost - account_tokens) / account_refill > (cost - tokens) / refill
+  end
+  return is_account and 'm' or 'l', tokens, account_tokens, is_account
+end
+

@@ -65,15 +65,8 @@ local tokens, at_us, counted_us = filled(value, capacity, refill, now_us)
 local outcome, bucket = 'l'
 if account_capacity > 0 and account_key then
   local account_tokens, account_at_us = filled(account, account_capacity, account_refill, now_us)
-  local is_account = account_tokens < tokens
-  if tokens >= cost and account_tokens >= cost then
-    tokens, account_tokens, outcome = tokens - cost, account_tokens - cost, is_account and 'h' or 'g'
-  else
-    if tokens < cost then
-      is_account = (cost - account_tokens) / account_refill > (cost - tokens) / refill
-    end
-    if is_account then outcome = 'm' end
-  end
+  local is_account
+  outcome, tokens, account_tokens, is_account = take_both(cost, tokens, refill, account_tokens, account_refill)
   local account_bucket = struct.pack('<dd', account_tokens, account_at_us)
   call('SETRANGE', account_key, '0', account_bucket)
   bucket = is_account and account_bucket

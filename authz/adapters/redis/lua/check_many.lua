@@ -40,15 +40,8 @@ for group = 1, #ARGV, 4 do
         if account_capacity > 0 then
           local account_tokens, account_at_us =
             filled(bucket_of[account_key] or account, account_capacity, account_refill, now_us)
-          is_account = account_tokens < tokens
-          if tokens >= cost and account_tokens >= cost then
-            tokens, account_tokens, outcome = tokens - cost, account_tokens - cost, is_account and 'h' or 'g'
-          else
-            if tokens < cost then
-              is_account = (cost - account_tokens) / account_refill > (cost - tokens) / refill
-            end
-            if is_account then outcome = 'm' end
-          end
+          outcome, tokens, account_tokens, is_account =
+            take_both(cost, tokens, refill, account_tokens, account_refill)
           bucket = pack('<dd', account_tokens, account_at_us)
           bucket_of[account_key] = bucket
         elseif tokens >= cost then
