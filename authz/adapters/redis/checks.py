@@ -103,7 +103,9 @@ class RedisChecks:
         for index, lookup in enumerate(lookups):
             found = known_of(lookup.digest, stranger)
             known.append(found)
-            arguments = found.arguments.get(lookup.cost) or cache.arguments_for(found, lookup.cost)
+            cost = lookup.cost
+            arguments = found.usual if cost == 1 else found.arguments.get(cost)
+            arguments = arguments or cache.arguments_for(found, cost)
             if found.keys and lookup.opening is None:
                 groups.setdefault(arguments, []).append(index)
             else:

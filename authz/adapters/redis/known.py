@@ -9,7 +9,7 @@ from sys import intern
 from authz.adapters.redis.records import account_key, encoded_key, encoded_words
 from authz.core.check import KeyRecord, KeyState
 from authz.core.limits import NO_LIMIT, Limit
-from authz.core.value import Value
+from authz.core.value import Value, force_setattr
 
 _CACHED_MAX = 16_384
 _ASKED = Struct("<10d")
@@ -19,7 +19,8 @@ _UNKNOWN_HEADER = "-"
 class Known(Value):
     """The cache entry of a key: its record, the limits that apply, and the encoded arguments of the check, by cost.
 
-    Keys with the same headers of key and account share the arguments. `record` is None if the key is not cached.
+    Keys with the same headers of key and account share the arguments. `usual` are those of cost 1, apart because with
+    thousands of keys every object on the way to them costs a cache miss. `record` is None if the key is not cached.
     `account_limit` is None if accounts have no bucket; `account` is the encoded Redis key of the account, and `keys`
     those of key and account together. Both are empty in a cluster, and `keys` if the key is not cached.
     """
@@ -32,6 +33,7 @@ class Known(Value):
     header: str
     account_header: str
     arguments: dict[int, bytes]
+    usual: bytes = b""
 
 
 _NOBODY = Known(None, NO_LIMIT, None, b"", b"", "", "", {})
@@ -59,6 +61,7 @@ class KnownKeys:
         self.epoch, self.limit, self.account_limit = epoch, limit, account_limit
         # No account has this key, and no string begins with this header.
         self.stranger = Known(None, limit, account_limit, self._account(""), b"", epoch, _UNKNOWN_HEADER, {})
+        force_setattr(self.stranger, "usual", self.arguments_for(self.stranger, 1))
 
     def arguments_for(self, known: Known, cost: int) -> bytes:
         """Return the encoded arguments of a check; keys with the same headers share them."""
@@ -104,6 +107,7 @@ class KnownKeys:
             account_header,
             self._arguments.setdefault(f"{header} {account_header}", {}),
         )
+        force_setattr(known, "usual", known.arguments.get(1) or self.arguments_for(known, 1))
         if record.state is KeyState.ACTIVE:
             self.active[digest] = known
         else:

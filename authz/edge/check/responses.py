@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
-from authz.core.limits import full_after_s
+from authz.core.limits import Limit, full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
 from authz.core.policy.route import Route
 from authz.core.streams import StreamUse
@@ -36,7 +36,8 @@ class _Caller(Value):
     """The fragments of one caller: its headers, the headers of its set of scopes, and its metadata.
 
     The metadata contains the decision, `allowed` or `denied`, because it stands in the middle. All fragments belong to
-    one policy, whose identity is `policy`.
+    one policy, whose identity is `policy`. `rates` are the headers of the latest pair of limits, `limit` and `other`,
+    which rarely change; `is_account` tells whose bucket the first is.
     """
 
     policy: object
@@ -44,6 +45,10 @@ class _Caller(Value):
     scopes: bytes
     allowed: bytes
     denied: bytes
+    limit: Limit | None = None
+    other: Limit | None = None
+    is_account: bool = False
+    rates: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +91,21 @@ class ResponseWriter:
         if decision.streams is not None:
             return self._stream(decision, caller, ok)
         if bucket is not None:
-            ok += self._rates.of(bucket)
+            is_same = caller.limit is bucket.limit and caller.other is bucket.other
+            if not is_same or caller.is_account is not bucket.is_account:
+                self._note_rates(caller, bucket)
+            ok += self._rates.left(bucket, caller.rates)
         metadata = caller.allowed
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
         metadata += route.fragment or _route_fragment(route)
         return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
+
+    def _note_rates(self, caller: _Caller, bucket: Bucket) -> None:
+        force_setattr(caller, "limit", bucket.limit)
+        force_setattr(caller, "other", bucket.other)
+        force_setattr(caller, "is_account", bucket.is_account)
+        force_setattr(caller, "rates", self._rates.limits(bucket))
 
     def _stream(self, allow: Allow, caller: _Caller, ok: bytes) -> bytes:
         """Serialise the response to a request that opens a stream; `ok` begins its OkHttpResponse."""
@@ -174,31 +188,32 @@ class _Rates:
 
     def of(self, bucket: Bucket) -> bytes:
         """Serialise the headers of a bucket."""
+        return self.left(bucket, self.limits(bucket))
+
+    def limits(self, bucket: Bucket) -> bytes:
+        """Serialise the headers of the limits of a bucket."""
         if not self._count:
             return b""
-        limit, other, remaining, is_account = bucket.limit, bucket.other, bucket.remaining, bucket.is_account
+        limit, other = bucket.limit, bucket.other
         # Of plain numbers, because a limit is slow to hash.
-        if other is None:
-            said = self._limits.get((limit.capacity, limit.refill_per_s))
-        else:
-            both = (limit.capacity, limit.refill_per_s, other.capacity, other.refill_per_s, is_account)
-            said = self._limits.get(both)
-        said = said or self._limit(bucket)
-        left, full_s = b"%d" % remaining, b"%d" % full_after_s(limit, remaining)
-        key = (len(left), len(full_s), is_account)
+        key: tuple[object, ...] = (limit.capacity, limit.refill_per_s)
+        if other is not None:
+            key += (other.capacity, other.refill_per_s, bucket.is_account)
+        found = self._limits.get(key)
+        return found or _cached(self._limits, key, self._write(codec.limit_headers(self._families, bucket)))
+
+    def left(self, bucket: Bucket, limits: bytes) -> bytes:
+        """Serialise the headers of the tokens left, behind those of the limits."""
+        if not self._count:
+            return b""
+        left, full_s = b"%d" % bucket.remaining, b"%d" % full_after_s(bucket.limit, bucket.remaining)
+        key = (len(left), len(full_s), bucket.is_account)
         form = self._forms.get(key) or self._form(*key)
-        return said + form % ((left, full_s) * self._count)
+        return limits + form % ((left, full_s) * self._count)
 
     def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
         """Serialise the headers of a bucket and of the caps on open streams."""
         return self._write(codec.rate_headers(self._families, bucket, use))
-
-    def _limit(self, bucket: Bucket) -> bytes:
-        limit, other = bucket.limit, bucket.other
-        key: tuple[object, ...] = (limit.capacity, limit.refill_per_s)
-        if other is not None:
-            key += (other.capacity, other.refill_per_s, bucket.is_account)
-        return _cached(self._limits, key, self._write(codec.limit_headers(self._families, bucket)))
 
     def _write(self, headers: codec.Headers) -> bytes:
         return b"".join(self._header(name)(value) for name, value in headers)
