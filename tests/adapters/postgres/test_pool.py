@@ -207,7 +207,7 @@ async def test_a_pending_change_of_a_locked_row_takes_no_further_connections(dat
     async with locker.transaction():
         await locker.execute("SELECT FROM api_keys FOR UPDATE")
         for _ in range(20):
-            with pytest.raises(StoreUnavailable, match="a lock was not free"):
+            with pytest.raises(StoreUnavailable, match="AUTHZ_POSTGRES_DEADLINE_S"):
                 await PostgresKeys(postgres).settle(key_id(1, 0), put)
             assert len(set(await watcher.fetchval(pids)) - others) <= 2
     await PostgresKeys(postgres).settle(key_id(1, 0), put)
