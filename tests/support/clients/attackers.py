@@ -6,6 +6,7 @@ They hold what they got until they are terminated, and print a line once they ha
 import asyncio
 import itertools
 import os
+import random
 import re
 import resource
 import subprocess
@@ -132,7 +133,11 @@ async def upload(target: str) -> None:
 
 
 async def costly(target: str) -> None:
-    """Send Envoy five costly requests a second, each with a key of its own that was never issued."""
+    """Send Envoy five costly requests a second, each with a key of its own that was never issued.
+
+    All attackers together send at a steady rate, not all at the same moment.
+    """
+    await asyncio.sleep(random.uniform(0, 0.2))  # noqa: S311 -- not a secret
     reader, writer = await _open(target)
     for number in itertools.count():
         line, headers, body = _COSTLY[number % len(_COSTLY)]
