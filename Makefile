@@ -63,7 +63,7 @@ test: install ## run every test, with real servers: side by side, then those tha
 
 test-redis: install ## run what speaks to Redis against another server than the packaged Valkey (REDIS=redis-server)
 	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest \
-	  -m "server and not timed" -n $(or $(WORKERS),4) --dist loadfile tests/adapters/redis tests/contracts tests/service
+	  -m "server and not timed" -n $(or $(WORKERS),4) --dist loadfile tests/adapters/redis tests/contracts
 
 test-pooler: install programs ## run the end-to-end tests behind PgBouncer (MODE=transaction or session)
 	TEST_POOLER=$(or $(MODE),transaction) $(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) --dist loadfile tests/e2e
