@@ -11,7 +11,7 @@ from starlette.responses import Response
 from authz.core.errors import Refused
 from authz.core.owners import Owner
 from authz.portal.browser_sessions import HOME, caller, portal_page, text
-from authz.portal.pages.rendering import GET, Pages, redirect
+from authz.portal.pages.rendering import Pages, add_form, redirect
 from authz.portal.services import Services
 
 
@@ -24,13 +24,9 @@ class EntryPages:
         self._browser = pages.browser
         self._logins = pages.logins
         self.router = APIRouter(include_in_schema=False)
-        for path, show, send in (
-            ("login", self.show_login, self.log_in),
-            ("signup", self.show_signup, self.sign_up),
-            ("verify", self.show_verify, self.verify),
-        ):
-            self.router.add_api_route(f"/dashboard/{path}", show, methods=GET)
-            self.router.add_api_route(f"/dashboard/{path}", send, methods=["POST"])
+        add_form(self.router, "/dashboard/login", self.show_login, self.log_in)
+        add_form(self.router, "/dashboard/signup", self.show_signup, self.sign_up)
+        add_form(self.router, "/dashboard/verify", self.show_verify, self.verify)
         self.router.add_api_route("/dashboard/logout", self.log_out, methods=["POST"])
 
     async def show_login(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from authz.core.errors import Refused
 from authz.portal.browser_sessions import caller, text
-from authz.portal.pages.rendering import GET, Pages, redirect
+from authz.portal.pages.rendering import Pages, add_form, redirect
 from authz.portal.services import Services
 
 
@@ -21,13 +21,9 @@ class RecoveryPages:
         self._browser = pages.browser
         self._logins = pages.logins
         self.router = APIRouter(include_in_schema=False)
-        for path, show, send in (
-            ("forgotten", self.show_forgotten, self.request_link),
-            ("reset", self.show_reset, self.reset),
-            ("email", self.show_email, self.confirm_email),
-        ):
-            self.router.add_api_route(f"/dashboard/{path}", show, methods=GET)
-            self.router.add_api_route(f"/dashboard/{path}", send, methods=["POST"])
+        add_form(self.router, "/dashboard/forgotten", self.show_forgotten, self.request_link)
+        add_form(self.router, "/dashboard/reset", self.show_reset, self.reset)
+        add_form(self.router, "/dashboard/email", self.show_email, self.confirm_email)
 
     async def show_forgotten(self, request: Request) -> Response:
         """Show the form that requests a link."""

@@ -3,10 +3,11 @@
 The content is in `templates/`; a page loads nothing from another origin.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import TypeAlias
 
-from fastapi import Request
+from fastapi import APIRouter, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -19,8 +20,16 @@ from authz.portal.services import Services
 
 GET = ["GET", "HEAD"]
 
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
 _SEE_OTHER = 303
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+
+
+def add_form(router: APIRouter, path: str, show: Endpoint, send: Endpoint) -> None:
+    """Serve a page that is a form, and what the form sends."""
+    router.add_api_route(path, show, methods=GET)
+    router.add_api_route(path, send, methods=["POST"])
 
 
 class Pages:
