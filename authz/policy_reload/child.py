@@ -6,7 +6,7 @@ The process itself is `__main__.py`; `source.py` starts it.
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz.adapters.policy_file.loader import load_files
+from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.policy_file.yaml import rendered
 from authz.core.errors import PolicyError
 from authz.core.policy.effect import NO_EFFECT, Effect, effect
@@ -25,14 +25,10 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What was read: `fault` says why it must not be used; otherwise `frames` is the policy, none if it is in force.
-
-    `files` are the files that it consists of.
-    """
+    """What was read: `fault` says why it must not be used; otherwise `frames` is the policy, none if it is in force."""
 
     fault: str = ""
     digest: str = ""
-    files: tuple[Path, ...] = ()
     acknowledges: tuple[str, ...] = ()
     effect: Effect = NO_EFFECT
     frames: Frames = ()
@@ -42,9 +38,9 @@ def read(request: ReadRequest) -> Candidate:
     """Read and compare a policy."""
     present = unframed(request.present)
     try:
-        policy, files = load_files(request.file)
+        policy = load_policy(request.file)
     except PolicyError as error:
         return Candidate(rendered(error)[:_FAULT_CHARS_MAX])
     if policy.digest == present.digest:
-        return Candidate(digest=policy.digest, files=files)
-    return Candidate("", policy.digest, files, policy.acknowledges, effect(present, policy), framed(policy))
+        return Candidate(digest=policy.digest)
+    return Candidate("", policy.digest, policy.acknowledges, effect(present, policy), framed(policy))

@@ -6,7 +6,7 @@ How a file is read is `source.py`; what a policy is made of is in `core/policy/`
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -61,19 +61,18 @@ class PolicyReload:
     def __init__(
         self,
         file: Path,
-        load: Callable[[Path], tuple[Policy, Iterable[Path]]],
+        load: Callable[[Path], Policy],
         *,
         apply: Callable[[Policy], None],
         check: Callable[[Policy], None] = lambda _policy: None,
         gate: Gate = Gate.OFF,
         freezes: bool = False,
     ) -> None:
-        # Before the load: a change during it is seen. Of included files none is known yet, so `examine` reads again.
-        self._seen = self._before = PolicySource(file, (file,)).signature()
-        self.policy, files = load(file)
+        self._source = PolicySource(file)
+        self._seen = self._before = self._source.signature()  # before the load: a change during it is seen
+        self.policy = load(file)
         check(self.policy)
         self.metrics = PolicyMetrics(self.policy)
-        self._source = PolicySource(file, files)
         self._frames: Frames = framed(self.policy)
         self._apply, self._check = apply, check
         self._gate, self._freezes = gate, freezes
@@ -103,7 +102,7 @@ class PolicyReload:
         return {"digest": self.policy.digest} | ({"last_reload": self._last} if self._last else {})
 
     async def examine(self) -> None:
-        """Reload if the files have changed, and have been the same in this call and the one before."""
+        """Reload if the file has changed, and has been the same in this call and the one before."""
         found = await asyncio.get_running_loop().run_in_executor(None, self._source.signature)
         # A file that is still being written may be valid in part, so only a state that lasts is read.
         lasts, self._before = found == self._before, found
@@ -166,8 +165,8 @@ class PolicyReload:
         return ReloadResult(ReloadOutcome.RELOADED, policy.digest, effect=candidate.effect)
 
     def _is_newer(self) -> bool:
-        """Tell whether the policy file itself changed since the read began; included files are known only after it."""
-        return self._source.signature()[:1] != self._seen[:1]
+        """Tell whether the file changed since the read began."""
+        return self._source.signature() != self._seen
 
     def _is_refused(self, candidate: Candidate, acknowledged: set[str]) -> bool:
         if self._gate is not Gate.NO_OPENING or not candidate.effect.opens:

@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,29 +18,33 @@ READ_S_MAX = 600.0
 _MODULE = "authz.policy_reload"
 
 Signature: TypeAlias = tuple[object, ...]
-"""What distinguishes two states of some files."""
+"""What distinguishes two states of a file."""
 
 
 class PolicySource:
-    """One policy file, with the files that it includes. All methods block: call them on a thread."""
+    """One policy file. All methods block: call them on a thread."""
 
-    def __init__(self, file: Path, files: Iterable[Path]) -> None:
+    def __init__(self, file: Path) -> None:
         self._file = file
-        self._files = tuple(files)
         self._child: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
     def signature(self) -> Signature:
-        """Return the present state of the files: where their symbolic links lead, and what the file system says.
+        """Return the present state of the file: where its symbolic links lead, and what the file system says.
 
         A ConfigMap is replaced by renaming the symbolic link `..data`, so the file has another path then.
         """
-        return tuple(_state(file) for file in self._files)
+        try:
+            found = self._file.stat()
+            real = os.path.realpath(self._file)
+        except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
+            return (type(error).__name__,)
+        return real, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def read(self, present: Frames) -> Candidate:
         """Read the file, and compare it with the policy in force; never raises."""
         try:
-            candidate = self._run(ReadRequest(self._file, present))
+            return self._run(ReadRequest(self._file, present))
         except subprocess.TimeoutExpired:
             return Candidate(f"{self._file}: reading took more than {READ_S_MAX:g} s")
         except (OSError, EOFError, pickle.UnpicklingError) as error:
@@ -49,9 +52,6 @@ class PolicySource:
             return Candidate(f"{self._file}: the process that reads it failed: {type(error).__name__}{ended}")
         finally:
             self._child = None
-        # A file that cannot be read names no others, and may be repaired by a change of one of them.
-        self._files = candidate.files or self._files
-        return candidate
 
     def close(self) -> None:
         """End a read that is under way."""
@@ -75,12 +75,3 @@ class PolicySource:
                 raise
         found: Candidate = pickle.loads(output)  # noqa: S301 -- from our own child
         return found
-
-
-def _state(file: Path) -> tuple[object, ...]:
-    try:
-        found = file.stat()
-        real = os.path.realpath(file)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
-        return (type(error).__name__,)
-    return real, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.reloads import publish
 
-from authz.adapters.policy_file.loader import load_files, load_policy
+from authz.adapters.policy_file.loader import load_policy
 from authz.adapters.prometheus.process import ReloadOutcome
 from authz.core.errors import SettingsError
 from authz.core.policy.path import parse
@@ -35,7 +35,7 @@ class Process:
     def __init__(self, file: Path, gate: Gate = Gate.OFF) -> None:
         self.applied: list[Policy] = []
         self.refuses = ""
-        self.reload = PolicyReload(file, load_files, apply=self.applied.append, check=self._check, gate=gate)
+        self.reload = PolicyReload(file, load_policy, apply=self.applied.append, check=self._check, gate=gate)
 
     def _check(self, policy: Policy) -> None:
         if policy.api == self.refuses:

@@ -29,11 +29,6 @@ def load_policy(path: Path) -> Policy:
     return yaml.load(path, Document, _policy, field_names())
 
 
-def load_files(path: Path) -> tuple[Policy, tuple[Path, ...]]:
-    """Read a policy as `load_policy` does, and return it with the files that it consists of."""
-    return load_policy(path), (path,)
-
-
 def row_lines(path: Path) -> dict[tuple[str, str], int]:
     """Find the line of each row of a sound policy, by its method and template."""
     rows, _ = yaml.load(path, Document, _unfolded, field_names())
