@@ -39,6 +39,7 @@ _WORDS = {
 
 # YAML 1.1 also reads 0120 as 80, 1:30 as 90, and knows infinity; people do not.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_DEPTH_MAX = 64
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -87,9 +88,25 @@ def rendered(error: PolicyError) -> str:
     return "\n".join(f"{error.file}:{problem.line}:{problem.column}: {problem.message}" for problem in error.problems)
 
 
+class _Loader(yaml.SafeLoader):
+    """A loader that stops at a depth no policy needs, long before the limit of Python's stack."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 -- any YAML value
+        """Compose one node; raises `PolicyError` where it is nested too deeply."""
+        self._depth += 1
+        if self._depth > _DEPTH_MAX:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise PolicyError([Problem((), "nested too deeply", mark.line + 1, mark.column + 1)])
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def _composed(text: str) -> yaml.Node:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -98,8 +115,6 @@ def _composed(text: str) -> yaml.Node:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         raise PolicyError([Problem((), f"not YAML: {error.reason}", line, column)]) from None
-    except RecursionError:
-        raise PolicyError([Problem((), "nested too deeply", 1, 1)]) from None
     if root is None:
         raise PolicyError([Problem((), "the file is empty", 1, 1)])
     return root
