@@ -72,8 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         Server.start = refuse  # type: ignore[assignment, method-assign]
 
 
-# A limit ends a test that hangs; idle, the slowest of each kind takes less than a third. A busy machine has enough time,
-# and parallel workers, which share the cores, have more. Limits hold for the test's function (`timeout_func_only`): one
+# A limit ends a test that hangs; idle, the slowest of each kind takes less than a third. So a busy machine has enough
+# time; parallel workers share the cores and have more. Limits hold for the test's function (`timeout_func_only`): one
 # that ended while a worker sends its report would end the run.
 PARALLEL_FACTOR = 3 if "PYTEST_XDIST_WORKER" in os.environ else 1
 TIME_LIMIT_S = 20
