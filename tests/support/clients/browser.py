@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+from support.clients.loopback import random_address, relay
 from support.servers.programs import program
 
 SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 WIDE, NARROW = {"width": 1200, "height": 850}, {"width": 360, "height": 740}
 
+_PATIENCE_MS = 20_000
+_GLANCE_MS = 1_000
 _REFUSAL = "Failed to load resource: the server responded with a status of 4"
 
 Scheme: TypeAlias = Literal["light", "dark"]
@@ -32,22 +35,40 @@ def chromium() -> Iterator[Browser]:
 def visit(
     browser: Browser, url: str, *, scheme: Scheme = "light", narrow: bool = False, scripts: bool = True
 ) -> Iterator[Page]:
-    """Open a window with an empty profile; any console error, including a CSP violation, fails the test."""
-    context = browser.new_context(
-        base_url=url,
-        color_scheme=scheme,
-        java_script_enabled=scripts,
-        permissions=["clipboard-read", "clipboard-write"],
-        viewport=NARROW if narrow else WIDE,  # type: ignore[arg-type]  # a plain dict is what it takes
-    )
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert [complaint for complaint in complaints if not complaint.startswith(_REFUSAL)] == []
+    """Open a window with an empty profile, at an address of its own, as no throttle has met it before.
+
+    Any console error, including a CSP violation, fails the test. A failure says what the window shows.
+    """
+    with relay(random_address()) as proxy:
+        context = browser.new_context(
+            base_url=url,
+            color_scheme=scheme,
+            java_script_enabled=scripts,
+            permissions=["clipboard-read", "clipboard-write"],
+            proxy={"server": proxy},
+            viewport=NARROW if narrow else WIDE,  # type: ignore[arg-type]  # a plain dict is what it takes
+        )
+        context.set_default_timeout(_PATIENCE_MS)
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        try:
+            yield page
+        except BaseException as error:
+            error.add_note(shown(page))
+            raise
+        finally:
+            context.close()
+        assert [complaint for complaint in complaints if not complaint.startswith(_REFUSAL)] == []
+
+
+def shown(page: Page) -> str:
+    """Return the URL and the text of a page."""
+    try:
+        return f"{page.url} shows:\n{page.inner_text('body', timeout=_GLANCE_MS)}"
+    except Error as error:
+        return f"{page.url} shows nothing: {error.message}"
 
 
 def sign_up(page: Page, email: str, password: str) -> None:

@@ -4,18 +4,19 @@ import secrets
 from typing import Any
 
 import httpx
+from support.clients.loopback import random_address
 
 PASSWORD = "correct horse battery"
 
 
 class PortalClient:
-    """A client at one of loopback's sixteen million addresses, as no throttle has met it before.
+    """A client at an address of its own, as no throttle has met it before.
 
     It keeps the session's cookie by hand: httpx keeps secure cookies from plain HTTP, which browsers allow on loopback.
     """
 
     def __init__(self, url: str) -> None:
-        self.address = "127." + ".".join(str(1 + secrets.randbelow(250)) for _ in range(3))
+        self.address = random_address()
         self.email = f"{secrets.token_hex(6)}@example.com"
         self.url = url
         self.cookie = ""
