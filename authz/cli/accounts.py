@@ -11,8 +11,8 @@ import typer
 from authz.cli.extras import extra
 from authz.cli.output import After, AsJson, PageRows, done, plain, show_page, write
 from authz.cli.use_cases import actor, run
-from authz.core.accounts import AuditEvent
-from authz.service.keys.admin import PAGE_ROWS
+from authz.core.accounts import Account, AuditEvent
+from authz.service.keys.admin import PAGE_ROWS, KeyAdmin
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, suspend and reinstate accounts.")
 
@@ -35,8 +35,14 @@ def create(
 @app.command("list")
 def list_accounts(*, after: After = "", limit: PageRows = PAGE_ROWS, as_json: AsJson = False) -> None:
     """List accounts, oldest first, a page at a time."""
-    accounts = run(lambda admin: admin.accounts(after, limit + 1))
-    show_page(accounts, limit, ("id", "name", "created_at", "suspended_at"), as_json=as_json)
+
+    async def listed(admin: KeyAdmin) -> list[Account]:
+        accounts = await admin.accounts(after, limit + 1)
+        if after and not accounts:
+            await admin.account(after)
+        return accounts
+
+    show_page(run(listed), limit, ("id", "name", "created_at", "suspended_at"), as_json=as_json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from authz.cli.failures import NotShown
 from authz.cli.key_import import import_keys
 from authz.cli.output import After, AsJson, PageRows, done, moment, note, plain, show, show_page, write
 from authz.cli.times import duration_s, expiry
-from authz.cli.use_cases import actor, known_account, run
+from authz.cli.use_cases import actor, run
 from authz.core.accounts import ApiKey, AuditEvent, NewApiKey
 from authz.core.errors import NotEffectiveYet, Refused, StoreUnavailable
 from authz.core.limits import Limit
@@ -76,7 +76,9 @@ def list_keys(
     async def listed(admin: KeyAdmin) -> list[ApiKey]:
         keys = (await admin.live_keys(account_id))[::-1] if live else await admin.keys(account_id, after, limit + 1)
         if not keys:
-            await known_account(admin, account_id)
+            await admin.account(account_id)
+            if after:
+                await admin.key(after)
         return keys
 
     if live:

@@ -11,7 +11,7 @@ import typer
 
 from authz.cli.output import AsJson, done, show
 from authz.cli.session import open_streams
-from authz.cli.use_cases import known_account, perform, run
+from authz.cli.use_cases import perform, run
 from authz.core.streams import OpenStream
 
 app = typer.Typer(no_args_is_help=True, help="List open streams and release their slots.")
@@ -39,7 +39,7 @@ def list_streams(account_id: AccountId, *, as_json: AsJson = False) -> None:
     """List the open streams of an account, oldest first; streams of stopped keys no longer count."""
     streams = perform(open_streams(), lambda admin: admin.streams(account_id))
     if not streams:
-        run(lambda admin: known_account(admin, account_id))
+        run(lambda admin: admin.account(account_id))
     show([_row(stream) for stream in streams], _COLUMNS, as_json=as_json)
 
 

@@ -11,8 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from authz.cli.session import open_admin
-from authz.core.accounts import Account, Actor
-from authz.core.errors import Refused
+from authz.core.accounts import Actor
 from authz.service.keys.admin import KeyAdmin
 
 A = TypeVar("A")
@@ -41,11 +40,3 @@ def perform(opened: AbstractAsyncContextManager[A], use: Callable[[A], Awaitable
             return await use(admin)
 
     return asyncio.run(session())
-
-
-async def known_account(admin: KeyAdmin, account_id: str) -> Account:
-    """Return an account; raises `Refused` if there is none."""
-    for account in await admin.accounts():
-        if account.id == account_id:
-            return account
-    raise Refused(f"there is no account {account_id}")

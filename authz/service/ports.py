@@ -199,6 +199,10 @@ class KeyLedger(Protocol):
         """Return accounts, oldest first, from the one that follows the account `after` on; "" for the first."""
         ...
 
+    async def account(self, account_id: str) -> Account:
+        """Return one account; raises `Refused` if there is none."""
+        ...
+
     async def add_key(
         self,
         key: ApiKey,

@@ -42,6 +42,12 @@ async def insert_account(connection: Any, added: Account) -> None:  # noqa: ANN4
     )
 
 
+async def find_account(connection: Any, account_id: str) -> Account | None:  # noqa: ANN401 -- as above
+    """Return one account, or None if there is none."""
+    row = await connection.fetchrow(f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = $1", account_id)  # noqa: S608 -- ours
+    return None if row is None else account(row)
+
+
 async def list_accounts(connection: Any, after: str, rows_max: int) -> list[Account]:  # noqa: ANN401 -- as above
     """Return accounts, oldest first, after the account with the id `after`, or from the first on."""
     rows = await connection.fetch(

@@ -74,6 +74,14 @@ class PostgresKeys:
         async with self._postgres.transaction() as connection:
             return await accounts.list_accounts(connection, after, rows_max)
 
+    async def account(self, account_id: str) -> Account:
+        """Return one account."""
+        async with self._postgres.transaction() as connection:
+            found = await accounts.find_account(connection, account_id)
+        if found is None:
+            raise Refused(f"there is no account {account_id}")
+        return found
+
     async def add_key(
         self,
         key: ApiKey,

@@ -76,6 +76,10 @@ class KeyAdmin:
         """Return a page of accounts, oldest first; `after` is the id of the last account of the page before."""
         return await self._ledger.accounts(after, rows_max)
 
+    async def account(self, account_id: str) -> Account:
+        """Return one account; raises `Refused` if there is none."""
+        return await self._ledger.account(account_id)
+
     async def create_key(
         self, request: KeyRequest, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
     ) -> NewApiKey:
