@@ -4,11 +4,10 @@ What a time may be, such as not in the past, is checked in `service/keys/admin.p
 """
 
 import re
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import typer
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _END_OF_DAY = time(23, 59, 59, tzinfo=UTC)
@@ -29,9 +28,9 @@ def expiry(text: str | None, now: datetime, option: str) -> datetime | None:
     try:
         if (found := _DURATION.fullmatch(text)) and found[2]:
             return now + timedelta(seconds=duration_s(text, option))
-        if _DAY.fullmatch(text):
-            return datetime.combine(datetime.fromisoformat(text).date(), _END_OF_DAY)
         at = datetime.fromisoformat(text)
+        if _is_day(text):
+            return datetime.combine(at.date(), _END_OF_DAY)
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
@@ -39,3 +38,12 @@ def expiry(text: str | None, now: datetime, option: str) -> datetime | None:
             "or a duration such as 30m, 2h, 30d or 1w",
             param_hint=option,
         ) from None
+
+
+def _is_day(text: str) -> bool:
+    """Return whether a time in ISO 8601 is a day without an hour: 2027-01-31, 20270131 or 2027-W04-7."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
