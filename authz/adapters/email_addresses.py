@@ -3,7 +3,7 @@
 from email_validator import EmailNotValidError, validate_email
 
 from authz.core.errors import Refused
-from authz.core.text import is_bounded
+from authz.core.text import is_bounded, is_visible
 
 _BYTES_MAX = 1024  # RFC 5321 allows 254 octets; a decomposed spelling may be longer before it is normalised
 
@@ -20,4 +20,6 @@ def normalised_email(address: str) -> str:
         parts = validate_email(address.strip(), check_deliverability=False, allow_smtputf8=True)
     except EmailNotValidError:
         raise Refused("invalid email") from None
+    if not is_visible(parts.local_part):
+        raise Refused("invalid email")
     return parts.normalized.lower()

@@ -142,7 +142,7 @@ def plain(text: str) -> str:
     return "".join(char if (char.isprintable() and char not in _BLANK) or char in _JOINERS else "�" for char in text)
 
 
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
 _JOINERS = frozenset("\u200c\u200d")
 
 

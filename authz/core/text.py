@@ -9,7 +9,7 @@ NONSTARTERS_MAX = 30
 """The longest run of combining characters in the Stream-Safe Text Format (Unicode UAX #15)."""
 
 # Characters that Unicode calls letters or symbols, and that no font shows.
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
 _JOINERS = frozenset("\u200c\u200d")
 _FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
 

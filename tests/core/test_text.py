@@ -7,7 +7,7 @@ import pytest
 
 from authz.core.errors import Refused
 from authz.core.owners import normalised_password
-from authz.core.text import is_bounded
+from authz.core.text import is_bounded, is_visible
 
 GRAVE, CEDILLA = "\u0300", "\u0327"
 
@@ -54,3 +54,11 @@ def test_a_password_may_be_long_in_its_decomposed_form_and_not_in_its_composed_o
     assert normalised_password(unicodedata.normalize("NFD", longest)) == longest
     with pytest.raises(Refused, match="at most 256 characters"):
         normalised_password(longest + "x")
+
+
+@pytest.mark.parametrize(
+    "char", ["\u034f", "\u115f", "\u1160", "\u2800", "\u3164", "\uffa0", "\U00013441", "\U0001d159"]
+)
+def test_a_letter_or_symbol_that_no_font_shows_is_invisible(char: str) -> None:
+    assert not is_visible(char)
+    assert not is_visible(f"a{char}b")
