@@ -24,7 +24,10 @@ PageRows = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Rows 
 
 _BOX_WIDTH_MIN = 60  # a narrower one shows plain help
 _WIDTH_MIN = 100  # a narrower terminal shows one field per line
-_SECRET = re.compile(r"\b((?:[A-Za-z][A-Za-z0-9]{0,15}_){1,4})[0-9A-Za-z]{20,}([0-9A-Za-z]{4})\b")
+# Without word boundaries: a key may follow a digit, an underscore or any letter, and be a part of a URL.
+_SECRET = re.compile(
+    r"((?:[A-Za-z][A-Za-z0-9]{0,15}(?:_|%5[Ff])){1,4})[0-9A-Za-z]{20,}(?:[0-9A-Za-z_]|%5[Ff])*([0-9A-Za-z]{4})"
+)
 _quiet = False
 
 
