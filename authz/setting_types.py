@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from authz.adapters.postgres.url import read_postgres_url
-from authz.adapters.public_url import canonical_origin
+from authz.adapters.public_url import canonical_host, canonical_origin
 from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import Refused
 
@@ -69,22 +69,34 @@ def _checked_mail_url(value: SecretStr) -> SecretStr:
     where = _split(value.get_secret_value())
     if where is None or where.scheme not in {"smtp", "smtps"} or not where.hostname:
         raise ValueError("must be smtp://…, smtps://… or log:")
+    if where.path.strip("/") or where.query or where.fragment or where.port == 0:
+        raise ValueError("must be smtp://[USER:PASSWORD@]HOST[:PORT], with special characters percent-encoded")
+    if (where.username is None) != (where.password is None):
+        raise ValueError("must have a user and a password, or neither")
+    canonical_host(where.hostname.removesuffix("."))
     return value
 
 
 def _checked_mail_from(value: str) -> str:
     if _LOCAL_SENDER.fullmatch(value):
         return value
-    from email.utils import parseaddr  # noqa: PLC0415 -- the sidecar does not need it
+    from email.errors import InvalidHeaderDefect  # noqa: PLC0415 -- the sidecar does not need it
+    from email.message import EmailMessage  # noqa: PLC0415 -- the sidecar does not need it
 
     try:
         from authz.adapters.email_addresses import normalised_email  # noqa: PLC0415 -- the same
     except ImportError:  # without the portal's packages no mail is sent
         return value
+    message = EmailMessage()
     try:
-        normalised_email(parseaddr(value)[1])
-    except Refused:
-        raise ValueError("must be an e-mail address, or NAME <ADDRESS>") from None
+        message["From"] = value
+        (address,) = message["From"].addresses
+        normalised_email(address.addr_spec)
+        is_sound = not any(isinstance(defect, InvalidHeaderDefect) for defect in message["From"].defects)
+    except (Refused, ValueError):
+        is_sound = False
+    if not is_sound:
+        raise ValueError("must be an e-mail address, or NAME <ADDRESS>")
     return value
 
 

@@ -20,6 +20,19 @@ def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> No
     assert load().grpc_listen == "unix:/run/authz.sock"
 
 
+MAIL_FAULT = (
+    "AUTHZ_MAIL_URL: Value error, must be smtp://[USER:PASSWORD@]HOST[:PORT], with special characters percent-encoded"
+)
+
+
+@pytest.mark.parametrize(
+    "url", ["smtp://mail.example.", "smtps://u:p%40w@[::1]:465", "smtp://b\u00fccher.example", "log:"]
+)
+def test_a_mail_server_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AUTHZ_MAIL_URL", url)
+    assert load().mail_url.get_secret_value() == url
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
@@ -33,6 +46,20 @@ def test_a_variable_overrides_its_default(monkeypatch: pytest.MonkeyPatch) -> No
         ),
         ("AUTHZ_PUBLIC_URL", "https://x.example/path", "AUTHZ_PUBLIC_URL: Value error, must be https://HOST[:PORT]"),
         ("AUTHZ_MAIL_URL", "imap://x", "AUTHZ_MAIL_URL: Value error, must be smtp://…, smtps://… or log:"),
+        ("AUTHZ_MAIL_URL", "smtp://a b", "AUTHZ_MAIL_URL: Value error, must have a host name or an address"),
+        ("AUTHZ_MAIL_URL", "smtp://mail..example", "AUTHZ_MAIL_URL: Value error, must have a host name or an address"),
+        ("AUTHZ_MAIL_URL", "smtp://u@h", "AUTHZ_MAIL_URL: Value error, must have a user and a password, or neither"),
+        *(("AUTHZ_MAIL_URL", f"smtp://{rest}", MAIL_FAULT) for rest in ("h/x", "h?starttls=1", "h:0", "u:1#w@h")),
+        *(
+            ("AUTHZ_MAIL_FROM", text, "AUTHZ_MAIL_FROM: Value error, must be an e-mail address, or NAME <ADDRESS>")
+            for text in (
+                "a@b.example>",
+                "A <a@b.example> x",
+                "a@b.example, c@d.example",
+                "a@b.example\nX: y",
+                "A, B <a@b.c>",
+            )
+        ),
         (
             "AUTHZ_REDIS_URL",
             "redis+cluster://h:1/2",

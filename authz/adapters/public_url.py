@@ -21,7 +21,7 @@ def canonical_origin(url: str) -> str:
         raise ValueError("must be https://HOST[:PORT]") from None
     if where.scheme not in _DEFAULT_PORTS or not where.hostname or port == 0 or not _is_origin(where):
         raise ValueError("must be https://HOST[:PORT]")
-    host = _canonical_host(where.hostname)
+    host = canonical_host(where.hostname)
     # A browser does not send a session's cookie over plain http to another machine.
     if where.scheme == "http" and not _is_loopback(host):
         raise ValueError("must be https, except on loopback")
@@ -33,7 +33,8 @@ def _is_origin(where: SplitResult) -> bool:
     return not (where.path.strip("/") or where.query or where.fragment or "@" in where.netloc)
 
 
-def _canonical_host(host: str) -> str:
+def canonical_host(host: str) -> str:
+    """Return a name in lower case and ASCII, or an address, IPv6 in brackets; raises `ValueError` for anything else."""
     try:
         address = ip_address(host)
     except ValueError:
