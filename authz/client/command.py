@@ -129,9 +129,7 @@ def logout(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     screen = _screen(context, as_json=as_json)
     with screen.failing():
-        config = Choices().config()
-        saved = config.load()
-        config.forget_secrets()
+        saved = Choices().config().forget_secrets()
         if saved.api_key:
             screen.note(f"key {hint(saved.api_key)} works until it is revoked in the dashboard")
         if environment_has_key():

@@ -23,8 +23,9 @@ _FILE_BYTES_MAX = 65_536
 _URL_FIELD, _KEY_FIELD = "baseUrl", "apiKey"
 # Earlier versions of this command wrote these; a save replaces them.
 _OLD_FIELDS = {_URL_FIELD: "api_url", _KEY_FIELD: "api_key"}
-_SECRET_NAME = re.compile(r"key|token|secret|passw|credential|session|cookie|auth", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"[a-z]+_[0-9A-Za-z]{32,}")  # an API key
+_SECRET_NAME = re.compile(r"key|token|secret|pass|pwd|credential|session|cookie|auth|bearer|jwt", re.IGNORECASE)
+# An API key, a JSON web token, or a URL with a user or a password.
+_SECRET_VALUE = re.compile(r"[A-Za-z]+_[0-9A-Za-z]{32,}|eyJ[\w-]+\.[\w-]+\.|://[^/\s]*@")
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")  # what a header can carry
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,10 +64,10 @@ class ConfigFile:
                     fields = self._read(folder)
             except FileNotFoundError:
                 return Saved()
-        url, key = (fields.get(name) or fields.get(old) or "" for name, old in _OLD_FIELDS.items())
-        if not isinstance(url, str) or not isinstance(key, str) or (key and not is_key(key)):
-            raise Fault(f"{self.path} is invalid: remove it and log in again")
-        return Saved(url, key)
+        saved = _saved(fields)
+        if saved is None:
+            raise self._invalid()
+        return saved
 
     def prepare(self) -> None:
         """Check that a key can be saved, before one is requested that is shown only once."""
@@ -79,24 +80,25 @@ class ConfigFile:
         """Save a URL and a key, in place of the previous ones."""
         self._change(lambda fields: _migrated(fields) | {_URL_FIELD: saved.url, _KEY_FIELD: saved.api_key})
 
-    def forget_secrets(self) -> None:
-        """Delete the key and every field that may contain a secret; the URL and other fields stay.
+    def forget_secrets(self) -> Saved:
+        """Delete the key and every field that may contain a secret, and return what was saved; other fields stay.
 
-        Without a file, nothing is created.
+        Without a file, nothing is created. A file that other users can read is changed too, and is private afterwards.
         """
         with self._failing("write"):
             try:
                 with self._opened() as folder:
-                    fields = self._read(folder)
+                    fields = self._read(folder, private=False)
             except FileNotFoundError:
-                return
-        if _without_secrets(fields) != fields:
-            self._change(_without_secrets)
+                return Saved()
+        if _without_secrets(fields).keys() != fields.keys():
+            self._change(_without_secrets, private=False)
+        return _saved(fields) or Saved()
 
-    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]], *, private: bool = True) -> None:
         """Replace the file atomically; unknown fields are kept."""
         with self._locked() as folder:
-            text = json.dumps(change(self._read(folder)), indent=2) + "\n"
+            text = json.dumps(change(self._read(folder, private=private)), indent=2) + "\n"
             try:
                 _drafted(folder, text.encode())
                 os.rename(_DRAFT, _FILE, src_dir_fd=folder, dst_dir_fd=folder)
@@ -106,7 +108,8 @@ class ConfigFile:
                 raise
             os.fsync(folder)
 
-    def _read(self, folder: int) -> dict[str, Any]:
+    def _read(self, folder: int, *, private: bool = True) -> dict[str, Any]:
+        """Return the fields of the file; with `private`, only of one that no other user can read."""
         try:
             file = os.open(_FILE, _READ_FLAGS, dir_fd=folder)
         except FileNotFoundError:
@@ -117,17 +120,19 @@ class ConfigFile:
                 raise Fault(f"{self.path} is not a file")
             if found.st_uid != os.geteuid():
                 raise Fault(f"{self.path} belongs to another user")
-            if found.st_mode & 0o077:
+            if private and found.st_mode & 0o077:
                 raise Fault(
                     f"{self.path} can be read by other users: chmod 600 it, and revoke its key if somebody has read it"
                 )
             content = opened.read(_FILE_BYTES_MAX)
+        if not content.strip():
+            return {}
         try:
             fields = json.loads(content)
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
-            raise Fault(f"{self.path} is invalid: remove it and log in again")
+            raise self._invalid()
         return fields
 
     @contextmanager
@@ -151,12 +156,25 @@ class ConfigFile:
         finally:
             os.close(folder)
 
+    def _invalid(self) -> Fault:
+        return Fault(f"{self.path} is invalid: remove it and log in again")
+
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise Fault(f"cannot {what} {self.path}: {error.strerror}") from error
+        except RecursionError:
+            raise self._invalid() from None
+
+
+def _saved(fields: dict[str, Any]) -> Saved | None:
+    """Return the URL and the key in these fields, or None if one is neither missing nor valid."""
+    url, key = (fields.get(name) or fields.get(old) or "" for name, old in _OLD_FIELDS.items())
+    if not isinstance(url, str) or not isinstance(key, str) or (key and not is_key(key)):
+        return None
+    return Saved(url, key)
 
 
 def _migrated(fields: dict[str, Any]) -> dict[str, Any]:
@@ -170,11 +188,16 @@ def _without_secrets(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _may_be_secret(name: str, value: Any) -> bool:  # noqa: ANN401 -- any JSON
-    if _SECRET_NAME.search(name) or (isinstance(value, str) and _SECRET_VALUE.search(value)):
-        return True
-    if isinstance(value, dict):
-        return any(_may_be_secret(inner, it) for inner, it in value.items())
-    return isinstance(value, list) and any(_may_be_secret("", it) for it in value)
+    left = [(name, value)]
+    while left:
+        inner, it = left.pop()
+        if _SECRET_NAME.search(inner) or (isinstance(it, str) and _SECRET_VALUE.search(it)):
+            return True
+        if isinstance(it, dict):
+            left += it.items()
+        elif isinstance(it, list):
+            left += [("", each) for each in it]
+    return False
 
 
 def _drafted(folder: int, content: bytes) -> None:

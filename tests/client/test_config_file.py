@@ -81,9 +81,54 @@ def test_a_folder_that_is_open_to_others_is_closed(config: ConfigFile) -> None:
 def test_a_file_that_others_can_read_is_not_used(config: ConfigFile) -> None:
     config.save(SAVED)
     config.path.chmod(0o644)
-    for use in (config.load, config.prepare, config.forget_secrets):
+    for use in (config.load, config.prepare):
         with pytest.raises(Fault, match="can be read by other users: chmod 600 it"):
             use()
+
+
+def test_a_logout_deletes_the_key_of_a_file_that_others_can_read(config: ConfigFile) -> None:
+    config.save(SAVED)
+    config.path.chmod(0o644)
+    assert config.forget_secrets() == SAVED
+    assert (json.loads(config.path.read_text()), mode(config.path)) == ({"baseUrl": SAVED.url}, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jwt", "x"),
+        ("bearer", "x"),
+        ("pwd", "x"),
+        ("baseUrl", "https://ada:hunter2@api.example"),
+        ("note", "eyJhbGciOiJub25lIn0.e30.x"),
+        ("note", "TTK_" + "0" * 49),
+        ("profiles", [[[{"work": {"refreshToken": "x"}}]]]),
+        ("apiKey", 5),
+    ],
+)
+def test_a_logout_leaves_no_secret_of_any_shape(config: ConfigFile, name: str, value: object) -> None:
+    config.save(SAVED)
+    config.path.write_text(json.dumps({name: value, "theme": "dark"}))
+    config.forget_secrets()
+    assert json.loads(config.path.read_text()) == {"theme": "dark"}
+
+
+@pytest.mark.parametrize("content", [b"[" * 60_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000])
+def test_a_file_that_nests_too_deep_is_invalid(config: ConfigFile, content: bytes) -> None:
+    config.save(SAVED)
+    config.path.write_bytes(content)
+    for use in (config.load, config.prepare, lambda: config.save(SAVED), config.forget_secrets):
+        with pytest.raises(Fault, match="is invalid: remove it and log in again"):
+            use()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n"])
+def test_an_empty_file_holds_nothing(config: ConfigFile, content: bytes) -> None:
+    config.save(SAVED)
+    config.path.write_bytes(content)
+    assert config.load() == Saved()
+    config.save(SAVED)
+    assert config.load() == SAVED
 
 
 def test_a_link_in_the_files_place_is_neither_read_nor_written_through(config: ConfigFile, folder: Path) -> None:
@@ -153,7 +198,7 @@ def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"\xff", b'{"api_key": 1}', b'{"api_key": "two words"}', b'{"api_key": "a\\nb: c"}']
+    "content", [b"{", b"[]", b"\xff", b'{"api_key": 1}', b'{"api_key": "two words"}', b'{"api_key": "a\\nb: c"}']
 )
 def test_what_cannot_be_understood_is_said_to_be_so(config: ConfigFile, content: bytes) -> None:
     config.save(SAVED)
