@@ -88,7 +88,7 @@ def started(home: Path, world: World, answer: str, email: str) -> tuple[int, dic
         user_code = next(line for line in shown.splitlines() if line.startswith("    ")).strip()
         assert f"{world.url}/device?code={user_code}\n" in shown
         getattr(world, answer)(user_code, email)
-        out, _ = process.communicate(timeout=15)
+        out, _ = process.communicate(timeout=40)
     return process.returncode, json.loads(out)
 
 

@@ -29,7 +29,7 @@ def test_a_device_that_is_approved_is_logged_in(home: Path, api: ContractApi) ->
         assert f"    {device.user_code}\n" in shown
         assert f"{api.url}/device?code={device.user_code}" in shown
         api.approve(device.user_code, EMAIL)
-        out, _ = process.communicate(timeout=15)
+        out, _ = process.communicate(timeout=40)
     assert (process.returncode, out) == (
         0,
         f"Visit {api.url}/device and enter {device.user_code}\nlogged in as {EMAIL} (acct_1)\n",

@@ -39,7 +39,7 @@ def test_login_prints_where_to_enter_the_code_on_standard_output_at_once(home: P
         (device,) = api.devices.values()
         assert line == f"Visit {api.url}/device and enter {device.user_code}\n"
         api.approve(device.user_code, EMAIL)
-        process.communicate(timeout=15)
+        process.communicate(timeout=40)
     assert process.returncode == 0
 
 

@@ -132,7 +132,7 @@ def test_an_interrupted_process_keeps_the_key_that_was_saved_before(home: Path, 
         while "waiting" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=40)
     assert (process.returncode, out, "Traceback" in err) == (130, "", False)
     assert (home / ".truetick" / "config.json").read_bytes() == before
     assert names(home / ".truetick") == ["config.json"]
@@ -152,7 +152,7 @@ def test_the_browser_opens_the_page_with_the_code_where_there_is_a_desktop(home:
         while not opened.exists():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=15)
+        out, _ = process.communicate(timeout=40)
     (device,) = api.devices.values()
     assert opened.read_text() == f"{api.url}/device?code={device.user_code}\n"
     assert out == ""

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from authz.core.accounts import ApiKey
+from authz.core.errors import StoreUnavailable
 from authz.core.owners import Owner
 from authz.portal.browser_logins import BrowserLogins
 from authz.portal.browser_sessions import BrowserSessions
@@ -85,7 +86,8 @@ class Pages:
         """Render an error as a page."""
         status, words, headers = described(error)
         owner = getattr(request.state, "owner", None)
-        response = self.show(request, "failure", {"words": words}, owner=owner, status=status)
+        about = {"words": words, "can_retry": isinstance(error, StoreUnavailable)}
+        response = self.show(request, "failure", about, owner=owner, status=status)
         response.headers.update(headers)
         return response
 

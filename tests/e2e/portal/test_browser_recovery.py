@@ -7,7 +7,7 @@ import time
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from support.clients.browser import Scheme, check_appearance, log_in, sign_up, visit
+from support.clients.browser import Scheme, check_appearance, log_in, log_out, sign_up, visit
 from support.clients.portal_client import PASSWORD
 
 from authz.demo.stack import DemoOwner, Stack
@@ -20,7 +20,7 @@ def random_email() -> str:
     return f"{secrets.token_hex(6)}@example.com"
 
 
-def mailed_link(stack: Stack, recipient: str, page: str, wait_s: float = 10) -> str:
+def mailed_link(stack: Stack, recipient: str, page: str, wait_s: float = 30) -> str:
     """Wait for the latest mail with a link to a page in the log of the demo's portal; return the link."""
     ends_at_s = time.monotonic() + wait_s
     while time.monotonic() < ends_at_s:
@@ -79,7 +79,7 @@ def test_a_reset_needs_no_scripts_and_a_link_works_once(browser: Browser, portal
         expect(page.get_by_text("acct_")).to_be_visible()
         page.get_by_role("button", name="Yes, it is mine").click()
         expect(page.get_by_role("status")).to_contain_text(email)
-        page.get_by_role("button", name="Log out").click()
+        log_out(page)
         request_link(page, email)
         page.goto(link := mailed_link(portal_stack, email, "reset"))
         page.get_by_label("New password").fill(NEW)
@@ -110,7 +110,7 @@ def test_an_address_changes_with_both_mailboxes(browser: Browser, portal_stack: 
         page.get_by_role("button", name="Yes, change it").click()
         expect(page.get_by_role("heading", name="has changed")).to_be_visible()
         check_in_every_form(page, "23-email-done")
-        page.get_by_role("button", name="Log out").click()
+        log_out(page)
         log_in(page, new, PASSWORD)
 
 

@@ -5,17 +5,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 from support.clients.loopback import random_address, relay
 from support.servers.programs import program
 
 SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 WIDE, NARROW = {"width": 1200, "height": 850}, {"width": 360, "height": 740}
 
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 30_000
 _GLANCE_MS = 1_000
-_REFUSAL = "Failed to load resource: the server responded with a status of 4"
+_ATTEMPTS = 3
+# A page that is unavailable for a moment shows it, and what a test expects of it is missing.
+_REFUSALS = tuple(f"Failed to load resource: the server responded with a status of {status}" for status in ("4", "503"))
 
 Scheme: TypeAlias = Literal["light", "dark"]
 
@@ -24,6 +27,7 @@ Scheme: TypeAlias = Literal["light", "dark"]
 def chromium() -> Iterator[Browser]:
     """Start the system's Chromium; without one, tests are skipped, except where CI has to have it."""
     path = program("chromium")
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         # Its sandbox needs rights that containers do not have; it sees no pages but our own.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -60,7 +64,7 @@ def visit(
             raise
         finally:
             context.close()
-        assert [complaint for complaint in complaints if not complaint.startswith(_REFUSAL)] == []
+        assert [complaint for complaint in complaints if not complaint.startswith(_REFUSALS)] == []
 
 
 def shown(page: Page) -> str:
@@ -72,19 +76,30 @@ def shown(page: Page) -> str:
 
 
 def sign_up(page: Page, email: str, password: str) -> None:
-    page.goto("/dashboard/signup")
-    page.get_by_label("E-mail address").fill(email)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign up").click()
-    page.get_by_role("heading", name="Keys").wait_for()
+    _enter(page, "/dashboard/signup", "Sign up", email, password)
 
 
 def log_in(page: Page, email: str, password: str) -> None:
-    page.goto("/dashboard/login")
-    page.get_by_label("E-mail address").fill(email)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
-    page.get_by_role("heading", name="Keys").wait_for()
+    _enter(page, "/dashboard/login", "Log in", email, password)
+
+
+def log_out(page: Page) -> None:
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("heading", name="Log in").wait_for()
+
+
+def _enter(page: Page, path: str, button: str, email: str, password: str) -> None:
+    """Fill in a form until it opens a session; where it is unavailable for a moment, again, as a person does."""
+    keys, unavailable = page.get_by_role("heading", name="Keys", exact=True), page.get_by_text("unavailable")
+    for _ in range(_ATTEMPTS):
+        page.goto(path)
+        page.get_by_label("E-mail address").fill(email)
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("button", name=button).click()
+        keys.or_(unavailable).wait_for()
+        if keys.is_visible():
+            return
+    pytest.fail(f"{path} is unavailable")
 
 
 def make_key(page: Page, name: str, *scopes: str) -> str:

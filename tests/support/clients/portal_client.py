@@ -22,7 +22,7 @@ class PortalClient:
         self.cookie = ""
         self.token = ""
         transport = httpx.HTTPTransport(local_address=self.address)
-        self.client = httpx.Client(base_url=url, transport=transport, trust_env=False, timeout=10)
+        self.client = httpx.Client(base_url=url, transport=transport, trust_env=False, timeout=30)
 
     def public(self, name: str, body: object, **headers: str) -> httpx.Response:
         return self.client.post(f"/v1/public/{name}", json=body, headers=headers)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = [sys.executable, "-m", "authz.client"]
-_PATIENCE_S = 15.0
+_PATIENCE_S = 40.0
 # Shells make what they run in the background ignore Ctrl-C, and that is inherited.
 _HEED_INTERRUPTS = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
