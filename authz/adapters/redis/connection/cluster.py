@@ -10,11 +10,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from authz.adapters.redis.connection.data_mark import keys_tried
 from authz.adapters.redis.connection.epoch import IN_CLUSTER, OF_NODE
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.handshake import CONNECT_S
@@ -34,6 +35,7 @@ _LOOK_INTERVAL_S = 1.0
 _LOOKS_PER_REFRESH = 10
 _BACKOFF_MIN_S = 0.1
 _BACKOFF_MAX_S = 1.0
+_TAGS_MAX = 1000
 
 _ASKING = packed("ASKING")
 _GUARD = b"""if life ~= string.match(ARGV[1], '^%S+') then
@@ -220,6 +222,8 @@ class RedisCluster:
         owners: list[RedisLink | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, address in layout.ranges:
             owners[first : last + 1] = [self._link(address)] * (last + 1 - first)
+            if keys := _tried(first, last):
+                self._link(address).try_on(keys)
         self._owners = owners
         primaries = {address for _, _, address in layout.ranges}
         left = [self._links.pop(address) for address in self._links.keys() - primaries]
@@ -243,6 +247,13 @@ class RedisCluster:
 def guarded(script: Script) -> Script:
     """Return the cluster variant of a script: it runs only in the epoch with which its first argument begins."""
     return Script(IN_CLUSTER + _GUARD + script.source)
+
+
+@lru_cache(maxsize=1024)
+def _tried(first: int, last: int) -> Sequence[bytes]:
+    """Return keys in a range of slots, for a trial of what checks do; none if it has few slots."""
+    tags = (b"{%d}" % number for number in range(_TAGS_MAX))
+    return next((keys_tried(tag) for tag in tags if first <= key_slot(tag) <= last), ())
 
 
 def _ignore(_reply: object) -> None:

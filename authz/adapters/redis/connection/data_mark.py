@@ -6,12 +6,14 @@ A flush, an eviction and a restored snapshot take the mark away or replace it, w
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.resources import files
 from typing import TypeAlias
 
 import hiredis
 
 from authz.adapters.redis.connection.epoch import info_fields
+from authz.adapters.redis.connection.scripts import Script
 from authz.core.errors import StoreUnavailable
 
 KEY = b"l:data"
@@ -20,14 +22,23 @@ KEY = b"l:data"
 Send: TypeAlias = Callable[[tuple[str | bytes, ...], Callable[[object], None]], None]
 """Sends one command, and calls the callback once with its reply or a `StoreUnavailable`."""
 
+TRIAL = Script(files("authz.adapters.redis").joinpath("lua", "trial.lua").read_bytes())
+"""Does what a check does, and changes nothing."""
+
 _MARK_BYTES = 9
+
+
+def keys_tried(tag: bytes = b"") -> tuple[bytes, bytes]:
+    """Return names like those of a key and of an account, which nothing has: with a hash tag or with nothing."""
+    return b"k:" + tag, b"a:" + tag
 
 
 class DataMark:
     """The mark of one server's data, as this process knows it.
 
     `value` is what the server had at the last connection. `is_shared` is false for a node of a cluster, where the key
-    belongs to one node only: then there is no mark, and `is_known` is always true.
+    belongs to one node only: then there is no mark, and `is_known` is always true. `tried` are keys on the server that
+    nothing has, for a trial of what checks do.
     """
 
     def __init__(self, *, is_shared: bool) -> None:
@@ -37,6 +48,7 @@ class DataMark:
         self._renewed.set()
         self._is_reported = False
         self.value = b""
+        self.tried: Sequence[bytes] = (KEY, *keys_tried()) if is_shared else ()
 
     @property
     def questions(self) -> list[tuple[str | bytes, ...]]:
@@ -47,9 +59,9 @@ class DataMark:
 
     @property
     def probe(self) -> list[tuple[str | bytes, ...]]:
-        """Return the commands that read the mark, and that a server refuses if it refuses writes."""
-        # Writing nothing at offset 0 changes nothing, and is refused like every write.
-        return [("GET", KEY), ("SETRANGE", KEY, "0", "")] if self._is_shared else []
+        """Return the commands that read the mark, and that a server refuses if it refuses checks."""
+        mark: list[tuple[str | bytes, ...]] = [("GET", KEY)] if self._is_shared else []
+        return [*mark, ("EVALSHA", TRIAL.sha, str(len(self.tried)), *self.tried)] if self.tried else mark
 
     @property
     def is_known(self) -> bool:

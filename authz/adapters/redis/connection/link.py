@@ -15,19 +15,12 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from authz.adapters.redis.connection.data_mark import DataMark
+from authz.adapters.redis.connection.data_mark import TRIAL, DataMark
 from authz.adapters.redis.connection.epoch import OF_SERVER, Life
 from authz.adapters.redis.connection.errors import is_forgotten
 from authz.adapters.redis.connection.handshake import CONNECT_S, Handshake, checked, name_of
 from authz.adapters.redis.connection.link_counts import LinkCounts
-from authz.adapters.redis.connection.pipe import (
-    OnAnswered,
-    Pipe,
-    Submit,
-    SubmitAll,
-    none_connected,
-    not_connected,
-)
+from authz.adapters.redis.connection.pipe import OnAnswered, Pipe, Submit, SubmitAll, none_connected, not_connected
 from authz.adapters.redis.connection.primary import Sight
 from authz.adapters.redis.connection.scripts import Script, packed
 from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
@@ -128,6 +121,10 @@ class RedisLink:
     def data_mark(self) -> bytes:
         """Return the mark of the server's data, which scripts compare; empty in a cluster."""
         return self._mark.value
+
+    def try_on(self, keys: Sequence[bytes]) -> None:
+        """Find out once a second whether the server does on these keys, which nothing has, what checks do."""
+        self._mark.tried = keys
 
     async def marked(self) -> None:
         """Return when the mark of lost data was renewed, or could not be."""
@@ -276,7 +273,9 @@ class RedisLink:
             pipe.submit(packed(*words), self._compare_mark)
 
     def _compare_mark(self, value: object) -> None:
-        if self._mark.is_lost(value):
+        if is_forgotten(value):
+            self.load(TRIAL)
+        elif self._mark.is_lost(value):
             self._mark_again()
 
     def _mark_again(self) -> None:

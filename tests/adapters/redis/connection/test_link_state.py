@@ -5,7 +5,9 @@ from collections.abc import Callable
 from signal import SIGCONT, SIGSTOP
 
 import pytest
-from support.contracts.redis_commands import DEADLINE_S, send, started_link, wait_until_up
+from support.contracts.key_projections import connected_store
+from support.contracts.redis_commands import DEADLINE_S, encode_command, send, started_link, wait_until_up
+from support.servers.redis_cluster import Cluster
 
 from authz.adapters.redis.connection.errors import OtherData
 from authz.adapters.redis.connection.link import RedisLink
@@ -13,6 +15,13 @@ from authz.adapters.redis.connection.scripts import Script
 from authz.demo.servers import RedisServer
 
 OTHER_DATA = Script(b"return redis.error_reply('OTHERDATA redis has lost its data')")
+
+
+@pytest.fixture(autouse=True)
+def _frequent_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let links ask their server ten times a second instead of once."""
+    monkeypatch.setattr("authz.adapters.redis.connection.link._PROBE_INTERVAL_S", 0.1)
+    monkeypatch.setattr("authz.adapters.redis.connection.primary.OneServer.watch_interval_s", 0.1)
 
 
 async def eventually(holds: Callable[[], object], within_s: float = 3) -> None:
@@ -37,6 +46,62 @@ async def test_a_server_that_refuses_writes_is_a_fault_without_any_traffic(
     assert own_link.is_up
     await own_link.ask("CONFIG", "SET", *accept)
     await eventually(lambda: own_link.fault == "")
+
+
+@pytest.mark.parametrize("missing", [("-evalsha",), ("-get",), ("-setrange",), ("resetkeys", "~l:*", "~a:*")])
+async def test_a_user_without_a_right_that_checks_need_is_a_fault_that_lasts(
+    own_link: RedisLink, server: RedisServer, missing: tuple[str, ...]
+) -> None:
+    await own_link.ask("ACL", "SETUSER", "authz", "on", ">password", "~*", "+@all", *missing)
+    async with started_link(server.url.replace("//", "//authz:password@")) as limited:
+        await wait_until_up(limited)
+        await eventually(lambda: limited.fault)
+        for _ in range(5):  # what the user may do does not hide it
+            assert await limited.ask("PING") == b"PONG"
+            await asyncio.sleep(0)
+        limited.read_clock()
+        await eventually(lambda: limited.fault)
+        await own_link.ask("ACL", "SETUSER", "authz", "~*", "+@all")
+        await eventually(lambda: limited.fault == "")
+
+
+async def test_an_endless_script_of_somebody_else_is_a_fault_until_it_is_killed(
+    own_link: RedisLink, server: RedisServer
+) -> None:
+    await own_link.ask("CONFIG", "SET", "busy-reply-threshold", "20")
+    own_link.submit(encode_command("EVAL", "while true do end", "0"), lambda _reply: None)
+    await eventually(lambda: own_link.fault)
+    async with started_link(server.url) as late:
+        await eventually(lambda: "BUSY" in late.complaint)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(encode_command("SCRIPT", "KILL"))
+        assert await reader.readline() == b"+OK\r\n"
+        writer.close()
+        await writer.wait_closed()
+        await eventually(lambda: late.is_up and own_link.is_up and not own_link.fault)
+
+
+async def test_a_trial_survives_forgotten_scripts_and_writes_nothing(own_link: RedisLink) -> None:
+    await own_link.ask("SCRIPT", "FLUSH")
+    await own_link.ask("CONFIG", "RESETSTAT")
+    async with asyncio.timeout(4):
+        while await own_link.ask("EXISTS", "l:data") and b"cmdstat_setrange:calls=3" not in await own_link.ask(
+            "INFO", "commandstats"
+        ):
+            await asyncio.sleep(0.02)
+    assert await own_link.ask("DBSIZE") == 1
+
+
+async def test_a_full_node_of_a_cluster_is_a_fault_without_any_traffic(redis_cluster: Cluster) -> None:
+    node = redis_cluster.primaries[1]
+    async with connected_store(redis_cluster.url) as store:
+        assert store.link.fault == ""
+        node.execute("CONFIG", "SET", "maxmemory", "1")
+        try:
+            await eventually(lambda: "OOM" in store.link.fault)
+        finally:
+            node.execute("CONFIG", "SET", "maxmemory", "0")
+        await eventually(lambda: store.link.fault == "")
 
 
 async def test_a_server_that_answers_too_late_is_a_fault_until_it_answers_in_time(
