@@ -3,17 +3,22 @@
 `pool.py` decides how many there are and which transaction uses them.
 """
 
+import asyncio
+import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Final
 
 from authz.adapters.clock_skew import OnSkew
 from authz.adapters.postgres.failures import CONNECT_FAILURES, description, is_transient
 from authz.adapters.postgres.session import Session, connect
-from authz.adapters.postgres.url import Host, url_reader
+from authz.adapters.postgres.url import Host, PostgresUrl, Server, url_reader
 from authz.core.errors import StoreUnavailable
 
+_ADDRESSES_MAX: Final = 16
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4)
 
 
@@ -51,7 +56,7 @@ class Connector:
         self.queries: list[str] = []
         self.fault: Fault | None = None
         self._failures = 0
-        self._primary: Host | None = None
+        self._primary: Server | None = None
 
     @property
     def is_down(self) -> bool:
@@ -70,23 +75,27 @@ class Connector:
             url = self._read()
         except (OSError, ValueError) as error:
             raise self._failed([_fault(error)]) from None
-        hosts: Sequence[Host | None] = self._in_order(url.hosts) or [None]
-        for host in hosts:
+        for server in await self._in_order(url):
             started_s = perf_counter()
             try:
-                session = await connect(url, host, url.connect_s or self.connect_s, self.queries, self._on_skew)
+                session = await connect(url, server, url.connect_s or self.connect_s, self.queries, self._on_skew)
             except CONNECT_FAILURES as error:
                 faults.append(_fault(error))
             else:
-                self.fault, self._failures, self._primary = None, 0, host
+                self.fault, self._failures, self._primary = None, 0, server
                 if self._on_connected is not None:
                     self._on_connected(perf_counter() - started_s)
                 return session
         raise self._failed(faults) from None
 
-    def _in_order(self, hosts: Sequence[Host]) -> list[Host]:
+    async def _in_order(self, url: PostgresUrl) -> list[Server]:
         """List the servers, first the one that was the primary when it was last looked for."""
-        return sorted(hosts, key=lambda host: host != self._primary)
+        try:
+            async with asyncio.timeout(url.connect_s or self.connect_s):
+                found = await _servers(url.hosts)
+        except TimeoutError:
+            found = [Server(host) for host in url.hosts]
+        return sorted(found, key=lambda server: server != self._primary)
 
     def _failed(self, faults: Sequence[Fault]) -> StoreUnavailable:
         self._failures += 1
@@ -94,6 +103,27 @@ class Connector:
         detail = faults[0].detail if len(faults) == 1 else "; ".join(details)
         self.fault = Fault(detail, any(fault.transient for fault in faults))
         return self.fault.as_error()
+
+
+async def _servers(hosts: Sequence[Host]) -> list[Server]:
+    """List the servers of some hosts; each address of a name may be another one, such as a primary and its standbys."""
+    found: list[Server] = []
+    for host in hosts:
+        addresses: list[str] = []
+        if not host.name.startswith("/") and not _is_address(host.name):
+            with suppress(OSError, UnicodeError):  # the attempt to connect will say why
+                infos = await asyncio.get_running_loop().getaddrinfo(host.name, None, type=socket.SOCK_STREAM)
+                addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))[:_ADDRESSES_MAX]
+        found += [Server(host, one) for one in addresses] if len(addresses) > 1 else [Server(host)]
+    return found or [Server(None)]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _fault(error: BaseException) -> Fault:

@@ -3,6 +3,9 @@
 Messages of the driver may quote values and parts of the URL, so they are not used; only the kind of the error is.
 """
 
+import os
+import socket
+import ssl
 from typing import Final
 
 import asyncpg
@@ -25,8 +28,8 @@ FAILURES: Final = (
 )
 """Everything that a transaction can raise."""
 
-CONNECT_FAILURES: Final = (*FAILURES, ValueError)
-"""Everything that an attempt to connect can raise; a ValueError is about the URL."""
+CONNECT_FAILURES: Final = (Exception,)
+"""Everything that an attempt to connect can raise: what the driver makes of a URL or a file is not all known."""
 
 _NOT_PRIMARY: Final = (NotPrimary, asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
 _HOPELESS: Final = (
@@ -84,7 +87,7 @@ def description(error: BaseException, *, connecting: bool = False) -> str:
             return "no connection in time: connecting took longer than AUTHZ_POSTGRES_CONNECT_S"
         return "no answer in time: a transaction took longer than AUTHZ_POSTGRES_DEADLINE_S"
     if is_wrong_server(error):
-        return "not the primary: the server is a standby or read-only"
+        return "not the primary: the server is a standby or read-only (default_transaction_read_only)"
     if isinstance(error, asyncpg.LockNotAvailableError):
         return "a lock was not free within AUTHZ_POSTGRES_DEADLINE_S"
     if isinstance(error, asyncpg.QueryCanceledError):
@@ -94,4 +97,19 @@ def description(error: BaseException, *, connecting: bool = False) -> str:
         return f"the schema is missing or old: run authz migrate ({name})"
     if type(error) is ValueError:  # the URL's reader quotes no value
         return f"AUTHZ_POSTGRES_URL: {error}"
-    return f"{'cannot connect: ' if connecting else ''}{name}"
+    return f"{'cannot connect: ' if connecting else ''}{name}{_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error of the system or of TLS says, which quotes no value of the URL."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f": {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f": {error.reason}"
+    if isinstance(error, socket.gaierror):
+        return ": the name of the host has no address"
+    if isinstance(error, UnicodeError):
+        return ": the name of the host cannot be one"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f": {os.strerror(error.errno)}"
+    return ": the path of the unix socket is too long" if isinstance(error, OSError) and "AF_UNIX" in str(error) else ""

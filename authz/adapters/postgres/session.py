@@ -17,7 +17,7 @@ import asyncpg
 
 from authz.adapters.clock_skew import OnSkew, certain_skew
 from authz.adapters.postgres.failures import NotPrimary
-from authz.adapters.postgres.url import Host, PostgresUrl
+from authz.adapters.postgres.url import PostgresUrl, Server
 
 FROZEN_MS: Final = 1000
 """A running process ends its transaction by its deadline; the server ends that of a frozen process so much later."""
@@ -42,17 +42,22 @@ _BEGIN = (
 _CHECKED = "SET LOCAL client_connection_check_interval = 500; "
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _UNFLUSHED = "SET LOCAL synchronous_commit = off; "
+# A change that was reported as done survives a crash of the server, whatever the default of a role or a database.
+_FLUSHED = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; "
+# The limits below bound a transaction. That of a role or a database could end one in between, or a long migration.
+_UNTIMED_SINCE = (17,)
+_UNTIMED = "SET LOCAL transaction_timeout = 0; "
 
 
 class Session:
     """A connection with its transaction. Raises the driver's errors; the pool turns them into `StoreUnavailable`."""
 
-    def __init__(self, connection: Any, host: Host | None, born_s: float) -> None:  # noqa: ANN401 -- untyped driver
+    def __init__(self, connection: Any, born_s: float) -> None:  # noqa: ANN401 -- untyped driver
         self._connection = connection
         self._statements: dict[str, Any] = {}
         version = connection.get_server_version()
         self._checks_client = (version.major,) >= _CHECK_INTERVAL_SINCE
-        self.host = host
+        self._more = _UNTIMED if (version.major,) >= _UNTIMED_SINCE else ""
         self.born_s = born_s
         self.idle_since_s = born_s
 
@@ -68,7 +73,7 @@ class Session:
         not wait until the server's disk has what it wrote.
         """
         deadline_ms = max(1, int(deadline_s * 1000))
-        more = (_CHECKED if self._checks_client else "") + ("" if durable else _UNFLUSHED)
+        more = self._more + (_CHECKED if self._checks_client else "") + (_FLUSHED if durable else _UNFLUSHED)
         lock_ms = max(1, deadline_ms * 9 // 10)  # the first to end, because it says more than that time was up
         script = _BEGIN.format(deadline=deadline_ms, lock=lock_ms, idle=deadline_ms + FROZEN_MS, more=more)
         try:
@@ -134,9 +139,25 @@ class Session:
         return statement
 
 
+class _Directed:
+    """The event loop, whose connections lead to one address of a host: the driver uses the first one that answers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
+        self._loop = loop
+        self._address = address
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- any method
+        return getattr(self._loop, name)
+
+    async def create_connection(self, factory: Any, host: str, port: int, **options: Any) -> Any:  # noqa: ANN401 -- the loop's
+        if options.get("ssl"):
+            options.setdefault("server_hostname", host)
+        return await self._loop.create_connection(factory, self._address, port, **options)
+
+
 async def connect(
     url: PostgresUrl,
-    host: Host | None,
+    server: Server,
     within_s: float,
     queries: Sequence[str] = (),
     on_skew: OnSkew | None = None,
@@ -145,7 +166,11 @@ async def connect(
 
     Raises `NotPrimary` if the server takes no writes.
     """
-    where = {} if host is None else {"host": host.name, "port": host.port}
+    where: dict[str, Any] = {}
+    if server.host is not None:
+        where = {"host": server.host.name, "port": server.host.port}
+    if server.address:
+        where["loop"] = _Directed(asyncio.get_running_loop(), server.address)
     connection = await asyncpg.connect(
         url.dsn,
         **where,
@@ -154,7 +179,7 @@ async def connect(
         server_settings=dict(url.startup),
         target_session_attrs="any",
     )
-    session = Session(connection, host, asyncio.get_running_loop().time())
+    session = Session(connection, asyncio.get_running_loop().time())
     try:
         url.keepalive.apply(connection._transport.get_extra_info("socket"))  # noqa: SLF001 -- it has no public name
         async with asyncio.timeout(within_s):

@@ -3,15 +3,19 @@
 Connections are made in `session.py`. Nothing here repeats a value of the URL in an error, because it may be a password.
 """
 
+import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigError
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 # Read by the driver.
 _DRIVER = {
-    *("dbname", "user", "password", "passfile", "service"),
+    *("dbname", "user", "password", "passfile"),
     *("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"),
     *("ssl_min_protocol_version", "ssl_max_protocol_version", "krbsrvname", "gsslib"),
 }
@@ -30,6 +34,14 @@ _NEUTRAL = {
     "replication": {"false", "off", "no", "0"},
     "target_session_attrs": {"any", "primary", "read-write"},
 }
+# Values that the driver knows.
+_VALUES = {
+    "sslmode": {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
+    "sslnegotiation": {"postgres", "direct"},
+    "ssl_min_protocol_version": {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"},
+    "ssl_max_protocol_version": {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"},
+    "gsslib": {"gssapi", "sspi"},
+}
 _KEEPALIVE = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 _SECONDS_MAX = 3600
 _PORT_MAX = 65_535
@@ -43,6 +55,14 @@ class Host:
 
     name: str
     port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server to try: a host, None for those that the driver knows, and one of its addresses if it has several."""
+
+    host: Host | None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +92,7 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """A URL that was checked. `dsn` is what the driver reads; no `hosts` means that a service file names them."""
+    """A URL that was checked, with what a service file adds. `dsn` is for the driver; `hosts` may be left to it."""
 
     dsn: str = field(repr=False)
     hosts: tuple[Host, ...]
@@ -91,6 +111,8 @@ def read_postgres_url(url: str) -> PostgresUrl:
     parts = urlsplit(url)
     _check_escapes(url, parts.netloc)
     parameters = _parameters(parts.query)
+    service = parameters.pop("service", "") or os.environ.get("PGSERVICE", "")
+    parameters = (_service(service) if service else {}) | parameters
     startup = {name: parameters.pop(name) for name in _STARTUP & parameters.keys()}
     fallback = parameters.pop("fallback_application_name", "authz")
     startup.setdefault("application_name", fallback)
@@ -112,6 +134,8 @@ def _check_escapes(url: str, netloc: str) -> None:
     rest = url.partition("://")[2]
     if "#" in rest or netloc.count("@") > 1 or (netloc.count("@") == 0 and "@" in rest.partition("?")[0]):
         raise ValueError(f"the user or the password has a character with a meaning in URLs: {_ESCAPES}")
+    if "%00" in url:
+        raise ValueError("%00 is no character of a name or a value")
     if _BAD_ESCAPE.search(url):
         raise ValueError(f"a % is not followed by two hexadecimal digits: {_ESCAPES}")
 
@@ -127,14 +151,30 @@ def _parameters(query: str) -> dict[str, str]:
     return parameters
 
 
+def _service(name: str) -> dict[str, str]:
+    """Read the parameters of a service, as libpq does; those of the URL come first."""
+    path = os.environ.get("PGSERVICEFILE") or str(Path.home() / ".pg_service.conf")
+    services = ConfigParser(delimiters="=", comment_prefixes="#", strict=False, interpolation=None)
+    services.optionxform = str  # type: ignore[assignment, method-assign]  # names have one spelling
+    try:
+        services.read(path)
+    except (ConfigError, OSError, UnicodeError):
+        raise ValueError("the service file (PGSERVICEFILE) cannot be read") from None
+    if name not in services:
+        raise ValueError("the service is not in the service file (PGSERVICEFILE, else ~/.pg_service.conf)")
+    return {key: text for key, text in services[name].items() if text}
+
+
 def _hosts(netloc: str, parameters: dict[str, str]) -> tuple[Host, ...]:
-    names, ports = parameters.pop("host", ""), parameters.pop("port", "")
+    names = parameters.pop("host", "") or os.environ.get("PGHOST", "")
+    ports = parameters.pop("port", "")
     if netloc and not netloc.startswith(":"):
         named = [_host(unquote(one)) for one in netloc.split(",")]
     else:
         named = [_host(one) for one in names.split(",")] if names else []
         if netloc.startswith(":") and not ports:
             ports = netloc[1:]
+    ports = ports or os.environ.get("PGPORT", "")
     if not ports:
         return tuple(named)
     numbers = [_port(one) for one in ports.split(",")]
@@ -188,6 +228,8 @@ def _refuse_others(parameters: dict[str, str]) -> None:
     for name in [name for name in _NEUTRAL if name in parameters]:
         if parameters.pop(name).lower() not in _NEUTRAL[name]:
             raise ValueError(f"the parameter {name} is supported with {_choices(sorted(_NEUTRAL[name]))} only")
+    for name in [name for name in _VALUES if parameters.get(name, "") not in {"", *_VALUES[name]}]:
+        raise ValueError(f"the parameter {name} is supported with {', '.join(sorted(_VALUES[name]))} only")
     unknown = sorted(parameters.keys() - _DRIVER)
     if unknown:
         hint = "a server's setting is set with options=-c%20name%3Dvalue"

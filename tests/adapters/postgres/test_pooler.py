@@ -1,5 +1,6 @@
 """Behind PgBouncer: nothing is refused or outlives its transaction, and no statement reaches another client."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from authz.adapters.postgres.migrations import migrate
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.check import KeyState
 
+# Limits that end each transaction of a busy machine, unless the transaction has its own.
+DEFAULTS = [
+    *("statement_timeout = '50ms'", "lock_timeout = '50ms'", "transaction_timeout = '50ms'"),
+    *("idle_in_transaction_session_timeout = '50ms'", "default_transaction_isolation = 'serializable'"),
+    *("synchronous_commit = off", "IntervalStyle = 'sql_standard'", "standard_conforming_strings = off"),
+]
 ME = Actor("operator:ada", "local")
 
 
@@ -48,6 +55,58 @@ async def test_limits_are_in_force_in_a_transaction_and_gone_after_it(pooled_url
     other = await asyncpg.connect(pooled_url, statement_cache_size=0)
     assert [await other.fetchval(f"SHOW {name}") for name in names[:3]] == ["0", "0", "0"]
     await other.close()
+
+
+@pytest.mark.parametrize("what", ["ROLE postgres", "DATABASE {}"])
+async def test_defaults_of_a_role_or_a_database_change_nothing(database_url: str, opened: Opened, what: str) -> None:
+    what = what.format(database_url.rpartition("/")[2])
+    admin = await asyncpg.connect(database_url)
+    try:
+        for default in DEFAULTS:
+            await admin.execute(f"ALTER {what} SET {default}")
+        assert await migrate(database_url) == []
+        postgres = await opened(database_url)
+        keys, directory = PostgresKeys(postgres), PostgresDirectory(postgres)
+        await make_account(keys, 1)
+        await keys.change_key(key_id(1, 0), AuditEvent.KEY_REVOKED, ME)
+        async with directory.hold(lambda: [key_digest(1, 0)]) as records:
+            await asyncio.sleep(0.1)
+            assert records[key_digest(1, 0)].key.state is KeyState.REVOKED
+        async with postgres.transaction() as connection:
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+            assert await connection.fetchval("SHOW transaction_timeout") == "0"
+    finally:
+        await admin.execute(f"ALTER {what} RESET ALL")
+        await admin.close()
+
+
+async def test_a_stronger_commit_than_the_usual_stays(database_url: str, opened: Opened) -> None:
+    postgres = await opened(f"{database_url}?options=-c%20synchronous_commit%3Dremote_apply")
+    async with postgres.transaction() as connection:
+        assert await connection.fetchval("SHOW synchronous_commit") == "remote_apply"
+
+
+async def test_what_others_left_on_a_shared_connection_changes_nothing(
+    tcp_server: TcpPostgres, database_url: str, opened: Opened, folder: Path
+) -> None:
+    with pgbouncer(folder, f"host=127.0.0.1 port={tcp_server.port}", "default_pool_size = 1") as url:
+        pooled = on_database(url, database_url.rpartition("/")[2])
+        other = await asyncpg.connect(pooled, statement_cache_size=0)
+        await other.execute(
+            "SET statement_timeout = '50ms'; SET synchronous_commit = off; LISTEN elsewhere;"
+            "SELECT pg_advisory_lock(7); SET default_transaction_isolation = serializable;"
+            "SET idle_in_transaction_session_timeout = '50ms'"
+        )
+        postgres = await opened(pooled, pool_max=1)
+        keys = PostgresKeys(postgres)
+        await make_account(keys, 1)
+        async with postgres.transaction() as connection:
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+            await asyncio.sleep(0.1)
+        await other.execute("NOTIFY elsewhere, 'news'")
+        await keys.change_key(key_id(1, 0), AuditEvent.KEY_REVOKED, ME)
+        assert (await keys.key(key_id(1, 0))).revoked_at is not None
+        await other.close()
 
 
 async def test_a_migration_leaves_no_lock_on_the_servers_connection(pooled_url: str, empty_url: str) -> None:

@@ -1,9 +1,12 @@
 """A server that takes no writes is never believed: it is left, looked past in the URL, and no key is unknown by it."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import asyncpg
 import pytest
@@ -39,6 +42,11 @@ def pair(folder: Path) -> Iterator[tuple[TcpPostgres, TcpPostgres]]:
     finally:
         standby.stop()
         primary.stop()
+
+
+def reachable(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
 
 
 async def state(directory: PostgresDirectory, digest: bytes) -> KeyState:
@@ -124,6 +132,27 @@ async def test_a_connection_that_finds_itself_on_a_read_only_server_is_dropped(
     await admin.execute(f"SET default_transaction_read_only = off; ALTER DATABASE {name} RESET ALL")
     assert await until_writes_work(keys) < 2
     await admin.close()
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("primary", [0, 1])
+async def test_of_several_addresses_of_one_name_the_primary_is_found(
+    folder: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, primary: int
+) -> None:
+    port, addresses = free_port(), ["127.0.0.2", "127.0.0.3"]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", AsyncMock(return_value=found))
+    with ExitStack() as down:
+        for number, address in enumerate(addresses):
+            (folder / address).mkdir()
+            read_only = "off" if number == primary else "on"
+            options = (f"listen_addresses={address}", f"port={port}", f"default_transaction_read_only={read_only}")
+            server = TcpPostgres(folder / address, *options)
+            server.start(partial(reachable, (address, port)))
+            down.callback(server.stop)
+        postgres = await opened(f"postgresql://postgres@db.example:{port}/postgres")
+        async with postgres.transaction() as connection:
+            assert await connection.fetchval("SELECT host(inet_server_addr())") == addresses[primary]
 
 
 @pytest.mark.timeout(90)

@@ -20,7 +20,7 @@ from authz.core.errors import StoreUnavailable
         ("postgresql:///x?host=/run/a,db2&port=1,2", [Host("/run/a", 1), Host("db2", 2)]),
         ("postgresql://u@/x?host=/run/a", [Host("/run/a", None)]),
         ("postgresql://a,b/x?port=7", [Host("a", 7), Host("b", 7)]),
-        ("postgresql:///?service=authz", []),
+        ("postgresql:///x", []),
         ("postgresql://:6000/x", [Host("localhost", 6000)]),
     ],
 )
@@ -54,6 +54,10 @@ def test_what_the_driver_knows_reaches_it_and_the_rest_is_ours() -> None:
         ("gssencmode=require", "gssencmode"),
         ("load_balance_hosts=random", "load_balance_hosts"),
         ("sslrootcert=system", "sslrootcert must name a file"),
+        ("sslmode=verify", "sslmode is supported with allow, disable"),
+        ("sslnegotiation=first", "sslnegotiation is supported with direct, postgres only"),
+        ("ssl_min_protocol_version=1.2", "ssl_min_protocol_version is supported with TLSv1"),
+        ("user=a%00b", "%00 is no character"),
         ("connect_timeout=soon", "connect_timeout must be a whole number"),
         ("keepalives_idle=-1", "keepalives_idle must be a whole number"),
         ("hunter2", "not of the form name=value"),
@@ -104,6 +108,62 @@ def test_keepalives_are_set_on_tcp_and_left_alone_elsewhere() -> None:
     with socket.socket(socket.AF_UNIX) as unix:
         Keepalive().apply(unix)
         assert not unix.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A service file that libpq would read."""
+    file = tmp_path / "services"
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    file.write_text("# mine\n[authz]\nhost=standby,primary\nport=5433\nuser=u\npassword=50%hunter2\nsslmode=require\n")
+    return file
+
+
+def test_a_service_adds_what_the_url_leaves_out(services: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = read_postgres_url("postgresql:///db?service=authz&sslmode=verify-full")
+    assert list(url.hosts) == [Host("standby", 5433), Host("primary", 5433)]
+    assert url.dsn.endswith("/db?user=u&password=50%25hunter2&sslmode=verify-full")
+    monkeypatch.setenv("PGSERVICE", "authz")
+    assert list(read_postgres_url("postgresql://mine/db").hosts) == [Host("mine", 5433)]
+    services.write_text("[authz]\npassword=hunter2\nsslcrldir=/x\n")
+    with pytest.raises(ValueError, match="sslcrldir is not supported"):
+        read_postgres_url("postgresql:///db?service=authz")
+
+
+@pytest.mark.parametrize(("text", "why"), [("[another]\n", "not in the service file"), ("hunter2\n", "cannot be read")])
+def test_a_service_that_cannot_be_read_is_a_fault_that_quotes_nothing(services: Path, text: str, why: str) -> None:
+    services.write_text(text)
+    with pytest.raises(ValueError, match=why) as raised:
+        read_postgres_url("postgresql:///db?service=authz")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_several_servers_of_the_environment_are_tried_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "a,b")
+    monkeypatch.setenv("PGPORT", "1,2")
+    assert list(read_postgres_url("postgresql:///db").hosts) == [Host("a", 1), Host("b", 2)]
+    assert list(read_postgres_url("postgresql://:9/db").hosts) == [Host("a", 9), Host("b", 9)]
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("no.such.host.invalid", "the name of the host has no address"),
+        ("a..b", "the name of the host cannot be one"),
+        ("127.0.0.1:1", "Connection refused"),
+        (f"/?host=/{'x' * 110}", "the path of the unix socket is too long"),
+        ("127.0.0.1:1/db?sslmode=require&sslcert=/none", "No such file"),
+    ],
+)
+async def test_why_a_connection_fails_is_said_without_a_value(where: str, why: str) -> None:
+    at = "" if where.startswith("/") else "u:hunter2@"
+    postgres = Postgres(f"postgresql://{at}{where}", deadline_s=1, pool_max=1)
+    await postgres.start()
+    with pytest.raises(StoreUnavailable, match=why) as raised:
+        async with postgres.transaction():
+            pass
+    assert "hunter2" not in str(raised.value)
+    await postgres.close()
 
 
 async def test_a_url_that_breaks_later_is_a_fault_without_its_value(tmp_path: Path) -> None:
