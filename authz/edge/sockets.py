@@ -48,10 +48,17 @@ def listening_socket(listen: str, rights: SocketRights = SocketRights(), *, shar
             return socket.create_server(
                 ("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=shares_port
             )
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family, reuse_port=shares_port)
-    except (OSError, LookupError) as error:
+        family, address = _resolved(host)
+        return socket.create_server((address, int(port)), family=family, reuse_port=shares_port)
+    except (OSError, LookupError, ValueError, OverflowError) as error:
         raise cannot_listen(listen, error) from error
+
+
+def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
+    """Return the first address of a host, of IPv4 if it has one."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    family, *_, where = min(found, key=lambda info: info[0] is not socket.AF_INET)
+    return family, str(where[0])
 
 
 def clear_stale(path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,17 @@ def test_an_address_of_one_family_means_that_one() -> None:
         assert not reached(socket.AF_INET6, "::1", port_of(listener))
 
 
+def test_a_name_of_ipv6_only_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def on_a_host_without_ipv4(host: str | None, *more: Any, **named: Any) -> Any:  # noqa: ANN401 -- the system's
+        return resolve("::1" if host == "localhost" else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", on_a_host_without_ipv4)
+    with listening_socket("localhost:0") as listener:
+        assert reached(socket.AF_INET6, "::1", port_of(listener))
+
+
 @pytest.mark.parametrize("first_shares", [False, True])
 def test_a_port_is_shared_only_if_both_processes_ask_for_it(*, first_shares: bool) -> None:
     with listening_socket("127.0.0.1:0", shares_port=first_shares) as listener:
@@ -39,7 +51,9 @@ def test_a_port_is_shared_only_if_both_processes_ask_for_it(*, first_shares: boo
             listening_socket(address, shares_port=True).close()
 
 
-@pytest.mark.parametrize("listen", ["192.0.2.1:0", "no.such.host.invalid:1", "unix:/no/such/folder/socket"])
+@pytest.mark.parametrize(
+    "listen", ["192.0.2.1:0", "no.such.host.invalid:1", "unix:/no/such/folder/socket", f"unix:/{'x' * 108}"]
+)
 def test_an_address_that_cannot_be_used_is_one_line(listen: str) -> None:
     with pytest.raises(SettingsError, match=f"cannot listen on {listen}: ") as raised:
         listening_socket(listen)

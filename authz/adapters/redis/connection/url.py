@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import RedisError
 
 from authz.core.errors import StoreUnavailable
 
@@ -122,11 +123,12 @@ def read_url(text: str) -> RedisUrl:
     if form is None:
         raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in _FORMS)}")
     try:
+        _check_parts(form, rest)
         if form is Form.SERVER:
-            parse_url(text)
+            _check_parameters(text)
             return RedisUrl(form, text)
         url = _read_nodes(form, scheme, text, rest)
-        parse_url(url.server_url(url.nodes[0]))
+        _check_parameters(url.server_url(url.nodes[0]))
     except ValueError as error:
         # The error for an invalid port quotes it, and it may be the end of a password.
         fault = error.args[0] if isinstance(error, _UrlError) else "is no URL of a Redis"
@@ -136,6 +138,25 @@ def read_url(text: str) -> RedisUrl:
 
 class _UrlError(ValueError):
     """A fault whose message quotes no part of the URL."""
+
+
+def _check_parts(form: Form, rest: str) -> None:
+    """Refuse what redis-py would ignore: it is the rest of a password that needs escapes, or a slip."""
+    before, asked, query = rest.partition("?")
+    path = before.partition("/")[2]
+    is_file = before.startswith("/")
+    is_pair = not asked or all("=" in pair for pair in query.split("&"))
+    if "#" in rest or not is_pair or "@" in query or ("@" in path and not is_file):
+        raise _UrlError("has a part that cannot be read: in a password, percent-encode / as %2F, # as %23 and ? as %3F")
+    if form is Form.SERVER and not is_file and path and not _is_number(path.rstrip("/")):
+        raise _UrlError("must end in /db, a number")
+
+
+def _check_parameters(url: str) -> None:
+    try:
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+    except (TypeError, RedisError):
+        raise _UrlError("has a parameter that redis-py does not have") from None
 
 
 def _read_nodes(form: Form, scheme: str, text: str, rest: str) -> RedisUrl:

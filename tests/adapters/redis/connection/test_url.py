@@ -6,7 +6,11 @@ from authz.adapters.redis.connection.url import Address, Form, read_url
 
 
 def test_a_url_of_one_server_is_left_to_redis_py() -> None:
-    for text in ("redis://127.0.0.1:6379/0", "rediss://u:p@h/1?ssl_ca_certs=/ca.pem", "unix:///run/redis.sock"):
+    for text in (
+        "redis://127.0.0.1:6379/0",
+        "rediss://u:p@h/1?ssl_ca_certs=/ca.pem",
+        "unix:///run/a@b/redis.sock?db=1",
+    ):
         assert (read_url(text).form, read_url(text).text) == (Form.SERVER, text)
 
 
@@ -39,14 +43,23 @@ def test_a_cluster_is_named_by_some_of_its_nodes(end: str) -> None:
     [
         ("http://hunter2", "must begin with one of redis://"),
         ("hunter2", "must begin with one of redis://"),
-        ("redis://:hunter/2@h:6379/0", "is no URL of a Redis"),
+        ("redis://:hunter/2@h:6379/0", "cannot be read: in a password"),
         ("redis://h/0?socket_timeout=hunter2", "is no URL of a Redis"),
+        ("redis://h/0?hunter=2", "a parameter that redis-py does not have"),
+        ("redis+sentinel://h/main?hunter=2", "a parameter that redis-py does not have"),
+        ("redis+cluster://h?hunter=2", "a parameter that redis-py does not have"),
+        ("redis://h/0?hunter2", "cannot be read: in a password"),
+        ("redis://:12/hunter2@h:6379/0", "cannot be read: in a password"),
+        ("redis://u:12#hunter2@h:6379/0", "cannot be read: in a password"),
+        ("redis://u:12?hunter2=@h:6379/0", "cannot be read: in a password"),
+        ("redis://h:6379/hunter2", "must end in /db, a number"),
+        ("redis://h:6379/1/2", "must end in /db, a number"),
         ("redis+sentinel://:hunter2@h:26379", "must end in /name"),
         ("redis+sentinel://:hunter2@h:26379/main/x", "must end in /name"),
         ("redis+sentinel://:hunter2@h:26379/main/0/1", "must end in /name"),
         ("redis+sentinel://:hunter2@/main", "must name its servers"),
         ("redis+sentinel://:hunter2@h:26379,/main", "must name its servers"),
-        ("redis+sentinel://:hunter/2@h:26379/main", "must"),
+        ("redis+sentinel://:hunter/2@h:26379/main", "cannot be read: in a password"),
         ("redis+cluster://:hunter2@h:7000/1", "must name no database"),
         ("redis+cluster://:hunter2@h:70000", "must name its servers"),
         ("redis+cluster://:hunter2@[::1:7000", "must name its servers"),
