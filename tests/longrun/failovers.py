@@ -49,6 +49,11 @@ class Outcome:
     statuses: dict[int, int] = field(default_factory=dict)
     revoke_s: list[float] = field(default_factory=list)
 
+    def save(self) -> None:
+        """Write the report, also of a run that goes on."""
+        REPORT.mkdir(parents=True, exist_ok=True)
+        (REPORT / f"{self.form}.json").write_text(json.dumps(asdict(self), indent=1))
+
 
 class Rounds:
     """Failovers one after the other; `fail_over` orders one, `until_ready` waits until the next can be ordered."""
@@ -76,6 +81,7 @@ class Rounds:
                 ordered = asyncio.create_task(self._order())
                 await asyncio.gather(*(self._revoke(client, key) for key in keys), ordered)
                 self.outcome.rounds += 1
+                await asyncio.to_thread(self.outcome.save)
 
     async def _keys(self) -> list[NewApiKey]:
         async with open_admin(self._stack.settings) as admin:
@@ -156,11 +162,11 @@ def main() -> None:
     with rounds(options.form, {"AUTHZ_REDIS_FAILURE": "degrade"} if options.degrade else None) as run:
         asyncio.run(run.run(options.rounds))
         outcome = run.outcome
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / f"{options.form}.json").write_text(json.dumps(asdict(outcome), indent=1))
+    outcome.save()
     took_s = sorted(outcome.revoke_s)
     print(f"{outcome.rounds} failovers, {outcome.revoked} revocations done, {outcome.not_yet} reported as not done yet")  # noqa: T201
-    print(f"a revocation took {median(took_s):.2f} s, {took_s[-1]:.2f} s at most; responses {outcome.statuses}")  # noqa: T201
+    median_s, most_s = (median(took_s), took_s[-1]) if took_s else (0.0, 0.0)
+    print(f"a revocation took {median_s:.2f} s, {most_s:.2f} s at most; responses {outcome.statuses}")  # noqa: T201
     print(f"wrong allows: {len(outcome.wrong)}, the latest {max(outcome.wrong, default=0)} s after the end")  # noqa: T201
     sys.exit(bool(outcome.wrong))
 
