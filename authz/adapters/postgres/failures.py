@@ -42,6 +42,7 @@ _SCHEMA: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asy
 _GONE: Final = (
     OSError,
     asyncpg.PostgresConnectionError,
+    asyncpg.ProtocolViolationError,  # how a pooler says that it has no server, or no room for this client
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -102,6 +103,8 @@ def description(error: BaseException, *, connecting: bool = False) -> str:
 
 def _reason(error: BaseException) -> str:
     """Return what an error of the system or of TLS says, which quotes no value of the URL."""
+    if isinstance(error, asyncpg.ProtocolViolationError):
+        return ": a pooler refuses it, and its log says why"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f": {error.verify_message}"
     if isinstance(error, ssl.SSLError):

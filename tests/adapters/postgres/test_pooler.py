@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -15,6 +16,7 @@ from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.migrations import migrate
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.check import KeyState
+from authz.core.errors import StoreUnavailable
 
 # Limits that end each transaction of a busy machine, unless the transaction has its own.
 DEFAULTS = [
@@ -106,6 +108,42 @@ async def test_what_others_left_on_a_shared_connection_changes_nothing(
         await other.execute("NOTIFY elsewhere, 'news'")
         await keys.change_key(key_id(1, 0), AuditEvent.KEY_REVOKED, ME)
         assert (await keys.key(key_id(1, 0))).revoked_at is not None
+        await other.close()
+
+
+async def test_a_server_lost_behind_a_pooler_is_an_outage_until_it_is_back(folder: Path, opened: Opened) -> None:
+    server = TcpPostgres(folder)
+    server.start()
+    try:
+        where = f"host=127.0.0.1 port={server.port}"
+        with pgbouncer(folder, where, "default_pool_size = 2", "server_login_retry = 0.1") as url:
+            postgres = await opened(url, deadline_s=1)
+            async with postgres.transaction():
+                pass
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                async with postgres.transaction():
+                    pass
+            assert not postgres.is_up
+            server.start()
+            while not postgres.is_up:
+                with suppress(StoreUnavailable):
+                    async with postgres.transaction():
+                        pass
+    finally:
+        server.stop()
+
+
+async def test_a_pooler_without_room_for_a_client_is_named(
+    tcp_server: TcpPostgres, database_url: str, opened: Opened, folder: Path
+) -> None:
+    with pgbouncer(folder, f"host=127.0.0.1 port={tcp_server.port}", "max_client_conn = 1") as url:
+        pooled = on_database(url, database_url.rpartition("/")[2])
+        other = await asyncpg.connect(pooled, statement_cache_size=0)
+        postgres = await opened(pooled)
+        with pytest.raises(StoreUnavailable, match="a pooler refuses it"):
+            async with postgres.transaction():
+                pass
         await other.close()
 
 
