@@ -113,10 +113,11 @@ class PooledPostgres(PostgresServer):
     """The stack's PostgreSQL with PgBouncer in front of it, which is where its `url` leads."""
 
     mode = "transaction"
+    pool_size = 6
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._bouncer = PgBouncer(folder, f"host={self._folder}", "default_pool_size = 6", mode=self.mode)
+        self._bouncer = PgBouncer(folder, f"host={self._folder}", f"default_pool_size = {self.pool_size}", mode=self.mode)
         self.direct_url, self.url = self.url, self._bouncer.url
 
     def start(self, is_ready: Callable[[], bool] | None = None) -> None:
@@ -129,6 +130,7 @@ class PooledPostgres(PostgresServer):
 
 
 class SessionPooledPostgres(PooledPostgres):
-    """The same in session mode."""
+    """The same in session mode, in which each client's connection has one of the server for as long as it is open."""
 
     mode = "session"
+    pool_size = 60
