@@ -3,6 +3,8 @@
 The rules that the settings follow are in `settings.py`; TLS itself is `edge/check/tls.py`.
 """
 
+from pathlib import Path
+
 from authz.core.errors import SettingsError
 from authz.edge.check.tls import CheckTls, TlsFiles
 from authz.settings import Settings
@@ -18,11 +20,21 @@ def check_tls(settings: Settings) -> CheckTls | None:
 
 
 def admin_tls(settings: Settings) -> CheckTls | None:
-    """Return TLS for the admin listener, or None. Raises `SettingsError` if a file cannot be used."""
+    """Return TLS for the sidecar's admin listener, or None. Raises `SettingsError` if a file cannot be used."""
     certificate, key = settings.admin_certificate_file, settings.admin_key_file
+    return _admin_tls(certificate, key, settings.admin_client_ca_file, "AUTHZ_ADMIN")
+
+
+def portal_admin_tls(settings: Settings) -> CheckTls | None:
+    """Return TLS for the portal's admin listener, or None. Raises `SettingsError` if a file cannot be used."""
+    certificate, key = settings.portal_admin_certificate_file, settings.portal_admin_key_file
+    return _admin_tls(certificate, key, settings.portal_admin_client_ca_file, "AUTHZ_PORTAL_ADMIN")
+
+
+def _admin_tls(certificate: Path | None, key: Path | None, client_ca: Path | None, prefix: str) -> CheckTls | None:
     if certificate is None or key is None:
         return None
-    return _tls(TlsFiles(certificate, key, settings.admin_client_ca_file, protocols=("http/1.1",)), "AUTHZ_ADMIN")
+    return _tls(TlsFiles(certificate, key, client_ca, protocols=("http/1.1",)), prefix)
 
 
 def _tls(files: TlsFiles, prefix: str) -> CheckTls:

@@ -24,6 +24,7 @@ from authz.adapters.postgres.pool import Postgres
 from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import registry
 from authz.adapters.prometheus.operation import ChangeMetrics
+from authz.adapters.prometheus.outages import CertificateMetrics
 from authz.adapters.prometheus.portal import PortalMetrics
 from authz.adapters.prometheus.process import LogMetrics
 from authz.adapters.redis.grants import RedisGrants
@@ -31,6 +32,7 @@ from authz.adapters.redis.sessions import RedisSessions
 from authz.adapters.redis.store import redis_store
 from authz.adapters.redis.throttles import RedisThrottles
 from authz.adapters.smtp import LoggedMail, NoMail, SmtpMail
+from authz.check_transport import portal_admin_tls
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.admin.server import AdminServer
@@ -114,8 +116,9 @@ class Portal:
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
         log_metrics, policy_metrics = LogMetrics(self._log.dropped), self._policy_reload.metrics
-        self.registry = registry(self._metrics, background, log_metrics, changes, policy_metrics)
-        listen = settings.portal_admin_listen
+        tls, listen = portal_admin_tls(settings), settings.portal_admin_listen
+        certificates = CertificateMetrics({} if tls is None else {"portal_admin": tls.expires_at_s})
+        self.registry = registry(self._metrics, background, log_metrics, changes, policy_metrics, certificates)
         self._rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._admin = AdminServer(
             self.registry,
@@ -125,6 +128,7 @@ class Portal:
             policy=self._policy_reload.state,
             reload=admin_reload(settings, self._policy_reload),
             rights=self._rights,
+            tls=tls,
             has_debug=settings.admin_debug,
         )
         self._traces = Traces(settings, "authz-portal")

@@ -4,7 +4,6 @@ Routes, limits and texts of an API are policy, not settings.
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from authz.core.errors import SettingsError
 from authz.core.limits import LostBuckets
 from authz.core.policy.policy import Gate
 from authz.service.check.failure_modes import FailureMode
+from authz.setting_names import not_among
 from authz.setting_types import (
     Listen,
     LongSeconds,
@@ -40,7 +40,6 @@ from authz.setting_types import (
 
 PREFIX = "AUTHZ_"
 _FILE = "_file"
-_OTHERS = re.compile(r"AUTHZ_(DEMO_\w+|([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?))")
 
 
 class Settings(BaseSettings):
@@ -170,6 +169,13 @@ class Settings(BaseSettings):
     portal_admin_listen: Listen = Field(
         "0.0.0.0:9091", description="The portal's listener for /metrics, /healthz and /readyz: HOST:PORT or unix:/PATH."
     )
+    portal_admin_certificate_file: OptionalFile = Field(
+        None, description="The certificate of the portal's admin listener (PEM): TLS."
+    )
+    portal_admin_key_file: OptionalFile = Field(None, description="The private key of that certificate (PEM).")
+    portal_admin_client_ca_file: OptionalFile = Field(
+        None, description="The CA (PEM) of the certificates that clients of the portal's admin listener must have."
+    )
     portal_proxy_secret: SecretStr = Field(
         SecretStr(""),
         description="The secret by which the portal recognises Envoy: 32 characters or more, the same in both.",
@@ -238,6 +244,8 @@ class Settings(BaseSettings):
         has_plain = not (self.check_plain_text or self.check_certificate_file)
         check_transport(*files, self.check_client_names, (self.grpc_listen, self.check_listen) if has_plain else ())
         files_together("AUTHZ_ADMIN", self.admin_certificate_file, self.admin_key_file, self.admin_client_ca_file)
+        of_portal = self.portal_admin_certificate_file, self.portal_admin_key_file, self.portal_admin_client_ca_file
+        files_together("AUTHZ_PORTAL_ADMIN", *of_portal)
         is_cluster = "+cluster:" in self.redis_url.get_secret_value().partition("//")[0]
         if is_cluster and self.lost_buckets is not LostBuckets.FULL:
             raise ValueError("AUTHZ_LOST_BUCKETS must be full in a cluster: its nodes lose data one by one")
@@ -285,12 +293,5 @@ def unknown_variables() -> list[tuple[str, str]]:
 
     Those that Kubernetes sets for a service named authz are left out, and those of the demo.
     """
-    from difflib import get_close_matches  # noqa: PLC0415 -- rarely needed
-
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(
-        name
-        for name in os.environ
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not _OTHERS.fullmatch(name)
-    )
-    return [(name, (get_close_matches(name.upper(), known, 1, 0.6) or [""])[0]) for name in unknown]
+    known = {variable(name) for name in Settings.model_fields}
+    return not_among(known, (name for name in os.environ if name.upper().startswith(PREFIX)))

@@ -15,6 +15,7 @@ import typer
 from authz.build_info import version_line
 from authz.cli import output
 from authz.cli.accounts import app as accounts
+from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners
 from authz.cli.envoy.commands import app as envoy
 from authz.cli.extras import extra
 from authz.cli.failures import reporting
@@ -131,12 +132,17 @@ def top(
     *,
     interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two scrapes.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print one snapshot, then stop.")] = False,
+    ca_file: CaFile = None,
+    certificate_file: CertificateFile = None,
+    key_file: KeyFile = None,
+    server_name: ServerName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what sidecars do now: checks, latencies, stores, refusals and routes, until Ctrl-C."""
-    from authz.cli.top import show_top  # noqa: PLC0415 -- see the module's docstring
+    from authz.cli.top import ADDRESSES_MAX, show_top  # noqa: PLC0415 -- see the module's docstring
 
-    show_top(addresses, interval, once=once, as_json=as_json)
+    listeners = admin_listeners(addresses, ADDRESSES_MAX, ca_file, certificate_file, key_file, server_name)
+    show_top(listeners, addresses, interval, once=once, as_json=as_json)
 
 
 @app.command()
@@ -145,15 +151,21 @@ def doctor(
     admin: Annotated[
         list[str] | None, typer.Option(help="Also examine the sidecar with this admin address; may be repeated.")
     ] = None,
+    ca_file: CaFile = None,
+    certificate_file: CertificateFile = None,
+    key_file: KeyFile = None,
+    server_name: ServerName = "",
     as_json: AsJson = False,
 ) -> None:
     """Print versions, settings, stores, schema and limits for a report of a fault; exit code 1 if something is wrong.
 
     Secrets are masked.
     """
-    from authz.cli.doctor.command import examine  # noqa: PLC0415 -- see the module's docstring
+    from authz.cli.doctor.command import ADDRESSES_MAX, examine  # noqa: PLC0415 -- see the module's docstring
 
-    examine(admin or [], as_json=as_json)
+    addresses = admin or []
+    listeners = admin_listeners(addresses, ADDRESSES_MAX, ca_file, certificate_file, key_file, server_name)
+    examine(listeners, addresses, as_json=as_json)
 
 
 @app.command()

@@ -14,24 +14,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from authz.cli.admin_listeners import AdminListeners
 from authz.cli.output import safe, write
-from authz.cli.top_figures import Latency, Process, Snapshot, address_of, snapshot
+from authz.cli.top_figures import Latency, Process, Snapshot, snapshot
 
-_ADDRESSES_MAX = 64
+ADDRESSES_MAX = 64
 _BAR = "\N{FULL BLOCK}"
 _RATE_COLUMNS, _BAR_COLUMNS = 10, 10
 
 
-def show_top(addresses: Sequence[str], interval_s: float, *, once: bool, as_json: bool) -> None:
+def show_top(
+    listeners: AdminListeners, addresses: Sequence[str], interval_s: float, *, once: bool, as_json: bool
+) -> None:
     """Show what sidecars do now, until Ctrl-C; `once` and JSON print one snapshot. Exits with 1 if none was read."""
-    if len(addresses) > _ADDRESSES_MAX:
-        raise typer.BadParameter(f"at most {_ADDRESSES_MAX} addresses")
-    for address in addresses:
-        try:
-            address_of(address)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-    take = partial(snapshot, addresses, interval_s)
+    take = partial(snapshot, listeners, addresses, interval_s)
     console = Console(highlight=False, markup=False, emoji=False)
     if as_json:
         found = take()

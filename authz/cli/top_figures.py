@@ -4,15 +4,17 @@ What is shown of them is `top.py`.
 """
 
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
 from math import inf, isfinite
-from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from authz.cli.admin_listeners import AdminListeners, described_error
 
 SCRAPE_BYTES_MAX = 16_777_216
 _TIMEOUT_S = 2.0
@@ -58,21 +60,16 @@ class Snapshot:
     oldest_change_s: float
 
 
-def address_of(text: str) -> str:
-    """Return the URL of the metrics at `HOST:PORT` or `http://HOST:PORT`; raises `ValueError` for anything else."""
-    url = urlsplit(text if "://" in text else f"http://{text}")
-    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query or url.port is None:
-        raise ValueError(f"not an address of an admin listener, such as 127.0.0.1:9090: {text}")
-    return f"{url.scheme}://{url.netloc}/metrics"
-
-
-def snapshot(addresses: Sequence[str], seconds: float, sleep: Callable[[float], None] = time.sleep) -> Snapshot:
+def snapshot(
+    listeners: AdminListeners, addresses: Sequence[str], seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> Snapshot:
     """Scrape all addresses twice, `seconds` apart."""
+    scrape = partial(scraped, listeners)
     with ThreadPoolExecutor(max_workers=min(16, len(addresses))) as pool:
-        before = list(pool.map(_scrape, addresses))
+        before = list(pool.map(scrape, addresses))
         started_s = time.monotonic()
         sleep(seconds)
-        after = list(pool.map(_scrape, addresses))
+        after = list(pool.map(scrape, addresses))
     return compared(addresses, before, after, max(time.monotonic() - started_s, seconds))
 
 
@@ -113,16 +110,13 @@ def compared(
     )
 
 
-def _scrape(address: str) -> Scrape | str:
-    return scraped(address_of(address))
-
-
-def scraped(url: str) -> Scrape | str:
-    """Return the samples of authz at a URL of metrics, or why there are none."""
+def scraped(listeners: AdminListeners, address: str) -> Scrape | str:
+    """Return the samples of authz at an admin address, or why there are none."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 -- http only
-            text = answer.read(SCRAPE_BYTES_MAX).decode(errors="replace")
-        families = text_string_to_metric_families(text)
+        status, body = listeners.read(listeners.url(address, "/metrics"), SCRAPE_BYTES_MAX, _TIMEOUT_S)
+        if status != HTTPStatus.OK:
+            return f"/metrics has status {status}"
+        families = text_string_to_metric_families(body.decode(errors="replace"))
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in families
@@ -130,7 +124,7 @@ def scraped(url: str) -> Scrape | str:
             if sample.name.startswith("authz_")
         }
     except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", "") or error) or type(error).__name__
+        return described_error(error)
 
 
 def _process(address: str, scrape: Scrape | str) -> Process:

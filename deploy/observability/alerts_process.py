@@ -136,7 +136,7 @@ ALERTS = (
             "Nobody has renewed the certificate, or the renewed one is not in the file that authz reads.",
             "Nothing yet. After the end of that of `check` Envoy connects no more, and every request that needs a check is refused.",
             "`authz doctor` shows the days that are left; `openssl x509 -enddate -noout -in FILE`.",
-            "Renew it into the file of the setting, `AUTHZ_CHECK_CERTIFICATE_FILE` or `AUTHZ_ADMIN_CERTIFICATE_FILE`. New connections use it at once, without a restart.",
+            "Renew it into the file of the setting, `AUTHZ_CHECK_CERTIFICATE_FILE`, `AUTHZ_ADMIN_CERTIFICATE_FILE` or `AUTHZ_PORTAL_ADMIN_CERTIFICATE_FILE`. New connections use it at once, without a restart.",
             "The time is more than a week away.",
         ),
         (Series(f'authz_certificate_expiry_timestamp_seconds{{{_IN},listener="check"}}', 2_592_000, 86_400),),

@@ -13,8 +13,9 @@ from rich.console import Console
 from support.clients.raw_http import send, send_settled
 from support.servers.stack import ROOMY
 
+from authz.cli.admin_listeners import AdminListeners
 from authz.cli.top import view
-from authz.cli.top_figures import Labels, Scrape, address_of, compared
+from authz.cli.top_figures import Labels, Scrape, compared
 from authz.demo.stack import Stack
 
 
@@ -85,7 +86,7 @@ def test_the_view_fits_the_terminal_and_obeys_no_text(columns: int) -> None:
 @pytest.mark.parametrize("text", ["", "localhost", "file:///etc/passwd", "http://u:p@h:1", "ftp://h:1", "h:99999"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|Port|port"):
-        address_of(text)
+        AdminListeners().url(text, "/metrics")
 
 
 @pytest.fixture(scope="module")

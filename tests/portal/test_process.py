@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from support.certificates import MountedFiles
 from support.clients.portal_browser import SECRET
 from support.portal_use_cases import random_email
 from support.servers.portal import portal
@@ -82,3 +84,40 @@ async def test_it_starts_without_its_stores_says_so_and_ends_when_told(
     for event in ("listening", "postgres is unavailable", "mail", "stopped"):
         assert f'"event":"{event}"' in log
     assert "another horse battery" not in log
+
+
+def test_its_admin_listener_serves_clients_of_a_ca_and_takes_a_rotated_certificate(tmp_path: Path) -> None:
+    files, admin_port = MountedFiles(tmp_path), free_port()
+    mounted = {"CERTIFICATE": "tls.crt", "KEY": "tls.key", "CLIENT_CA": "ca.crt"}
+    nowhere = {"AUTHZ_REDIS_URL": "redis://127.0.0.1:1/0", "AUTHZ_POSTGRES_URL": "postgresql://authz@127.0.0.1:1/authz"}
+    of_tls = {f"AUTHZ_PORTAL_ADMIN_{name}_FILE": str(tmp_path / file) for name, file in mounted.items()}
+    server = portal(tmp_path, free_port(), admin_port, **nowhere, **of_tls)
+    trusted = ssl.create_default_context(cafile=files.authority.certificate)
+    trusted.load_cert_chain(*files.authority.issue("DNS:prometheus"))
+
+    def read(path: str, context: ssl.SSLContext = trusted) -> str:
+        return httpx.get(f"https://localhost:{admin_port}{path}", verify=context, trust_env=False).text
+
+    def is_served() -> bool:
+        try:
+            return read("/healthz") == "ok\n"
+        except httpx.HTTPError:
+            return False
+
+    def expiry() -> str:
+        lines = read("/metrics").splitlines()
+        return next(line for line in lines if line.startswith("authz_certificate_expiry_timestamp_seconds{"))
+
+    server.start(is_served)
+    try:
+        before = expiry()
+        assert 'listener="portal_admin"' in before
+        anonymous = ssl.create_default_context(cafile=files.authority.certificate)
+        with pytest.raises(httpx.HTTPError):
+            read("/healthz", anonymous)
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://localhost:{admin_port}/healthz", trust_env=False)
+        files.rotate(days=2)
+        assert expiry() != before
+    finally:
+        server.stop()

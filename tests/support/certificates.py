@@ -66,9 +66,10 @@ class MountedFiles:
         shutil.copy(self.authority.certificate, folder / "ca.crt")
         self.rotate()
 
-    def rotate(self) -> None:
+    def rotate(self, days: int = 1) -> None:
         """Write a new certificate as the kubelet does: whole files that replace the old ones."""
-        for source, target in zip(self.authority.issue("DNS:localhost"), ("tls.crt", "tls.key"), strict=True):
+        issued = self.authority.issue("DNS:localhost", days=days)
+        for source, target in zip(issued, ("tls.crt", "tls.key"), strict=True):
             shutil.copy(source, self.folder / f"{target}.new")
             (self.folder / f"{target}.new").replace(self.folder / target)
 

@@ -12,36 +12,29 @@ from typing import Any
 
 import typer
 
+from authz.cli.admin_listeners import AdminListeners
 from authz.cli.doctor.findings import Finding, State
 from authz.cli.doctor.local import local_findings, versions
 from authz.cli.doctor.running import running_findings
 from authz.cli.doctor.stores import postgres_findings, redis_findings
 from authz.cli.failures import EXIT_FAILED
 from authz.cli.output import safe, write
-from authz.cli.top_figures import address_of
 from authz.core.errors import SettingsError
 from authz.masked_urls import Scrubber
 from authz.settings import Settings, load, secrets_of, unknown_variables
 from authz.settings_report import SettingInForce, in_force
 
-_ADDRESSES_MAX = 64
+ADDRESSES_MAX = 64
 
 
-def examine(addresses: Sequence[str], *, as_json: bool) -> None:
+def examine(listeners: AdminListeners, addresses: Sequence[str], *, as_json: bool) -> None:
     """Print the findings; exits with 1 if something is wrong."""
-    if len(addresses) > _ADDRESSES_MAX:
-        raise typer.BadParameter(f"at most {_ADDRESSES_MAX} addresses")
-    for address in addresses:
-        try:
-            address_of(address)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
     try:
         settings = load()
     except SettingsError as error:
         found, listed = [versions(), Finding("settings", State.WRONG, str(error))], list[SettingInForce]()
     else:
-        found = _scrubbed(settings, [_settings_finding(), *_findings(settings, addresses)])
+        found = _scrubbed(settings, [_settings_finding(), *_findings(settings, listeners, addresses)])
         listed = in_force(settings, strict=True)
     is_wrong = any(finding.state is State.WRONG for finding in found)
     if as_json:
@@ -53,7 +46,7 @@ def examine(addresses: Sequence[str], *, as_json: bool) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _findings(settings: Settings, addresses: Sequence[str]) -> list[Finding]:
+def _findings(settings: Settings, listeners: AdminListeners, addresses: Sequence[str]) -> list[Finding]:
     local = list(local_findings(settings))
     digest = next((str(one.facts.get("digest", "")) for one in local if one.name == "policy"), "")
 
@@ -61,7 +54,7 @@ def _findings(settings: Settings, addresses: Sequence[str]) -> list[Finding]:
         return [*await redis_findings(settings), *await postgres_findings(settings)]
 
     found = [*local, *asyncio.run(of_stores())]
-    return [*found, *(finding for address in addresses for finding in running_findings(address, digest))]
+    return [*found, *(finding for address in addresses for finding in running_findings(listeners, address, digest))]
 
 
 def _settings_finding() -> Finding:

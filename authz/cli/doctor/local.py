@@ -34,7 +34,11 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
     """Yield what concerns this machine and its files."""
     yield versions()
     yield policy_in_file(settings)
-    files = {"check": settings.check_certificate_file, "admin": settings.admin_certificate_file}
+    files = {
+        "check": settings.check_certificate_file,
+        "admin": settings.admin_certificate_file,
+        "portal admin": settings.portal_admin_certificate_file,
+    }
     yield from (certificate(listener, file) for listener, file in files.items() if file is not None)
     yield open_files(settings)
 

@@ -4,30 +4,28 @@ The other findings are of the doctor's own process, which may have other setting
 """
 
 import json
-import urllib.request
 from http import HTTPStatus
 from typing import Any
-from urllib.error import HTTPError
 
 from authz import __version__
+from authz.cli.admin_listeners import AdminListeners, described_error
 from authz.cli.doctor.findings import Finding, State, judged
 from authz.cli.doctor.stores import outbox
-from authz.cli.top_figures import address_of, scraped
+from authz.cli.top_figures import scraped
 
 _TIMEOUT_S = 3.0
 _BODY_BYTES_MAX = 1_048_576
 
 
-def running_findings(address: str, policy_digest: str) -> list[Finding]:
-    """Return what `/readyz` and `/metrics` of an admin address say. Raises `ValueError` for what is no address."""
-    metrics_url = address_of(address)
-    name, ready_url = f"sidecar {address}", metrics_url.removesuffix("/metrics") + "/readyz"
+def running_findings(listeners: AdminListeners, address: str, policy_digest: str) -> list[Finding]:
+    """Return what `/readyz` and `/metrics` of an admin address say."""
+    name = f"sidecar {address}"
     try:
-        status, body = _read(ready_url)
+        status, body = _readyz(listeners, address)
     except (OSError, ValueError) as error:
-        return [Finding(name, State.WRONG, f"/readyz does not answer: {type(error).__name__}")]
+        return [Finding(name, State.WRONG, f"/readyz does not answer: {described_error(error)}")]
     found = [_readiness(name, status, body)]
-    samples = scraped(metrics_url)
+    samples = scraped(listeners, address)
     if isinstance(samples, str):
         return [*found, Finding(name, State.WRONG, f"/metrics does not answer: {samples}")]
     texts = {metric: dict(labels) for metric, labels in samples}
@@ -47,12 +45,8 @@ def running_findings(address: str, policy_digest: str) -> list[Finding]:
     return [*found, Finding(f"{name} outbox", reported.state, reported.detail, reported.facts)]
 
 
-def _read(url: str) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 -- http only, as checked
-            status, text = int(answer.status), answer.read(_BODY_BYTES_MAX)
-    except HTTPError as error:
-        status, text = error.code, error.read(_BODY_BYTES_MAX)
+def _readyz(listeners: AdminListeners, address: str) -> tuple[int, dict[str, Any]]:
+    status, text = listeners.read(listeners.url(address, "/readyz"), _BODY_BYTES_MAX, _TIMEOUT_S)
     body = json.loads(text)
     if not isinstance(body, dict):
         raise ValueError("no object")  # noqa: TRY004 -- a text that is no answer, as any other

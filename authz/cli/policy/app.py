@@ -14,6 +14,7 @@ import typer
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import schema_text
 from authz.adapters.policy_file.loader import load_policy, row_lines
+from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners
 from authz.cli.failures import EXIT_FAILED, EXIT_REFUSED
 from authz.cli.output import AsJson, safe, write
 from authz.cli.policy import coverage, importing
@@ -152,12 +153,17 @@ def diff(
 def status(
     addresses: Annotated[list[str], typer.Argument(help="Admin addresses, such as 127.0.0.1:9090.")],
     *,
+    ca_file: CaFile = None,
+    certificate_file: CertificateFile = None,
+    key_file: KeyFile = None,
+    server_name: ServerName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show which policy each process uses; exits with 1 if they differ, or one does not respond."""
-    from authz.cli.policy.status import show_status  # noqa: PLC0415 -- see the module's docstring
+    from authz.cli.policy.status import ADDRESSES_MAX, show_status  # noqa: PLC0415 -- see the module's docstring
 
-    show_status(addresses, as_json=as_json)
+    listeners = admin_listeners(addresses, ADDRESSES_MAX, ca_file, certificate_file, key_file, server_name)
+    show_status(listeners, addresses, as_json=as_json)
 
 
 def _check_request(method: str, target: str) -> None:

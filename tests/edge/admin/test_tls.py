@@ -12,10 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from support.certificates import MountedFiles
 
+from authz.check_transport import admin_tls, portal_admin_tls
 from authz.core.errors import SettingsError
 from authz.edge.admin.server import AdminServer
 from authz.edge.check.tls import CheckTls, TlsFiles
-from authz.settings import load
+from authz.settings import Settings, load
 
 
 class Metrics:
@@ -114,8 +115,22 @@ async def test_two_requests_in_one_record_both_get_a_response(server: AdminServe
 
 
 @pytest.mark.parametrize(
-    "given", [{"admin_certificate_file": "a.crt"}, {"admin_key_file": "a.key"}, {"admin_client_ca_file": "ca.crt"}]
+    "given", [{"certificate_file": "a.crt"}, {"key_file": "a.key"}, {"client_ca_file": "ca.crt"}], ids=str
 )
-def test_files_that_do_not_belong_together_are_refused(given: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match=r"AUTHZ_ADMIN_.* need"):
-        load(**given)
+@pytest.mark.parametrize("listener", ["admin", "portal_admin"])
+def test_files_that_do_not_belong_together_are_refused(listener: str, given: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=f"AUTHZ_{listener.upper()}_.* need"):
+        load(**{f"{listener}_{name}": file for name, file in given.items()})
+
+
+@pytest.mark.parametrize(("listener", "tls"), [("admin", admin_tls), ("portal_admin", portal_admin_tls)])
+def test_a_file_without_a_certificate_is_an_error_of_the_settings(
+    tmp_path: Path, listener: str, tls: Callable[[Settings], CheckTls | None]
+) -> None:
+    (tmp_path / "tls.crt").write_text("none")
+    settings = load(
+        **{f"{listener}_certificate_file": tmp_path / "tls.crt", f"{listener}_key_file": tmp_path / "tls.key"}
+    )
+    with pytest.raises(SettingsError, match=f"AUTHZ_{listener.upper()}_CERTIFICATE_FILE and its key cannot be used"):
+        tls(settings)
+    assert tls(load()) is None
