@@ -12,7 +12,7 @@ image: .venv/tools/image/.installed ## build the images with docker, podman or b
 	deploy/image/build
 	@if command -v podman > /dev/null; then $(BIN)/python deploy/image/report.py; else echo "no podman, no report"; fi
 
-image-scan: .venv/tools/image/.installed ## known vulnerabilities of the image's packages; needs the network, and grype or trivy for Debian's
+image-scan: .venv/tools/image/.installed ## known vulnerabilities of the image's packages; needs the network or ADVISORIES=, and grype or trivy for Debian's
 	deploy/image/scan
 
 image-report: ## what the image holds, its size, and its time to readiness
@@ -24,7 +24,7 @@ manifests-write: .venv/tools/manifests/.installed ## write the kustomize files f
 manifests: .venv/tools/manifests/.installed ## kustomize and Helm say the same; schemas, checkov, hadolint
 	$(BIN)/python -m pytest deploy/tests/manifests deploy/tests/gateways --timeout=120
 
-gateways: ## translate the recipe for Envoy Gateway again with its own tool (the first time builds it: up to 30 minutes, needs Go)
+gateways: ## translate the recipes for Envoy Gateway and Istio again with their own tools (the first time builds them: up to an hour, needs Go)
 	deploy/tests/gateways/translate
 
 apiserver: build/apiserver/kube-apiserver .venv/tools/manifests/.installed ## a real kube-apiserver judges the manifests (the first time builds it: 20 minutes, needs Go and etcd)
