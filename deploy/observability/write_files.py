@@ -98,11 +98,10 @@ def test(alert: Alert, runbook: str) -> dict[str, Any]:
         "exp_labels": {"severity": alert.severity, **alert.labels},
         "exp_annotations": _annotations(alert, runbook),
     }
-    silent: list[Any] = []
-    moments = (
-        (phases.well - phases.step, silent),
+    moments: tuple[tuple[int, list[Any]], ...] = (
+        (phases.well - phases.step, []),
         (phases.well + phases.fault - phases.step, [fires]),
-        (phases.well + phases.fault + phases.after, silent),
+        (phases.well + phases.fault + phases.after, []),
     )
     return {
         "name": name,
@@ -113,13 +112,15 @@ def test(alert: Alert, runbook: str) -> dict[str, Any]:
 
 
 def values(series: Series, phases: Timeline) -> str:
-    """Return the samples of a series over a test, in promtool's notation."""
+    """Return the samples of a series over a test, in promtool's notation: `FIRST+STEPxREPEATS` for each phase."""
+    lengths = (phases.well, phases.fault, phases.after + phases.step)
     text, total = [], 0.0
-    steps = [series.well] * (phases.well // phases.step) + [series.fault] * (phases.fault // phases.step)
-    for value in [*steps, *[series.well] * (phases.after // phases.step + 1)]:
-        total += value * phases.step
-        shown = total if series.kind is Kind.COUNTER else value
-        text.append("_" if math.isnan(shown) else f"{shown:.10g}")
+    for value, minutes in zip((series.well, series.fault, series.well), lengths, strict=True):
+        count, grows = minutes // phases.step, series.kind is Kind.COUNTER
+        step = value * phases.step if grows else 0.0
+        first = total + step if grows else value
+        total += step * count
+        text.append(f"_x{count}" if math.isnan(value) else f"{first:.10g}+{step:.10g}x{count - 1}")
     return " ".join(text)
 
 
