@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,11 +48,11 @@ class DemoOwner:
 class Stack:
     """Redis, Postgres, sidecars, a backend and Envoy on this machine, in a temporary folder.
 
-    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal; with
-    `on_grpc` Envoy uses the grpcio listener instead of the check listener. Without `portal` the backend receives the
-    requests for the portal. With a `redis_url` the stack starts no Redis.
-    `heartbeat_s` is how often Envoy reports open streams. With an `own` API, its policy and backend take the place
-    of the samples.
+    `port` is Envoy's, 0 for a free one. `env` sets further `AUTHZ_*` variables of the sidecars and the portal, and
+    `env_of` those of single sidecars by number. With `on_grpc` Envoy uses the grpcio listener instead of the check
+    listener. Without `portal` the backend receives the requests for the portal. With a `redis_url` the stack starts no
+    Redis. `heartbeat_s` is how often Envoy reports open streams. With an `own` API, its policy and backend take the
+    place of the samples.
     """
 
     def __init__(  # noqa: PLR0913 -- each part of a stack may differ
@@ -61,6 +61,7 @@ class Stack:
         port: int = 0,
         sidecars: int = 1,
         env: dict[str, str] | None = None,
+        env_of: Mapping[int, dict[str, str]] | None = None,
         ping_s: float = 15,
         on_grpc: bool = False,
         portal: bool = False,
@@ -82,7 +83,8 @@ class Stack:
         self.grpc_ports = [free_port() for _ in range(sidecars)]
         self.admin_ports = [free_port() for _ in range(sidecars)]
         heartbeat = {"AUTHZ_STREAM_HEARTBEAT_S": str(heartbeat_s)}
-        self.sidecars = [self._sidecar(number, heartbeat | (env or {})) for number in range(sidecars)]
+        shared, single = heartbeat | (env or {}), env_of or {}
+        self.sidecars = [self._sidecar(number, shared | single.get(number, {})) for number in range(sidecars)]
         backend_port = free_port()
         portal_port = free_port() if portal else backend_port
         portal_secret = secrets.token_urlsafe(32)

@@ -10,11 +10,10 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,8 @@ from typing import Self
 
 import asyncpg
 import redis
+from longrun.alerts import process_faults
+from longrun.alerts.repeated import repeated
 from support.certificates import Authority
 from support.clients.raw_http import send
 from support.clients.sse import Stream
@@ -34,23 +35,32 @@ from authz.core.limits import Limit
 from authz.demo.servers import Server, free_port, shipped
 from authz.demo.stack import Stack
 
-_LOAD_S = 0.02
 _THROTTLED = "login: {per_address: 30, per_subject: 10, wait_s: 600"
 _UNTHROTTLED = "login: {per_address: 100000, per_subject: 100000, wait_s: 1"
-_BUSY = "local x = 0; for i = 1, tonumber(ARGV[1]) do x = x + i end; return 1"
-_SLOW_S = 0.03
+_LATE_S = 20
+_FULL_DISK = Path("/dev/full")
 
 
 class Drill:
-    """A stack of two sidecars and a portal, a third sidecar with TLS, and steady traffic through Envoy."""
+    """A stack of two sidecars and a portal, a third sidecar with TLS, and steady traffic through Envoy.
+
+    The second sidecar degrades without Redis and permits few connections; the log of the third is on a full disk.
+    """
 
     def __init__(self) -> None:
         self._down = ExitStack()
         self._folder = Path(self._down.enter_context(tempfile.TemporaryDirectory(prefix="authz-drill-")))
-        self._policy = self._folder / "policy.yaml"
+        self._policies = [self._folder / f"policy-{number}.yaml" for number in range(2)]
         text = shipped("policies/truetick.yaml").read_text()
-        self._policy.write_text(text.replace(_THROTTLED, _UNTHROTTLED))
-        self.stack = Stack(sidecars=2, portal=True, env={"AUTHZ_POLICY_FILE": str(self._policy)})
+        for policy in self._policies:
+            policy.write_text(text.replace(_THROTTLED, _UNTHROTTLED))
+        second = {
+            "AUTHZ_POLICY_FILE": str(self._policies[1]),
+            "AUTHZ_REDIS_FAILURE": "degrade",
+            "AUTHZ_CHECK_CONNECTIONS_MAX": str(process_faults.CONNECTIONS_MAX),
+        }
+        first = {"AUTHZ_POLICY_FILE": str(self._policies[0])}
+        self.stack = Stack(sidecars=2, portal=True, env=first, env_of={1: second})
 
     def __enter__(self) -> Self:
         """Start everything."""
@@ -59,7 +69,7 @@ class Drill:
         self._authority = Authority(self.stack.folder, "drill")
         self._tls = self._tls_sidecar()
         self._secret = self.stack.create_key("drill", "servers:read", limit=ROOMY).secret
-        self._down.enter_context(self._repeated(lambda: self._get(self._secret)))
+        self._down.enter_context(repeated(lambda: self._get(self._secret)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, it: BaseException | None, where: TracebackType | None) -> None:
@@ -92,12 +102,15 @@ class Drill:
         yield
         self.stack.redis.signal(signal.SIGCONT)
 
-    def redis_slow(self) -> Iterator[None]:
-        client = redis.Redis.from_url(self.stack.redis.url)
-        rounds = _rounds_of(client)
-        with self._repeated(lambda: client.eval(_BUSY, 0, rounds), pause_s=0.001):
+    def changes_slow(self) -> Iterator[None]:
+        """Queue a change again and again as if it had been made seconds ago."""
+        key = self.stack.create_key("late", "servers:read").key.id
+        late = f"SELECT id, revision, now() - interval '{_LATE_S} s' FROM api_keys WHERE id = '{key}'"  # noqa: S608 -- ours
+        with repeated(lambda: asyncio.run(self._on_postgres(f"INSERT INTO key_outbox {late}")), pause_s=0.2):
             yield
-        client.close()
+
+    def redis_slow(self) -> Iterator[None]:
+        return process_faults.redis_busy(self.stack.redis.url)
 
     def redis_read_only(self) -> Iterator[None]:
         with redis.Redis.from_url(self.stack.redis.url) as client:
@@ -107,33 +120,23 @@ class Drill:
 
     def postgres_stopped(self) -> Iterator[None]:
         self.stack.postgres.stop()
-        with self._repeated(self._forget_keys), self._repeated(self._login, pause_s=0.5):
+        with repeated(self._forget_keys), repeated(self._login, pause_s=0.5):
             yield
         self.stack.postgres.start(None)
 
     def postgres_slow(self) -> Iterator[None]:
         lock = "BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.3); COMMIT"
         with (
-            self._repeated(self._forget_keys),
-            self._repeated(lambda: asyncio.run(self._on_postgres(lock)), pause_s=0.001),
+            repeated(self._forget_keys),
+            repeated(lambda: asyncio.run(self._on_postgres(lock)), pause_s=0.001),
         ):
             yield
 
     def bad_policy(self) -> Iterator[None]:
-        text = self._policy.read_text()
-        self._policy.write_text(text.replace("per_key: 3", "per_key: none"))
-        self.stack.sidecars[0].signal(signal.SIGHUP)
-        yield
-        self._policy.write_text(text)
-        self.stack.sidecars[0].signal(signal.SIGHUP)
+        return self._policy_with(0, "per_key: none")
 
     def other_policy(self) -> Iterator[None]:
-        text = self._policy.read_text()
-        self._policy.write_text(text.replace("per_key: 3", "per_key: 4"))
-        self.stack.sidecars[0].signal(signal.SIGHUP)
-        yield
-        self._policy.write_text(text)
-        self.stack.sidecars[0].signal(signal.SIGHUP)
+        return self._policy_with(1, "per_key: 4")
 
     def certificate(self) -> Iterator[None]:
         self._install(days=1)
@@ -141,11 +144,11 @@ class Drill:
         self._install(days=30)
 
     def bad_keys(self) -> Iterator[None]:
-        with self._repeated(lambda: self._get(_unknown_key())):
+        with repeated(lambda: self._get(_unknown_key())):
             yield
 
     def probing(self) -> Iterator[None]:
-        with self._repeated(lambda: send(self.stack.url, "GET", "/v1/admin/x", ("x-api-key", self._secret))):
+        with repeated(lambda: send(self.stack.url, "GET", "/v1/admin/x", ("x-api-key", self._secret))):
             yield
 
     def mistakes(self) -> Iterator[None]:
@@ -160,13 +163,13 @@ class Drill:
         with ExitStack() as asking:
             for method, path, secret in requests:
                 ask = partial(send, self.stack.url, method, path, ("x-api-key", secret))
-                asking.enter_context(self._repeated(ask, pause_s=0.1))
+                asking.enter_context(repeated(ask, pause_s=0.1))
             yield
 
     def revoked_key(self) -> Iterator[None]:
         key = self.stack.create_key("revoked", "servers:read")
         self.stack.change_key(key.key.id, AuditEvent.KEY_REVOKED)
-        with self._repeated(lambda: self._get(key.secret)):
+        with repeated(lambda: self._get(key.secret)):
             yield
 
     def streams_over_cap(self) -> Iterator[None]:
@@ -185,11 +188,11 @@ class Drill:
             for _ in range(3):
                 streams.enter_context(Stream(self.stack.url, secret))
             path = "/v1/servers/s1/logs/stream"
-            with self._repeated(lambda: send(self.stack.url, "GET", path, ("x-api-key", secret)), pause_s=0.1):
+            with repeated(lambda: send(self.stack.url, "GET", path, ("x-api-key", secret)), pause_s=0.1):
                 yield
 
     def passwords(self) -> Iterator[None]:
-        with self._repeated(self._login, pause_s=0.1):
+        with repeated(self._login, pause_s=0.1):
             yield
 
     def sidecar_stopped(self) -> Iterator[None]:
@@ -203,8 +206,28 @@ class Drill:
             time.sleep(0.3)
             self.stack.sidecars[1].signal(signal.SIGCONT)
 
-        with self._repeated(pause, pause_s=0.03):
+        with repeated(pause, pause_s=0.03):
             yield
+
+    def connections(self) -> Iterator[None]:
+        return process_faults.connections(self.stack.check_ports[1])
+
+    def reports(self) -> Iterator[None]:
+        return process_faults.reports(self.stack.check_ports[1])
+
+    def files(self) -> Iterator[None]:
+        return process_faults.files(self.stack.sidecars[1])
+
+    def log_full(self) -> Iterator[None]:
+        return process_faults.log_full(self._tls)
+
+    def _policy_with(self, number: int, changed: str) -> Iterator[None]:
+        """Change the policy file of one sidecar, which it examines by itself; the portal reads the first one."""
+        policy = self._policies[number]
+        text = policy.read_text()
+        policy.write_text(text.replace("per_key: 3", changed))
+        yield
+        policy.write_text(text)
 
     def _get(self, secret: str) -> None:
         send(self.stack.url, "GET", "/v1/servers/s1", ("x-api-key", secret))
@@ -235,10 +258,11 @@ class Drill:
             "AUTHZ_ADMIN_LISTEN": address,
             "AUTHZ_CHECK_CERTIFICATE_FILE": str(self._certificate),
             "AUTHZ_CHECK_KEY_FILE": str(self._key),
+            "AUTHZ_POLICY_FILE": str(self._policies[0]),
             "AUTHZ_DRAIN_DELAY_S": "0",
         }
         command = [sys.executable, "-m", "authz", "serve"]
-        server = Server("authz-tls", command, self.stack.folder / "authz-tls.log", env=env)
+        server = Server("authz-tls", command, _FULL_DISK, env=env)
         server.start(lambda: _answers(f"http://{address}/readyz"))
         self._down.callback(server.stop)
         return server
@@ -247,32 +271,6 @@ class Drill:
         certificate, key = self._authority.issue("DNS:authz", days=days)
         shutil.copy(certificate, self._certificate)
         shutil.copy(key, self._key)
-
-    @contextmanager
-    def _repeated(self, work: Callable[[], object], pause_s: float = _LOAD_S) -> Iterator[None]:
-        """Repeat a work on a thread, whatever it raises."""
-        is_over = threading.Event()
-
-        def run() -> None:
-            while not is_over.wait(pause_s):
-                with suppress(Exception):  # the stack is out of order on purpose
-                    work()
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join(10)
-
-
-def _rounds_of(client: redis.Redis) -> int:
-    """Return how many rounds of the script keep this Redis busy for `_SLOW_S`: it has no clock that moves."""
-    rounds = 100_000
-    started_s = time.monotonic()
-    client.eval(_BUSY, 0, rounds)
-    return round(rounds * _SLOW_S / (time.monotonic() - started_s))
 
 
 def _unknown_key() -> str:
