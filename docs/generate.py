@@ -38,7 +38,7 @@ _OPEN_LABELS = {
     "reason": "a [reason](statuses.md)",
     "route": "a route template, or `unmatched`",
     "stream": "a stream class of the policy",
-    "version": "the version",
+    "version": "the version of authz; of a policy, that of its grammar",
     "method": "an HTTP method; of checks only where several routes have the template",
     "status": "an HTTP status",
     "digest": "the digest of the policy",

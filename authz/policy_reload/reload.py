@@ -8,6 +8,7 @@ import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -97,9 +98,16 @@ class PolicyReload:
             self._running = loop.create_task(self._run())
         return request.done
 
-    def state(self) -> dict[str, str]:
-        """Return the digest of the policy in force, and the outcome of the last reload if there was one."""
-        return {"digest": self.policy.digest} | ({"last_reload": self._last} if self._last else {})
+    def state(self) -> dict[str, str | int]:
+        """Return what the policy in force is, when it was loaded, and how the last reload ended, if there was one."""
+        loaded = datetime.fromtimestamp(self.metrics.loaded_s, UTC).isoformat(timespec="seconds")
+        state: dict[str, str | int] = {
+            "digest": self.policy.digest,
+            "version": self.policy.version,
+            "routes": len(self.policy.routes),
+            "loaded": loaded,
+        }
+        return state | ({"last_reload": self._last} if self._last else {})
 
     async def examine(self) -> None:
         """Reload if the file has changed, and has been the same in this call and the one before."""

@@ -27,7 +27,7 @@ async def admin() -> AsyncIterator[Callable[..., str]]:
     """Start processes that report a state of their policy; return their addresses."""
     async with AsyncExitStack() as down:
 
-        def start(is_ready: bool = True, **policy: str) -> str:  # noqa: FBT001, FBT002 -- the state itself
+        def start(is_ready: bool = True, **policy: str | int) -> str:  # noqa: FBT001, FBT002 -- the state itself
             server = AdminServer(NoMetrics(), lambda: {"redis": is_ready}, "127.0.0.1:0", policy=lambda: policy)
             server.start()
             down.push_async_callback(server.stop)
@@ -42,10 +42,15 @@ async def status(*arguments: str) -> tuple[int, str]:
 
 
 async def test_processes_with_one_policy_agree_also_where_one_is_not_ready(admin: Callable[..., str]) -> None:
-    one, other = admin(digest="aaa", last_reload="failed"), admin(False, digest="aaa")
-    code, out = await status(one, f"http://{other}", "--json")
+    loaded = "2026-03-02T09:14:07+00:00"
+    one = admin(digest="aaa", version=2, routes=7, loaded=loaded, last_reload="failed")
+    code, out = await status(one, f"http://{admin(False, digest='aaa')}", "--json")
     assert code == 0
-    assert [(it["digest"], it["last_reload"]) for it in json.loads(out)] == [("aaa", "failed"), ("aaa", "")]
+    first, other = json.loads(out)
+    assert {name: first[name] for name in ("digest", "version", "routes", "loaded", "last_reload")} == {
+        "digest": "aaa", "version": 2, "routes": 7, "loaded": loaded, "last_reload": "failed",
+    }  # fmt: skip
+    assert (other["digest"], other["version"], other["last_reload"]) == ("aaa", None, "")
 
 
 async def test_other_policies_and_silent_processes_are_a_failure(admin: Callable[..., str]) -> None:

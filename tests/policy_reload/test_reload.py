@@ -4,6 +4,7 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,10 @@ async def test_each_kind_of_file_has_its_outcome_and_only_a_valid_one_is_used(fi
         result = await process.reload.request()
         assert result.outcome is outcome, text[:40]
         assert (process.reload.policy is before) == (outcome is not ReloadOutcome.RELOADED)
-        assert process.reload.state() == {"digest": process.reload.policy.digest, "last_reload": outcome.value}
+        state = process.reload.state()
+        assert (state["digest"], state["last_reload"]) == (process.reload.policy.digest, outcome.value)
+        assert (state["version"], state["routes"]) == (1, len(process.reload.policy.routes))
+        assert datetime.fromisoformat(str(state["loaded"])) <= datetime.now(UTC)
     assert [it.digest for it in process.applied] == [load_policy_of(file, text).digest for text in (CLOSED, OPENED)]
     assert result.effect.opens
     assert any("/v1/admin/" in line and "opens to" in line for line in result.effect.lines)

@@ -70,6 +70,7 @@ def _policy(document: Document) -> Policy:
         ),
         throttles=document.all_throttles(),
         digest=_digest(document),
+        version=document.version,
         acknowledges=tuple(document.acknowledge or ()),
     )
 

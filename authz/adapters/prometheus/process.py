@@ -37,7 +37,10 @@ class LogMetrics(OwnCollector):
 
 
 class PolicyMetrics(OwnCollector):
-    """The metrics of the policy in force and of its reloads. `now_s` is Unix time in seconds."""
+    """The metrics of the policy in force and of its reloads. `now_s` returns Unix time in seconds.
+
+    `loaded_s` is when the policy was loaded.
+    """
 
     def __init__(self, policy: Policy, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
@@ -46,9 +49,9 @@ class PolicyMetrics(OwnCollector):
 
     def use(self, policy: Policy) -> None:
         """Report another policy, which is in force from now on."""
-        self._digest = policy.digest
+        self._digest, self._version = policy.digest, str(policy.version)
         self._routes = len(policy.routes)
-        self._loaded_s = self._now_s()
+        self.loaded_s = self._now_s()
 
     def reloaded(self, outcome: ReloadOutcome) -> None:
         """Count one policy reload."""
@@ -56,12 +59,13 @@ class PolicyMetrics(OwnCollector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family (`prometheus_client.registry.Collector`)."""
-        info = GaugeMetricFamily("authz_policy_info", "The policy in force, by its digest.", labels=["digest"])
-        info.add_metric([self._digest], 1)
+        text = "The policy in force, by its digest and the version of its grammar."
+        info = GaugeMetricFamily("authz_policy_info", text, labels=["digest", "version"])
+        info.add_metric([self._digest, self._version], 1)
         yield info
         text = "When the policy in force was loaded, in Unix time."
         loaded = GaugeMetricFamily("authz_policy_loaded_timestamp_seconds", text)
-        loaded.add_metric([], self._loaded_s)
+        loaded.add_metric([], self.loaded_s)
         yield loaded
         routes = GaugeMetricFamily("authz_policy_routes", "Rows of the policy in force.")
         routes.add_metric([], self._routes)

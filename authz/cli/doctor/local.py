@@ -64,7 +64,12 @@ def policy_in_file(settings: Settings) -> Finding:
     except SettingsError as error:
         return Finding("policy", State.WRONG, str(error))
     found = [f"{route.method} {route.template} {text}" for route in policy.routes if (text := warning(route))]
-    facts = {"digest": policy.digest, "routes": len(policy.routes), "warnings": found[:_WARNINGS_MAX]}
+    facts = {
+        "digest": policy.digest,
+        "version": policy.version,
+        "routes": len(policy.routes),
+        "warnings": found[:_WARNINGS_MAX],
+    }
     detail = f"digest {policy.digest}, {len(policy.routes)} routes, {len(found)} warnings"
     return Finding("policy", State.WARNING if found else State.OK, "; ".join([detail, *found[:_WARNINGS_MAX]]), facts)
 

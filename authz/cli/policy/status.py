@@ -4,7 +4,7 @@ It reads `/readyz` of their admin listeners. What the other commands say about f
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +18,22 @@ from authz.cli.output import note, show
 ADDRESSES_MAX = 256
 _BYTES_MAX = 65_536
 _TIMEOUT_S = 5.0
-_COLUMNS = ("address", "digest", "last_reload", "error")
+_COLUMNS = ("address", "digest", "version", "routes", "loaded", "last_reload", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyStatus:
-    """The policy of one process: its digest and the outcome of the last reload; or why it is not known."""
+    """The policy of one process, or why it is not known.
+
+    `version` is that of the grammar of its file, `routes` its number of rows, `loaded` when it was loaded (RFC 3339),
+    and `last_reload` the outcome of the last reload. An older process does not report all of them.
+    """
 
     address: str
     digest: str = ""
+    version: int | None = None
+    routes: int | None = None
+    loaded: str = ""
     last_reload: str = ""
     error: str = ""
 
@@ -51,8 +58,20 @@ def _status(listeners: AdminListeners, address: str) -> PolicyStatus:
         # A process that is not ready has a policy all the same.
         _, body = listeners.read(listeners.url(address, "/readyz"), _BYTES_MAX, _TIMEOUT_S)
         policy = json.loads(body)["policy"]
-        return PolicyStatus(address, str(policy["digest"]), str(policy.get("last_reload", "")))
+        return PolicyStatus(
+            address,
+            str(policy["digest"]),
+            _number(policy, "version"),
+            _number(policy, "routes"),
+            str(policy.get("loaded", "")),
+            str(policy.get("last_reload", "")),
+        )
     except (KeyError, TypeError, AttributeError):
         return PolicyStatus(address, error="it does not report its policy")
     except (OSError, ValueError) as error:
         return PolicyStatus(address, error=described_error(error))
+
+
+def _number(policy: Mapping[str, object], name: str) -> int | None:
+    found = policy.get(name)
+    return found if isinstance(found, int) else None

@@ -123,9 +123,9 @@ class Policy:
     `limit` is the bucket of a key without one of its own, `account_limit` that of an account beside those of its keys
     (None for no bucket). `errors` is the format of refusals without a row. `invalid_keys` is the bucket of a source
     address; invalid keys take from it. `digest` names the content: processes with the same digest decide by the same
-    table. `acknowledges` names the policies, by their digests, that this one may replace although it opens something.
-    `identity` is this object's own: caches compare with it, because a reference to the policy would keep the table of a
-    former one.
+    table. `version` is that of the file's grammar. `acknowledges` names the policies, by their digests, that this one
+    may replace although it opens something. `identity` is this object's own: caches compare with it, because a
+    reference to the policy would keep the table of a former one.
     """
 
     api: str
@@ -144,5 +144,6 @@ class Policy:
     errors: ErrorFormat = ErrorFormat.JSON
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)
     digest: str = field(default="", compare=False)
+    version: int = field(default=1, compare=False)
     acknowledges: tuple[str, ...] = field(default=(), compare=False)
     identity: object = field(init=False, default_factory=object, compare=False, repr=False)

@@ -64,7 +64,7 @@ class AdminServer:
         *,
         faults: Callable[[], Mapping[str, str]] = dict,
         stores: Callable[[], Mapping[str, str]] = dict,
-        policy: Callable[[], Mapping[str, str]] = dict,
+        policy: Callable[[], Mapping[str, str | int]] = dict,
         reload: Reload | None = None,
         outbox: Callable[[], Mapping[str, float]] = dict,
         rights: SocketRights = SocketRights(),  # noqa: B008 -- a frozen value

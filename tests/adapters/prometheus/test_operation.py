@@ -86,13 +86,14 @@ def test_the_policy_in_force_is_named_alone() -> None:
     first, second = policy(), policy(policy().routes[0])
     object.__setattr__(first, "digest", "aaa")
     object.__setattr__(second, "digest", "bbb")
+    object.__setattr__(second, "version", 2)
     metrics = PolicyMetrics(first, lambda: now_s)
     now_s = 2_000.0
     metrics.use(second)
     metrics.reloaded(ReloadOutcome.RELOADED)
     read = samples(metrics)
-    assert read["authz_policy_info{bbb}"] == 1
-    assert "authz_policy_info{aaa}" not in read
+    assert read["authz_policy_info{bbb}{2}"] == 1
+    assert "authz_policy_info{aaa}{1}" not in read
     assert (read["authz_policy_loaded_timestamp_seconds"], read["authz_policy_routes"]) == (2_000, 1)
     assert read["authz_policy_reloads_total{reloaded}"] == 1
 

@@ -43,4 +43,4 @@ def test_a_reload_is_for_this_machine_and_for_no_page(stack: Stack) -> None:
     assert httpx.get(url, trust_env=False).status_code == 405
     assert httpx.post(url, headers={"origin": "http://127.0.0.1"}, trust_env=False).status_code == 403
     ready = httpx.get(f"{stack.admin_url}/readyz", trust_env=False).json()
-    assert set(ready["policy"]) == {"digest", "last_reload"}
+    assert set(ready["policy"]) == {"digest", "version", "routes", "loaded", "last_reload"}

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from signal import SIGTERM
 
 import httpx
@@ -64,9 +65,12 @@ def test_a_sidecar_that_shuts_down_reports_it_first(stack: Stack) -> None:
         if answer.status_code == 503:
             break
     stores = {"redis": "available", "postgres": "available"}
-    policy = {"digest": load_policy(shipped("policies/truetick.yaml")).digest}
+    loaded = load_policy(shipped("policies/truetick.yaml"))
+    policy = {"digest": loaded.digest, "version": 1, "routes": len(loaded.routes)}
     expected = {"redis": True, "postgres": True, "serving": False, "stores": stores, "policy": policy}
-    assert answer.json() == expected
+    found = answer.json()
+    assert datetime.fromisoformat(found["policy"].pop("loaded")) <= datetime.now(UTC)
+    assert found == expected
     assert stack.sidecars[1].stop() == 0
     lines = [json.loads(line) for line in stack.sidecars[1].log.read_text().splitlines()]
     assert lines[-1]["event"] == "drained"
