@@ -5,9 +5,11 @@ Each ends in an error message or in a policy that loads and opens nothing that i
 
 import argparse
 import json
+import multiprocessing
 import random
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 from support.apis import random_api
 from support.import_checks import check_import, check_merge
@@ -18,6 +20,7 @@ from authz.core.imports.scopes import ScopeBy
 
 _ODDNESS = (0.0, 0.02, 0.1, 0.3)
 _DAMAGES = 8
+_BATCH = 500
 
 
 def run(first: int, documents: int) -> Counter[str]:
@@ -65,8 +68,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    ends = run(arguments.seed, arguments.documents)
+    first, last = arguments.seed, arguments.seed + arguments.documents
+    starts = range(first, last, _BATCH)
+    sizes = [min(_BATCH, last - start) for start in starts]
+    # Each process imports the checks anew, and so has files of its own.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.processes, mp_context=context) as processes:
+        ends = sum(processes.map(run, starts, sizes), Counter[str]())
     sys.stdout.write(f"{sum(ends.values())} documents, none with a fault of the import: {dict(ends)}\n")
 
 

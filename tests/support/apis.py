@@ -83,7 +83,7 @@ class RandomApi:
         if chance.random() < 0.5:
             found["security"] = odd(chance.choice(_SECURITY))
         if chance.random() < 0.5:
-            found["servers"] = odd([odd({"url": odd(chance.choice(["/v1", "https://h.example/base/", "//h/{x}"]))})])
+            found["servers"] = odd([self._server() for _ in range(chance.randrange(4))])
         if chance.random() < 0.3:
             found["basePath"] = odd(chance.choice(["/", "/v2", "v2/"]))
         return found
@@ -96,10 +96,19 @@ class RandomApi:
         found = {}
         for _ in range(chance.randrange(8)):
             path = "".join(f"/{chance.choice(_WORDS)}" for _ in range(chance.randrange(1, 5)))
-            found[path] = self._odd(
-                {method: self._operation() for method in chance.sample(METHODS, chance.randrange(1, 4))}
-            )
+            item = {method: self._operation() for method in chance.sample(METHODS, chance.randrange(1, 4))}
+            if chance.random() < 0.1:
+                item["servers"] = self._odd([self._server()])
+            found[path] = self._odd(item)
         return found
+
+    def _server(self) -> Any:  # noqa: ANN401 -- any part of a document
+        odd = self._odd
+        url = self._chance.choice(
+            ["/v1", "https://h.example/base/", "//h/{x}", "{x}", "../v2", "https://x.example/{v}"]
+        )
+        values = self._chance.choice([["v1", "v2"], ["a/b"], ["https://h/a", "{id}"], []])
+        return odd({"url": odd(url), "variables": odd({"x": odd({"enum": odd(values), "default": odd("v1")})})})
 
     def _operation(self) -> Any:  # noqa: ANN401 -- any part of a document
         chance, odd = self._chance, self._odd
@@ -114,7 +123,7 @@ class RandomApi:
         if chance.random() < 0.1:
             found["responses"] = odd({"200": odd({"content": odd({"text/event-stream": {}})})})
         if chance.random() < 0.1:
-            found["servers"] = odd([odd({"url": odd("https://x.example/{v}")})])
+            found["servers"] = odd([self._server()])
         found["deprecated"] = odd(chance.random() < 0.1)
         return odd(found)
 

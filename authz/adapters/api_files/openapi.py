@@ -6,13 +6,14 @@ document are followed; others are doubts. `plain.py` reads the file.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from authz.adapters.api_files.plain import read_plain
 from authz.adapters.api_files.references import Resolver, mapping, sequence
 from authz.adapters.api_files.security import effective, key_header, scope_descriptions
-from authz.adapters.api_files.servers import base_path_of, without_slash
+from authz.adapters.api_files.servers import Bases, bases_of, without_slash
 from authz.core.errors import PolicyError, Problem
 from authz.core.imports.operation import Description, Operation, Security, Wish
 
@@ -63,12 +64,12 @@ class _Reader:
 
     def __init__(self, root: Mapping[str, Any], base_path: str | None, *, is_2: bool) -> None:
         self.doubts: list[str] = []
-        self.host = ""
         self.resolver = Resolver(root)
         self._root, self._is_2 = root, is_2
         self._fixed = None if base_path is None else without_slash(base_path)
         self._produces = sequence(root.get("produces"))
-        self._base = self._base_path(root)
+        self._bases = self._of_root()
+        self.host = next(iter(self._bases.hosts), "")
 
     def operations(self) -> Iterator[Operation]:
         """Yield each operation in the order of the document; raises `PolicyError` above `OPERATIONS_MAX`."""
@@ -96,24 +97,21 @@ class _Reader:
             return
         if isinstance(value, dict) and "$ref" in value:
             item = {**item, **{name: it for name, it in value.items() if name != "$ref"}}
-        base = self._base_path(item) if "servers" in item else self._base
         for method in _METHODS:
             if method in item:
-                yield self._operation(method, path, base, item)
+                yield from self._operations(method, path, item)
         for method in mapping(item.get("additionalOperations")):
             self.doubts.append(f"the method {method} of {path} is none of HTTP's common ones, so it has no row")
 
-    def _operation(self, method: str, path: str, base: str, item: Mapping[str, Any]) -> Operation:
+    def _operations(self, method: str, path: str, item: Mapping[str, Any]) -> Iterator[Operation]:
+        """Yield an operation of a path, once for each of its base paths."""
         value = self.resolver.followed(item[method])
         fields = mapping(value)
-        doubts = [] if isinstance(value, dict) else ["the operation cannot be read"]
-        if "servers" in fields:
-            base, foreign = self._own_servers(fields, base)
-            doubts += foreign
+        bases = self._nearest(item, fields)
         security, needs = effective(self._root, fields)
-        return Operation(
+        written = Operation(
             method=method.upper(),
-            path=f"{base}{path if path.startswith('/') or not base else '/' + path}",
+            path=path,
             security=security if isinstance(value, dict) else Security.UNREADABLE,
             needs=needs,
             tags=tuple(it for it in sequence(fields.get("tags"))[:_TAGS_MAX] if isinstance(it, str)),
@@ -121,27 +119,34 @@ class _Reader:
             is_deprecated=fields.get("deprecated") is True,
             streams=self._streams(fields),
             wish=_wish(fields.get("x-authz")),
-            doubts=tuple(doubts),
+            doubts=(*(() if isinstance(value, dict) else ("the operation cannot be read",)), *bases.doubts),
         )
+        for base in bases.paths:
+            whole = f"{base}{path if path.startswith('/') or not base else '/' + path}"
+            yield replace(written, path=whole, base=base)
 
-    def _own_servers(self, fields: Mapping[str, Any], base: str) -> tuple[str, list[str]]:
-        found = base_path_of(fields)
-        doubts = [f"another host in the description: {found.host}"] if found.host and found.host != self.host else []
-        return (base if self._fixed is not None else found.path), doubts + found.doubts
+    def _nearest(self, item: Mapping[str, Any], fields: Mapping[str, Any]) -> Bases:
+        """Return the bases of an operation: of its own servers, of those of its path, or of the document's."""
+        found = None if self._is_2 else bases_of(fields) or bases_of(item)
+        if found is None:
+            return replace(self._bases, doubts=())
+        foreign = tuple(f"another host in the description: {it}" for it in found.hosts if it not in self._bases.hosts)
+        if self._fixed is not None:
+            return Bases((self._fixed,), doubts=foreign)
+        return replace(found, doubts=(*foreign, *found.doubts))
 
-    def _base_path(self, part: Mapping[str, Any]) -> str:
-        """Return the base path of a document or a path, and collect the doubts about it."""
+    def _of_root(self) -> Bases:
+        """Return the bases of the document, and collect the doubts about them."""
         if self._is_2:
             base, host = self._root.get("basePath"), self._root.get("host")
-            self.host = self.host or (host if isinstance(host, str) else "")
-            path = without_slash(base) if isinstance(base, str) else ""
+            hosts = (host,) if isinstance(host, str) and host else ()
+            found = Bases((without_slash(base) if isinstance(base, str) else "",), hosts)
         else:
-            found = base_path_of(part)
-            self.host = self.host or found.host
-            if self._fixed is None:
-                self.doubts += found.doubts
-            path = found.path
-        return path if self._fixed is None else self._fixed
+            found = bases_of(self._root) or Bases()
+        if self._fixed is not None:
+            return Bases((self._fixed,), found.hosts)
+        self.doubts += found.doubts
+        return found
 
     def _parameters(self, item: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         declared = (*sequence(item.get("parameters")), *sequence(fields.get("parameters")))

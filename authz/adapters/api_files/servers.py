@@ -1,43 +1,59 @@
-"""Reads the base path and the host of the `servers` of OpenAPI 3.
+"""Reads the base paths and the hosts of the `servers` of OpenAPI 3, of a document, a path or an operation.
 
-The first server counts: a policy is about one API, and rows for the base paths of others would open more than it has.
+Every server counts, because a row for one base path decides nothing at another. A variable with a list of values stands
+for each of them, one without for its default.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 from authz.adapters.api_files.references import mapping, sequence
 
-_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<host>[^/?#]*)(?P<path>[^?#]*).*", re.DOTALL)
+BASES_MAX = 20
+_URL = re.compile(r"(?:[^/?#]*:)?//(?P<host>[^/?#]*)(?P<path>[^?#]*).*", re.DOTALL)
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _SERVERS_MAX = 50
 _URL_CHARS_MAX = 2_000
+_VARIABLES_MAX = 20
+_VALUES_MAX = 100
+_COMBINATIONS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
-    """A base path without its last slash, the host, and the doubts about them."""
+class Bases:
+    """The base paths without their last slashes, at least one and each once, the hosts, and the doubts about them."""
 
-    path: str = ""
-    host: str = ""
-    doubts: list[str] = field(default_factory=list)
+    paths: tuple[str, ...] = ("",)
+    hosts: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
-def base_path_of(part: Mapping[str, Any]) -> Base:
-    """Return the base of the first server of a document, a path or an operation."""
-    found = [_base(mapping(it)) for it in sequence(part.get("servers"))[:_SERVERS_MAX]]
-    if not found:
-        return Base()
-    first = found[0]
-    others = sorted({base.path or "/" for base in found[1:]} - {first.path or "/"})
-    if not others:
-        return first
-    doubt = (
-        f"other servers have the base path {', '.join(others)}: rows have that of the first one, {first.path or '/'}"
-    )
-    return Base(first.path, first.host, [*first.doubts, doubt])
+def bases_of(part: Mapping[str, Any]) -> Bases | None:
+    """Return the bases of the servers of a document, a path or an operation; None if it names no server."""
+    servers = sequence(part.get("servers"))
+    paths: dict[str, None] = {}
+    hosts: dict[str, None] = {}
+    doubts: dict[str, None] = {}
+    for server in servers[:_SERVERS_MAX]:
+        url = mapping(server).get("url")
+        if not isinstance(url, str):
+            doubts["a server without a url has no rows"] = None
+            continue
+        found = _bases(url[:_URL_CHARS_MAX], mapping(mapping(server).get("variables")))
+        paths |= dict.fromkeys(found.paths)
+        hosts |= dict.fromkeys(found.hosts)
+        doubts |= dict.fromkeys(found.doubts)
+    if not paths:
+        return Bases(doubts=tuple(doubts)) if doubts else None
+    if len(paths) > BASES_MAX or len(servers) > _SERVERS_MAX:
+        doubts[f"the servers have more than {BASES_MAX} base paths: the others have no rows"] = None
+    kept = tuple(paths)[:BASES_MAX]
+    if len(kept) > 1:
+        doubts[f"the servers have the base paths {_listed(kept)}: each operation has a row for each"] = None
+    return Bases(kept, tuple(hosts), tuple(doubts))
 
 
 def without_slash(path: str) -> str:
@@ -46,22 +62,54 @@ def without_slash(path: str) -> str:
     return f"/{bare}" if bare else ""
 
 
-def _base(server: Mapping[str, Any]) -> Base:
-    url = server.get("url")
-    if not isinstance(url, str):
-        return Base()
-    url = url[:_URL_CHARS_MAX]
+def _without_dots(path: str) -> str:
+    """Resolve dot segments as RFC 3986 does (5.2.4)."""
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept)
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    return ", ".join(path or "/" for path in paths)
+
+
+def _bases(url: str, variables: Mapping[str, Any]) -> Bases:
+    """Return the bases of one server."""
+    paths: dict[str, None] = {}
+    hosts: dict[str, None] = {}
     doubts: list[str] = []
-    variables = mapping(server.get("variables"))
+    written = _URL.fullmatch(url)
+    listed = _VARIABLE.findall(written["path"] if written else url)
+    for filled in _filled(url, variables, listed):
+        parts = _URL.fullmatch(filled)
+        host, path = (parts["host"], parts["path"]) if parts else ("", re.split(r"[?#]", filled, maxsplit=1)[0])
+        paths[without_slash(_without_dots(path))] = None
+        hosts |= dict.fromkeys(filter(None, [host.rpartition("@")[2]]))
+        if not parts and path.startswith("."):
+            doubts.append(f"the server {url} is relative to the address of the description, taken as the root here")
+    if any(not _values(variables, name)[1] for name in listed):
+        doubts.append(f"the base path of {url} depends on variables: rows have {_listed(tuple(paths))}")
+    return Bases(tuple(paths), tuple(hosts), tuple(dict.fromkeys(doubts)))
 
-    def default(match: re.Match[str]) -> str:
-        value = mapping(variables.get(match[1])).get("default")
-        return value if isinstance(value, str) else match[0]
 
-    filled = _VARIABLE.sub(default, url)[:_URL_CHARS_MAX]
-    parts = _URL.fullmatch(filled)
-    host, path = (parts["host"], parts["path"]) if parts else ("", re.split(r"[?#]", filled, maxsplit=1)[0])
-    given = _URL.fullmatch(url)
-    if "{" in (given["path"] if given else url):
-        doubts.append(f"the base path of {url} depends on variables: rows have {without_slash(path) or '/'}")
-    return Base(without_slash(path), host.rpartition("@")[2], doubts)
+def _filled(url: str, variables: Mapping[str, Any], listed: list[str]) -> Iterator[str]:
+    """Yield an address with the values of its variables: all of those listed, and one of each other."""
+    names = list(dict.fromkeys(_VARIABLE.findall(url)))[:_VARIABLES_MAX]
+    choices = [_values(variables, name)[0] for name in names]
+    choices = [found if name in listed else found[:1] for name, found in zip(names, choices, strict=True)]
+    for values in islice(product(*choices), _COMBINATIONS_MAX):
+        chosen = dict(zip(names, values, strict=True))
+        yield _VARIABLE.sub(lambda match: chosen.get(match[1], match[0]), url)[:_URL_CHARS_MAX]  # noqa: B023 -- used at once
+
+
+def _values(variables: Mapping[str, Any], name: str) -> tuple[list[str], bool]:
+    """Return the values of a variable, its default first, and whether these are all; itself if it has none."""
+    variable = mapping(variables.get(name))
+    default = variable.get("default")
+    values = [it for it in sequence(variable.get("enum"))[:_VALUES_MAX] if isinstance(it, str)]
+    found = dict.fromkeys([*([default] if isinstance(default, str) else []), *values])
+    return list(found) or [f"{{{name}}}"], bool(values)

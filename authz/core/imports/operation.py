@@ -36,10 +36,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `path` includes the base path.
+    """One method of one path. `path` includes the base path, `base`.
 
     `needs` holds alternatives: one of them suffices, and all names of one are needed. `parameters` are pairs of a
-    location (path, query, body) and a name. `template` is set where the path is a policy's template already.
+    location (path, query, body) and a name. `is_template` is set where the path is a policy's template already.
     """
 
     method: str
@@ -54,6 +54,7 @@ class Operation:
     wish: Wish | None = None
     doubts: tuple[str, ...] = ()
     is_template: bool = False
+    base: str = ""
 
     @property
     def name(self) -> str:

@@ -115,10 +115,11 @@ class ScopeNames:
 
 
 def _resource(operation: Operation) -> str:
-    """Return the first tag, or else the first word of the path that is not a version."""
+    """Return the first tag, or else the first word of the path that is neither a version nor of the base path."""
     if operation.tags:
         return operation.tags[0]
-    words = (word for word in operation.path.split("/") if _WORD.fullmatch(word) and not _VERSION.fullmatch(word))
+    own = operation.path.removeprefix(operation.base)
+    words = (word for word in own.split("/") if _WORD.fullmatch(word) and not _VERSION.fullmatch(word))
     return next(words, "")
 
 

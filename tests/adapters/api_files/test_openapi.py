@@ -7,8 +7,10 @@ from support.apis import random_api
 from support.import_checks import check_import, check_merge
 
 from authz.adapters.api_files.openapi import described
+from authz.adapters.api_files.servers import BASES_MAX
 from authz.core.errors import PolicyError
 from authz.core.imports.operation import Operation, Security
+from authz.core.imports.rows import imported
 from authz.core.imports.scopes import ScopeBy
 
 EXAMPLES = 100
@@ -41,12 +43,60 @@ def test_the_base_path_is_that_of_the_nearest_server(document: dict[str, Any], p
     assert only(document).path == path
 
 
-def test_other_servers_are_noted() -> None:
-    document = three({"/a": {"get": {}}}, servers=[{"url": "/v1"}, {"url": "/sandbox"}, {"url": "https://x/v1"}])
-    assert described(document).doubts == (
-        "other servers have the base path /sandbox: rows have that of the first one, /v1",
-    )
+def servers(*urls: str, **variables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 -- any part of a document
+    return [{"url": url, "variables": variables} for url in urls]
+
+
+@pytest.mark.parametrize(
+    ("listed", "bases"),
+    [
+        (servers("/v1", "https://x/sandbox/", "https://y/v1"), ["/v1", "/sandbox"]),
+        (servers("https://x/", "v3", "./v4", "../v5", "/a/../v6/."), ["", "/v3", "/v4", "/v5", "/v6"]),
+        (servers("https://x/{v}", v={"default": "v2", "enum": ["v1", "v2", "v3"]}), ["/v2", "/v1", "/v3"]),
+        (servers("/{v}/{w}", v={"enum": ["a", "b"]}, w={"enum": ["c", "d"]}), ["/a/c", "/a/d", "/b/c", "/b/d"]),
+        (servers("/{v}", v={"default": "v9"}), ["/v9"]),
+        (servers("/{v}"), ["/{v}"]),
+        (servers("{s}://{h}/v1", s={"enum": ["http", "https"]}, h={"enum": ["a", "b"]}), ["/v1"]),
+        (servers("{root}/v1", root={"default": "https://x/y", "enum": ["https://x/y", "https://z"]}), ["/y/v1", "/v1"]),
+        (servers("https://x/{v}", v={"default": 1, "enum": [True, None, "v1"]}), ["/v1"]),
+        ([None, {"url": 1}, {"url": "/v1"}], ["/v1"]),
+        ([{"url": 1}], [""]),
+        ([], [""]),
+        (None, [""]),
+    ],
+)
+def test_an_operation_has_the_base_paths_of_all_servers(listed: Any, bases: list[str]) -> None:  # noqa: ANN401
+    document = three({"/a": {"get": {}}}, servers=listed)
+    assert [it.path for it in described(document).operations] == [f"{base}/a" for base in bases]
     assert described(document, "/mine/").operations[0].path == "/mine/a"
+    # The servers of a path and of an operation replace those of the document, unless there are none.
+    outer = servers("/outer")
+    for item in ({"get": {}, "servers": listed}, {"get": {"servers": listed}}):
+        expected = [f"{base}/a" for base in (bases if listed else ["/outer"])]
+        assert [it.path for it in described(three({"/a": item}, servers=outer)).operations] == expected
+
+
+def test_what_is_special_about_servers_is_noted() -> None:
+    document = three({"/a": {"get": {"servers": servers("https://other/x")}}}, servers=servers("https://h/v1", "/s"))
+    assert described(document).doubts == ("the servers have the base paths /v1, /s: each operation has a row for each",)
+    assert described(document).host == "h"
+    assert only(document).doubts == ("another host in the description: other",)
+    assert described(document, "/mine").doubts == ()
+    free = described(three({}, servers=servers("https://h/{v}", v={"default": "v9"})))
+    assert free.doubts == ("the base path of https://h/{v} depends on variables: rows have /v9",)
+
+
+def test_the_base_paths_of_servers_are_bounded() -> None:
+    many = [str(number) for number in range(200)]
+    listed = servers("/{a}/{b}/{c}", a={"enum": many}, b={"enum": many}, c={"enum": many})
+    found = described(three({"/a": {"get": {}}}, servers=listed * 100))
+    assert len(found.operations) == BASES_MAX
+    assert "more than 20 base paths" in found.doubts[0]
+
+
+def test_operations_of_all_base_paths_share_their_scopes() -> None:
+    document = three({"/pets": {"get": {}}}, servers=servers("/v1", "/sandbox"))
+    assert {row.scope for row in imported(described(document), ScopeBy.TAG).rows} == {"pets:read"}
 
 
 @pytest.mark.parametrize(
