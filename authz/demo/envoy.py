@@ -44,7 +44,8 @@ class EnvoyServer(Server):
         )
         (listener,) = config["static_resources"]["listeners"]
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-        manager["access_log_options"]["access_log_flush_interval"] = f"{heartbeat_s}s"
+        if "access_log_options" in manager:
+            manager["access_log_options"]["access_log_flush_interval"] = f"{heartbeat_s}s"
         # JSON is YAML.
         (folder / "envoy.yaml").write_text(json.dumps(config))
         binary = package_folder("envoy") / "_bin" / "envoy"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from authz.adapters.envoy_config.backend import Backend, parsed_backend
 from authz.adapters.policy_file.loader import load_policy
-from authz.cli.own_api.envoy_file import Backend, envoy_text, parsed_backend
-from authz.cli.own_api.stack_files import first_route, sample_path
+from authz.cli.envoy.rendering import rendered
+from authz.cli.own_api.stack_files import curl_credential, first_route, first_scopes, sample_path
 from authz.core.errors import Refused
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
-from authz.demo.servers import shipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +36,16 @@ class OwnApi:
 
     def envoy_text(self) -> str:
         """Return Envoy's configuration for it."""
-        return envoy_text(shipped("envoy.yaml").read_text(encoding="utf-8"), self.policy, self.backend)
+        return rendered(self.policy, self.backend)
 
 
 def requests(policy: Policy) -> tuple[Route | None, Route | None]:
     """Return a route for a first request, and one that needs another scope."""
     first = first_route(policy)
-    other = next(
-        (it for it in policy.routes if it.access is Access.SCOPE and first is not None and it.scope != first.scope),
-        None,
-    )
+    held = set(first_scopes(policy))
+    others = (it for it in policy.routes if it.access is Access.SCOPE and not it.shadow)
+    other = next((it for it in others if not any(held.issuperset(each) for each in it.alternatives)), None)
     return first, other
-
-
-def first_scopes(policy: Policy) -> list[str]:
-    """Return the scopes of a first key: that of the first route, or all if there is no such route."""
-    first = first_route(policy)
-    return [first.scope] if first is not None else sorted(policy.scopes)
 
 
 def welcome(console: Console, url: str, policy: Policy, secret: str) -> None:
@@ -63,15 +56,15 @@ def welcome(console: Console, url: str, policy: Policy, secret: str) -> None:
         console.print(f"the key {secret} has every scope of the policy", markup=False)
         return
     target = f"'{url}{sample_path(first)}'"
-    header = f"-H '{policy.keys.header}: {secret}'"
+    key = curl_credential(policy, secret)
     lines = [
-        (f"{first.method} {first.template} with a key for {first.scope}", f"-i {header} {target}"),
+        (f"{first.method} {first.template} with a key for {first.scope}", f"-i {key} {target}"),
         ("401: no key", f"-i {target}"),
     ]
     if other is not None:
-        lines.append((f"403: needs {other.scope}", f"-i -X {other.method} {header} '{url}{sample_path(other)}'"))
+        lines.append((f"403: needs {other.scope}", f"-i -X {other.method} {key} '{url}{sample_path(other)}'"))
     many = f"{target[:-1]}?[1-{policy.limit.capacity + 10}]'"
-    counted = f"-Z -o /dev/null -s -w '%{{http_code}}\\n' {header} {many} | sort | uniq -c"
+    counted = f"-Z -o /dev/null -s -w '%{{http_code}}\\n' {key} {many} | sort | uniq -c"
     lines.append((f"429: more than {policy.limit.capacity} at once", counted))
     for comment, arguments in lines:
         console.print(f"# {comment}", style="dim", soft_wrap=True, markup=False)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from authz.demo.own_api import OwnApi, first_scopes, welcome
+from authz.cli.own_api.stack_files import first_scopes
+from authz.demo.own_api import OwnApi, welcome
 from authz.demo.servers import ServerFailed
 from authz.demo.stack import Stack
 from authz.demo.tour import walk

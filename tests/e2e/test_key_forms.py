@@ -5,46 +5,69 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.clients.raw_http import send
+import yaml
+from support.clients.raw_http import send, send_settled
 from support.servers.echo_backend import echo_backend
-from support.servers.envoys import ext_authz, manager, running_envoy, shipped_config
+from support.servers.envoys import running_envoy
+from typer.testing import CliRunner
 
+from authz.adapters.envoy_config.backend import Backend
+from authz.adapters.policy_file.loader import load_policy
+from authz.cli.app import app
+from authz.cli.envoy.rendering import rendered
 from authz.core.accounts import NewApiKey
+from authz.demo.envoy import configured
+from authz.demo.servers import free_port
 from authz.demo.stack import ACTOR, Stack
 from authz.service.keys.admin import KeyRequest
 
-POLICY = Path(__file__).parents[1] / "data" / "grammar2.yaml"
+GRAMMAR_2 = Path(__file__).parents[1] / "data" / "grammar2.yaml"
+MORE = """trailing_slash: same
+routes:
+  - {scope: orders:write, match: POST /drafts, account: "body:account_id", errors: text}
+"""
 Header = tuple[str, str]
 
 
-def documented(config: Any) -> None:  # noqa: ANN401 -- YAML
-    """Change the shipped configuration as docs/policy.md says for these headers."""
-    connections = manager(config)
-    connections["common_http_protocol_options"]["headers_with_underscores_action"] = "ALLOW"
-    authorization = ext_authz(connections)
-    authorization["allowed_headers"]["patterns"] += [{"exact": "api_key"}, {"exact": "authorization"}]
-    rules = authorization["decoder_header_mutation_rules"]
-    rules["allow_expression"]["regex"] += "|api_key|authorization"
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    file.write_text(GRAMMAR_2.read_text().replace("routes:\n", MORE))
+    return file
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    stack = Stack(env={"AUTHZ_POLICY_FILE": str(POLICY)})
-    stack.settings = stack.settings.model_copy(update={"policy_file": POLICY})
+def stack(policy: Path) -> Iterator[Stack]:
+    stack = Stack(env={"AUTHZ_POLICY_FILE": str(policy)})
+    stack.settings = stack.settings.model_copy(update={"policy_file": policy})
     stack.start()
     yield stack
     stack.stop()
 
 
 @pytest.fixture(scope="module")
-def url(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(stack: Stack, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Envoy with the configuration that `authz envoy render`, `authz init` and `authz demo --policy` write."""
+    folder = tmp_path_factory.mktemp("envoy")
     with ExitStack() as running:
         _, port = running.enter_context(echo_backend())
-        config = shipped_config(stack.check_ports, port)
-        yield running.enter_context(running_envoy(tmp_path_factory.mktemp("envoy"), config, documented))
+        text = rendered(load_policy(policy), Backend("127.0.0.1", port), address=f"127.0.0.1:{stack.check_ports[0]}")
+        assert_sound(text, policy, folder)
+        config = configured(yaml.safe_load(text), port=free_port(), admin_port=free_port(), clusters={})
+        url = running.enter_context(running_envoy(folder, config))
+        send_settled(url, "GET", "/")
+        yield url
+
+
+def assert_sound(text: str, policy: Path, folder: Path) -> None:
+    """`authz envoy check` has no error and no warning, and only the notes that underscores and Basic deserve."""
+    file = folder / "envoy.yaml"
+    file.write_text(text)
+    checked = CliRunner().invoke(app, ["envoy", "check", str(file), "--policy", str(policy), "--format", "json"])
+    found = json.loads(checked.stdout)
+    assert [(it["rule"], it["severity"]) for it in found["findings"]] == [("EA223", "note")]
 
 
 def new_key(stack: Stack, environment: str, *scopes: str) -> NewApiKey:
@@ -155,3 +178,25 @@ def test_a_rotated_key_keeps_its_environment(stack: Stack, trial: str) -> None:
     found = stack.administer(lambda admin: admin.find(rotation.made.key.hint))
     assert [it.id for it in found] == [rotation.made.key.id]
     assert trial.startswith("sk_test_")
+
+
+def test_a_slash_at_the_end_is_the_same_row_for_authz_and_envoy(url: str, trial: str, stack: Stack) -> None:
+    headers = (("x-api-key", trial), ("content-type", "application/json"))
+    for path in ("/api/v3/drafts", "/api/v3/drafts/"):
+        own = json.dumps({"account_id": stack.account_id}).encode()
+        assert send(url, "POST", path, *headers, body=own).status == 200
+        other = send(url, "POST", path, *headers, body=b'{"account_id":"acct_other"}')
+        assert (other.status, dict(other.headers)["content-type"]) == (403, "text/plain; charset=utf-8")
+    assert send(url, "GET", "/api/v3/orders/", ("x-api-key", trial)).status == 200
+
+
+def test_envoys_own_responses_are_problems(url: str) -> None:
+    answer = send(url, "GET", "/api/v3/orders%2F")
+    assert (answer.status, dict(answer.headers)["content-type"]) == (400, "application/problem+json")
+
+
+def test_another_spelling_of_a_key_header_is_not_passed_on(url: str, live: str) -> None:
+    for alias in ("x.api-key", "api.key", "api~key", "x-api.key"):
+        assert send(url, "GET", "/api/v3/orders", (alias, live)).status in {400, 401}
+        answer = send(url, "GET", "/api/v3/orders", (alias, live), ("x-api-key", live))
+        assert answer.status == 400 or alias not in seen(answer.body)

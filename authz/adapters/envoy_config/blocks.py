@@ -4,6 +4,7 @@ They have the values of `envoy.yaml`, whose comments name the reasons. Where the
 """
 
 import re
+from ipaddress import ip_address
 from typing import Any
 
 from authz.core.envoy_rules.needs import Needs, Row
@@ -15,7 +16,7 @@ FILTER, CHECKS, REPORTS = "envoy.filters.http.ext_authz", "authz", "authz-stream
 BODY = {"max_request_bytes": 65536, "allow_partial_message": False, "pack_as_bytes": True}
 _TYPES = "type.googleapis.com/envoy.extensions."
 _RETRY_ON = "connect-failure,refused-stream,reset,reset-before-request,unavailable"
-_OTHER, _OTHER_THAN_DASH = "[^a-z0-9]", "[^a-z0-9-]"
+_OTHER, _JOINTS = "[^a-z0-9]", re.compile("[-_]")
 _SEEN = (
     "content-type",
     "content-length",
@@ -34,7 +35,7 @@ def typed(name: str, **fields: Any) -> Block:  # noqa: ANN401 -- any field of a 
 
 def early_mutations(needs: Needs) -> list[Block]:
     """Return the removal of client-sent headers that only Envoy and authz may set."""
-    regexes = [f"x{_OTHER}authz{_OTHER}.*", *(alias_regex(key) for key in needs.key_headers if "-" in key)]
+    regexes = [f"x{_OTHER}authz{_OTHER}.*", *aliases(needs)]
     return [
         {"remove_on_match": {"key_matcher": {"prefix": "x-authz-", "ignore_case": True}}},
         *({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": regex}}}} for regex in regexes),
@@ -44,13 +45,19 @@ def early_mutations(needs: Needs) -> list[Block]:
     ]
 
 
-def alias_regex(key: str) -> str:
-    """Return a regular expression of the other spellings of a header name, and not of the name itself."""
-    words = [re.escape(word) for word in key.split("-")]
-    forms = []
+def aliases(needs: Needs) -> list[str]:
+    """Return a regular expression of the other spellings of each key header that has more than one word."""
+    parts = [(_JOINTS.split(key), _JOINTS.findall(key)) for key in needs.key_headers]
+    return [_alias_regex(words, joints) for words, joints in parts if joints]
+
+
+def _alias_regex(words: list[str], joints: list[str]) -> str:
+    """Return an alternative for each joint: those before it as they are, itself another one, and any behind it."""
+    words, forms = [re.escape(word) for word in words], []
     for first in range(1, len(words)):
+        before = "".join(f"{word}{joint}" for word, joint in zip(words, joints[: first - 1], strict=False))
         behind = "".join(f"{_OTHER}{word}" for word in words[first + 1 :])
-        forms.append(f"{'-'.join(words[:first])}{_OTHER_THAN_DASH}{words[first]}{behind}")
+        forms.append(f"{before}{words[first - 1]}[^a-z0-9{joints[first - 1]}]{words[first]}{behind}")
     return "|".join(forms)
 
 
@@ -179,14 +186,27 @@ def _cluster(name: str, address: str) -> Block:
 
 def endpoint_cluster(name: str, address: str) -> Block:
     """Return a cluster of one endpoint."""
-    endpoint = {"endpoint": {"address": socket_address(address)}}
-    host = address.rpartition(":")[0].strip("[]")
-    is_name = not address.startswith("unix:") and any(char.isalpha() for char in host) and ":" not in host
-    return {
-        "name": name,
-        "type": "STRICT_DNS" if is_name else "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
+    cluster = {"name": name, "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{}]}]}}
+    set_endpoint(cluster, address)
+    return cluster
+
+
+def set_endpoint(cluster: Any, address: str) -> None:  # noqa: ANN401 -- any YAML
+    """Let a cluster of one endpoint connect to HOST:PORT or unix:/PATH; raises `ValueError` for anything else."""
+    found = socket_address(address)
+    host = found["socket_address"]["address"] if "socket_address" in found else ""
+    cluster["type"] = host_type(host) if host else "STATIC"
+    (group,) = cluster["load_assignment"]["endpoints"]
+    group["lb_endpoints"][0].setdefault("endpoint", {})["address"] = found
+
+
+def host_type(host: str) -> str:
+    """Return how Envoy finds a host: a name by DNS, an address as it is."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return "STRICT_DNS"
+    return "STATIC"
 
 
 def socket_address(address: str) -> Block:

@@ -18,6 +18,7 @@ from authz.settings import load as load_settings
 if TYPE_CHECKING:
     from authz.core.envoy_rules.finding import Finding
     from authz.core.envoy_rules.needs import Deadlines, Needs
+    from authz.core.policy.policy import Policy
 
 app = typer.Typer(no_args_is_help=True, help="Check Envoy configurations, and write blocks for them.")
 
@@ -83,7 +84,9 @@ def render(
     policy: PolicyFile = None,
     merge: Annotated[Path | None, typer.Option(help="A bootstrap that gets the blocks; the rest of it stays.")] = None,
     authz: Annotated[str, typer.Option(help="Where Envoy finds authz: HOST:PORT or unix:/PATH.")] = "127.0.0.1:9001",
-    backend: Annotated[str, typer.Option(help="Without --merge: where the API is, HOST:PORT.")] = "127.0.0.1:8081",
+    backend: Annotated[
+        str, typer.Option(help="Without --merge: where the API is, such as http://127.0.0.1:8081.")
+    ] = "127.0.0.1:8081",
     local_replies: Annotated[bool, typer.Option("--local-replies", help="Print local_reply_config only.")] = False,
 ) -> None:
     """Print Envoy's configuration for a policy: a whole one, or an existing bootstrap with the blocks in it.
@@ -91,9 +94,7 @@ def render(
     Envoy's own responses, header lists, settings for bodies and streams follow from the policy. Remarks and findings
     that remain go to standard error.
     """
-    from authz.adapters.envoy_config.document import UnreadableConfig  # noqa: PLC0415 -- see the module's docstring
-    from authz.adapters.policy_file.loader import load_policy  # noqa: PLC0415 -- the same
-    from authz.cli.envoy.rendering import rendered  # noqa: PLC0415 -- the same
+    from authz.adapters.policy_file.loader import load_policy  # noqa: PLC0415 -- see the module's docstring
     from authz.core.envoy_rules.needs import needs_of  # noqa: PLC0415 -- the same
     from authz.edge.check.local_replies import local_reply_config  # noqa: PLC0415 -- the same
 
@@ -102,19 +103,31 @@ def render(
     if local_replies:
         write(local_reply_config(loaded).rstrip("\n"))
         return
-    needs = needs_of(loaded, _deadlines(settings))
+    text, remarks = _rendered(loaded, _deadlines(settings), authz, backend, merge)
+    write(text.rstrip("\n"))
+    for remark in remarks:
+        note(f"note: {remark}")
+    for each in findings_of(text, needs_of(loaded, _deadlines(settings))):
+        if each.severity != "note":
+            note(f"{each.severity} {each.rule.id}: {each.what}")
+
+
+def _rendered(
+    policy: "Policy", deadlines: "Deadlines", authz: str, backend: str, merge: Path | None
+) -> tuple[str, list[str]]:
+    """Return the configuration, and remarks about what was left as it is."""
+    from authz.adapters.envoy_config.backend import parsed_backend  # noqa: PLC0415 -- see the module's docstring
+    from authz.adapters.envoy_config.document import UnreadableConfig  # noqa: PLC0415 -- the same
+    from authz.cli.envoy.rendering import merged, rendered  # noqa: PLC0415 -- the same
+
     try:
-        text, remarks = rendered(loaded, needs, authz, backend, merge)
+        if merge is not None:
+            return merged(policy, merge, authz, deadlines)
+        return rendered(policy, parsed_backend(backend), address=authz, deadlines=deadlines), []
     except UnreadableConfig as error:
         raise typer.BadParameter(f"{merge}: {error}", param_hint="--merge") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--authz or --backend") from None
-    write(text.rstrip("\n"))
-    for remark in remarks:
-        note(f"note: {remark}")
-    for each in findings_of(text, needs):
-        if each.severity != "note":
-            note(f"{each.severity} {each.rule.id}: {each.what}")
 
 
 def findings_of(text: str, needs: "Needs", cluster: str = "") -> "list[Finding]":

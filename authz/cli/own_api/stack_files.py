@@ -1,13 +1,14 @@
 """The compose file and the README that `authz init` writes for one's own API."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from authz import __version__
+from authz.adapters.envoy_config.backend import Backend
 from authz.adapters.policy_writer.expectations import sample_request
 from authz.adapters.policy_writer.lines import quoted
-from authz.cli.own_api.envoy_file import Backend
 from authz.core.imports.operation import Operation
-from authz.core.policy.policy import Policy
+from authz.core.policy.policy import KeyForm, KeyScheme, Policy
 from authz.core.policy.route import Access, Route
 
 _COMPOSE = """\
@@ -77,7 +78,7 @@ It starts everything on this machine, prints a key, and a request each for 200, 
     docker compose up --detach
     docker compose run --rm authz accounts create "First account"
     docker compose run --rm authz keys create ACCOUNT_ID --name first {scopes}
-    curl -i -H '{header}: KEY' http://127.0.0.1:8000{path}
+    curl -i {credential} http://127.0.0.1:8000{path}
 
 `compose.yaml` uses the image `{image}`: build it in a checkout of authz with
 `docker build -f deploy/Containerfile -t {image} .`.
@@ -89,6 +90,12 @@ It starts everything on this machine, prints a key, and a request each for 200, 
 
 The first adds the new rows in a marked block and reports the routes that are gone. The second is for CI: it exits with
 1 while the description and the policy differ.
+
+A policy that changed needs another `envoy.yaml` if its headers of keys, account bindings to bodies, streams or error
+formats changed. Check the file, and write it again:
+
+    authz envoy check envoy.yaml --policy policy.yaml
+    authz envoy render --policy policy.yaml --backend {url} > envoy.yaml
 """
 
 
@@ -111,8 +118,8 @@ def texts(policy: Policy, backend: Backend, source: str) -> Texts:
         source=source,
         backend=backend,
         url=f"{scheme}://{backend}",
-        scopes=f"--scope {route.scope}" if route and route.scope else "--scope SCOPE",
-        header=policy.keys.header,
+        scopes=" ".join(f"--scope {it}" for it in first_scopes(policy)),
+        credential=curl_credential(policy, "KEY"),
         path=sample_path(route) if route else "/",
         image=image,
     )
@@ -120,9 +127,29 @@ def texts(policy: Policy, backend: Backend, source: str) -> Texts:
 
 
 def first_route(policy: Policy) -> Route | None:
-    """Return the route for a first request: a GET without variables if there is one, else any GET."""
+    """Return the route for a first request: a GET without variables if there is one, else any GET; None without any."""
     gets = [it for it in policy.routes if it.method == "GET" and it.access is Access.SCOPE and not it.accounts]
     return min(gets, key=lambda it: (it.template.count("{") + it.template.count("*"), len(it.template)), default=None)
+
+
+def first_scopes(policy: Policy) -> list[str]:
+    """Return the scopes of a first key: those of the first route, or all if there is no such route."""
+    first = first_route(policy)
+    return sorted(policy.scopes) if first is None else list(first.alternatives[0])
+
+
+def curl_credential(policy: Policy, secret: str) -> str:
+    """Return the arguments by which curl presents a key in the first form that the policy has."""
+    form = next(iter(policy.keys.forms), KeyForm(policy.keys.header))
+    match form.scheme:
+        case KeyScheme.PLAIN:
+            return f"-H '{form.header}: {secret}'"
+        case KeyScheme.BEARER:
+            return f"-H '{form.header}: Bearer {secret}'"
+        case KeyScheme.BASIC:
+            return f"-u '{secret}:'"
+        case _:
+            assert_never(form.scheme)
 
 
 def sample_path(route: Route) -> str:

@@ -1,6 +1,6 @@
 """`authz init`: everything that a first request through one's own Envoy needs, from one's own OpenAPI file.
 
-What is in the files is decided by `authz policy import`, `envoy_file.py` and `stack_files.py`.
+What is in the files is decided by `authz policy import`, `authz envoy render` and `stack_files.py`.
 """
 
 import sys
@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from authz.adapters.envoy_config.backend import parsed_backend
 from authz.adapters.policy_file.loader import load_policy
 from authz.cli.files import accept, refuse_existing, write_whole
 from authz.cli.output import note, write
-from authz.cli.own_api.envoy_file import envoy_text, parsed_backend
 from authz.cli.own_api.stack_files import texts
 from authz.cli.policy.importing import Target, bring_in
 from authz.core.imports.scopes import ScopeBy
@@ -39,7 +39,7 @@ def init(
 ) -> None:
     """Write a policy, expectations, envoy.yaml, a compose file and a README for an API; asks for what is missing."""
     from authz.adapters.api_files.openapi import read_openapi  # noqa: PLC0415 -- only this command needs it
-    from authz.demo.servers import shipped  # noqa: PLC0415 -- the same
+    from authz.cli.envoy.rendering import rendered  # noqa: PLC0415 -- the same
 
     source = openapi or Path(_asked("--openapi", "The OpenAPI file"))
     description = read_openapi(source, base_path)
@@ -57,8 +57,7 @@ def init(
     bring_in(description, source, scope_by, target)
     policy = load_policy(folder / _POLICY)
     written = texts(policy, parsed, source.name)
-    envoy = envoy_text(shipped("envoy.yaml").read_text(encoding="utf-8"), policy, parsed)
-    for file, text in ((_ENVOY, envoy), (_COMPOSE, written.compose), (_README, written.readme)):
+    for file, text in ((_ENVOY, rendered(policy, parsed)), (_COMPOSE, written.compose), (_README, written.readme)):
         write_whole(folder / file, text, accept)
     for file in names:
         write(str(folder / file))

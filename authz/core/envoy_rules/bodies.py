@@ -92,7 +92,7 @@ def entries_of(guarded: Guarded, row: Row) -> Iterator[Entry]:
     """Iterate over the routes that may get a request of a row: of each virtual host, up to one that surely does."""
     done: set[tuple[str | int, ...]] = set()
     for entry in guarded.manager.entries():
-        found = route_matches(entry.route["match"], row.sample_method, row.sample)
+        found = _matches(entry, row)
         if found is Match.NO or entry.host.path in done:
             continue
         if found is Match.YES:
@@ -121,4 +121,8 @@ def _settings(guarded: Guarded) -> Iterator[Node]:
 
 
 def _reads(entry: Entry, row: Row) -> bool:
-    return route_matches(entry.route["match"], row.sample_method, row.sample) is not Match.NO
+    return _matches(entry, row) is not Match.NO
+
+
+def _matches(entry: Entry, row: Row) -> Match:
+    return route_matches(entry.route["match"], row.sample_method, row.sample, is_grpc=row.is_grpc)

@@ -3,6 +3,7 @@
 Which headers authz sees is `visible.py`.
 """
 
+import re
 from collections.abc import Iterator
 
 from authz.core.envoy_rules.bypass import addresses_of
@@ -106,6 +107,7 @@ RULES: tuple[Rule, ...] = (
 _PORTAL = {"x-authz-proxy": "%ENVIRONMENT(", "x-authz-client-address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
 _IDENTITY = ("x-authz-key-id", "x-authz-account-id", "x-authz-scopes", "x-authz-proxy", "x-authz-z9")
 _ALIASES = ("x.authz.scopes", "x~authz~key-id", "x-authz.scopes")
+_JOINT = re.compile("[-_]")
 _EXTERNAL = "x-envoy-external-address"
 
 
@@ -114,7 +116,8 @@ def client_headers(guarded: Guarded) -> Iterator[Finding]:
     early = guarded.config["early_header_mutation_extensions"]
     if hidden := [name for name in _IDENTITY if is_hidden(guarded, name)]:
         yield IDENTITY.at(early, f"a client's {hidden[0]} arrives at the backend")
-    spellings = [key.replace("-", mark, 1) for key in guarded.needs.key_headers if "-" in key for mark in ".~"]
+    keys = guarded.needs.key_headers
+    spellings = [_JOINT.sub(mark, key, count=1) for key in keys if _JOINT.search(key) for mark in ".~"]
     if hidden := [name for name in (*_ALIASES, *spellings) if is_hidden(guarded, name)]:
         yield ALIASES.at(early, f"a client's {hidden[0]} arrives at the backend")
     if not underscores_refused(guarded):

@@ -63,15 +63,15 @@ def any_matches(matchers: Node, text: str) -> bool:
     return any(string_matches(matcher, text) for matcher in matchers)
 
 
-def route_matches(match: Node, method: str, path: str) -> Match:
-    """Tell whether a `RouteMatch` matches a request of HTTP, without a query, that is not gRPC."""
+def route_matches(match: Node, method: str, path: str, *, is_grpc: bool = False) -> Match:
+    """Tell whether a `RouteMatch` matches a request without a query."""
     found = _path_matches(match, path)
     for header in match["headers"]:
         found &= _header_matches(header, method, path)
     others = ("query_parameters", "runtime_fraction", "tls_context", "dynamic_metadata", "filter_state", "cookies")
     if any(match[name] for name in others):
         found &= Match.MAYBE
-    if match["grpc"]:
+    if match["grpc"] and not is_grpc:
         found = Match.NO
     return found
 

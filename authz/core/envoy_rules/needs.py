@@ -3,6 +3,7 @@
 The rules compare a configuration with these values; `adapters/envoy_config/` writes one from them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from authz.core.policy.policy import Policy
@@ -14,12 +15,16 @@ _ANY_METHOD = "*"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the policy: a method ("*" for any), a regular expression of its paths, and one such path."""
+    """A row of the policy: a method ("*" for any), a regular expression of its paths, and one such path.
+
+    `is_grpc` is set for a method of gRPC.
+    """
 
     method: str
     template: str
     regex: str
     sample: str
+    is_grpc: bool = False
 
     @property
     def sample_method(self) -> str:
@@ -54,26 +59,29 @@ class Needs:
 
 def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
     """Return what a policy needs from Envoy."""
-    rows = [route for route in policy.routes if not is_grpc(route.template)]
-    bodies = [route for route in rows if any(it.location is BindingLocation.BODY for it in route.accounts)]
+
+    def rows(routes: Iterable[Route]) -> tuple[Row, ...]:
+        found = {(route.method, route.template): _row(route, policy) for route in routes}
+        return tuple(found.values())
+
     return Needs(
         key_headers=policy.keys.headers,
-        bodies=_rows(bodies),
-        streams=_rows([route for route in rows if route.stream]),
-        sessions=_rows([route for route in rows if route.access is Access.SESSION]),
+        bodies=rows(it for it in policy.routes if any(at.location is BindingLocation.BODY for at in it.accounts)),
+        streams=rows(it for it in policy.routes if it.stream),
+        sessions=rows(it for it in policy.routes if it.access is Access.SESSION),
         stream_ttl_s=min((stream.ttl_s for stream in policy.streams.values()), default=0),
         deadlines=deadlines,
     )
 
 
-def _rows(routes: list[Route]) -> tuple[Row, ...]:
-    found = {(route.method, route.template): _row(route) for route in routes}
-    return tuple(found.values())
-
-
-def _row(route: Route) -> Row:
+def _row(route: Route, policy: Policy) -> Row:
     parsed = Template.parse(route.template)
     words = {ONE: "a1", ANY_DEPTH: "a1/a2"}
     parts = (words.get(part) or part.replace(HOLE, "a1") for part in parsed.parts)
     sample = "".join(f"/{part}" for part in parts) + (f":{parsed.verb}" if parsed.verb else "")
-    return Row(route.method, route.template, parsed.regex, sample)
+    return Row(route.method, route.template, paths_regex(parsed, policy), sample, is_grpc(route.template))
+
+
+def paths_regex(template: Template, policy: Policy) -> str:
+    """Return a regular expression of the paths of a row, with a slash at the end where that is the same."""
+    return template.regex + ("/?" if policy.router.ignores_slash and template.takes_slash else "")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from authz.core.envoy_rules.needs import paths_regex
 from authz.core.error_body import error_body, problem_body
 from authz.core.errors import Denial, GrpcCode
 from authz.core.policy.policy import Policy
@@ -74,7 +75,7 @@ def local_reply_config(policy: Policy) -> str:
     lines = ["local_reply_config:", "  mappers:"]
     for form in ErrorFormat:
         routes = (route for route in policy.routes if route.errors is form)
-        paths = sorted({Template.parse(route.template).regex for route in routes})
+        paths = sorted({paths_regex(Template.parse(route.template), policy) for route in routes})
         if form is policy.errors or not paths:
             continue
         match = {"safe_regex": {"regex": f"({'|'.join(paths)})([?].*)?"}}

@@ -3,13 +3,14 @@
 import copy
 import json
 import random
+import re
 from typing import Any
 
 import pytest
 import yaml
 from support.envoy_faults import DATA, base, faults, mutilate, patched
 
-from authz.adapters.envoy_config.blocks import alias_regex, socket_address
+from authz.adapters.envoy_config.blocks import aliases, socket_address
 from authz.adapters.envoy_config.document import UnreadableConfig
 from authz.adapters.envoy_config.forms import sources_of
 from authz.adapters.envoy_config.merge import Addition, merge
@@ -17,10 +18,11 @@ from authz.adapters.policy_file.loader import load_policy
 from authz.core.envoy_rules.finding import Severity
 from authz.core.envoy_rules.matching import regex_matches
 from authz.core.envoy_rules.model import configuration_of
-from authz.core.envoy_rules.needs import Deadlines, needs_of
+from authz.core.envoy_rules.needs import Deadlines, Needs, needs_of
 from authz.core.envoy_rules.registry import check
 from authz.demo.servers import shipped
 
+SWAPPED = str.maketrans("-_", "_-")
 NEEDS = needs_of(load_policy(shipped("policies/truetick.yaml")), Deadlines())
 ADDITION = Addition(NEEDS, {"mappers": []}, "127.0.0.1:9001")
 BOOTSTRAPS = ["plain", "tls-redirect", "proxy-protocol", "azure"]
@@ -92,12 +94,13 @@ def test_no_mutilated_bootstrap_makes_the_merge_fail(number: int) -> None:
 
 
 def test_the_aliases_of_a_header_are_all_but_itself() -> None:
-    assert alias_regex("x-api-key") == "x[^a-z0-9-]api[^a-z0-9]key|x-api[^a-z0-9-]key"
-    for key in ("x-api-key", "x-key", "a-b-c-d"):
-        for name in (key.replace("-", "_"), key.replace("-", "."), key.replace("-", ".", 1)):
-            assert regex_matches(alias_regex(key), name)
-        assert not regex_matches(alias_regex(key), key)
-    assert alias_regex("token") == ""
+    assert aliases(Needs()) == ["x[^a-z0-9-]api[^a-z0-9]key|x-api[^a-z0-9-]key"]
+    for key in ("x-api-key", "x-key", "a-b-c-d", "api_key", "x-api_key", "a.b-c"):
+        (regex,) = aliases(Needs(key_headers=(key,)))
+        for name in (re.sub("[-_]", ".", key), re.sub("[-_]", "~", key, count=1), key.translate(SWAPPED)):
+            assert regex_matches(regex, name), (regex, name)
+        assert not regex_matches(regex, key)
+    assert aliases(Needs(key_headers=("token", "authorization"))) == []
 
 
 def test_addresses_have_the_form_of_envoy() -> None:
