@@ -28,7 +28,7 @@ from authz._pb import rpc_status_pb2 as authz_dot___pb_dot_rpc__status__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61uthz/_pb/check.proto\x12\x15\x65nvoy.service.auth.v3\x1a\x14\x61uthz/_pb/base.proto\x1a\x1b\x61uthz/_pb/http_status.proto\x1a\x1a\x61uthz/_pb/rpc_status.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xed\x03\n\x10\x41ttributeContext\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12@\n\x07request\x18\x04 \x01(\x0b\x32/.envoy.service.auth.v3.AttributeContext.Request\x1a\x36\n\x04Peer\x12.\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1d.envoy.config.core.v3.Address\x1a\x80\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12Q\n\x07headers\x18\x03 \x03(\x0b\x32@.envoy.service.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\n \x01(\t\x12\x0c\n\x04\x62ody\x18\x0b \x01(\t\x12\x10\n\x08raw_body\x18\x0c \x01(\x0c\x12\x12\n\nheader_map\x18\r \x01(\x0c\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aL\n\x07Request\x12\x41\n\x04http\x18\x02 \x01(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HttpRequest\"K\n\x0c\x43heckRequest\x12;\n\nattributes\x18\x01 \x01(\x0b\x32\'.envoy.service.auth.v3.AttributeContext\"\x87\x01\n\x12\x44\x65niedHttpResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.envoy.type.v3.HttpStatus\x12\x38\n\x07headers\x18\x02 \x03(\x0b\x32\'.envoy.config.core.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xaf\x01\n\x0eOkHttpResponse\x12\x38\n\x07headers\x18\x02 \x03(\x0b\x32\'.envoy.config.core.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12H\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32\'.envoy.config.core.v3.HeaderValueOption\"\xc0\x02\n\rCheckResponse\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x44\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12<\n\x0bok_response\x18\x03 \x01(\x0b\x32%.envoy.service.auth.v3.OkHttpResponseH\x00\x12\x43\n\x0e\x65rror_response\x18\x05 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response2c\n\rAuthorization\x12R\n\x05\x43heck\x12#.envoy.service.auth.v3.CheckRequest\x1a$.envoy.service.auth.v3.CheckResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61uthz/_pb/check.proto\x12\x15\x65nvoy.service.auth.v3\x1a\x14\x61uthz/_pb/base.proto\x1a\x1b\x61uthz/_pb/http_status.proto\x1a\x1a\x61uthz/_pb/rpc_status.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x91\x05\n\x10\x41ttributeContext\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12@\n\x07request\x18\x04 \x01(\x0b\x32/.envoy.service.auth.v3.AttributeContext.Request\x12Z\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32>.envoy.service.auth.v3.AttributeContext.ContextExtensionsEntry\x1a\x36\n\x04Peer\x12.\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1d.envoy.config.core.v3.Address\x1a\x8e\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12Q\n\x07headers\x18\x03 \x03(\x0b\x32@.envoy.service.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\n \x01(\t\x12\x0c\n\x04\x62ody\x18\x0b \x01(\t\x12\x10\n\x08raw_body\x18\x0c \x01(\x0c\x12\x12\n\nheader_map\x18\r \x01(\x0c\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aL\n\x07Request\x12\x41\n\x04http\x18\x02 \x01(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x0c\x43heckRequest\x12;\n\nattributes\x18\x01 \x01(\x0b\x32\'.envoy.service.auth.v3.AttributeContext\"\x87\x01\n\x12\x44\x65niedHttpResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.envoy.type.v3.HttpStatus\x12\x38\n\x07headers\x18\x02 \x03(\x0b\x32\'.envoy.config.core.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xd3\x01\n\x0eOkHttpResponse\x12\x38\n\x07headers\x18\x02 \x03(\x0b\x32\'.envoy.config.core.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12H\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32\'.envoy.config.core.v3.HeaderValueOption\x12\"\n\x1aquery_parameters_to_remove\x18\x08 \x03(\t\"\xc0\x02\n\rCheckResponse\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x44\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12<\n\x0bok_response\x18\x03 \x01(\x0b\x32%.envoy.service.auth.v3.OkHttpResponseH\x00\x12\x43\n\x0e\x65rror_response\x18\x05 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response2c\n\rAuthorization\x12R\n\x05\x43heck\x12#.envoy.service.auth.v3.CheckRequest\x1a$.envoy.service.auth.v3.CheckResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,24 +37,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._loaded_options = None
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_ATTRIBUTECONTEXT']._serialized_start=158
-  _globals['_ATTRIBUTECONTEXT']._serialized_end=651
-  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=260
-  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=314
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=317
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=573
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=527
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=573
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=575
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=651
-  _globals['_CHECKREQUEST']._serialized_start=653
-  _globals['_CHECKREQUEST']._serialized_end=728
-  _globals['_DENIEDHTTPRESPONSE']._serialized_start=731
-  _globals['_DENIEDHTTPRESPONSE']._serialized_end=866
-  _globals['_OKHTTPRESPONSE']._serialized_start=869
-  _globals['_OKHTTPRESPONSE']._serialized_end=1044
-  _globals['_CHECKRESPONSE']._serialized_start=1047
-  _globals['_CHECKRESPONSE']._serialized_end=1367
-  _globals['_AUTHORIZATION']._serialized_start=1369
-  _globals['_AUTHORIZATION']._serialized_end=1468
+  _globals['_ATTRIBUTECONTEXT']._serialized_end=815
+  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=352
+  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=406
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=409
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=679
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=633
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=679
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=681
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=757
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=759
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=815
+  _globals['_CHECKREQUEST']._serialized_start=817
+  _globals['_CHECKREQUEST']._serialized_end=892
+  _globals['_DENIEDHTTPRESPONSE']._serialized_start=895
+  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1030
+  _globals['_OKHTTPRESPONSE']._serialized_start=1033
+  _globals['_OKHTTPRESPONSE']._serialized_end=1244
+  _globals['_CHECKRESPONSE']._serialized_start=1247
+  _globals['_CHECKRESPONSE']._serialized_end=1567
+  _globals['_AUTHORIZATION']._serialized_start=1569
+  _globals['_AUTHORIZATION']._serialized_end=1668
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,7 @@ class RequestAttributes(Value):
     is a function, because few requests need the address. `reserved_headers` holds the names of the client's headers
     that only authz may set (`core/reserved_headers.py`). `x_request_id` is the id that Envoy and its client know the
     request by, empty if Envoy does not send it; a client may have chosen it. `call` has the trace context of the check.
+    `host` is the host as sent, or the operator's name of it; it is set for policies whose rows have hosts.
     """
 
     request_id: str
@@ -66,6 +67,7 @@ class RequestAttributes(Value):
     body_form: BodyForm = _NO_FORM
     x_request_id: bytes = b""
     call: Traced | None = None
+    host: str = ""
 
     @property
     def logged_id(self) -> str:

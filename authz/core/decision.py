@@ -74,7 +74,8 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
     if (overrides is not None or attributes.reserved_headers) and (reason := _header_refusal(policy, attributes)):
         return Deny(reason)
     match = policy.router.match(attributes.method, target)
-    if match is None:
+    # A policy without hosts does nothing more here.
+    if match is None and (match := policy.router.match_at(attributes.host, attributes.method, target)) is None:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
     route = match.route
     if route is not None and not route.needs_key and (planned := _without_key(route, attributes)) is not None:

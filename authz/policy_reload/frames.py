@@ -10,9 +10,9 @@ from dataclasses import fields
 from sys import intern
 from typing import Any, TypeAlias
 
+from authz.core.hosts.table import router_of
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Route
-from authz.core.policy.router import Router
 
 Frames: TypeAlias = tuple[bytes, ...]
 
@@ -36,7 +36,7 @@ def unframed(frames: Sequence[bytes]) -> Policy:
     """Build the policy again. The frames must come from `framed` in this process or in its child."""
     head, options = _part(frames[0])
     routes = tuple(route for frame in frames[1:] for route in _routes(frame))
-    return Policy(**head, routes=routes, router=Router(routes, **options))
+    return Policy(**head, routes=routes, router=router_of(routes, **options))
 
 
 def _routes(frame: bytes) -> Iterator[Route]:

@@ -6,11 +6,11 @@ They define the JSON Schema and the checks of shape; the rules between rows are 
 import json
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from authz.adapters.policy_file.foreign_keys import ForeignKeysModel
 from authz.adapters.policy_file.keys import Keys
-from authz.adapters.policy_file.shape import Shape
+from authz.adapters.policy_file.shape import Hosts, OneOrMore, Shape
 from authz.core.limits import CAPACITY_MAX, REFILL_PER_S_MAX, REFILL_PER_S_MIN, Limit, limit_fault
 from authz.core.policy.policy import INVALID_KEYS
 from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat
@@ -20,19 +20,8 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-OneOrMore = Annotated[
-    list[str],
-    Field(min_length=1),
-    BeforeValidator(_listed),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
-]
-
-
 Errors = Literal["json", "problem", "text"]
+_BARRED = "barred"
 Several = Annotated[list[str] | None, Field(default=None, min_length=2, max_length=16)]
 
 
@@ -133,6 +122,9 @@ class Routes(Shape):
     (grammar 2): allowed without a key; a key must be valid, and its owner is reported to the backend."""
     match: OneOrMore
     """`METHOD /template`, or `/package.Service/Method` and `/package.**` for gRPC; one or a list."""
+    hosts: Annotated[Hosts | None, Field(default=None)] = None
+    """Grammar 2: the hosts that have these rows, instead of those of the policy: `api.example.com`, an address, or
+    `*.example.com` for every host below. A barred group without it bars on every host."""
     account: Annotated[OneOrMore | None, Field(default=None)] = None
     """Locations of an account id, which must be the key's own: `path:NAME`, `query:NAME`, `body:NAME`."""
     account_required: bool = False
@@ -212,6 +204,12 @@ class Document(Shape):
     """Grammar 2: the format of refusals on every row that has none of its own, and where there is no row."""
     base_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$", max_length=256)
     """Grammar 2: the beginning of every path of the table, such as `/api/v3`; gRPC rows have none."""
+    hosts: Annotated[Hosts | None, Field(default=None)] = None
+    """Grammar 2: the hosts of every group that has none of its own; other hosts are not served. By default those that
+    some group names."""
+    host_from: str = Field(default="authority", pattern=r"^(authority|extension [a-z][a-z0-9_.-]{0,63})$")
+    """Grammar 2: where the host of a request is: in its authority, or in the entry of Envoy's `context_extensions` of
+    this name."""
     methods: list[Method] = Field(default=list(METHODS), min_length=1)
     """The HTTP methods that are accepted at all."""
     head_follows_get: bool = True
@@ -227,6 +225,15 @@ class Document(Shape):
     """The throttles of the portal's endpoints and of changes of keys there that differ from the built-in ones."""
     routes: list[Routes] = Field(min_length=1)
     """The table."""
+
+    def host_extension(self) -> str:
+        """Return the name of the context extension that holds the host, if one does."""
+        return self.host_from.partition(" ")[2]
+
+    def hosts_of(self, group: Routes) -> tuple[str, ...]:
+        """Return the hosts of a group; none for every host."""
+        hosts = group.hosts if group.hosts is not None or group.access == _BARRED else self.hosts
+        return tuple(dict.fromkeys(hosts or ()))
 
     def all_throttles(self) -> Throttles:
         """Return every throttle; those that the document omits are built in."""

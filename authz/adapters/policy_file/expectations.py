@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from authz.adapters.policy_file import yaml
-from authz.adapters.policy_file.document import OneOrMore
+from authz.adapters.policy_file.shape import OneOrMore
 from authz.core.errors import DENIALS, DenyReason, PolicyError, Problem
 from authz.core.policy.expectations import ALLOW, Expectation
 from authz.core.policy.policy import Policy
@@ -34,6 +34,7 @@ class Group(_Model):
     key: list[str] | None = None
     account: str | None = Field(default=None, min_length=1)
     body: dict[str, Any] | None = None
+    host: str = Field(default="", max_length=255)
 
     @model_validator(mode="after")
     def _one_expectation(self) -> "Group":
@@ -91,5 +92,5 @@ def _unfolded(group: Group, where: tuple[str | int, ...], policy: Policy, proble
         method, space, target = request.partition(" ")
         if not space or not target:
             problems.append(Problem(place, f"{request!r}: must be METHOD /path"))
-        found.append(Expectation(place, method, target, needs, outcome, caller, body))
+        found.append(Expectation(place, method, target, needs, outcome, caller, body, group.host))
     return found

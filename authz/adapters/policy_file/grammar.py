@@ -28,13 +28,13 @@ def _sections(document: Document) -> Iterator[Problem]:
     for name in ("headers", "prefixes"):
         if getattr(document.keys, name) is not None:
             yield Problem(("keys", name), f"{name} {_NEEDS}")
-    for name in ("errors", "base_path", "trailing_slash"):
+    for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from"):
         if name in document.model_fields_set:
             yield Problem((name,), f"{name} {_NEEDS}")
 
 
 def _of_rows(group: Routes) -> Iterator[tuple[str, str]]:
-    for name in ("all_of", "any_of"):
+    for name in ("all_of", "any_of", "hosts"):
         if getattr(group, name) is not None:
             yield name, name
     if group.access == _OPTIONAL:

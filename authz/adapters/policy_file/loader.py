@@ -6,19 +6,22 @@
 from hashlib import sha256
 from pathlib import Path
 from sys import intern
+from typing import TypeAlias
 
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import Document, Routes, field_names
 from authz.adapters.policy_file.grammar import newer
 from authz.core.errors import PolicyError, Problem
+from authz.core.hosts.table import router_of
 from authz.core.policy.overrides import Overrides
 from authz.core.policy.policy import Policy, RateHeaders, Scope
 from authz.core.policy.route import ErrorFormat, Route
-from authz.core.policy.router import Router
 from authz.core.policy.rules import Declarations, Row, faults, method_and_template
 from authz.core.streams import StreamClass
 
 _DIGEST_CHARS = 12
+
+RowKey: TypeAlias = tuple[str, str, tuple[str, ...]]
 
 
 def load_policy(path: Path) -> Policy:
@@ -29,11 +32,16 @@ def load_policy(path: Path) -> Policy:
     return yaml.load(path, Document, _policy, field_names())
 
 
-def row_lines(path: Path) -> dict[tuple[str, str], int]:
-    """Find the line of each row of a sound policy, by its method and template."""
+def row_lines(path: Path) -> dict[RowKey, str]:
+    """Find FILE:LINE of each row of a sound policy, by its method, template and hosts."""
     rows, _ = yaml.load(path, Document, _unfolded, field_names())
     found = yaml.lines(path, [row.where for row in rows])
-    return {(row.route.method, row.route.template): line for row, line in zip(rows, found, strict=True)}
+    return {row_key(row.route): f"{path}:{line}" for row, line in zip(rows, found, strict=True)}
+
+
+def row_key(route: Route) -> RowKey:
+    """Return what tells a row of a policy from all others."""
+    return route.method, route.template, route.hosts
 
 
 def _policy(document: Document) -> Policy:
@@ -63,11 +71,12 @@ def _policy(document: Document) -> Policy:
         scopes=scopes,
         streams=streams,
         routes=routes,
-        router=Router(
+        router=router_of(
             routes,
             head_follows_get=document.head_follows_get and "HEAD" in document.methods,
             ignores_slash=document.trailing_slash == "same",
         ),
+        host_extension=document.host_extension(),
         throttles=document.all_throttles(),
         digest=_digest(document),
         version=document.version,
@@ -98,6 +107,7 @@ def _unfold(
     except ValueError as error:
         problems.append(Problem((*where, "account"), str(error)))
         return
+    hosts = document.hosts_of(group)
     for number, match in enumerate(group.match):
         where_match = (*where, "match", number)
         try:
@@ -120,5 +130,6 @@ def _unfold(
             errors=group.error_format() or ErrorFormat(document.errors),
             stream=group.stream,
             shadow=group.shadow,
+            hosts=hosts,
         )
         rows.append(Row(where_match, route))

@@ -14,10 +14,10 @@ BEGIN = "# BEGIN imported by `authz policy import`"
 END = "# END imported by `authz policy import`"
 
 
-def inserted(text: str, merge: Merge, source: str) -> str:
+def inserted(text: str, merge: Merge, source: str, host: str = "") -> str:
     """Return the text of a policy with what a merge adds; raises `PolicyError` where it has no room for it.
 
-    `text` is the text of a sound policy, with its own line ends.
+    `text` is the text of a sound policy, with its own line ends. The rows are of `host` only, if there is one.
     """
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
@@ -27,7 +27,7 @@ def inserted(text: str, merge: Merge, source: str) -> str:
         additions.append((_section(root, "scopes"), list(scope_lines(merge.scopes))))
     if merge.rows or merge.refused:
         refused = [comment(f"not added: {row.match}: {reason}") for row, reason in merge.refused]
-        additions.append((_section(root, "routes"), [*row_lines(merge.rows), *refused]))
+        additions.append((_section(root, "routes"), [*row_lines(merge.rows, host=host), *refused]))
     end_of_line = "\r\n" if "\r\n" in text else "\n"
     # The last section first, so that the positions of the others stay true.
     for node, lines in sorted(additions, key=lambda it: -it[0].start_mark.index):

@@ -33,13 +33,17 @@ def scope_lines(scopes: Mapping[str, ScopeDraft]) -> Iterator[str]:
         yield f"{name}: {{description: {quoted(draft.description or name)}{write}}}"
 
 
-def row_lines(rows: Iterable[ImportedRow], omitted: Iterable[tuple[Operation, str]] = ()) -> Iterator[str]:
+def row_lines(
+    rows: Iterable[ImportedRow], omitted: Iterable[tuple[Operation, str]] = (), *, host: str = ""
+) -> Iterator[str]:
     """Yield groups of rows by scope, each row below its remarks; then what could not become a row. Not indented."""
     groups: dict[str, list[ImportedRow]] = {}
     for row in rows:
         groups.setdefault(row.scope, []).append(row)
     for scope, members in sorted(groups.items(), key=lambda it: not it[0]):
         yield f"- scope: {scope}" if scope else "- access: public  # the security is an empty list in the description"
+        if host:
+            yield f"  hosts: {quoted(host)}"
         yield "  match:"
         for row in members:
             yield from (f"    {comment(remark)}" for remark in row.remarks[:_REMARKS_MAX])

@@ -53,7 +53,7 @@ def init(
     for file in names:
         refuse_existing(folder / file, force=force)
     folder.mkdir(parents=True, exist_ok=True)
-    target = Target(folder / _POLICY, None, folder / _EXPECTATIONS, name, prefix, force, as_json=False)
+    target = Target(folder / _POLICY, None, folder / _EXPECTATIONS, name, prefix, "", force, as_json=False)
     bring_in(description, source, scope_by, target)
     policy = load_policy(folder / _POLICY)
     written = texts(policy, parsed, source.name)

@@ -13,7 +13,7 @@ import typer
 
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import schema_text
-from authz.adapters.policy_file.loader import load_policy, row_lines
+from authz.adapters.policy_file.loader import load_policy, row_key, row_lines
 from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners
 from authz.cli.failures import EXIT_FAILED, EXIT_REFUSED
 from authz.cli.output import AsJson, safe, write
@@ -36,7 +36,7 @@ def lint(file: Annotated[Path, typer.Argument(help="The policy file.")], *, as_j
 
     policy, lines = load_policy(file), row_lines(file)
     warnings = [
-        f"{file}:{lines[route.method, route.template]}: warning: {route.method} {route.template} {found}"
+        f"{lines[row_key(route)]}: warning: {route.method} {route.template} {found}"
         for route in policy.routes
         if (found := warning(route))
     ]
@@ -69,6 +69,7 @@ def explain(
     scope: Annotated[
         list[str] | None, typer.Option(help="Also show the decision for a key with this scope; may be repeated.")
     ] = None,
+    host: Annotated[str, typer.Option(help="The host of the request, for policies whose rows have hosts.")] = "",
     policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +82,7 @@ def explain(
     unknown = sorted(set(scope or ()) - set(loaded.scopes))
     if unknown:
         raise typer.BadParameter(f"the policy declares no scope {unknown[0]}", param_hint="--scope")
-    explained = words.explained(loaded, method, target, scope, words.RowLocations(file, row_lines(file)))
+    explained = words.explained(loaded, method, target, scope, words.RowLocations(row_lines(file)), host)
     if as_json:
         write(json.dumps(explained))
     else:
@@ -115,7 +116,7 @@ def hold(
         out = words.Lines()
         for it, line in zip(surprising, lines, strict=True):
             out.print(f"{file}:{line}: {words.request(it)}: expected {it.expected}, found {it.found}")
-        locations = words.RowLocations(policy_file, row_lines(policy_file))
+        locations = words.RowLocations(row_lines(policy_file))
         for route in missing if complete else ():
             out.print(f"{locations.of(route)}: no expectation")
         out.print(words.tally(len(expectations), len(surprising), len(missing)))
@@ -142,9 +143,7 @@ def diff(
         changes = [asdict(it) | {"is_opening": it.is_opening, "is_grave": it.is_grave} for it in found.changes]
         write(json.dumps({"changes": changes, "surroundings": found.surroundings, "loosens": found.loosens}))
     else:
-        words.print_diff(
-            words.Lines(), found, words.RowLocations(old, row_lines(old)), words.RowLocations(new, row_lines(new))
-        )
+        words.print_diff(words.Lines(), found, words.RowLocations(row_lines(old)), words.RowLocations(row_lines(new)))
     if no_opening and found.is_opening:
         raise typer.Exit(EXIT_REFUSED)
 

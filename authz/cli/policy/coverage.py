@@ -12,7 +12,7 @@ import typer
 from authz.adapters.policy_file.loader import load_policy, row_lines
 from authz.cli.failures import EXIT_FAILED
 from authz.cli.output import AsJson, safe, write
-from authz.cli.policy.importing import Base
+from authz.cli.policy.importing import Base, Host, restricted
 from authz.cli.policy.text import RowLocations
 from authz.core.imports.merging import Coverage, coverage
 from authz.core.imports.operation import Description
@@ -30,6 +30,7 @@ def cover(
         Path | None, typer.Option("--policy", help="The policy file; default: AUTHZ_POLICY_FILE.", show_default=False)
     ] = None,
     base_path: Base = None,
+    host: Host = "",
     allow_extra: Annotated[
         bool, typer.Option("--allow-extra", help="Accept routes that the description does not have.")
     ] = False,
@@ -38,12 +39,12 @@ def cover(
     """Show what a description has and the policy lacks, and the reverse; exits with 1 if there is any."""
     file = policy or load_settings().policy_file
     found = imported(_read(spec, base_path), ScopeBy.TAG)
-    compared = coverage(load_policy(file), found)
+    compared = coverage(restricted(load_policy(file), host), found)
     omitted = [f"{operation.name}: {reason}" for operation, reason in found.omitted]
     if as_json:
         write(json.dumps(_fields(compared) | {"without_a_row": omitted}))
     else:
-        _show(compared, omitted, RowLocations(file, row_lines(file)))
+        _show(compared, omitted, RowLocations(row_lines(file)))
     if compared.missing or compared.opened or omitted or (compared.gone and not allow_extra):
         raise typer.Exit(EXIT_FAILED)
 

@@ -19,7 +19,7 @@ from authz.cli.files import accept, refuse_existing, write_whole
 from authz.cli.output import AsJson, note, write
 from authz.cli.policy.identity import identity
 from authz.core.errors import PolicyError, Problem, Refused
-from authz.core.imports.merging import Merge, changed_rows, merge
+from authz.core.imports.merging import Merge, at_host, changed_rows, merge
 from authz.core.imports.operation import Description
 from authz.core.imports.rows import Imported, ImportedRow, imported
 from authz.core.imports.scopes import ScopeBy
@@ -37,6 +37,7 @@ Base = Annotated[str | None, typer.Option("--base-path", help="The base path, in
 Into = Annotated[
     Path | None, typer.Option("--into", help="Add to this policy what it lacks, in marked blocks; keep all else.")
 ]
+Host = Annotated[str, typer.Option("--host", help="The host that is described, for a policy whose rows have hosts.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the new policy to this file.")]
 Expected = Annotated[
     Path | None, typer.Option("--expectations", help="Also write what authz policy test can hold the policy against.")
@@ -57,6 +58,7 @@ class Target:
     expectations: Path | None
     name: str
     prefix: str
+    host: str
     force: bool
     as_json: bool
 
@@ -72,13 +74,14 @@ def openapi(  # noqa: PLR0913 -- one option each
     expectations: Expected = None,
     name: Name = "",
     prefix: Prefix = "",
+    host: Host = "",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Import OpenAPI 2, 3.0 or 3.1. Without --output or --into, print the policy."""
     from authz.adapters.api_files.openapi import read_openapi  # noqa: PLC0415 -- only this command needs it
 
-    target = Target(output, into, expectations, name, prefix, force, as_json)
+    target = Target(output, into, expectations, name, prefix, host, force, as_json)
     bring_in(read_openapi(file, base_path), file, scope_by, target)
 
 
@@ -92,20 +95,32 @@ def descriptors(  # noqa: PLR0913 -- one option each
     expectations: Expected = None,
     name: Name = "",
     prefix: Prefix = "",
+    host: Host = "",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Import a protobuf FileDescriptorSet: a row for each gRPC method and for each HTTP binding of it."""
     from authz.adapters.api_files.descriptors import read_descriptors  # noqa: PLC0415 -- only this command needs it
 
-    target = Target(output, into, expectations, name, prefix, force, as_json)
+    target = Target(output, into, expectations, name, prefix, host, force, as_json)
     bring_in(read_descriptors(file), file, scope_by, target)
+
+
+def restricted(policy: Policy, host: str) -> Policy:
+    """Return what a policy says of the host that a description is about; raises `typer.BadParameter`."""
+    if policy.router.has_hosts and not policy.router.for_host(host).has_rows:
+        raise typer.BadParameter("the policy distinguishes hosts: name one that it serves", param_hint="--host")
+    if host and not policy.router.has_hosts:
+        raise typer.BadParameter("no row of the policy has hosts", param_hint="--host")
+    return at_host(policy, host)
 
 
 def bring_in(description: Description, source: Path, scope_by: ScopeBy, target: Target) -> None:
     """Write a new policy, or add to one."""
     if target.into and target.output:
         raise typer.BadParameter("--into changes a policy, --output writes a new one: choose", param_hint="--output")
+    if target.host and not target.into:
+        raise typer.BadParameter("a new policy serves every host", param_hint="--host")
     for path in (target.output, target.expectations):
         if path is not None:
             refuse_existing(path, force=target.force)
@@ -139,13 +154,13 @@ def _make(description: Description, found: Imported, source: Path, target: Targe
 
 
 def _add(found: Imported, source: Path, into: Path, target: Target) -> None:
-    policy = load_policy(into)
+    policy = restricted(load_policy(into), target.host)
     merged = merge(policy, found)
     if merged.rows or merged.refused:
         text = into.read_bytes().decode()
 
         def unchanged(draft: Path) -> Policy:
-            new = load_policy(draft)
+            new = restricted(load_policy(draft), target.host)
             changed = changed_rows(policy, new, found)
             if changed:
                 raise Refused(
@@ -154,7 +169,7 @@ def _add(found: Imported, source: Path, into: Path, target: Target) -> None:
             return new
 
         try:
-            policy = write_whole(into, inserted(text, merged, source.name), unchanged)
+            policy = write_whole(into, inserted(text, merged, source.name, target.host), unchanged)
         except PolicyError as error:
             raise PolicyError(error.problems, str(into)) from None
     undecided = _write_expectations(policy, found.rows, source, target)

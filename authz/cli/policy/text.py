@@ -5,12 +5,12 @@ The commands are `app.py`.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from authz.adapters.policy_file.loader import RowKey, row_key
 from authz.cli.output import safe
 from authz.core.check import Allow, Decision, Deny
 from authz.core.errors import DENIALS, DenyReason
@@ -45,14 +45,13 @@ class Lines(Console):
 
 @dataclass(frozen=True, slots=True)
 class RowLocations:
-    """The file and lines of the routes of a policy."""
+    """The file and line of each route of a policy."""
 
-    file: Path
-    lines: dict[tuple[str, str], int]
+    lines: dict[RowKey, str]
 
     def of(self, route: Route) -> str:
         """Return FILE:LINE."""
-        return f"{self.file}:{self.lines[route.method, route.template]}"
+        return self.lines[row_key(route)]
 
 
 def row(route: Route) -> dict[str, Any]:
@@ -61,17 +60,22 @@ def row(route: Route) -> dict[str, Any]:
 
 
 def explained(
-    policy: Policy, method: str, target: str, scopes: Sequence[str] | None, locations: RowLocations
+    policy: Policy,
+    method: str,
+    target: str,
+    scopes: Sequence[str] | None,
+    locations: RowLocations,
+    host: str = "",
 ) -> dict[str, Any]:
     """Return the route that decides on a request, and the decision for each kind of caller."""
-    route = deciding_row(policy, method, target)
+    route = deciding_row(policy, method, target, host)
     asking = dict(callers(policy))
     if scopes:
         asking[f"this key: {' '.join(scopes)}"] = Caller(frozenset(scopes))
-    decisions = {name: decide(policy, method, target, caller) for name, caller in asking.items()}
-    found = decide(policy, method, target, Caller(frozenset(policy.scopes)))
+    decisions = {name: decide(policy, method, target, caller, host=host) for name, caller in asking.items()}
+    found = decide(policy, method, target, Caller(frozenset(policy.scopes)), host=host)
     return {
-        "request": f"{method} {target}",
+        "request": f"{method} {host}{target}",
         "row": None if route is None else row(route) | {"at": locations.of(route)} | _extras(route),
         "why": "" if route else _why(found),
         "callers": {name: _outcome(decision) for name, decision in decisions.items()},
@@ -119,6 +123,7 @@ def _extras(route: Route) -> dict[str, str]:
     """Return the other properties of a route, by names of at most eight letters."""
     account = ", ".join(f"{it.location}:{it.name}" for it in route.accounts)
     extras = {
+        "hosts": ", ".join(route.hosts),
         "account": f"{account} must be the key's own{', and given' if route.account_required else ''}"
         if account
         else "",
@@ -148,11 +153,11 @@ def request(surprising: Mismatch) -> str:
     """Return the request of an expectation and its caller, as text."""
     it = surprising.expectation
     if it.needs:
-        return f"{it.method} {it.target}"
+        return f"{it.method} {it.host}{it.target}"
     if it.caller is None:
-        return f"{it.method} {it.target} without a key"
+        return f"{it.method} {it.host}{it.target} without a key"
     owner = f" of {it.caller.account_id}" if it.caller.account_id else ""
-    return f"{it.method} {it.target} with a key{owner} for {' '.join(sorted(it.caller.scopes)) or 'nothing'}"
+    return f"{it.method} {it.host}{it.target} with a key{owner} for {' '.join(sorted(it.caller.scopes)) or 'nothing'}"
 
 
 def surprise(surprising: Mismatch, line: int) -> dict[str, Any]:
@@ -234,7 +239,8 @@ def _requests(change: Change) -> str:
 def _located(route: Route | None, locations: RowLocations) -> str:
     if route is None:
         return "no route decides"
-    return f"{route.method} {route.template}: {_needs(route)}  ({locations.of(route)})"
+    at = f" at {', '.join(route.hosts)}" if route.hosts else ""
+    return f"{route.method} {route.template}{at}: {_needs(route)}  ({locations.of(route)})"
 
 
 def _escaped(line: object) -> object:

@@ -5,8 +5,9 @@ Nothing that the policy decides is changed: a row that it has stays as it is, an
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from authz.core.hosts.table import HostRouter
 from authz.core.imports.operation import Security
 from authz.core.imports.overlaps import Overlaps
 from authz.core.imports.rows import Imported, ImportedRow, Shape, shape
@@ -50,6 +51,14 @@ class Merge:
     scopes: dict[str, ScopeDraft]
     coverage: Coverage
     refused: list[tuple[ImportedRow, str]]
+
+
+def at_host(policy: Policy, host: str) -> Policy:
+    """Return the policy of one host, whose rows have no hosts; the same policy if it does not distinguish hosts."""
+    router = policy.router
+    if not isinstance(router, HostRouter):
+        return policy
+    return replace(policy, routes=router.rows_of(host), router=router.for_host(host))
 
 
 def coverage(policy: Policy, found: Imported) -> Coverage:
@@ -127,7 +136,7 @@ def changed_rows(old: Policy, new: Policy, found: Imported) -> list[Route]:
 def _decision(route: Route | None) -> object:
     if route is None:
         return None
-    names = [name for name in Route.__dataclass_fields__ if name != "fragment"]
+    names = [name for name in Route.__dataclass_fields__ if name not in {"fragment", "hosts"}]
     return tuple(getattr(route, name) for name in names)
 
 

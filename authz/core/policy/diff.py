@@ -8,16 +8,19 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from authz.core.check import Allow
+from authz.core.hosts.table import host_samples
 from authz.core.policy.path import Target, parse
 from authz.core.policy.path_classes import PathClass, path_classes
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
+from authz.core.policy.router import Router
 from authz.core.policy.simulation import NO_KEY, Caller, callers, decide, naming_account
 from authz.core.policy.template import Template
 
 ABSENT = "absent"
 """The entry among account locations for a request that names no account."""
 
+_HOSTS_SHOWN = 3
 _APART = frozenset({"routes", "router", "acknowledges", "identity"})
 _ATTRIBUTES = (
     "cost",
@@ -85,41 +88,67 @@ class PolicyDiff:
 def compare(old: Policy, new: Policy) -> PolicyDiff:
     """Compare two policies for every possible request, except for percent-encoded spellings."""
     templates = {route.template for policy in (old, new) for route in policy.routes}
-    methods = sorted(old.methods | new.methods)
-    everyone = callers(old, new)
-    found: dict[tuple[Route | None, Route | None, bool, bool], Change | None] = {}
-    for paths in path_classes(Template.parse(template) for template in sorted(templates)):
+    classes = tuple(path_classes(Template.parse(template) for template in sorted(templates)))
+    compared = _Comparison(old, new)
+    for sides, hosts in _hosts(old, new).items():
+        for paths in classes:
+            compared.add(sides, hosts, paths)
+    changes = [change for change in compared.found.values() if change is not None]
+    changes.sort(key=lambda change: (not change.is_grave, not change.is_opening, not (change.closes or change.binds)))
+    return PolicyDiff(changes, list(_surroundings(old, new)), tuple(compared.everyone), tuple(_loosened(old, new)))
+
+
+def _hosts(old: Policy, new: Policy) -> dict[tuple[Router, Router], list[tuple[str, str]]]:
+    """Return every pair of routers that decides on some host, with samples of these hosts."""
+    found: dict[tuple[Router, Router], list[tuple[str, str]]] = {}
+    for host, shown in host_samples(old.router, new.router):
+        found.setdefault((old.router.for_host(host), new.router.for_host(host)), []).append((host, shown))
+    return found
+
+
+class _Comparison:
+    """The differences found so far, by the rows that decide."""
+
+    def __init__(self, old: Policy, new: Policy) -> None:
+        self._old, self._new = old, new
+        self._methods = sorted(old.methods | new.methods)
+        self.everyone = callers(old, new)
+        self.found: dict[tuple[Route | None, Route | None, bool, bool], Change | None] = {}
+
+    def add(self, sides: tuple[Router, Router], hosts: list[tuple[str, str]], paths: PathClass) -> None:
+        """Compare the decisions of two routers on the requests of a class of paths at some hosts."""
+        old, new = self._old, self._new
         target = parse(paths.sample)
-        for method in methods:
-            before, after = _row(old, method, target), _row(new, method, target)
-            if method == "HEAD" and _follows_get(old, target, before) and _follows_get(new, target, after):
+        shown = ", ".join(name for _, name in hosts[:_HOSTS_SHOWN]) + (", …" if len(hosts) > _HOSTS_SHOWN else "")
+        for method in self._methods:
+            before, after = (_row(side, method, target) for side in sides)
+            if method == "HEAD" and all(
+                _follows_get(*it, target) for it in ((old, sides[0], before), (new, sides[1], after))
+            ):
                 continue
             # The policy's list of methods applies besides the row.
             key = (before, after, method in old.methods, method in new.methods)
-            if key not in found:
-                found[key] = _changed(old, new, everyone, (method, paths), (before, after))
-            if (change := found[key]) is not None:
-                change.requests.setdefault(paths.shown, []).append(method)
-    changes = [change for change in found.values() if change is not None]
-    changes.sort(key=lambda change: (not change.is_grave, not change.is_opening, not (change.closes or change.binds)))
-    return PolicyDiff(changes, list(_surroundings(old, new)), tuple(everyone), tuple(_loosened(old, new)))
+            if key not in self.found:
+                self.found[key] = _changed(old, new, self.everyone, (method, paths, hosts[0][0]), (before, after))
+            if (change := self.found[key]) is not None:
+                change.requests.setdefault(f"{shown} {paths.shown}" if shown else paths.shown, []).append(method)
 
 
-def _row(policy: Policy, method: str, target: Target | None) -> Route | None:
-    match = policy.router.match(method, target) if target else None
+def _row(router: Router, method: str, target: Target | None) -> Route | None:
+    match = router.match(method, target) if target else None
     return match.route if match else None
 
 
-def _follows_get(policy: Policy, target: Target | None, row: Route | None) -> bool:
+def _follows_get(policy: Policy, router: Router, row: Route | None, target: Target | None) -> bool:
     """Tell whether a policy decides on HEAD as on GET, so that a comparison of GET suffices."""
-    return {"GET", "HEAD"} <= policy.methods and row is _row(policy, "GET", target)
+    return {"GET", "HEAD"} <= policy.methods and row is _row(router, "GET", target)
 
 
 def _changed(
     old: Policy,
     new: Policy,
     everyone: Mapping[str, Caller | None],
-    request: tuple[str, PathClass],
+    request: tuple[str, PathClass, str],
     rows: tuple[Route | None, Route | None],
 ) -> Change | None:
     before = _admitted(old, everyone, *request, rows[0])
@@ -139,10 +168,12 @@ def _changed(
 
 
 def _admitted(
-    policy: Policy, everyone: Mapping[str, Caller | None], method: str, paths: PathClass, route: Route | None
+    policy: Policy, everyone: Mapping[str, Caller | None], method: str, paths: PathClass, host: str, route: Route | None
 ) -> list[str]:
     target, body = naming_account(paths.sample, route)
-    return [name for name, it in everyone.items() if isinstance(decide(policy, method, target, it, body), Allow)]
+    return [
+        name for name, it in everyone.items() if isinstance(decide(policy, method, target, it, body, host=host), Allow)
+    ]
 
 
 def _bound(route: Route) -> set[str]:
@@ -172,6 +203,8 @@ def _loosened(old: Policy, new: Policy) -> Iterator[str]:
         yield "requests with headers that name another method or path, which are removed"
     if old.overrides.in_query and not new.overrides.in_query:
         yield "requests with a query parameter that names another method"
+    if old.host_extension != new.host_extension and (old.router.has_hosts or new.router.has_hosts):
+        yield "requests whose host is decided by another part of them"
 
 
 def _surroundings(old: Policy, new: Policy) -> Iterator[str]:

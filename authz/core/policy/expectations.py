@@ -30,6 +30,7 @@ class Expectation:
     outcome: str = ""
     caller: Caller | None = None
     body: bytes = b""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,11 @@ def mismatches(policy: Policy, expectations: Iterable[Expectation]) -> list[Mism
     found = []
     for it in expectations:
         if it.needs:
-            needed = need(policy, it.method, it.target, it.body)
+            needed = need(policy, it.method, it.target, it.body, host=it.host)
             if needed != it.needs:
                 found.append(Mismatch(it, f"needs {it.needs}", f"needs {needed}"))
         else:
-            names = outcomes(decide(policy, it.method, it.target, it.caller, it.body))
+            names = outcomes(decide(policy, it.method, it.target, it.caller, it.body, host=it.host))
             if it.outcome not in names:
                 found.append(Mismatch(it, it.outcome, " ".join(names)))
     return found
@@ -65,12 +66,12 @@ def outcomes(decision: Decision) -> Sequence[str]:
 
 def uncovered(policy: Policy, expectations: Iterable[Expectation]) -> list[Route]:
     """Return the rows that decide on no expectation's request, in the policy's order."""
-    covered = {row(policy, it.method, it.target) for it in expectations}
+    covered = {row(policy, it.method, it.target, it.host) for it in expectations}
     return [route for route in policy.routes if route not in covered]
 
 
-def row(policy: Policy, method: str, target: str) -> Route | None:
+def row(policy: Policy, method: str, target: str, host: str = "") -> Route | None:
     """Find the row that decides on a request, or None."""
     parsed = parse(target)
-    match = policy.router.match(method, parsed) if parsed else None
+    match = policy.router.for_host(host).match(method, parsed) if parsed else None
     return match.route if match else None

@@ -124,7 +124,8 @@ class Policy:
     (None for no bucket). `errors` is the format of refusals without a row. `invalid_keys` is the bucket of a source
     address; invalid keys take from it. `digest` names the content: processes with the same digest decide by the same
     table. `version` is that of the file's grammar. `acknowledges` names the policies, by their digests, that this one
-    may replace although it opens something. `identity` is this object's own: caches compare with it, because a
+    may replace although it opens something. `host_extension` names the context extension of Envoy that holds the host;
+    empty for the authority of the request. `identity` is this object's own: caches compare with it, because a
     reference to the policy would keep the table of a former one.
     """
 
@@ -142,6 +143,7 @@ class Policy:
     overrides: Overrides = OVERRIDES
     account_limit: Limit | None = None
     errors: ErrorFormat = ErrorFormat.JSON
+    host_extension: str = ""
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)
     digest: str = field(default="", compare=False)
     version: int = field(default=1, compare=False)

@@ -55,6 +55,7 @@ class Route(_Cached):
 
     `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. If a row needs several scopes, `scopes`
     lists each sufficient set of them, and `scope` describes them, such as `a:read and b:read`, which is no scope.
+    `hosts` are the patterns of the hosts that have the row; none for every host that the policy serves.
     `cost` is in tokens. `colon_ids` admits encoded colons in ids where the path could also end in a custom verb.
     `fragment` belongs to `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
     """
@@ -74,6 +75,7 @@ class Route(_Cached):
     errors: ErrorFormat = ErrorFormat.JSON
     shadow: bool = False
     scopes: tuple[tuple[str, ...], ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @property
     def alternatives(self) -> tuple[tuple[str, ...], ...]:

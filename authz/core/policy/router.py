@@ -25,6 +25,13 @@ class Router:
     With `ignores_slash`, a path with a trailing slash has the row of the path without it.
     """
 
+    has_hosts = False
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether it has any rows."""
+        return any(it.plain.entries or it.by_verb for it in (self._barred, self._open))
+
     def __init__(self, routes: Iterable[Route], *, head_follows_get: bool = True, ignores_slash: bool = False) -> None:
         self._barred, self._open = _Templates(), _Templates()
         self.ignores_slash = ignores_slash
@@ -70,6 +77,14 @@ class Router:
         if target.decoded is not segments and self._hides_verb(target, match.route):
             return None
         return match
+
+    def match_at(self, _authority: str, _method: str, _target: Target) -> Match | None:
+        """Find the row of a request that `match` has not found; none where hosts do not matter."""
+        return None
+
+    def for_host(self, _authority: str) -> "Router":
+        """Return the router of a host: this one, for every host."""
+        return self
 
     def dismantle(self) -> Iterator[None]:
         """Remove one entry at each step, for a router that nobody uses any more: to free all at once takes long."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from authz.core.bindings.spellings import fold
 from authz.core.errors import Problem
+from authz.core.hosts.names import HOSTS_MAX
+from authz.core.hosts.table import INDEXED_ROWS_MAX, host_classes
 from authz.core.limits import Limit
 from authz.core.policy.affixes import AFFIXES_MAX, Affix
 from authz.core.policy.path import Target
@@ -66,9 +68,30 @@ def method_and_template(match: str, access: Access, base_path: str = "") -> tupl
 
 
 def faults(rows: Sequence[Row], declared: Declarations) -> list[Problem]:
-    """Return every fault of the rows, in their order."""
+    """Return every fault of the rows, in their order: of each alone, and of those that one host has together."""
     found = [Problem(row.where, message) for row in rows for message in _row_faults(row.route, declared)]
-    return found + list(_repeated(rows)) + list(_overlapping(rows)) + list(_hidden(rows))
+    classes = list(host_classes([row.route for row in rows]))
+    if (fault := _excess(rows, classes)) is not None:
+        return [*found, fault]
+    together: dict[Problem, None] = {}
+    hidden: dict[int, Problem | None] = {}
+    for _, members in classes:
+        own = [rows[number] for number in members]
+        together |= dict.fromkeys([*_repeated(own), *_overlapping(own)])
+        problems = {problem.where: problem for problem in _hidden(own)}
+        for number in members:
+            problem = problems.get(rows[number].where)
+            hidden[number] = problem and hidden.get(number, problem)  # a fault on every host that has the row
+    return [*found, *together, *(problem for problem in hidden.values() if problem is not None)]
+
+
+def _excess(rows: Sequence[Row], classes: Sequence[tuple[str, tuple[int, ...]]]) -> Problem | None:
+    if len(classes) > HOSTS_MAX:
+        return Problem(rows[0].where, f"the rows of a policy have more than {HOSTS_MAX} different hosts")
+    entries = sum(len(members) for members in {members for _, members in classes})
+    if len(classes) > 1 and entries > INDEXED_ROWS_MAX:
+        return Problem(rows[0].where, f"rows times hosts are more than {INDEXED_ROWS_MAX:,}: {entries:,}")
+    return None
 
 
 def warning(route: Route) -> str | None:

@@ -41,12 +41,14 @@ class Caller:
     account_id: str | None = None
 
 
-def decide(policy: Policy, method: str, target: str, caller: Caller | None, body: bytes = b"") -> Decision:
+def decide(
+    policy: Policy, method: str, target: str, caller: Caller | None, body: bytes = b"", *, host: str = ""
+) -> Decision:
     """Decide on a request; without a caller, the request carries no key."""
     presented = () if caller is None else (_key(policy.keys.format),)
     form = BodyForm("application/json" if body else "")
     attributes = RequestAttributes(
-        "simulation", method, target, presented, has_body=bool(body), body=body, body_form=form
+        "simulation", method, target, presented, has_body=bool(body), body=body, body_form=form, host=host
     )
     planned = plan(policy, attributes)
     if isinstance(planned, Lookup):
@@ -99,16 +101,16 @@ def _together(scopes: tuple[str, ...]) -> str:
     return " and ".join(scopes)
 
 
-def need(policy: Policy, method: str, target: str, body: bytes = b"") -> str:
+def need(policy: Policy, method: str, target: str, body: bytes = b"", *, host: str = "") -> str:
     """Return what a request needs: scopes, `any`, `optional`, `public` or `session`; or why nothing suffices.
 
     The reasons are `barred` and those of `DenyReason`. Only what is enforced counts: a shadow row is `public`.
     """
 
     def passes(caller: Caller | None) -> bool:
-        return isinstance(decide(policy, method, target, caller, body), Allow)
+        return isinstance(decide(policy, method, target, caller, body, host=host), Allow)
 
-    everything = decide(policy, method, target, Caller(frozenset(policy.scopes)), body)
+    everything = decide(policy, method, target, Caller(frozenset(policy.scopes)), body, host=host)
     if passes(None):
         if not isinstance(everything, Allow):
             return Access.SESSION

@@ -22,11 +22,6 @@ _BEARER = re.compile(rb"(?i:bearer) +([!-~]+)")
 _BASIC = re.compile(rb"(?i:basic) +([A-Za-z0-9+/]+={0,2})")
 
 
-def reader_of(keys: KeyRules) -> "AttributesReader | KeyFormsReader":
-    """Return the reader of requests to an API with these keys."""
-    return AttributesReader(keys) if keys.is_plain else KeyFormsReader(keys)
-
-
 class KeyFormsReader:
     """The reader for an API whose keys come in several forms, `keys.forms`, or with several prefixes.
 

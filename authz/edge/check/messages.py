@@ -15,7 +15,7 @@ from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Decision, Deny, RequestAttributes, Traced
 from authz.core.errors import DenyReason
 from authz.core.policy.policy import Policy
-from authz.edge.check.key_forms import reader_of
+from authz.edge.check.readers import reader_of
 from authz.edge.check.responses import ResponseWriter
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
@@ -67,7 +67,7 @@ class Checks:
             return False
 
     def _begin(self, policy: Policy) -> None:
-        self._reader, self._answers = reader_of(policy.keys), ResponseWriter(policy)
+        self._reader, self._answers = reader_of(policy), ResponseWriter(policy)
 
 
 def write(answers: ResponseWriter, attributes: RequestAttributes, decision: Decision) -> bytes:

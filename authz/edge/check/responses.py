@@ -118,7 +118,7 @@ class ResponseWriter:
         return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
 
     def _denial(self, attributes: RequestAttributes, deny: Deny) -> bytes:
-        row = None if deny.route is None else (deny.route.method, deny.route.template)
+        row = None if deny.route is None else (deny.route.method, deny.route.template, deny.route.hosts)
         key = (attributes.is_grpc, deny.reason, row, deny.methods, deny.streams and deny.streams.stream)
         refusal = self._refusals.get(key) or _cached(self._refusals, key, self._refusal(attributes, deny))
         caller = self._caller(deny.principal, attributes)

@@ -67,6 +67,8 @@ def test_each_request_of_a_group_becomes_an_expectation(folder: Path) -> None:
 def test_every_row_of_a_policy_has_a_line() -> None:
     lines, text = row_lines(POLICY_FILE), POLICY_FILE.read_text().splitlines()
     assert len(lines) == len(POLICY.routes)
-    for (method, template), line in lines.items():
-        assert template in text[line - 1]
-        assert method == "POST" or method in text[line - 1] or template.startswith("/truetick.admin")
+    for (method, template, _), place in lines.items():
+        file, _, line = place.rpartition(":")
+        assert file == str(POLICY_FILE)
+        assert template in text[int(line) - 1]
+        assert method == "POST" or method in text[int(line) - 1] or template.startswith("/truetick.admin")

@@ -28,9 +28,18 @@ class Response:
 
 
 def send_h2(
-    url: str, method: str, target: str, *headers: tuple[str, str], body: bytes = b"", trailers: Headers | None = None
+    url: str,
+    method: str,
+    target: str,
+    *headers: tuple[str, str],
+    body: bytes = b"",
+    trailers: Headers | None = None,
+    authority: str | None = "",
 ) -> Response:
-    """Send one request on a new connection, with trailers after the body if there are any."""
+    """Send one request on a new connection, with trailers after the body if there are any.
+
+    The authority is that of the URL unless there is another one; with None there is none.
+    """
     where = urlsplit(url)
     connection = H2Connection(
         H2Configuration(
@@ -40,7 +49,8 @@ def send_h2(
             validate_inbound_headers=False,
         )
     )
-    pseudo = [(":method", method), (":path", target), (":scheme", "http"), (":authority", where.netloc)]
+    pseudo = [(":method", method), (":path", target), (":scheme", "http")]
+    pseudo += [] if authority is None else [(":authority", authority or where.netloc)]
     connection.initiate_connection()
     connection.send_headers(1, [*pseudo, *headers], end_stream=not body and not trailers)
     if body or trailers:

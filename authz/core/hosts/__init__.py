@@ -1,0 +1,1 @@
+"""Hosts of a policy: one spelling of each, and the table of the rows of each."""

@@ -1,0 +1,42 @@
+"""The reader of a policy's requests: the forms of its keys, and the host where the policy distinguishes hosts.
+
+The usual policy, with one plain header and no hosts, has the reader of `attributes.py` alone.
+"""
+
+from typing import Protocol
+
+from msgspec import structs
+
+from authz._pb.check_pb2 import CheckRequest
+from authz.core.check import RequestAttributes, Traced
+from authz.core.policy.policy import Policy
+from authz.edge.check.attributes import AttributesReader
+from authz.edge.check.key_forms import KeyFormsReader
+
+
+class Reader(Protocol):
+    """Reads the attributes of requests."""
+
+    def read(self, request: CheckRequest, call: Traced | None = None) -> RequestAttributes:
+        """Read the attributes of one request, as `AttributesReader.read`."""
+        ...
+
+
+def reader_of(policy: Policy) -> Reader:
+    """Return the reader of requests to an API with this policy."""
+    reader: Reader = AttributesReader(policy.keys) if policy.keys.is_plain else KeyFormsReader(policy.keys)
+    return HostReader(reader, policy.host_extension) if policy.router.has_hosts else reader
+
+
+class HostReader:
+    """Adds the host to what another reader reads: the authority, or a context extension."""
+
+    def __init__(self, reader: Reader, extension: str) -> None:
+        self._reader, self._extension = reader, extension
+
+    def read(self, request: CheckRequest, call: Traced | None = None) -> RequestAttributes:
+        """Read the attributes of one request, as `AttributesReader.read`."""
+        attributes, sent = self._reader.read(request, call), request.attributes
+        if self._extension:
+            return structs.replace(attributes, host=sent.context_extensions.get(self._extension, ""))
+        return structs.replace(attributes, host=sent.request.http.host)

@@ -1,0 +1,182 @@
+"""Hosts through a real Envoy: each spelling of a host has the rows of that host, and no spelling opens a barred row."""
+
+import copy
+import json
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from support.clients.raw_h2 import send_h2
+from support.servers.echo_backend import echo_backend
+from support.servers.envoys import manager, running_envoy, shipped_config
+
+from authz.core.accounts import NewApiKey
+from authz.demo.stack import ACTOR, Stack
+from authz.service.keys.admin import KeyRequest
+
+Config = Any
+TEXT = (Path(__file__).parents[2] / "data" / "hosts.yaml").read_text()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stack(file: Path) -> Iterator[Stack]:
+    stack = Stack(env={"AUTHZ_POLICY_FILE": str(file), "AUTHZ_ADMIN_RELOAD": "true"})
+    stack.settings = stack.settings.model_copy(update={"policy_file": file})
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="module")
+def configure(stack: Stack) -> Iterator[Callable[[], Config]]:
+    """Make the shipped configuration, with ports of its own."""
+    with echo_backend() as (_, port):
+        yield partial(shipped_config, stack.check_ports, port)
+
+
+@pytest.fixture(scope="module")
+def url(configure: Callable[[], Config], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_envoy(tmp_path_factory.mktemp("envoy"), configure()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def key(stack: Stack) -> str:
+    request = KeyRequest(stack.account_id, "key", frozenset({"orders:read"}))
+    made: NewApiKey = stack.administer(lambda admin: admin.create_key(request, ACTOR))
+    return made.secret
+
+
+def sent(url: str, head: str, key: str = "") -> tuple[int, Any]:
+    """Send the first lines of a request exactly as given; return the status, and the host that the backend got."""
+    where = urlsplit(url)
+    keyed = f"x-api-key: {key}\r\n" if key else ""
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        connection.sendall(f"{head}{keyed}connection: close\r\n\r\n".encode("latin-1"))
+        response = HTTPResponse(connection)
+        response.begin()
+        body = response.read()
+    if response.status != 200:
+        return response.status, None
+    return 200, [value for name, value in json.loads(body)["headers"] if name in {"host", ":authority"}]
+
+
+def get(host: str, path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nhost: {host}\r\n"
+
+
+SERVED = [
+    get("api.shop.example", "/orders"),
+    get("API.shop.example.:8000", "/orders"),
+    get("  api.shop.example  ", "/orders"),
+    get("x.eu.shop.example", "/orders"),
+    get("api.shop.example", "/status"),
+    "GET http://api.shop.example/status HTTP/1.1\r\nhost: admin.shop.example\r\n",
+]
+BARRED = [
+    get("admin.shop.example", "/status"),
+    get("admin.shop.example.", "/status"),
+    get("ADMIN.SHOP.EXAMPLE:1", "/status"),
+    get("admin.shop.example:", "/status"),
+    "GET http://admin.shop.example/status HTTP/1.1\r\nhost: api.shop.example\r\n",
+    "GET http://ADMIN.shop.example.:80/status HTTP/1.1\r\nhost: api.shop.example\r\n",
+    "GET http://u@admin.shop.example/status HTTP/1.1\r\nhost: api.shop.example\r\n",
+    "GET http://api.shop.example@admin.shop.example/status HTTP/1.1\r\nhost: api.shop.example\r\n",
+]
+UNKNOWN = [
+    get("", "/status"),
+    get("other.example", "/status"),
+    get("shop.example", "/status"),
+    get("eu.shop.example", "/status"),
+    get("127.0.0.1", "/status"),
+    get("[::1]:80", "/status"),
+    get("xn--api-.eu.shop.example", "/status"),
+    "GET /status HTTP/1.1\r\nhost: api.shop.example\r\nhost: admin.shop.example\r\n",
+    "GET /status HTTP/1.1\r\nhost: admin.shop.example\r\nhost: api.shop.example\r\n",
+    "GET /status HTTP/1.1\r\nhost: api.shop.example\r\nhost: api.shop.example\r\n",
+]
+MALFORMED = [
+    "GET /status HTTP/1.1\r\n",
+    get("admin.shop.example\xe9", "/status"),
+    get("api.shop.example, admin.shop.example", "/status"),
+    get("api.shop.example/", "/status"),
+]
+
+
+@pytest.mark.parametrize(
+    ("heads", "status"),
+    [(SERVED, 200), (BARRED, 403), (UNKNOWN, 404), (MALFORMED, 400)],
+    ids=["200", "403", "404", "400"],
+)
+def test_each_spelling_of_a_host_has_the_rows_of_that_host(url: str, key: str, heads: list[str], status: int) -> None:
+    assert {head: sent(url, head, key)[0] for head in heads} == dict.fromkeys(heads, status)
+
+
+def test_no_host_is_known_without_a_key(url: str) -> None:
+    for head in (*BARRED, *UNKNOWN):
+        assert sent(url, head)[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("authority", "host", "status"),
+    [
+        ("api.shop.example", None, 200),
+        ("API.shop.example.:443", None, 200),
+        ("admin.shop.example.", None, 403),
+        ("api.shop.example", "admin.shop.example", 200),
+        ("admin.shop.example", "api.shop.example", 403),
+        (None, "admin.shop.example", 403),
+    ],
+)
+def test_http2_decides_by_what_the_backend_gets(
+    url: str, key: str, authority: str | None, host: str | None, status: int
+) -> None:
+    headers = [("x-api-key", key), *([] if host is None else [("host", host)])]
+    answer = send_h2(url, "GET", "/status", *headers, authority=authority)
+    assert answer.status in {status, 400}
+    if answer.status == 200:
+        assert [value for name, value in answer.document["headers"] if name == "host"] == [authority]
+
+
+def reload(stack: Stack, file: Path, text: str) -> None:
+    file.write_text(text)
+    request = urllib.request.Request(f"{stack.admin_url}/policy/reload", method="POST")  # noqa: S310 -- our own
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 -- our own
+        assert json.load(response)["outcome"] == "reloaded"
+
+
+def test_an_operator_may_name_hosts_by_a_context_extension(
+    stack: Stack, file: Path, configure: Callable[[], Config], key: str, folder: Path
+) -> None:
+    def named(config: Config) -> None:
+        (host,) = manager(config)["route_config"]["virtual_hosts"]
+        settings = host["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["check_settings"]
+        admin = copy.deepcopy(host) | {"name": "admin", "domains": ["admin.internal"]}
+        inner = admin["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["check_settings"]
+        settings["context_extensions"] = {"site": "api.shop.example"}
+        inner["context_extensions"] = {"site": "admin.shop.example"}
+        manager(config)["route_config"]["virtual_hosts"] = [admin, host]
+
+    reload(stack, file, TEXT.replace("hosts: [api", "host_from: extension site\nhosts: [api"))
+    try:
+        with running_envoy(folder, configure(), named) as url:
+            assert sent(url, get("anything.example", "/status"), key)[0] == 200
+            assert sent(url, get("admin.shop.example", "/status"), key)[0] == 200
+            assert sent(url, get("admin.internal", "/status"), key)[0] == 403
+        with running_envoy(folder, configure()) as url:
+            assert sent(url, get("api.shop.example", "/status"), key)[0] == 404
+    finally:
+        reload(stack, file, TEXT)
