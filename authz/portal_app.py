@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from authz.adapters import logs
 from authz.adapters.argon2 import Argon2Passwords
 from authz.adapters.email_addresses import normalised_email
-from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.policy_file.loader import load_files
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.mailed_links import PostgresMailedLinks
@@ -86,7 +86,7 @@ class Portal:
             raise SettingsError(f"AUTHZ_PORTAL_PROXY_SECRET: must have {_SECRET_CHARS_MIN} characters or more")
         self._policy_reload = PolicyReload(
             settings.policy_file,
-            load_policy,
+            load_files,
             apply=self._use_policy,
             gate=settings.policy_gate,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from authz.adapters.clock_skew import OnSkew
-from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.policy_file.loader import load_files
 from authz.adapters.redis.checks import OnUse
 from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.leases import LEASE_SCRIPTS
@@ -42,7 +42,7 @@ def sidecar_reload(settings: Settings, apply: Callable[[Policy], None]) -> Polic
 
     return PolicyReload(
         settings.policy_file,
-        load_policy,
+        load_files,
         apply=apply,
         check=check,
         gate=settings.policy_gate,

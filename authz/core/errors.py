@@ -5,6 +5,7 @@ A refusal is a value (`Deny`); an exception means that a part of the system fail
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Any
 
 
 class GrpcCode(IntEnum):
@@ -141,20 +142,25 @@ class Problem:
     """One fault in a policy.
 
     `where` is its path in the document, e.g. ("routes", 3, "match", 0). `line` and `column` count from 1; 0 means not
-    known yet.
+    known yet. `file` is set if it is not the policy's own.
     """
 
     where: tuple[str | int, ...]
     message: str
     line: int = 0
     column: int = 0
+    file: str = ""
 
 
 class PolicyError(Exception):
-    """A policy that must not be loaded: `problems` holds every fault, in document order; `file` is its path."""
+    """A policy that must not be loaded: `problems` holds every fault, in document order; `file` is its path.
 
-    def __init__(self, problems: list[Problem], file: str = "") -> None:
+    `seen` are the states of the files that were read, for who waits for a change.
+    """
+
+    def __init__(self, problems: list[Problem], file: str = "", seen: tuple[Any, ...] = ()) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
+        self.seen = seen
         self.problems = problems
         self.file = file
 

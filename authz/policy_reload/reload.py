@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from authz.adapters.policy_file.loader import Loaded
 from authz.adapters.prometheus.process import PolicyMetrics, ReloadOutcome
 from authz.core.errors import SettingsError
 from authz.core.policy.effect import NO_EFFECT, Effect
@@ -21,7 +22,7 @@ from authz.policy_reload.frames import Frames, framed, unframed
 from authz.policy_reload.release import release
 from authz.policy_reload.source import PolicySource
 
-_CHANGED = "the file changed while it was read"
+_CHANGED = "a file changed while it was read"
 
 _log = logging.getLogger("authz")
 
@@ -62,7 +63,7 @@ class PolicyReload:
     def __init__(
         self,
         file: Path,
-        load: Callable[[Path], Policy],
+        load: Callable[[Path], Loaded],
         *,
         apply: Callable[[Policy], None],
         check: Callable[[Policy], None] = lambda _policy: None,
@@ -70,8 +71,9 @@ class PolicyReload:
         freezes: bool = False,
     ) -> None:
         self._source = PolicySource(file)
-        self._seen = self._before = self._source.signature()  # before the load: a change during it is seen
-        self.policy = load(file)
+        self.policy, self._seen = load(file)
+        self._source.follow(self._seen)
+        self._before = self._seen  # before the load: a change during it is seen
         check(self.policy)
         self.metrics = PolicyMetrics(self.policy)
         self._frames: Frames = framed(self.policy)
@@ -110,7 +112,7 @@ class PolicyReload:
         return state | ({"last_reload": self._last} if self._last else {})
 
     async def examine(self) -> None:
-        """Reload if the file has changed, and has been the same in this call and the one before."""
+        """Reload if a file has changed, and all have been the same in this call and the one before."""
         found = await asyncio.get_running_loop().run_in_executor(None, self._source.signature)
         # A file that is still being written may be valid in part, so only a state that lasts is read.
         lasts, self._before = found == self._before, found
@@ -145,6 +147,8 @@ class PolicyReload:
         loop = asyncio.get_running_loop()
         self._seen = await loop.run_in_executor(None, self._source.signature)
         candidate = await loop.run_in_executor(None, self._source.read, self._frames)
+        self._source.follow(candidate.seen)
+        self._seen = candidate.seen or self._seen
         if candidate.fault:
             return self._failed(candidate.fault)
         if not candidate.frames:
@@ -173,7 +177,7 @@ class PolicyReload:
         return ReloadResult(ReloadOutcome.RELOADED, policy.digest, effect=candidate.effect)
 
     def _is_newer(self) -> bool:
-        """Tell whether the file changed since the read began."""
+        """Tell whether a file changed since the read began."""
         return self._source.signature() != self._seen
 
     def _is_refused(self, candidate: Candidate, acknowledged: set[str]) -> bool:

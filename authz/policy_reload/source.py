@@ -9,37 +9,32 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import TypeAlias
 
+from authz.adapters.policy_file.states import Signature, signature
 from authz.policy_reload.child import Candidate, ReadRequest
 from authz.policy_reload.frames import Frames
 
 READ_S_MAX = 600.0
 _MODULE = "authz.policy_reload"
 
-Signature: TypeAlias = tuple[object, ...]
-"""What distinguishes two states of a file."""
-
 
 class PolicySource:
-    """One policy file. All methods block: call them on a thread."""
+    """One policy file, with the files that it includes. All methods block: call them on a thread."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._files: tuple[Path, ...] = (file,)
         self._child: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
-    def signature(self) -> Signature:
-        """Return the present state of the file: where its symbolic links lead, and what the file system says.
+    def follow(self, seen: Signature) -> None:
+        """Take the files that a policy was read from for those that make a new policy when they change."""
+        # A file that cannot be read may name no others; a change of any former one may repair it.
+        self._files = tuple(file for file, _ in seen) or self._files
 
-        A ConfigMap is replaced by renaming the symbolic link `..data`, so the file has another path then.
-        """
-        try:
-            found = self._file.stat()
-            real = os.path.realpath(self._file)
-        except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
-            return (type(error).__name__,)
-        return real, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    def signature(self) -> Signature:
+        """Return the present state of the files."""
+        return signature(self._files)
 
     def read(self, present: Frames) -> Candidate:
         """Read the file, and compare it with the policy in force; never raises."""

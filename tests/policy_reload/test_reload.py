@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.reloads import publish
 
-from authz.adapters.policy_file.loader import load_policy
+from authz.adapters.policy_file import yaml
+from authz.adapters.policy_file.loader import load_files, load_policy
 from authz.adapters.prometheus.process import ReloadOutcome
 from authz.core.errors import SettingsError
 from authz.core.policy.path import parse
@@ -36,7 +37,7 @@ class Process:
     def __init__(self, file: Path, gate: Gate = Gate.OFF) -> None:
         self.applied: list[Policy] = []
         self.refuses = ""
-        self.reload = PolicyReload(file, load_policy, apply=self.applied.append, check=self._check, gate=gate)
+        self.reload = PolicyReload(file, load_files, apply=self.applied.append, check=self._check, gate=gate)
 
     def _check(self, policy: Policy) -> None:
         if policy.api == self.refuses:
@@ -204,6 +205,74 @@ async def test_a_process_that_stops_ends_its_reload(file: Path) -> None:
         await process.reload.close()
     assert (await pending).outcome is ReloadOutcome.FAILED
     assert not process.applied
+
+
+INCLUDING = TEXT.replace("version: 1", "version: 2\ninclude: [more.yaml]")
+MORE = "routes:\n  - access: any\n    match: GET /v2/{}\n"
+
+
+def serves(process: Process, path: str) -> bool:
+    target = parse(path)
+    assert target is not None
+    match = process.reload.policy.router.match("GET", target)
+    return match is not None and match.route is not None
+
+
+@pytest.mark.usefixtures("here")
+async def test_a_watch_follows_every_file_that_is_included_now(file: Path) -> None:
+    more, deep = file.with_name("more.yaml"), file.parent / "deep" / "deeper.yaml"
+    file.write_text(INCLUDING)
+    more.write_text(MORE.format("a"))
+    process = Process(file)
+    await process.watched()
+    assert not process.applied
+    more.write_text(MORE.format("b"))
+    await process.watched()
+    assert [serves(process, it) for it in ("/v2/a", "/v2/b")] == [False, True]
+    more.write_text("include: [deep/deeper.yaml]\n")
+    await process.watched()
+    assert process.reload.state()["last_reload"] == "failed"
+    deep.parent.mkdir()
+    deep.write_text(MORE.format("c"))  # a file that was missing
+    await process.watched()
+    assert serves(process, "/v2/c")
+    deep.write_text(FAULTY)
+    await process.watched()
+    assert process.reload.state()["last_reload"] == "failed"
+    deep.write_text(MORE.format("d"))
+    await process.watched()
+    assert serves(process, "/v2/d")
+    file.write_text(TEXT)
+    await process.watched()
+    before = len(process.applied)
+    deep.write_text(MORE.format("e"))  # no longer included
+    for _ in range(3):
+        await process.watched()
+    assert len(process.applied) == before
+    assert process.reload.state()["last_reload"] == "reloaded"
+
+
+@pytest.mark.usefixtures("here")
+async def test_a_config_map_of_several_files_is_never_read_as_a_mixture(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(folder, 0, INCLUDING, more=MORE.format("a"))
+    process = Process(folder / "policy.yaml")
+    read_text, swaps = yaml.text_of, iter(range(1, 3))
+
+    def swapping(path: Path, bytes_max: int) -> str:
+        text = read_text(path, bytes_max)
+        if path.name == "policy.yaml" and (number := next(swaps, None)):
+            publish(folder, number, TEXT if number == 2 else INCLUDING, more=MORE.format("mixture"))
+        return text
+
+    monkeypatch.setattr(yaml, "text_of", swapping)
+    result = await process.reload.request()
+    assert result.outcome in {ReloadOutcome.RELOADED, ReloadOutcome.UNCHANGED}
+    assert not serves(process, "/v2/mixture")
+    for _ in range(3):
+        await process.watched()
+    assert process.reload.policy.digest == load_policy(folder / "policy.yaml").digest
 
 
 def test_a_policy_survives_its_transport(file: Path) -> None:

@@ -5,6 +5,7 @@ The long run is `longrun/reloads.py`, the short one `e2e/hostile/test_reloads.py
 
 import asyncio
 import json
+import shutil
 import time
 import urllib.request
 from collections import Counter
@@ -45,20 +46,25 @@ class Report:
     rss_bytes: list[int] = field(default_factory=list)
 
 
-def publish(volume: Path, number: int, text: str) -> None:
-    """Write a version of a ConfigMap's volume as the kubelet does: a new folder, then one rename of `..data`."""
+def publish(volume: Path, number: int, text: str, **others: str) -> None:
+    """Write a version of a ConfigMap's volume as the kubelet does: a new folder, then one rename of `..data`.
+
+    `others` are the texts of further files, by their names without `.yaml`.
+    """
     inner = volume / f"..2026_{number}"
     inner.mkdir()
-    (inner / "policy.yaml").write_text(text)
+    texts = {"policy": text, **others}
+    for name, content in texts.items():
+        (inner / f"{name}.yaml").write_text(content)
     new, data = volume / "..data_tmp", volume / "..data"
     old = data.resolve() if data.is_symlink() else None
     new.symlink_to(inner.name)
     new.rename(data)
-    if not (volume / "policy.yaml").is_symlink():
-        (volume / "policy.yaml").symlink_to("..data/policy.yaml")
+    for name in texts:
+        if not (volume / f"{name}.yaml").is_symlink():
+            (volume / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
     if old is not None:
-        (old / "policy.yaml").unlink()
-        old.rmdir()
+        shutil.rmtree(old)
 
 
 async def reloading(stack: Stack, volume: Path, key: str, *, reloads: int, connections: int = 8) -> Report:

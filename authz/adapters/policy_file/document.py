@@ -182,6 +182,11 @@ class OverridesModel(Shape):
     """Query parameters such as `_method`: refuse with 400 after the key proved valid, or ignore."""
 
 
+Scopes = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?$", max_length=64)], ScopeModel]
+Streams = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)], Stream]
+FileName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class Document(Shape):
     """A policy: the routes of an API, what each requires, and the limits."""
 
@@ -190,6 +195,9 @@ class Document(Shape):
     acknowledge: Annotated[OneOrMore | None, Field(default=None)] = None
     """Digests of policies in force that this one may replace at run time although it opens something; not part of its
     own digest."""
+    include: list[FileName] = Field(default=[], max_length=64)
+    """Grammar 2: further files with `include`, `hosts`, `scopes`, `streams` and `routes`; relative to this file, and in
+    its folder or below."""
     api: Api
     keys: Keys
     limit: LimitModel
@@ -217,14 +225,14 @@ class Document(Shape):
     trailing_slash: Literal["distinct", "same"] = "distinct"
     """Grammar 2: whether `/orders/` is another path than `/orders`, or has the same row."""
     overrides: OverridesModel = OverridesModel()
-    scopes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*)?$", max_length=64)], ScopeModel]
+    scopes: Scopes
     """The scopes, by name."""
-    streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)], Stream] = Field(default={})
+    streams: Streams = Field(default={})
     """The stream classes, by name."""
     throttles: dict[Annotated[Attempt, Field(strict=False)], ThrottleModel] = Field(default={})
     """The throttles of the portal's endpoints and of changes of keys there that differ from the built-in ones."""
-    routes: list[Routes] = Field(min_length=1)
-    """The table."""
+    routes: list[Routes] = Field(default=[], min_length=1)
+    """The table; a policy without it includes files that have rows."""
 
     def host_extension(self) -> str:
         """Return the name of the context extension that holds the host, if one does."""

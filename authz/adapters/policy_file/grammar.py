@@ -28,7 +28,7 @@ def _sections(document: Document) -> Iterator[Problem]:
     for name in ("headers", "prefixes"):
         if getattr(document.keys, name) is not None:
             yield Problem(("keys", name), f"{name} {_NEEDS}")
-    for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from"):
+    for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from", "include"):
         if name in document.model_fields_set:
             yield Problem((name,), f"{name} {_NEEDS}")
 

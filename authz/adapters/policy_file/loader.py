@@ -1,16 +1,17 @@
 """Reads a policy file into the core's frozen values, or says what is wrong with it, with line and column.
 
-`document.py` defines the fields; `yaml.py` locates faults in a file.
+`document.py` defines the fields; `including.py` reads files and locates faults in them.
 """
 
 from hashlib import sha256
 from pathlib import Path
 from sys import intern
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from authz.adapters.policy_file import yaml
-from authz.adapters.policy_file.document import Document, Routes, field_names
+from authz.adapters.policy_file.document import Document, Routes
 from authz.adapters.policy_file.grammar import newer
+from authz.adapters.policy_file.including import Files, read_files
+from authz.adapters.policy_file.states import Signature
 from authz.core.errors import PolicyError, Problem
 from authz.core.hosts.table import router_of
 from authz.core.policy.overrides import Overrides
@@ -24,19 +25,41 @@ _DIGEST_CHARS = 12
 RowKey: TypeAlias = tuple[str, str, tuple[str, ...]]
 
 
+class Loaded(NamedTuple):
+    """A policy, and the state that each of its files had before it was read."""
+
+    policy: Policy
+    seen: Signature
+
+
 def load_policy(path: Path) -> Policy:
     """Read and check a policy; raises `PolicyError` with every fault of the first kind that it meets.
 
-    The kinds, in order: the file cannot be read, it is not plain YAML, its shape is wrong, its rows break the rules.
+    The kinds, in order: the file cannot be read, it is not plain YAML, its shape is wrong, the same of each file
+    that it includes, its rows break the rules.
     """
-    return yaml.load(path, Document, _policy, field_names())
+    return load_files(path).policy
+
+
+def load_files(path: Path) -> Loaded:
+    """Read and check a policy as `load_policy` does, and return it with the state of its files."""
+    files = read_files(path)
+    try:
+        return Loaded(_policy(_whole(files)), files.signature)
+    except PolicyError as error:
+        raise PolicyError(files.located(error.problems), str(path), files.signature) from None
 
 
 def row_lines(path: Path) -> dict[RowKey, str]:
     """Find FILE:LINE of each row of a sound policy, by its method, template and hosts."""
-    rows, _ = yaml.load(path, Document, _unfolded, field_names())
-    found = yaml.lines(path, [row.where for row in rows])
-    return {row_key(row.route): f"{path}:{line}" for row, line in zip(rows, found, strict=True)}
+    files = read_files(path)
+    rows, _ = _unfolded(_whole(files))
+    return {row_key(row.route): files.place(row.where) for row in rows}
+
+
+def _whole(files: Files) -> Document:
+    assert files.document is not None  # noqa: S101 -- as it was read
+    return files.document
 
 
 def row_key(route: Route) -> RowKey:
@@ -86,7 +109,7 @@ def _policy(document: Document) -> Policy:
 
 def _digest(document: Document) -> str:
     """Name the content; what a file omits and what it sets to the default are the same."""
-    text = document.model_dump_json(exclude={"acknowledge"}, exclude_defaults=True)
+    text = document.model_dump_json(exclude={"acknowledge", "include"}, exclude_defaults=True)
     return sha256(text.encode()).hexdigest()[:_DIGEST_CHARS]
 
 

@@ -41,6 +41,7 @@ _WORDS = {
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _DEPTH_MAX = 64
 
+Node = yaml.Node
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
@@ -63,15 +64,41 @@ def lines(path: Path, places: Iterable[tuple[str | int, ...]]) -> list[int]:
     return [_located(root, Problem(place, "")).line for place in places]
 
 
-def _built(path: Path, model: type[Model], build: Callable[[Model], T], names: Iterable[str]) -> T:
-    root = _composed(_text(path))
+def read(text: str, model: type[Model], names: Iterable[str]) -> tuple[Node, Model]:
+    """Parse a text as a model; raises `PolicyError` with every fault of its shape, located."""
+    root = _composed(text)
     try:
-        return build(model.model_validate(_plain(root, set())))
+        return root, model.model_validate(_plain(root, set()))
     except ValidationError as error:
         problems = [_translated(fault, names) for fault in error.errors(include_url=False)]
+    raise PolicyError(located(root, problems))
+
+
+def located(root: Node, problems: Iterable[Problem]) -> list[Problem]:
+    """Find the line and column of each problem, and sort them by these."""
+    return sorted((_located(root, problem) for problem in problems), key=lambda it: (it.line, it.column))
+
+
+def text_of(path: Path, bytes_max: int) -> str:
+    """Read a file; raises `OSError`, and `PolicyError` for one that is too long or no text."""
+    with path.open("rb") as file:
+        data = file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise PolicyError(
+            [Problem((), f"the files of a policy have too many bytes: {bytes_max:,} are left for this one", 1, 1)]
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise PolicyError([Problem((), f"cannot be read: {error}")]) from None
+
+
+def _built(path: Path, model: type[Model], build: Callable[[Model], T], names: Iterable[str]) -> T:
+    root, content = read(_text(path), model, names)
+    try:
+        return build(content)
     except PolicyError as error:
-        problems = error.problems
-    raise PolicyError(sorted((_located(root, problem) for problem in problems), key=lambda it: (it.line, it.column)))
+        raise PolicyError(located(root, error.problems)) from None
 
 
 def _text(path: Path) -> str:
@@ -85,7 +112,9 @@ def _text(path: Path) -> str:
 
 def rendered(error: PolicyError) -> str:
     """Write each fault on a line of its own, `FILE:LINE:COLUMN: message`, as compilers do."""
-    return "\n".join(f"{error.file}:{problem.line}:{problem.column}: {problem.message}" for problem in error.problems)
+    return "\n".join(
+        f"{problem.file or error.file}:{problem.line}:{problem.column}: {problem.message}" for problem in error.problems
+    )
 
 
 class _Loader(yaml.SafeLoader):

@@ -22,16 +22,23 @@ def inserted(text: str, merge: Merge, source: str, host: str = "") -> str:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise PolicyError([Problem((), "must be a mapping", 1, 1)])
-    additions = []
+    sections = {}
     if merge.scopes:
-        additions.append((_section(root, "scopes"), list(scope_lines(merge.scopes))))
+        sections["scopes"] = list(scope_lines(merge.scopes))
     if merge.rows or merge.refused:
         refused = [comment(f"not added: {row.match}: {reason}") for row, reason in merge.refused]
-        additions.append((_section(root, "routes"), [*row_lines(merge.rows, host=host), *refused]))
+        sections["routes"] = [*row_lines(merge.rows, host=host), *refused]
+    # A policy whose rows are all in files that it includes has no such section of its own.
+    own = {key.value for key, _ in root.value}
+    additions = [(_section(root, name), lines) for name, lines in sections.items() if name in own]
+    new = {name: lines for name, lines in sections.items() if name not in own}
     end_of_line = "\r\n" if "\r\n" in text else "\n"
     # The last section first, so that the positions of the others stay true.
     for node, lines in sorted(additions, key=lambda it: -it[0].start_mark.index):
         text = _with_block(text, node, [comment(f"{BEGIN[2:]} from {source}"), *lines, END], end_of_line)
+    for name, lines in new.items():
+        block = [f"{name}:", *(f"  {it}" for it in (comment(f"{BEGIN[2:]} from {source}"), *lines, END))]
+        text += "".join(f"{it}{end_of_line}" for it in ([""] if not text.endswith("\n") else []) + block)
     return text
 
 
