@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from authz.adapters.policy_file.error_template import ErrorTemplateModel
 from authz.adapters.policy_file.foreign_keys import ForeignKeysModel
 from authz.adapters.policy_file.keys import Keys
 from authz.adapters.policy_file.shape import Hosts, OneOrMore, Shape
@@ -20,7 +21,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-Errors = Literal["json", "problem", "text"]
+Errors = Literal["json", "problem", "text", "template"]
 _BARRED = "barred"
 Several = Annotated[list[str] | None, Field(default=None, min_length=2, max_length=16)]
 
@@ -136,8 +137,8 @@ class Routes(Shape):
     cost: int = Field(default=1, gt=0, le=CAPACITY_MAX)
     """Tokens that a request takes from the key's bucket."""
     errors: Errors | None = None
-    """The format of refusals: JSON, or one line of plain text; `problem` (grammar 2) is that of RFC 9457. By default
-    that of the policy."""
+    """The format of refusals: JSON, or one line of plain text; `problem` (grammar 2) is that of RFC 9457,
+    `template` (grammar 2) that of `error_template`. By default that of the policy."""
     stream: str = ""
     """The stream class, for responses that stay open."""
     shadow: bool = False
@@ -210,6 +211,8 @@ class Document(Shape):
     rate_headers: RateHeadersModel = RateHeadersModel()
     errors: Errors = "json"
     """Grammar 2: the format of refusals on every row that has none of its own, and where there is no row."""
+    error_template: ErrorTemplateModel | None = None
+    """Grammar 2: the bodies of refusals in the format `template`."""
     base_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$", max_length=256)
     """Grammar 2: the beginning of every path of the table, such as `/api/v3`; gRPC rows have none."""
     hosts: Annotated[Hosts | None, Field(default=None)] = None
@@ -264,6 +267,7 @@ def field_names() -> set[str]:
         Document,
         OverridesModel,
         Api,
+        ErrorTemplateModel,
         Keys,
         ForeignKeysModel,
         LimitModel,

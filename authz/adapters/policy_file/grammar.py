@@ -11,7 +11,7 @@ from authz.core.errors import Problem
 
 _BESIDE = re.compile(r"[^/ ]\{|\}[^/:]")
 _NEEDS = "needs version: 2"
-_OPTIONAL, _PROBLEM = "optional", "problem"
+_OPTIONAL, _ERRORS = "optional", ("problem", "template")
 
 
 def newer(document: Document) -> list[Problem]:
@@ -28,7 +28,7 @@ def _sections(document: Document) -> Iterator[Problem]:
     for name in ("headers", "prefixes"):
         if getattr(document.keys, name) is not None:
             yield Problem(("keys", name), f"{name} {_NEEDS}")
-    for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from", "include"):
+    for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from", "include", "error_template"):
         if name in document.model_fields_set:
             yield Problem((name,), f"{name} {_NEEDS}")
 
@@ -39,8 +39,8 @@ def _of_rows(group: Routes) -> Iterator[tuple[str, str]]:
             yield name, name
     if group.access == _OPTIONAL:
         yield "access", _OPTIONAL
-    if group.errors == _PROBLEM:
-        yield "errors", _PROBLEM
+    if group.errors in _ERRORS:
+        yield "errors", group.errors
     for match in group.match:
         if _BESIDE.search(match):
             yield "match", "a variable beside other text"

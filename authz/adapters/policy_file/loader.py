@@ -12,6 +12,7 @@ from authz.adapters.policy_file.document import Document, Routes
 from authz.adapters.policy_file.grammar import newer
 from authz.adapters.policy_file.including import Files, read_files
 from authz.adapters.policy_file.states import Signature
+from authz.core.bodies.template import ErrorTemplate, TemplateFaultError
 from authz.core.errors import PolicyError, Problem
 from authz.core.hosts.table import router_of
 from authz.core.policy.overrides import Overrides
@@ -21,6 +22,7 @@ from authz.core.policy.rules import Declarations, Row, faults, method_and_templa
 from authz.core.streams import StreamClass
 
 _DIGEST_CHARS = 12
+_TEMPLATE = ErrorFormat.TEMPLATE.value
 
 RowKey: TypeAlias = tuple[str, str, tuple[str, ...]]
 
@@ -77,6 +79,7 @@ def _policy(document: Document) -> Policy:
     limit = document.limit.limit()
     account_limit = None if document.account_limit is None else document.account_limit.limit()
     problems += faults(rows, Declarations(scopes, streams, set(document.methods), limit, account_limit))
+    template = _error_template(document, problems)
     if problems:
         raise PolicyError(problems)
     routes = tuple(row.route for row in rows)
@@ -99,12 +102,28 @@ def _policy(document: Document) -> Policy:
             head_follows_get=document.head_follows_get and "HEAD" in document.methods,
             ignores_slash=document.trailing_slash == "same",
         ),
+        error_template=template,
         host_extension=document.host_extension(),
         throttles=document.all_throttles(),
         digest=_digest(document),
         version=document.version,
         acknowledges=tuple(document.acknowledge or ()),
     )
+
+
+def _error_template(document: Document, problems: list[Problem]) -> ErrorTemplate | None:
+    """Return the template of refusals; add what is wrong with it to `problems`."""
+    section = document.error_template
+    if section is None:
+        used = [("errors",)] if document.errors == _TEMPLATE else []
+        groups = [("routes", number, "errors") for number, it in enumerate(document.routes) if it.errors == _TEMPLATE]
+        problems += [Problem(where, "template needs error_template") for where in (*used, *groups)]
+        return None
+    try:
+        return section.template()
+    except TemplateFaultError as error:
+        problems.append(Problem(("error_template", "body"), f"body {error}"))
+        return None
 
 
 def _digest(document: Document) -> str:

@@ -24,7 +24,12 @@ from authz.core.policy.simulation import ANY_KEY, NO_KEY, Caller, callers, decid
 _SHOWN_MAX = 3
 _METHODS_MAX = 4
 _INDENT = "    "
-_ERRORS = {ErrorFormat.JSON: "", ErrorFormat.PROBLEM: "problem details", ErrorFormat.TEXT: "one line of text"}
+_ERRORS = {
+    ErrorFormat.JSON: "",
+    ErrorFormat.PROBLEM: "problem details",
+    ErrorFormat.TEXT: "one line of text",
+    ErrorFormat.TEMPLATE: "the policy's template",
+}
 _WHY = {
     DenyReason.PATH_NOT_CANONICAL: "the path is ambiguous or never accepted (docs/policy.md)",
     DenyReason.METHOD_REFUSED: "the method is never allowed",

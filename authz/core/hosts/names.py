@@ -50,6 +50,13 @@ def pattern_fault(pattern: str) -> str | None:
     return None
 
 
+def host_regex(pattern: str) -> str:
+    """Return a regular expression of the lower-case names that a pattern matches, as RE2 reads it."""
+    if pattern == ANY_HOST:
+        return ".+"
+    return f".+{re.escape(pattern[1:])}" if pattern.startswith("*.") else re.escape(pattern)
+
+
 @lru_cache(maxsize=4096)
 def _host_name(authority: str) -> str:
     if not authority.isascii():

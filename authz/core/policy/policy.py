@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from authz.core.bodies.template import ErrorTemplate
 from authz.core.keys import ForeignFormat, KeyFormat, KeyFormats
 from authz.core.limits import Limit
 from authz.core.policy.overrides import Overrides
@@ -125,8 +126,9 @@ class Policy:
     address; invalid keys take from it. `digest` names the content: processes with the same digest decide by the same
     table. `version` is that of the file's grammar. `acknowledges` names the policies, by their digests, that this one
     may replace although it opens something. `host_extension` names the context extension of Envoy that holds the host;
-    empty for the authority of the request. `identity` is this object's own: caches compare with it, because a
-    reference to the policy would keep the table of a former one.
+    empty for the authority of the request. `error_template` is the form of refusals whose format is `TEMPLATE`.
+    `identity` is this object's own: caches compare with it, because a reference to the policy would keep the table of a
+    former one.
     """
 
     api: str
@@ -144,6 +146,7 @@ class Policy:
     account_limit: Limit | None = None
     errors: ErrorFormat = ErrorFormat.JSON
     host_extension: str = ""
+    error_template: ErrorTemplate | None = None
     throttles: Throttles = field(default_factory=DEFAULT_THROTTLES.copy)
     digest: str = field(default="", compare=False)
     version: int = field(default=1, compare=False)

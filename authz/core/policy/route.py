@@ -24,6 +24,7 @@ class ErrorFormat(StrEnum):
     JSON = "json"
     PROBLEM = "problem"
     TEXT = "text"
+    TEMPLATE = "template"
 
 
 class BindingLocation(StrEnum):

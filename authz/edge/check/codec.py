@@ -5,6 +5,7 @@ The texts and codes of a refusal are in `core/errors.py`. Their format for each 
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
@@ -14,6 +15,7 @@ from authz._pb.base_pb2 import HeaderValue, HeaderValueOption
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
+from authz.core.bodies.template import REQUEST_ID, RETRY_AFTER_S, shown_id, values_of
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.error_body import error_body, problem_body
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
@@ -107,6 +109,13 @@ def refusal_text(policy: Policy, attributes: RequestAttributes, deny: Deny) -> t
     return headers, body
 
 
+def is_own(policy: Policy, attributes: RequestAttributes, deny: Deny) -> bool:
+    """Tell whether the body of a refusal is this request's own, so that it cannot be used for another one."""
+    if policy.error_template is None or attributes.is_grpc or not policy.error_template.is_of_request:
+        return False
+    return (policy.errors if deny.route is None else deny.route.errors) is ErrorFormat.TEMPLATE
+
+
 def wait_headers(retry_after_s: int | None) -> Headers:
     """Build Retry-After in seconds; nothing where a retry does not help."""
     return [] if retry_after_s is None else [("retry-after", str(retry_after_s))]
@@ -123,6 +132,11 @@ def _body(policy: Policy, attributes: RequestAttributes, deny: Deny, denial: Den
     if errors is ErrorFormat.PROBLEM:
         problem = problem_body(policy.domain, denial, message, _details(deny))
         return "application/problem+json", json.dumps(problem, separators=(",", ":"))
+    if errors is ErrorFormat.TEMPLATE and policy.error_template is not None:
+        written = replace(denial, line=denial.line.format(**words))
+        values = values_of(policy.error_template, policy.domain, written, message, _details(deny))
+        of_request = {REQUEST_ID: shown_id(attributes.logged_id), RETRY_AFTER_S: deny.retry_after_s}
+        return policy.error_template.content_type, policy.error_template.render({**values, **of_request})
     line = denial.line.format(**_words(Deny(deny.reason)))
     body = error_body(policy.domain, int(denial.code), message, line, _details(deny))
     return "application/json", json.dumps(body, separators=(",", ":"))

@@ -5,17 +5,21 @@ authz are local replies as well, and are excluded by their metadata. gRPC caller
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from authz.core.bodies.template import REQUEST_ID, RETRY_AFTER_S, ErrorTemplate, values_of
 from authz.core.envoy_rules.needs import paths_regex
 from authz.core.error_body import error_body, problem_body
 from authz.core.errors import Denial, GrpcCode
+from authz.core.hosts.names import host_regex
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import ErrorFormat
 from authz.core.policy.template import Template
 
+_ID, _ID_OPERATOR = "request-id-of-envoy", "%REQ(X-REQUEST-ID)%"
 _INTERNAL = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
@@ -74,18 +78,83 @@ def local_reply_config(policy: Policy) -> str:
     anchors = _Anchors()
     lines = ["local_reply_config:", "  mappers:"]
     for form in ErrorFormat:
-        routes = (route for route in policy.routes if route.errors is form)
-        paths = sorted({paths_regex(Template.parse(route.template), policy) for route in routes})
-        if form is policy.errors or not paths:
+        if form is policy.errors:
             continue
-        match = {"safe_regex": {"regex": f"({'|'.join(paths)})([?].*)?"}}
-        on_path = anchors(f"authz-{form}", {"header_filter": {"header": {"name": ":path", "string_match": match}}})
-        for reply in _REPLIES:
-            lines += _mapper(reply, *_body(policy.domain, reply, form), anchors, on_path)
-            on_path = anchors(f"authz-{form}", {})
+        for number, filters in enumerate(_filters(policy, form)):
+            name = f"authz-{form}-{number}" if number else f"authz-{form}"
+            for reply in _REPLIES:
+                lines += _mapper(reply, _format(policy, reply, form), anchors, anchors(name, filters))
     for reply in _REPLIES:
-        lines += _mapper(reply, *_body(policy.domain, reply, policy.errors), anchors)
+        lines += _mapper(reply, _format(policy, reply, policy.errors), anchors)
     return "\n".join(lines) + "\n"
+
+
+def _filters(policy: Policy, form: ErrorFormat) -> Iterator[dict[str, Any]]:
+    """Yield the filters of requests to rows with a format; rows of the same hosts have one."""
+    paths: dict[tuple[str, ...], set[str]] = {}
+    for route in policy.routes:
+        if route.errors is form:
+            # What Envoy's context extensions say of the host, no filter of a local reply can see.
+            hosts = () if policy.host_extension else route.hosts
+            paths.setdefault(hosts, set()).add(paths_regex(Template.parse(route.template), policy))
+    for hosts, regexes in sorted(paths.items()):
+        on_path = _header_regex(":path", f"({'|'.join(sorted(regexes))})([?].*)?")
+        patterns = [host_regex(host) for host in hosts]
+        if patterns:
+            at_host = _header_regex(":authority", f"(?i)({'|'.join(patterns)})[.]?(:[0-9]*)?")
+            yield {"and_filter": {"filters": [on_path, at_host]}}
+        else:
+            yield on_path
+
+
+def _header_regex(name: str, regex: str) -> dict[str, Any]:
+    return {"header_filter": {"header": {"name": name, "string_match": {"safe_regex": {"regex": regex}}}}}
+
+
+def _format(policy: Policy, reply: _Reply, form: ErrorFormat) -> dict[str, Any]:
+    """Return the format of a reply. A percent sign starts an operator of Envoy's formats."""
+    if form is ErrorFormat.TEMPLATE and policy.error_template is not None:
+        return _of_template(policy.error_template, policy.domain, reply)
+    body, content_type = _body(policy.domain, reply, form)
+    return _text(body.replace("%", "%%"), content_type)
+
+
+def _text(text: str, content_type: str) -> dict[str, Any]:
+    return {"text_format_source": {"inline_string": text}, "content_type": content_type}
+
+
+def _of_template(template: ErrorTemplate, domain: str, reply: _Reply) -> dict[str, Any]:
+    """Return the format of a reply by a template.
+
+    Envoy escapes a request id in its JSON formats only, so it is left out of other ones except plain text.
+    """
+    denial = Denial(reply.code, reply.http, reply.line, reply.line)
+    values = {**values_of(template, domain, denial, reply.line, {}), RETRY_AFTER_S: reply.retry_after_s or None}
+    if REQUEST_ID in template.names and not template.is_markup:
+        body = template.render({**values, REQUEST_ID: _ID})
+        if not template.is_json:
+            return _text(body.replace("%", "%%").replace(_ID, _ID_OPERATOR), template.content_type)
+        content = json.loads(body)
+        if isinstance(content, dict) and _is_expressible(content):
+            return {"json_format": _operators(content), "content_type": template.content_type}
+    return _text(template.render({**values, REQUEST_ID: ""}).replace("%", "%%"), template.content_type)
+
+
+def _is_expressible(content: object) -> bool:
+    """Tell whether Envoy's JSON formats can have a value; names have no operators there."""
+    if isinstance(content, dict):
+        return all(_ID not in name and _is_expressible(value) for name, value in content.items())
+    if isinstance(content, list):
+        return all(map(_is_expressible, content))
+    return isinstance(content, str | int) and not isinstance(content, bool)
+
+
+def _operators(content: Any) -> Any:  # noqa: ANN401 -- JSON
+    if isinstance(content, dict):
+        return {name: _operators(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_operators(value) for value in content]
+    return content.replace("%", "%%").replace(_ID, _ID_OPERATOR) if isinstance(content, str) else content
 
 
 def _body(domain: str, reply: _Reply, form: ErrorFormat) -> tuple[str, str]:
@@ -114,7 +183,7 @@ class _Anchors:
         return f"&{name} {json.dumps(value)}"
 
 
-def _mapper(reply: _Reply, body: str, content_type: str, anchors: _Anchors, *filters: str) -> list[str]:
+def _mapper(reply: _Reply, body_format: dict[str, Any], anchors: _Anchors, *filters: str) -> list[str]:
     conditions = [anchors("authz-not-grpc", _NOT_GRPC), *filters]
     if reply.http != _INTERNAL:
         conditions.append(anchors("authz-not-refused", _NOT_REFUSED))
@@ -124,13 +193,11 @@ def _mapper(reply: _Reply, body: str, content_type: str, anchors: _Anchors, *fil
     headers = [anchors("authz-no-store", _header("cache-control", "no-store"))]
     if reply.retry_after_s:
         headers.append(anchors("authz-retry", _header("retry-after", str(reply.retry_after_s))))
-    # A percent sign starts an operator of Envoy's format.
-    text = {"text_format_source": {"inline_string": body.replace("%", "%%")}, "content_type": content_type}
     return [
         # The blank before a comma ends the name of an alias in every YAML parser.
         f"  - filter: {{and_filter: {{filters: [{' , '.join(conditions)}]}}}}",
         f"    headers_to_add: [{' , '.join(headers)}]",
-        f"    body_format_override: {json.dumps(text)}",
+        f"    body_format_override: {json.dumps(body_format)}",
     ]
 
 

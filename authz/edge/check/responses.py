@@ -53,13 +53,17 @@ class _Caller(Value):
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """The fragments of a refusal for one reason and kind of request, without those of the caller and the bucket."""
+    """The fragments of a refusal for one reason and kind of request, without those of the caller and the bucket.
+
+    With `is_own`, each request has a body of its own.
+    """
 
     status: bytes
     http: bytes
     body: bytes
     reason: bytes
     is_error: bool
+    is_own: bool
 
 
 class ResponseWriter:
@@ -129,7 +133,7 @@ class ResponseWriter:
             http += self._denied_rates.with_streams(bucket, deny.streams)
         elif bucket is not None:
             http += self._denied_rates.of(bucket)
-        http += refusal.body
+        http += self._own_body(attributes, deny) if refusal.is_own else refusal.body
         metadata = caller.denied + refusal.reason
         described = _METADATA + LENGTH[len(metadata)] + metadata
         if refusal.is_error:
@@ -168,7 +172,12 @@ class ResponseWriter:
             body=DeniedHttpResponse(body=body).SerializeToString(),
             reason=reason if deny.route is None else reason + _ENTRIES["route"](deny.route.template),
             is_error=codec.is_error(deny),
+            is_own=codec.is_own(self.policy, attributes, deny),
         )
+
+    def _own_body(self, attributes: RequestAttributes, deny: Deny) -> bytes:
+        _, body = codec.refusal_text(self.policy, attributes, deny)
+        return DeniedHttpResponse(body=body).SerializeToString()
 
 
 class _Rates:

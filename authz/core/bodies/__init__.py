@@ -1,0 +1,1 @@
+"""Bodies of refusals in the operator's own form."""
