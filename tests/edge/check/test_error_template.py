@@ -40,7 +40,9 @@ def test_two_refusals_for_one_reason_have_their_own_values() -> None:
     for request_id, wait_s in (("one", 3), ("two", None), ('x"\r\n<', 7)):
         for deny in (Deny(DenyReason.SCOPE_MISSING, ROUTE), Deny(DenyReason.RATE_LIMITED, ROUTE, retry_after_s=wait_s)):
             attributes = asked(request_id)
-            assert writer.write(attributes, deny) == encode(loaded, attributes, deny).SerializeToString(deterministic=True)
+            assert writer.write(attributes, deny) == encode(loaded, attributes, deny).SerializeToString(
+                deterministic=True
+            )
             response = CheckResponse.FromString(writer.write(attributes, deny)).denied_response
             found = json.loads(response.body)["error"]
             assert found["id"] == request_id.rstrip('"\r\n<')

@@ -117,7 +117,9 @@ class PooledPostgres(PostgresServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._bouncer = PgBouncer(folder, f"host={self._folder}", f"default_pool_size = {self.pool_size}", mode=self.mode)
+        self._bouncer = PgBouncer(
+            folder, f"host={self._folder}", f"default_pool_size = {self.pool_size}", mode=self.mode
+        )
         self.direct_url, self.url = self.url, self._bouncer.url
 
     def start(self, is_ready: Callable[[], bool] | None = None) -> None:
