@@ -65,7 +65,8 @@ def test_no_driver_shows_in_a_use_case(path: Path) -> None:
 
 def test_only_the_settings_read_the_environment() -> None:
     readers = {path for path in SOURCES if "os.environ" in path.read_text() or "getenv" in path.read_text()}
-    allowed = ("settings.py", "demo/servers.py", "client/choices.py")
+    # The variables of libpq belong to the URL of Postgres.
+    allowed = ("settings.py", "demo/servers.py", "client/choices.py", "adapters/postgres/url.py")
     assert readers <= {ROOT / "authz" / path for path in allowed}
 
 
