@@ -27,12 +27,15 @@ manifests: .venv/tools/manifests/.installed ## kustomize and Helm say the same; 
 gateways: ## translate the recipes for Envoy Gateway and Istio again with their own tools (the first time builds them: up to an hour, needs Go)
 	deploy/tests/gateways/translate
 
-apiserver: build/apiserver/kube-apiserver .venv/tools/manifests/.installed ## a real kube-apiserver judges the manifests (the first time builds it: 20 minutes, needs Go and etcd)
+apiserver: build/apiserver/kube-apiserver build/gateways/contour .venv/tools/manifests/.installed ## a real kube-apiserver judges the manifests, and Contour its recipe (the first time builds both: 40 minutes, needs Go and etcd)
 	$(BIN)/python -m pytest deploy/tests/apiserver --timeout=300
 
 build/apiserver/kube-apiserver:
 	command -v etcd > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server; }
 	deploy/tests/apiserver/build
+
+build/gateways/contour:
+	GOBIN=$(CURDIR)/build/gateways GOTOOLCHAIN=$${GOTOOLCHAIN:-go1.27.3} nice go install github.com/projectcontour/contour/cmd/contour@v1.33.8
 
 test-containers: install programs ## stores in containers, and the image between Envoy and them; with Docker, or podman's service (needs make image)
 	deploy/tests/containers/build

@@ -71,29 +71,40 @@ async def _proxy(
     choose: Callable[[bytes], int], port: int = 0, ssl: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Yield the port of a proxy that chooses the target port by the first bytes of a connection."""
-    ends: set[asyncio.StreamWriter] = set()
+    tasks: set[asyncio.Task[None]] = set()
 
     async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
                 sink.write(data)
         sink.close()
-        ends.discard(sink)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ends.add(writer)
-        first = await reader.read(65536)
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", choose(first))
-        ends.add(there_writer)
-        there_writer.write(first)
-        await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        try:
+            first = await reader.read(65536)
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", choose(first))
+            writers.append(there_writer)
+            there_writer.write(first)
+            await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
+        except asyncio.CancelledError:
+            for each in writers:
+                each.transport.abort()
+            raise
+        except OSError:  # the client, or the target, is gone
+            for each in writers:
+                each.close()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(forward(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=ssl)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for end in ends:
-            end.transport.abort()
-        while ends:
-            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
