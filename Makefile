@@ -13,7 +13,7 @@ packages = $(UV) $(1) || $(PIP) $(1)
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
   figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
   slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real drill \
-  dashboards
+  dashboards bench-tracing
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ cover: install ## tests with branch coverage: at least 95 %, and 100 % of authz/
 
 bench: .venv/.bench ## what a check costs, as ratios inside one run: build/bench/report.md (QUICK=1, ONLY=cpu,memory, AWAKE=all)
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(AWAKE),--awake $(AWAKE))
+
+bench-tracing: ## what spans of one check in a hundred cost, in CPU of the sidecar, with and without by turns
+	$(MAKE) bench ONLY=tracing
 
 .venv/.bench: $(STAMP) deploy/requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-bench.txt

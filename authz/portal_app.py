@@ -26,7 +26,7 @@ from authz.adapters.prometheus.checks import registry
 from authz.adapters.prometheus.operation import ChangeMetrics
 from authz.adapters.prometheus.outages import CertificateMetrics
 from authz.adapters.prometheus.portal import PortalMetrics
-from authz.adapters.prometheus.process import LogMetrics
+from authz.adapters.prometheus.process import LogMetrics, SpanMetrics
 from authz.adapters.redis.grants import RedisGrants
 from authz.adapters.redis.sessions import RedisSessions
 from authz.adapters.redis.store import redis_store
@@ -115,10 +115,12 @@ class Portal:
         self._supervisor = Supervisor(("postgres", "policy"))
         faults = self._supervisor.faults
         background = BackgroundMetrics(self._supervisor.failures, faults, self._postgres.connections)
-        log_metrics, policy_metrics = LogMetrics(self._log.dropped), self._policy_reload.metrics
         tls, listen = portal_admin_tls(settings), settings.portal_admin_listen
         certificates = CertificateMetrics({} if tls is None else {"portal_admin": tls.expires_at_s})
-        self.registry = registry(self._metrics, background, log_metrics, changes, policy_metrics, certificates)
+        self._traces = Traces(settings, "authz-portal")
+        self._tracer = self._traces.of_requests(self._log.masked)
+        lost = LogMetrics(self._log.dropped), SpanMetrics(self._traces.dropped)
+        self.registry = registry(self._metrics, background, *lost, changes, self._policy_reload.metrics, certificates)
         self._rights = SocketRights(int(settings.socket_mode, 8), settings.socket_group)
         self._admin = AdminServer(
             self.registry,
@@ -131,7 +133,6 @@ class Portal:
             tls=tls,
             has_debug=settings.admin_debug,
         )
-        self._traces = Traces(settings, "authz-portal")
         self._app = self._application(policy)
         config = uvicorn.Config(
             self._serve_request,
@@ -193,9 +194,8 @@ class Portal:
         self._log.close()
 
     def _application(self, policy: Policy) -> ASGIApp:
-        tracer = self._traces.of_requests(self._log.masked)
         services = self._services(policy)
-        return application(services, proxy_secret=self._secret, readiness=self.readiness, tracer=tracer)
+        return application(services, proxy_secret=self._secret, readiness=self.readiness, tracer=self._tracer)
 
     def _use_policy(self, policy: Policy) -> None:
         """Use another policy from the next request on; requests under way keep theirs."""

@@ -24,6 +24,7 @@ from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
 from authz.adapters.postgres.keys import PostgresKeys
 from authz.adapters.postgres.pool import Postgres
+from authz.adapters.prometheus.process import LogMetrics, SpanMetrics
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.leases import RedisLeases
 from authz.check_transport import admin_tls, check_tls
@@ -140,7 +141,7 @@ class Sidecar:
             checker=self._checker,
             uses=self._uses,
             certificates={"check": tls, "admin": of_admin},
-            dropped_lines=self._dropped_lines,
+            lost=(LogMetrics(self._dropped_lines), SpanMetrics(self._traces.dropped)),
         )
         self._serving = Serving(self._reached, lambda: self._link.fault, modes, self._serve_health)
         self._http = AdminServer(

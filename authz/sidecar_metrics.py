@@ -12,7 +12,7 @@ from authz.adapters.prometheus.background import BackgroundMetrics
 from authz.adapters.prometheus.checks import STORES, Metrics, OwnCollector, Registry, registry
 from authz.adapters.prometheus.operation import ChangeMetrics, ListenerMetrics, LoadMetrics, LoopMetrics, OutboxMetrics
 from authz.adapters.prometheus.outages import CertificateMetrics, DegradedMetrics
-from authz.adapters.prometheus.process import LogMetrics, PolicyMetrics
+from authz.adapters.prometheus.process import PolicyMetrics
 from authz.adapters.prometheus.servers import ConnectMetrics, ServerMetrics
 from authz.adapters.prometheus.streams import StreamMetrics
 from authz.adapters.redis.connection.cluster import RedisCluster
@@ -80,13 +80,12 @@ class SidecarMetrics:
         checker: Checker,
         uses: KeyUses,
         certificates: Mapping[str, CheckTls | None],
-        dropped_lines: Callable[[], Mapping[str, int]],
+        lost: tuple[OwnCollector, ...],
     ) -> Registry:
-        """Return the registry of all metrics of the process."""
+        """Return the registry of all metrics of the process; `lost` are those of log lines and spans."""
         read: tuple[OwnCollector, ...] = (
             BackgroundMetrics(supervisor.failures, supervisor.faults, postgres.connections),
             ServerMetrics(lambda: bool(link.memory_policy), self.skews, link.counts),
-            LogMetrics(dropped_lines),
             ListenerMetrics(
                 listener.open, listener.closed, listener.checks.batches, lambda: Reporter.broken, gaps.seen
             ),
@@ -94,4 +93,4 @@ class SidecarMetrics:
             CertificateMetrics({name: tls.expires_at_s for name, tls in certificates.items() if tls is not None}),
         )
         written = (self.streams, self.policy, self.changes, self.outbox, self.loop, self.connects, self.degraded)
-        return registry(self.checks, *written, *read)
+        return registry(self.checks, *written, *read, *lost)

@@ -1,53 +1,64 @@
 """Tracing from the settings: nothing is imported and nothing is measured unless a collector is named.
 
-The spans are in `adapters/tracing.py`.
+The spans are in `adapters/tracing/`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from authz.core.check import Traced
 from authz.core.errors import SettingsError
 from authz.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from authz.adapters.tracing.checks import CheckSpans
+    from authz.adapters.tracing.export import Exporter
+    from authz.adapters.tracing.requests import RequestSpans
 
-    from authz.adapters.tracing import CheckSpans, RequestSpans
-
-_CLOSE_MS = 2_000
+_CLOSE_S = 2.0
+_NO_DROPS = {"queue_full": 0, "not_exported": 0}
 
 
 class Traces:
     """The traces of one process, `service` by name. Raises `SettingsError` if the packages for them are missing."""
 
     def __init__(self, settings: Settings, service: str) -> None:
-        self._provider: TracerProvider | None = None
+        self._service = service
+        self._exporter: Exporter | None = None
+        self._spans: CheckSpans | RequestSpans | None = None
         if settings.otlp_endpoint:
             try:
-                from authz.adapters.tracing import tracer_provider  # noqa: PLC0415 -- see the module's docstring
+                from authz.adapters.tracing import export  # noqa: PLC0415 -- see the module's docstring
             except ModuleNotFoundError as error:
                 text = f"AUTHZ_OTLP_ENDPOINT: needs the package {error.name}: pip install 'authz[otel]'"
                 raise SettingsError(text) from None
-            self._provider = tracer_provider(settings.otlp_endpoint, service)
+            self._exporter = export.Exporter(settings.otlp_endpoint)
 
-    def of_checks(self, masked: Callable[[str], str], on_traced: Callable[[float, str], None]) -> "CheckSpans | None":
-        """Return the tracer of checks; None without a collector."""
-        if self._provider is None:
+    def of_checks(
+        self, masked: Callable[[str], str], on_traced: Callable[[float, Traced], None]
+    ) -> "CheckSpans | None":
+        """Create the tracer of checks; None without a collector."""
+        if self._exporter is None:
             return None
-        from authz.adapters.tracing import CheckSpans  # noqa: PLC0415 -- see the module's docstring
+        from authz.adapters.tracing.checks import CheckSpans  # noqa: PLC0415 -- see the module's docstring
 
-        return CheckSpans(self._provider, masked, on_traced)
+        self._spans = spans = CheckSpans(self._service, self._exporter.send, masked, on_traced)
+        return spans
 
     def of_requests(self, masked: Callable[[str], str]) -> "RequestSpans | None":
-        """Return the tracer of the portal's requests; None without a collector."""
-        if self._provider is None:
+        """Create the tracer of the portal's requests; None without a collector."""
+        if self._exporter is None:
             return None
-        from authz.adapters.tracing import RequestSpans  # noqa: PLC0415 -- see the module's docstring
+        from authz.adapters.tracing.requests import RequestSpans  # noqa: PLC0415 -- see the module's docstring
 
-        return RequestSpans(self._provider, masked)
+        self._spans = spans = RequestSpans(self._service, self._exporter.send, masked)
+        return spans
+
+    def dropped(self) -> Mapping[str, int]:
+        """Return the number of traced checks or requests whose spans were not exported, by cause."""
+        return _NO_DROPS if self._spans is None else self._spans.dropped()
 
     def close(self) -> None:
-        """Export what is queued, within some seconds; blocks."""
-        if self._provider is not None:
-            self._provider.force_flush(_CLOSE_MS)
-            self._provider.shutdown()
+        """Export what is queued, within two seconds; blocks."""
+        if self._spans is not None:
+            self._spans.close(_CLOSE_S)

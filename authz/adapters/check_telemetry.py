@@ -1,6 +1,6 @@
 """The metrics, the decision log and the traces as one observer of checks.
 
-What they record is in `prometheus/checks.py`, `decision_log.py` and `tracing.py`.
+What they record is in `prometheus/checks.py`, `decision_log.py` and `tracing/`.
 """
 
 from collections.abc import Callable, Sequence

@@ -4,21 +4,19 @@ Each field is listed explicitly, so that no key, header or query is logged. The 
 callers put secrets into paths.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from authz.adapters.log_limits import LineLimits
-from authz.core.check import Allow, Decision, RequestAttributes
+from authz.core.check import Allow, Decision, RequestAttributes, trace_context
 from authz.core.errors import DenyReason
+from authz.core.text import without_key
 from authz.service.ports import Decided
 
 Write: TypeAlias = Callable[[dict[str, Any]], None]
 
 _TEXT_CHARS_MAX = 256
 _KINDS_MAX = 16_384
-# https://www.w3.org/TR/trace-context/#traceparent-header; other versions may have more behind it
-_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 
 
 class DecisionLog:
@@ -76,16 +74,16 @@ def _fields(attributes: RequestAttributes, decision: Decision, latency_s: float)
     fields: dict[str, Any] = {
         "event": "decision",
         "decision": "allow" if isinstance(decision, Allow) else "deny",
-        "method": _bounded(attributes.method),
+        "method": _bounded(without_key(attributes.method)),
         "route": decision.route.template if decision.route else None,
         "request_id": _bounded(attributes.logged_id),
         "stream_id": _bounded(attributes.request_id),
         "source_address": attributes.source_address(),
         "latency_ms": round(latency_s * 1000, 3),
     }
-    trace = _TRACE.fullmatch(attributes.call.traceparent) if attributes.call is not None else None
+    trace = trace_context(attributes.call.traceparent) if attributes.call is not None else None
     if trace is not None:
-        fields |= {"trace_id": trace[1], "span_id": trace[2]}
+        fields |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
     if decision.principal is not None:
         fields |= {"account_id": decision.principal.account_id, "key_id": decision.principal.key_id}
     if isinstance(decision, Allow):

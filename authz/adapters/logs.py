@@ -23,6 +23,8 @@ _MASK = b"[api key]"
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _NOTHING = r"(?!)"
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
+# JSON escapes those of ASCII. Many readers of lines also split them at these (Unicode Standard, section 5.8).
+_CONTROLS = re.compile("[\x80-\x9f\u2028\u2029]")
 _LINE_BYTES_MAX = 32_768
 _EVENT_CHARS_MAX = 1_000
 _BATCH_LINES_MAX = 256
@@ -104,8 +106,11 @@ class KeyMask:
             self._compile()
 
     def __call__(self, lines: bytes) -> bytes:
-        """Return lines without keys."""
-        return self._key.sub(_MASK, lines)
+        """Return lines without keys, and without characters that end a line or control a terminal outside of ASCII."""
+        masked = self._key.sub(_MASK, lines)
+        if masked.isascii():
+            return masked
+        return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", masked.decode()).encode()
 
     def _compile(self) -> None:
         self._key = re.compile("|".join(f"(?:{pattern})" for pattern in self._patterns).encode())

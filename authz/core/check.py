@@ -3,9 +3,10 @@
 The rules that compute one from another are in `decision.py`.
 """
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import NO_LIMIT, Limit
@@ -14,6 +15,7 @@ from authz.core.policy.path import Target
 from authz.core.policy.route import Route
 from authz.core.policy.template import Template
 from authz.core.streams import Acquisition, Opening, StreamUse
+from authz.core.text import without_key
 from authz.core.value import Value, force_setattr
 
 
@@ -25,6 +27,25 @@ class BodyForm(Value):
 
 
 _NO_FORM = BodyForm()
+
+
+# https://www.w3.org/TR/trace-context/#traceparent-header; other versions may have more behind it
+_CONTEXT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_SAMPLED = 1
+
+
+class TraceContext(NamedTuple):
+    """The trace that a call belongs to: ids in hexadecimal, and whether the caller records it."""
+
+    trace_id: str
+    span_id: str
+    is_sampled: bool
+
+
+def trace_context(traceparent: str) -> TraceContext | None:
+    """Parse a W3C trace context; None for an invalid one."""
+    found = _CONTEXT.fullmatch(traceparent)
+    return None if found is None else TraceContext(found[1], found[2], bool(int(found[3], 16) & _SAMPLED))
 
 
 class Traced(Protocol):
@@ -72,7 +93,7 @@ class RequestAttributes(Value):
     @property
     def logged_id(self) -> str:
         """The id of the request in every log: x-request-id, or Envoy's stream id where Envoy does not send that."""
-        return self.x_request_id.decode("ascii", "replace") or self.request_id
+        return without_key(self.x_request_id.decode("ascii", "replace")) or self.request_id
 
     def __repr__(self) -> str:
         """Omit fields that may contain a secret."""

@@ -1,13 +1,19 @@
-"""Limits for text from clients: its size, before any work that grows faster than its length, and its visibility.
+"""Limits for text from clients: its size, before work that grows faster than its length, and what is shown or logged.
 
 Normalisation itself is done where the meaning of the text is known: passwords in `owners.py`, addresses in an adapter.
 """
 
+import re
 from unicodedata import category, combining, decomposition
 
 NONSTARTERS_MAX = 30
 """The longest run of combining characters in the Stream-Safe Text Format (Unicode UAX #15)."""
 
+HIDDEN_KEY = "[api key]"
+"""What a log has instead of a text that may hold an API key."""
+
+_KEY_CHARS = 49  # of the secret and the checksum
+_LONG_WORD = re.compile(rf"[0-~]{{{_KEY_CHARS}}}")
 # Characters that Unicode calls letters or symbols, and that no font shows.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
 _JOINERS = frozenset("\u200c\u200d")
@@ -72,3 +78,14 @@ def _is_nonstarter(char: str) -> bool:
     # Some characters without a combining class decompose into combining ones: U+0F73, halfwidth U+FF9E.
     codes = [part for part in decomposition(char).split() if not part.startswith("<")]
     return bool(codes) and combining(chr(int(codes[0], 16))) != 0
+
+
+def without_key(text: str) -> str:
+    """Return a text of a caller as it may be logged; one that can hold an API key in any spelling is replaced.
+
+    A key has a word of 49 characters, or more where some are percent-encoded, whatever its prefix and the case of its
+    letters. Envoy's access log (`envoy.yaml`) has the same rule.
+    """
+    if len(text) < _KEY_CHARS:
+        return text
+    return HIDDEN_KEY if "%" in text or _LONG_WORD.search(text) else text

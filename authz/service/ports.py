@@ -163,6 +163,10 @@ class CheckTracer(Protocol):
         """Return a callback to use instead of `taken`, which measures a call of the projection that begins now."""
         ...
 
+    def arrived(self, decided: Sequence[Decided]) -> None:
+        """Begin the sampled ones among checks that are decided without the projection."""
+        ...
+
     def begin(self, attributes: RequestAttributes, step: str) -> None:
         """Begin a step: "postgres" for the load of a key, "lease" for a lease of its own."""
         ...

@@ -110,7 +110,12 @@ DASHBOARDS = (
             ),
             Panel("Background loops that fail", "short", (("max by (loop) (authz_background_failing)", "{{loop}}"),)),
             Panel(
-                "Log lines dropped", "ops", (("sum by (cause) (rate(authz_log_lines_dropped_total[5m]))", "{{cause}}"),)
+                "Log lines and traces lost",
+                "ops",
+                (
+                    ("sum by (cause) (rate(authz_log_lines_dropped_total[5m]))", "lines, {{cause}}"),
+                    ("sum by (cause) (rate(authz_traces_dropped_total[5m]))", "traces, {{cause}}"),
+                ),
             ),
             Panel(
                 "Policy in force",

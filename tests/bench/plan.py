@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes", "streams")
+PARTS = ("memory", "cpu", "envoy", "fixed", "keys", "routes", "streams", "tracing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from bench.parts import memory as footprint
 from bench.parts import rate as by_rate
 from bench.parts import routes as by_routes
 from bench.parts import streams as by_streams
+from bench.parts import tracing as by_tracing
 from bench.plan import FULL, PARTS, QUICK, Plan
 from bench.plots import MISSING as NO_PLOTS
 from bench.plots import draw
@@ -41,6 +42,7 @@ _MEASURES: dict[str, Callable[[Environment], Awaitable[None]]] = {
     "keys": by_keys.measure,
     "routes": by_routes.measure,
     "streams": by_streams.measure,
+    "tracing": by_tracing.measure,
 }
 
 

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from authz import __version__
-from authz.core.check import Deny
+from authz.core.check import Deny, Traced, trace_context
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.policy.route import Route
 from authz.service.ports import Decided
@@ -42,7 +42,7 @@ class Histogram:
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._exemplars: dict[int, Exemplar] = {}
+        self._exemplars: dict[int, tuple[float, float, Traced]] = {}
         self.sum = 0.0
 
     def observe(self, amount: float, times: int = 1) -> None:
@@ -50,10 +50,9 @@ class Histogram:
         self._counts[bisect_left(self._bounds, amount)] += times
         self.sum += amount * times
 
-    def exemplify(self, amount: float, trace_id: str) -> None:
-        """Keep an observation that was counted as the example of its bucket."""
-        at = bisect_left(self._bounds, amount)
-        self._exemplars[at] = Exemplar({"trace_id": trace_id}, amount, time.time())
+    def exemplify(self, amount: float, call: Traced) -> None:
+        """Keep an observation that was counted as the example of its bucket; its trace is read at a scrape."""
+        self._exemplars[bisect_left(self._bounds, amount)] = amount, time.time(), call
 
     def frozen(self) -> Self:
         """Return a copy that does not change."""
@@ -69,8 +68,13 @@ class Histogram:
 
     def buckets_with_exemplars(self) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
         """Return the same with the latest exemplar of each bucket, for OpenMetrics."""
-        found = self._exemplars
-        return [(*each, found[at]) if at in found else each for at, each in enumerate(self.buckets())]
+        found = {at: trace_context(call.traceparent) for at, (*_, call) in self._exemplars.items()}
+        return [
+            (*each, Exemplar({"trace_id": trace.trace_id}, *self._exemplars[at][:2]))
+            if (trace := found.get(at))
+            else each
+            for at, each in enumerate(self.buckets())
+        ]
 
 
 class OwnCollector(Collector):
@@ -128,9 +132,9 @@ class Metrics(OwnCollector):
         if len(self._uncounted) > _UNCOUNTED_MAX:
             self._count_allowed()
 
-    def traced(self, latency_s: float, trace_id: str) -> None:
+    def traced(self, latency_s: float, call: Traced) -> None:
         """Keep a check that was counted as the example of its latency."""
-        self._checks.exemplify(latency_s, trace_id)
+        self._checks.exemplify(latency_s, call)
 
     def store_answered(self, store: str, latency_s: float) -> None:
         """Observe the duration of one response of a store."""

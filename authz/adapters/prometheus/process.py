@@ -1,4 +1,4 @@
-"""The metrics of the process itself: log lines that were not written, the policy in force, and its reloads.
+"""The metrics of the process itself: log lines and spans that were lost, the policy in force, and its reloads.
 
 Label values are closed lists. Metrics of checks are in `checks.py`.
 """
@@ -34,6 +34,19 @@ class LogMetrics(OwnCollector):
         """Yield the metric family (`prometheus_client.registry.Collector`)."""
         rows = (((cause,), count) for cause, count in self._dropped().items())
         yield counts("authz_log_lines_dropped", "Log lines that were not written, by cause.", ("cause",), rows)
+
+
+class SpanMetrics(OwnCollector):
+    """The metrics of traces; `dropped` returns the number of spans that were not exported, by cause."""
+
+    def __init__(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric family (`prometheus_client.registry.Collector`)."""
+        rows = (((cause,), count) for cause, count in self._dropped().items())
+        text = "Sampled checks, or requests of the portal, whose spans were not exported, by cause."
+        yield counts("authz_traces_dropped", text, ("cause",), rows)
 
 
 class PolicyMetrics(OwnCollector):

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from hpack import Decoder, HPACKError
+from hpack import HPACKError
+from hpack.huffman_table import decode_huffman
 
 from authz.core.errors import GrpcCode
 from authz.edge.h2.responses import UNCOMPRESSED_ONLY, Refusal
@@ -32,6 +33,7 @@ _CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?( *;.*)?")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,15}")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_HUFFMAN = 0x80  # in the length of a string that is coded
 _SHORT = 127  # a shorter string has a length of one byte (RFC 7541 section 5.1)
 
 
@@ -43,17 +45,17 @@ class Method:
     client_streaming: bool = False
 
 
-def _unsampled_ends() -> frozenset[bytes]:
-    """Return the last three bytes of every encoded text that ends with `-00`: plain, or Huffman codes and padding."""
-    codes = 0b010110_00000_00000  # RFC 7541, appendix B
-    ends = {b"-00"}
+def _ends(text: bytes, codes: int) -> frozenset[bytes]:
+    """Return the last three bytes of every encoded text with this end: plain, or Huffman codes and padding."""
+    ends = {text}
     for padding in range(8):
         tail = (codes << padding) | ((1 << padding) - 1)
         ends |= {((before << (16 + padding)) | tail).to_bytes(3) for before in range(1 << (8 - padding))}
     return frozenset(ends)
 
 
-_UNSAMPLED = _unsampled_ends()
+# RFC 7541, appendix B
+_UNSAMPLED, _SAMPLED = _ends(b"-00", 0b010110_00000_00000), _ends(b"-01", 0b010110_00000_00001)
 _ODD = "13579bdf"
 
 
@@ -82,9 +84,11 @@ class Call:
 
         Nearly all are not sampled, which shows in the last bytes of the encoded value.
         """
-        trace = self.trace
-        if not trace or trace[-3:] in _UNSAMPLED:
+        end = self.trace[-3:]
+        if end in _UNSAMPLED:
             return False
+        if end in _SAMPLED:
+            return True
         flags = self.traceparent[-2:]
         return flags.isalnum() and flags.isascii() and flags[1] in _ODD
 
@@ -93,11 +97,13 @@ class Call:
         """The W3C trace context of the caller, or an empty text. Decoded on use, because few are read."""
         if not self.trace:
             return ""
-        try:
-            ((_, value),) = Decoder().decode(b"\0\1t" + self.trace, raw=True)
-        except HPACKError:
-            return ""
-        return bytes(value).decode("ascii", "replace") if len(value) < _SHORT else ""
+        value = self.trace[1:]
+        if self.trace[0] & _HUFFMAN:
+            try:
+                value = decode_huffman(value)
+            except HPACKError:
+                return ""
+        return value.decode("ascii", "replace") if len(value) < _SHORT else ""
 
 
 def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:

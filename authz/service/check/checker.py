@@ -86,6 +86,8 @@ class Checker:
         if batch.lookups:
             self._query(batch)
         if decided:
+            if self._tracer is not None:
+                self._tracer.arrived(decided)
             self._finish(batch, decided)
         return bool(batch.lookups)
 

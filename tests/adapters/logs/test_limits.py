@@ -77,7 +77,7 @@ def test_denials_of_a_flood_are_counted_and_the_first_of_each_reason_and_route_i
 def test_long_texts_of_callers_are_replaced_and_not_cut(clock: Clock) -> None:
     written: list[dict[str, Any]] = []
     log = DecisionLog(written.append, sample=0, chance=lambda: 1, limits=LineLimits(now_s=clock))
-    log.decided([(1, request("A" * 60_000), Deny(DenyReason.METHOD_REFUSED))], 0.001)
+    log.decided([(1, request("A-" * 30_000), Deny(DenyReason.METHOD_REFUSED))], 0.001)
     assert written[0]["method"] == "[too long]"
 
 

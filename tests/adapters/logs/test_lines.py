@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
+from urllib.parse import unquote
 
 import pytest
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from authz.adapters import logs
 from authz.adapters.decision_log import DecisionLog
 from authz.core.check import Allow, Deny, Principal
 from authz.core.errors import DenyReason
+from authz.core.text import without_key
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,64 @@ async def test_a_key_in_a_decision_line_is_masked(written: Written) -> None:
     await asyncio.sleep(0)
     (line,) = written.lines()
     assert line["method"] == "[api key]"
+
+
+SPELLINGS = {
+    "lower case": KEY.lower(),
+    "upper case": KEY.upper(),
+    "another prefix": f"sk_live_{KEY[4:]}",
+    "no prefix": KEY[4:],
+    "percent-encoded": "".join(f"%{ord(letter):02x}" for letter in KEY),
+    "in part percent-encoded": KEY.replace("_", "%5F"),
+    "every other letter": "".join(f"%{ord(one):02X}{other}" for one, other in zip(KEY[::2], KEY[1::2], strict=False)),
+    "twice": f"{KEY},{KEY}",
+    "among words": f"Bearer {KEY};q=1",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=list(SPELLINGS))
+async def test_no_spelling_of_a_key_is_logged_where_a_caller_chooses_the_text(written: Written, spelling: str) -> None:
+    asked = replace(
+        request(), method=spelling, x_request_id=spelling.encode(), target=f"/{spelling}", call=Traced(spelling)
+    )
+    written.decisions(sample=0).decided([(1, asked, Deny(DenyReason.METHOD_REFUSED))], 0.001)
+    await asyncio.sleep(0)
+    text = written.text()
+    line = json.loads(text)
+    assert "[api key]" in line["method"]
+    assert "[api key]" in line["request_id"]
+    for shown in (text, unquote(text)):
+        assert KEY[10:30].lower() not in shown.lower()
+        assert KEY[-20:].lower() not in shown.lower()
+
+
+def test_an_id_of_a_request_that_can_be_no_key_is_logged() -> None:
+    for text in ("4f1d2a7e-0b1c-4d9a-9a1e-2f3c4d5e6f70", "a" * 48, "x%20y", "Root=1-67891233-abcdef012345678912345678"):
+        assert without_key(text) == text
+
+
+HOSTILE = {
+    "line ends": 'x"}\r\n{"event": "decision", "decision": "allow"}',
+    "colours": "\x1b[2J\x1b]0;title\x07",
+    "control characters of Latin-1": "\x9b2J\x85",
+    "line ends of Unicode": "a\u2028{}\u2029b",
+    "no UTF-8": b"\xff\xfe\xc3".decode("latin-1"),
+    "64 KiB": "/" + "x/" * 32_768,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
+async def test_no_text_breaks_its_line_or_reaches_a_terminal(written: Written, text: str) -> None:
+    asked = replace(
+        request(), method=text, target=text, x_request_id=text.encode("utf-8", "replace"), call=Traced(text)
+    )
+    written.decisions(sample=0).decided([(1, asked, Deny(DenyReason.METHOD_REFUSED))], 0.001)
+    logging.getLogger("authz").warning("%s", text, extra={"error": text})
+    await asyncio.sleep(0)
+    shown = written.text()
+    assert sorted(json.loads(line)["level"] for line in shown.splitlines()) == ["info", "warning"]
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    assert len(shown) < 40_000
 
 
 async def test_decisions_are_not_written_where_the_level_leaves_them_out(written: Written) -> None:

@@ -1,4 +1,4 @@
-"""The spans of checks and requests, in the SDK's own exporter: which there are, when, and what they say."""
+"""The spans of checks and requests, as they are exported: which there are, when, and what they say."""
 
 import secrets
 import time
@@ -9,15 +9,15 @@ import pytest
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from msgspec.structs import replace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from support.builders import KEY, request, take
 from support.fakes.checker_dependencies import CheckerUnderTest
+from support.observability.otlp_receiver import ReceivedSpan, spans_of
 
 from authz.adapters.prometheus.checks import Metrics, registry
-from authz.adapters.tracing import CheckSpans, RequestSpans, tracer_provider
-from authz.core.check import Allow, RequestAttributes
+from authz.adapters.tracing.checks import CheckSpans
+from authz.adapters.tracing.requests import RequestSpans
+from authz.core.check import Allow, RequestAttributes, Traced, trace_context
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Acquisition
 from authz.edge.h2.call import Call
@@ -41,21 +41,30 @@ def asked(flags: str = "01", path: str = "/v1/servers/s1", key: str | None = KEY
 
 @dataclass
 class Memory:
-    """A provider that exports to memory, and a tracer of checks on it."""
+    """Tracers whose spans stay here, in the order of their export."""
 
-    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
-    traced: list[tuple[float, str]] = field(default_factory=list)
+    found: list[ReceivedSpan] = field(default_factory=list)
+    traced: list[tuple[float, Traced]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.provider: TracerProvider = tracer_provider("http://127.0.0.1:1", "authz", self.exporter)
-        self.checks = CheckSpans(self.provider, self.masked, lambda *one: self.traced.append(one))
+        self.checks = CheckSpans("authz", self.send, self.masked, lambda *one: self.traced.append(one))
+        self.requests = RequestSpans("authz-portal", self.send, self.masked)
+
+    def send(self, request: bytes) -> bool:
+        self.found += spans_of(ExportTraceServiceRequest.FromString(request))
+        return True
 
     def masked(self, text: str) -> str:
         return text.replace(KEY, "[api key]")
 
-    def spans(self) -> dict[str, ReadableSpan]:
-        self.provider.force_flush()
-        return {span.name: span for span in self.exporter.get_finished_spans()}
+    def exported(self) -> list[ReceivedSpan]:
+        """Return all spans; there are no more after this."""
+        self.checks.close(5)
+        self.requests.close(5)
+        return self.found
+
+    def spans(self) -> dict[str, ReceivedSpan]:
+        return {span.name: span for span in self.exported()}
 
     def trace(self, stack: CheckerUnderTest) -> CheckerUnderTest:
         """Report the decisions of a checker, which measures its steps already."""
@@ -73,7 +82,7 @@ class Memory:
 def memory() -> Iterator[Memory]:
     made = Memory()
     yield made
-    made.provider.shutdown()
+    made.exported()
 
 
 @pytest.mark.parametrize("huffman", [True, False])
@@ -93,12 +102,10 @@ async def test_a_sampled_check_is_a_span_with_its_store_as_a_child(memory: Memor
     assert isinstance(await stack.decide(asked()), Allow)
     spans = memory.spans()
     check, redis = spans["authz.check"], spans["redis"]
-    assert check.parent is not None
-    assert redis.parent is not None
-    assert (f"{check.context.trace_id:032x}", f"{check.parent.span_id:016x}") == (TRACE, PARENT)
-    assert redis.parent.span_id == check.context.span_id
-    assert before_ns - 1_000_000 <= check.start_time <= redis.start_time <= redis.end_time <= check.end_time  # type: ignore[operator]
-    assert dict(check.attributes or {}) == {
+    assert (check.service, check.trace_id, check.parent_id) == ("authz", TRACE, PARENT)
+    assert (redis.trace_id, redis.parent_id) == (TRACE, check.span_id)
+    assert before_ns - 1_000_000 <= check.start_ns <= redis.start_ns <= redis.end_ns <= check.end_ns
+    assert check.attributes == {
         "authz.decision": "allow",
         "authz.request_id": "req-1",
         "authz.account_id": "acct_1",
@@ -106,16 +113,14 @@ async def test_a_sampled_check_is_a_span_with_its_store_as_a_child(memory: Memor
         "http.route": "/v1/servers/{id}",
         "http.request.method": "GET",
     }
-    ((latency_s, trace_id),) = memory.traced
-    assert (latency_s > 0, trace_id) == (True, TRACE)
+    ((latency_s, traced),) = memory.traced
+    assert (latency_s > 0, trace_context(traced.traceparent)) == (True, (TRACE, PARENT, True))
 
 
 async def test_a_load_and_a_separate_lease_are_children_too(memory: Memory) -> None:
     stack = memory.trace(CheckerUnderTest(None, take("servers:read"), tracer=memory.checks))
     assert isinstance(await stack.decide(asked(path=STREAM)), Allow)
-    memory.provider.force_flush()
-    names = [span.name for span in memory.exporter.get_finished_spans()]
-    assert names == ["redis", "postgres", "redis", "lease", "authz.check"]
+    assert [span.name for span in memory.exported()] == ["redis", "postgres", "redis", "lease", "authz.check"]
     assert memory.spans()["postgres"].attributes == {"db.system.name": "postgresql"}
     await stack.checker.close()
 
@@ -125,37 +130,35 @@ async def test_a_lease_that_came_with_the_token_has_its_span(memory: Memory) -> 
     stack = memory.trace(CheckerUnderTest(replace(take("servers:read"), acquired=acquired), tracer=memory.checks))
     assert isinstance(await stack.decide(asked(path=STREAM)), Allow)
     spans = memory.spans()
-    assert spans["lease"].start_time == spans["redis"].start_time
+    assert spans["lease"].start_ns == spans["redis"].start_ns
 
 
 async def test_a_refusal_names_its_reason_and_only_a_failure_is_an_error(memory: Memory) -> None:
     failure = StoreUnavailable("redis", "not connected")
     stack = memory.trace(CheckerUnderTest(failure, tracer=memory.checks))
     await stack.decide(asked(key=None))
-    refused = memory.spans()["authz.check"]
-    assert (refused.attributes or {})["authz.reason"] == "key_missing"
-    assert refused.status.status_code is StatusCode.UNSET
-    memory.exporter.clear()
     await stack.decide(asked())
-    assert memory.spans()["authz.check"].status.status_code is StatusCode.ERROR
+    refused, _, failed = memory.exported()
+    assert (refused.attributes["authz.reason"], refused.is_error) == ("key_missing", False)
+    assert (failed.attributes["authz.reason"], failed.is_error) == ("store_unavailable", True)
 
 
 async def test_what_is_not_sampled_has_no_span_and_leaves_nothing(memory: Memory) -> None:
     stack = memory.trace(CheckerUnderTest(*[take("servers:read")] * 3, tracer=memory.checks))
     untraced = replace(asked(), call=None)
     await stack.decide_all(asked("00"), untraced, asked("02"))
-    assert memory.spans() == {}
     assert memory.checks.unfinished == 0
-    broken = replace(asked(), call=call(f"00-{'0' * 32}-{PARENT}-01"))
-    memory.checks.decided([(1, broken, Allow(stack.checker.policy.routes[0]))], 0.001)
+    broken = [(1, replace(asked(), call=call(f"00-{'0' * 32}-{PARENT}-01")), Allow(stack.checker.policy.routes[0]))]
+    memory.checks.arrived(broken)
+    memory.checks.decided(broken, 0.001)
+    assert memory.checks.unfinished == 0
     assert memory.spans() == {}
 
 
 async def test_a_batch_traces_its_sampled_checks_only_and_each_once(memory: Memory) -> None:
     stack = memory.trace(CheckerUnderTest(*[take("servers:read")] * 4, tracer=memory.checks))
     await stack.decide_all(asked("00"), asked("01"), asked("00"), asked("01"))
-    memory.provider.force_flush()
-    names = sorted(span.name for span in memory.exporter.get_finished_spans())
+    names = sorted(span.name for span in memory.exported())
     assert names == ["authz.check", "authz.check", "redis", "redis"]
     assert memory.checks.unfinished == 0
 
@@ -163,19 +166,17 @@ async def test_a_batch_traces_its_sampled_checks_only_and_each_once(memory: Memo
 async def test_a_key_in_the_id_of_a_request_is_masked(memory: Memory) -> None:
     stack = memory.trace(CheckerUnderTest(take("servers:read"), tracer=memory.checks))
     await stack.decide(replace(asked(), x_request_id=KEY.encode()))
-    assert (memory.spans()["authz.check"].attributes or {})["authz.request_id"] == "[api key]"
+    assert memory.spans()["authz.check"].attributes["authz.request_id"] == "[api key]"
 
 
 @pytest.mark.parametrize(("flags", "count"), [("01", 1), ("00", 0)])
 def test_a_request_of_the_portal_is_a_span(memory: Memory, flags: str, count: int) -> None:
-    spans = RequestSpans(memory.provider, memory.masked)
-    spans.served(f"00-{TRACE}-{PARENT}-{flags}", "req-1", "GET", "/dashboard/login", 503, 0.01)
-    spans.served("nonsense", "req-1", "GET", "/dashboard/login", 200, 0.01)
-    memory.provider.force_flush()
-    found = memory.exporter.get_finished_spans()
+    memory.requests.served(f"00-{TRACE}-{PARENT}-{flags}", "req-1", "GET", "/dashboard/login", 503, 0.01)
+    memory.requests.served("nonsense", "req-1", "GET", "/dashboard/login", 200, 0.01)
+    found = memory.exported()
     assert len(found) == count
     for span in found:
-        assert (span.name, span.status.status_code) == ("GET /dashboard/login", StatusCode.ERROR)
+        assert (span.service, span.name, span.is_error) == ("authz-portal", "GET /dashboard/login", True)
 
 
 def test_the_latest_trace_of_a_bucket_is_its_exemplar_in_openmetrics() -> None:
@@ -183,7 +184,9 @@ def test_the_latest_trace_of_a_bucket_is_its_exemplar_in_openmetrics() -> None:
 
     metrics = Metrics(lambda: {"redis": True, "postgres": True})
     metrics.decided([], 0.003)
-    metrics.traced(0.003, TRACE)
+    metrics.traced(0.003, call(f"00-{TRACE}-{PARENT}-01"))
+    metrics.traced(0.3, call(f"00-{'0' * 32}-{PARENT}-01"))
     text = generate_latest(registry(metrics).snapshot()).decode()  # type: ignore[no-untyped-call]
-    (line,) = [line for line in text.splitlines() if f'trace_id="{TRACE}"' in line]
+    (line,) = [line for line in text.splitlines() if "trace_id=" in line]
+    assert f'# {{trace_id="{TRACE}"}}' in line
     assert line.startswith('authz_check_duration_seconds_bucket{le="0.005"}')

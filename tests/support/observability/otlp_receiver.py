@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ReceivedSpan:
     start_ns: int
     end_ns: int
     attributes: dict[str, str]
+    is_error: bool
 
 
 @dataclass
@@ -60,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_known = self.path == "/v1/traces"
         if is_known:
             receiver: OtlpReceiver = self.server.receiver  # type: ignore[attr-defined]
-            receiver.spans += _spans(ExportTraceServiceRequest.FromString(body))
+            receiver.spans += spans_of(ExportTraceServiceRequest.FromString(body))
         self.send_response(200 if is_known else 404)
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", "0")
@@ -70,7 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _spans(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
+def spans_of(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
+    """Yield the spans of a request to a collector."""
     for resource in request.resource_spans:
         service = next(each.value.string_value for each in resource.resource.attributes if each.key == "service.name")
         for scope in resource.scope_spans:
@@ -87,4 +89,5 @@ def _received(service: str, span: Span) -> ReceivedSpan:
         span.start_time_unix_nano,
         span.end_time_unix_nano,
         {each.key: each.value.string_value or str(each.value.int_value) for each in span.attributes},
+        span.status.code == Status.STATUS_CODE_ERROR,
     )

@@ -1,0 +1,1 @@
+"""Spans of checks and of portal requests, and their export over OTLP."""

@@ -1,0 +1,214 @@
+"""The spans of sampled checks.
+
+A caller's trace context decides whether there is a span; nothing is sampled here. Checks that are not sampled cost one
+look at the end of their context. Of a sampled one, the event loop notes times and the decision, and the thread of the
+export makes the spans. What is measured between the start and the end of a check is decided in `service/check/`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, sleep
+from typing import Final
+
+from opentelemetry.proto.trace.v1 import trace_pb2 as proto
+
+from authz.adapters.tracing.export import Send, SpanQueue
+from authz.adapters.tracing.messages import (
+    FAILED_HTTP,
+    LOCAL,
+    REMOTE,
+    TEXT_CHARS_MAX,
+    Clock,
+    RequestMessage,
+    attribute,
+    repeated_attribute,
+    span_id,
+)
+from authz.core.check import Allow, Decision, RequestAttributes, Traced, trace_context
+from authz.core.errors import DENIALS
+from authz.service.ports import Decided, Taken, TakeReply
+
+_OPEN_MAX: Final = 4_096
+_STEPS_MAX: Final = 8
+_WITHOUT_BREAK: Final = 16
+_BREAK_S: Final = 0.001
+_REDIS: Final = attribute("db.system.name", "redis")
+_POSTGRES: Final = attribute("db.system.name", "postgresql")
+
+
+@dataclass(slots=True)
+class _Step:
+    """A part of a check: its times are of `perf_counter`; `end_s` is 0 until its end."""
+
+    name: str
+    start_s: float
+    end_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Check:
+    """A sampled check. It holds its attributes, so that their identity stays its key until the decision."""
+
+    attributes: RequestAttributes
+    steps: list[_Step] = field(default_factory=list)
+    decision: Decision | None = None
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+
+class CheckSpans:
+    """The tracer of checks (`service.ports.CheckTracer`).
+
+    `masked` replaces API keys in a text, on another thread. `on_traced` receives the duration and the trace context of
+    each sampled check.
+    """
+
+    def __init__(
+        self, service: str, send: Send, masked: Callable[[str], str], on_traced: Callable[[float, Traced], None]
+    ) -> None:
+        self._message = RequestMessage(service, "authz")
+        self._send = send
+        self._masked = masked
+        self._on_traced = on_traced
+        self._open: dict[int, _Check] = {}
+        self._queue = SpanQueue(self._export)
+
+    @property
+    def unfinished(self) -> int:
+        """The number of sampled checks without a decision."""
+        return len(self._open)
+
+    def dropped(self) -> Mapping[str, int]:
+        """Return the number of sampled checks whose spans were not exported, by cause."""
+        return self._queue.dropped
+
+    def timed(self, requests: Sequence[tuple[int, RequestAttributes]], taken: Taken) -> Taken:
+        """Measure one call of the store for the sampled requests among its own; `taken` itself if there are none."""
+        sampled = {
+            index: attributes
+            for index, (_, attributes) in enumerate(requests)
+            if (call := attributes.call) is not None and call.is_sampled
+        }
+        if not sampled:
+            return taken
+        start_s = perf_counter()
+        steps = {index: self._added(attributes, _Step("redis", start_s)) for index, attributes in sampled.items()}
+
+        def noted(indices: Sequence[int], replies: Sequence[TakeReply]) -> None:
+            end_s = perf_counter()
+            for index in steps.keys() & set(indices):
+                steps[index].end_s = end_s
+            taken(indices, replies)
+
+        return noted
+
+    def arrived(self, decided: Sequence[Decided]) -> None:
+        """Begin the sampled ones among checks that were decided without a store."""
+        for _, attributes, _ in decided:
+            if (call := attributes.call) is not None and call.is_sampled:
+                self._check(attributes)
+
+    def begin(self, attributes: RequestAttributes, step: str) -> None:
+        """Begin a step of a check, if that is sampled."""
+        if id(attributes) in self._open:
+            self._added(attributes, _Step(step, perf_counter()))
+
+    def end(self, attributes: RequestAttributes, step: str) -> None:
+        """End the latest step of this name, if it has begun."""
+        found = self._open.get(id(attributes))
+        for each in reversed(found.steps if found is not None else []):
+            if each.name == step and not each.end_s:
+                each.end_s = perf_counter()
+                return
+
+    def repeat(self, attributes: RequestAttributes, step: str) -> None:
+        """Add a step with the times of the latest one, which did both."""
+        found = self._open.get(id(attributes))
+        if found is not None and found.steps:
+            latest = found.steps[-1]
+            self._added(attributes, _Step(step, latest.start_s, latest.end_s))
+
+    def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
+        """Queue the sampled checks among decisions that were made together."""
+        if not self._open:
+            return
+        now_s = perf_counter()
+        for _, attributes, decision in decided:
+            check = self._open.pop(id(attributes), None)
+            if check is None or attributes.call is None:
+                continue
+            check.decision, check.end_s = decision, now_s
+            # The latency ended a moment ago, with the answer.
+            check.start_s = min([now_s - latency_s, *(step.start_s for step in check.steps)])
+            self._queue.put(check)
+            self._on_traced(latency_s, attributes.call)
+
+    def close(self, deadline_s: float) -> None:
+        """Export what is queued, as far as that is possible within `deadline_s`; blocks."""
+        self._queue.close(deadline_s)
+
+    def _check(self, attributes: RequestAttributes) -> _Check:
+        check = self._open.get(id(attributes))
+        if check is None:
+            check = _Check(attributes)
+            if len(self._open) < _OPEN_MAX:
+                self._open[id(attributes)] = check
+        return check
+
+    def _added(self, attributes: RequestAttributes, step: _Step) -> _Step:
+        steps = self._check(attributes).steps
+        if len(steps) < _STEPS_MAX:
+            steps.append(step)
+        return step
+
+    def _export(self, checks: Sequence[_Check]) -> bool:
+        clock, spans = Clock(), list[proto.Span]()
+        for number, check in enumerate(checks):
+            spans += self._spans(check, clock)
+            if number % _WITHOUT_BREAK == 0:
+                sleep(_BREAK_S)  # the event loop needs the interpreter lock
+        return not spans or self._send(self._message.of(spans))
+
+    def _spans(self, check: _Check, clock: Clock) -> list[proto.Span]:
+        attributes, decision = check.attributes, check.decision
+        parent = trace_context("" if attributes.call is None else attributes.call.traceparent)
+        if parent is None or decision is None:
+            return []
+        is_allowed = isinstance(decision, Allow)
+        texts = {"authz.decision": "allow" if is_allowed else "deny"}
+        if decision.route is not None:
+            texts |= {"http.route": decision.route.template, "http.request.method": decision.route.method}
+        if decision.principal is not None:
+            texts |= {"authz.account_id": decision.principal.account_id, "authz.key_id": decision.principal.key_id}
+        span = proto.Span(
+            trace_id=bytes.fromhex(parent.trace_id),
+            span_id=span_id(),
+            parent_span_id=bytes.fromhex(parent.span_id),
+            name="authz.check",
+            kind=proto.Span.SPAN_KIND_SERVER,
+            start_time_unix_nano=clock.ns(check.start_s),
+            end_time_unix_nano=clock.ns(check.end_s),
+            flags=REMOTE,
+        )
+        if not isinstance(decision, Allow):
+            texts["authz.reason"] = decision.reason.value
+            if DENIALS[decision.reason].http >= FAILED_HTTP:
+                span.status.CopyFrom(proto.Status(code=proto.Status.STATUS_CODE_ERROR, message=decision.reason.value))
+        request_id = self._masked(attributes.logged_id)[:TEXT_CHARS_MAX]
+        repeated = [repeated_attribute(name, text) for name, text in texts.items()]
+        span.attributes.extend([attribute("authz.request_id", request_id), *repeated])
+        return [*(_child(span, step, check.end_s, clock) for step in check.steps), span]
+
+
+def _child(span: proto.Span, step: _Step, end_s: float, clock: Clock) -> proto.Span:
+    return proto.Span(
+        trace_id=span.trace_id,
+        span_id=span_id(),
+        parent_span_id=span.span_id,
+        name=step.name,
+        kind=proto.Span.SPAN_KIND_CLIENT,
+        start_time_unix_nano=clock.ns(step.start_s),
+        end_time_unix_nano=clock.ns(step.end_s or end_s),
+        flags=LOCAL,
+        attributes=(_POSTGRES,) if step.name == "postgres" else (_REDIS,),
+    )
