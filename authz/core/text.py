@@ -86,6 +86,5 @@ def without_key(text: str) -> str:
     A key has a word of 49 characters, or more where some are percent-encoded, whatever its prefix and the case of its
     letters. Envoy's access log (`envoy.yaml`) has the same rule.
     """
-    if len(text) < _KEY_CHARS:
-        return text
-    return HIDDEN_KEY if "%" in text or _LONG_WORD.search(text) else text
+    is_encoded = "%" in text and len(text) > _KEY_CHARS
+    return HIDDEN_KEY if is_encoded or _LONG_WORD.search(text) else text

@@ -111,6 +111,12 @@ def test_with_tracing_the_decision_line_has_the_trace_of_envoys_log(stack: Stack
     assert decision["span_id"] != "00f067aa0ba902b7"  # Envoy's span of the check, not the caller's
 
 
+CALLERS_HEADERS = (
+    "x-request-id", "traceparent", "tracestate", "baggage", "referer", "user-agent", "x-forwarded-for", "forwarded",
+    "cookie", "authorization", "x-envoy-original-path", "x-client-trace-id", "accept",
+)  # fmt: skip
+
+
 def test_no_log_holds_a_key_that_a_caller_put_elsewhere(stack: Stack, secret: str) -> None:
     encoded = "".join(f"%{ord(letter):02x}" for letter in secret)
     ids = []
@@ -118,7 +124,9 @@ def test_no_log_holds_a_key_that_a_caller_put_elsewhere(stack: Stack, secret: st
         for target in (f"/v1/servers/{spelling}", f"/v1/servers?key={spelling}", f"/{spelling}/x", f"/v1/{spelling}?a"):
             ids.append(send(stack.url, "GET", target, ("x-api-key", secret)).header("x-request-id"))  # noqa: PERF401
     send_h2(stack.url, secret, "/v1/servers")
-    send(stack.url, "GET", "/v1/servers", ("x-request-id", secret), ("x-api-key", secret))
+    for name in CALLERS_HEADERS:
+        for spelling in (secret, secret.lower(), encoded, f"{secret[4:]}, {secret}", f"sk_live_{secret[4:]}"):
+            send(stack.url, "GET", "/v1/admin/x", (name, spelling), ("x-api-key", secret))
     for request_id in ids:
         line_of(stack.envoy.log, str(request_id))
     time.sleep(0.5)
