@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ IDENTITY = Identity("api", "api.example", "x-api-key", "k_")
 _SCRATCH = Path(tempfile.mkdtemp(prefix="imports-"))
 
 
+@lru_cache(maxsize=4)
 def loaded(text: str) -> Policy:
-    """Load a policy from its text."""
+    """Load a policy from its text; a check and the merge after it load the same one."""
     path = _SCRATCH / "policy.yaml"
     path.write_bytes(text.encode())
     return load_policy(path)

@@ -23,8 +23,8 @@ def expectations_text(rows: Iterable[ImportedRow], source: str) -> str:
 
 def sample_request(operation: Operation) -> tuple[str, str]:
     """Return a method and a path that an operation answers."""
-    if is_grpc(operation.path):
-        return "POST", operation.path
+    if is_grpc(operation.path) and operation.method == "POST":
+        return operation.method, operation.path
     bare = operation.path if operation.is_template else re.split(r"[?#](?![^{]*\})", operation.path, maxsplit=1)[0]
     number = 0
 

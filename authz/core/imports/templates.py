@@ -16,7 +16,7 @@ _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=@]+")
 _VERB = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _FOREIGN = re.compile(r"[^A-Za-z0-9]+")
-_SLASH = re.compile(r"/(?![^{/]*\})")
+_BRACES = re.compile(r"(\{[^{}]*\})")
 _NAME_CHARS_MAX = 60
 
 
@@ -38,7 +38,7 @@ def converted(path: str, method: str) -> Converted:
     path, doubts, is_wide = _cut(path)
     if not path.startswith("/"):
         raise InexpressibleError("the path does not start with a slash")
-    segments = _SLASH.split(path[1:])
+    segments = _segments(path[1:])
     if len(segments) > SEGMENTS_MAX:
         raise InexpressibleError(f"the path has more than {SEGMENTS_MAX} segments")
     if path == "/":
@@ -56,6 +56,19 @@ def converted(path: str, method: str) -> Converted:
         doubts += [doubt] if doubt else []
     template = f"/{'/'.join(parts)}{'/' + ANY_DEPTH if is_open_ended and not _ends_wide(parts) else ''}"
     return _checked(Converted(template, is_wide or is_open_ended, tuple(doubts)), method)
+
+
+def _segments(path: str) -> list[str]:
+    """Split a path at its slashes, except those within braces, which belong to a variable."""
+    segments = [""]
+    for number, part in enumerate(_BRACES.split(path)):
+        if number % 2:
+            segments[-1] += part
+        else:
+            first, *others = part.split("/")
+            segments[-1] += first
+            segments += others
+    return segments
 
 
 def _cut(path: str) -> tuple[str, list[str], bool]:

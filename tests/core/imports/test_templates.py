@@ -54,6 +54,9 @@ def test_a_name_that_no_variable_may_have_is_changed_and_nothing_is_widened(path
         ("/pkg.Service/Method", "/{service}/Method"),
         ("/a/*", "/a/{part}"),
         ("/a/**", "/a/{part}"),
+        ("/{/a.b/}/c", "/{a_b}/c"),
+        ("/{a/b}/c", "/{a_b}/c"),
+        ("/a}/{b", "/{a}/{b}"),
     ],
 )
 def test_what_a_template_cannot_express_is_widened_and_flagged(path: str, template: str) -> None:
