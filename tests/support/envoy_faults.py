@@ -115,7 +115,7 @@ def _anchors(config: Any) -> dict[str, Any]:  # noqa: ANN401 -- YAML
     manager = chain["filters"][0]["typed_config"]
     entry = next(each for each in manager["http_filters"] if each["name"].endswith("ext_authz"))
     found = {"root": config, "listener": listener, "chain": chain, "manager": manager, "authz-entry": entry}
-    found["authz"] = entry["typed_config"]
+    found["authz"] = entry.get("typed_config")
     found |= {f"cluster:{each['name']}": each for each in config["static_resources"]["clusters"]}
     if "route_config" in manager:
         host = manager["route_config"]["virtual_hosts"][0]

@@ -15,7 +15,8 @@ from authz.core.envoy_rules.node import Path
 
 TEXT_BYTES_MAX = 67_108_864
 _DEPTH_MAX = 128
-_VALUES_MAX = 2_000_000
+_VALUES_MAX = 6_000_000
+_IGNORED = "!ignore"
 _LINES_BYTES_MAX = 8_388_608
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -125,7 +126,9 @@ class _Builder:
             if parent.key in parent.value:
                 raise _at(event, f"{parent.key} appears twice")
         else:
-            parent.value[parent.key], parent.key = value, None
+            if parent.key != _IGNORED:
+                parent.value[parent.key] = value
+            parent.key = None
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
@@ -185,6 +188,10 @@ def _scalar(event: yaml.ScalarEvent) -> str | int | float | bool | None:
 def _key(event: yaml.Event) -> str:
     if not isinstance(event, yaml.ScalarEvent):
         raise _at(event, "a name must be text")
+    if event.tag == _IGNORED:  # Envoy's mark of a part that holds anchors only
+        return _IGNORED
+    if event.value == "<<" and event.implicit[0]:
+        raise _at(event, "Envoy has no merge keys: resolve << first, for instance with yq 'explode(.)'")
     return str(event.value)
 
 

@@ -40,6 +40,14 @@ def sources_of(root: object) -> Sources:
     return found
 
 
+def without_managers(sources: Sources) -> str:
+    """Tell why a configuration has no connection manager to check."""
+    filters = [each for it in sources.listeners for chain in it["filter_chains"] for each in chain["filters"]]
+    if any(each["config"] and not each["typed_config"] for each in filters):
+        return "its filters have the field `config` of version 2 of Envoy's API, which Envoy does not accept any more"
+    return "no HTTP connection manager in it; where listeners come by discovery, use /config_dump"
+
+
 def _collected(node: Node, into: Sources, depth: int) -> tuple[bool, Sources]:
     """Add what a value contains; also tell whether it is of a known form."""
     if any(node[name] for name in _BOOTSTRAP) and not node["configs"]:
@@ -62,7 +70,8 @@ def _bootstrap(node: Node, into: Sources) -> Sources:
     into.listeners.extend(static["listeners"])
     into.clusters.extend(static["clusters"])
     is_whole = not node.at("dynamic_resources", "cds_config")
-    return replace(into, admin=node["admin"], has_clusters=into.has_clusters or is_whole)
+    discovery = node.at("dynamic_resources", "lds_config")
+    return replace(into, admin=node["admin"], discovery=discovery, has_clusters=into.has_clusters or is_whole)
 
 
 def _dump(node: Node, into: Sources) -> Sources:

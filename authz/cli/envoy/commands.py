@@ -135,13 +135,14 @@ def findings_of(text: str, needs: "Needs", cluster: str = "") -> "list[Finding]"
     from dataclasses import replace  # noqa: PLC0415 -- see the module's docstring
 
     from authz.adapters.envoy_config.document import UnreadableConfig, lines, parsed  # noqa: PLC0415 -- the same
-    from authz.adapters.envoy_config.forms import sources_of  # noqa: PLC0415 -- the same
+    from authz.adapters.envoy_config.forms import sources_of, without_managers  # noqa: PLC0415 -- the same
     from authz.core.envoy_rules.model import configuration_of  # noqa: PLC0415 -- the same
     from authz.core.envoy_rules.registry import check as checked  # noqa: PLC0415 -- the same
 
-    configuration = configuration_of(sources_of(parsed(text)))
+    sources = sources_of(parsed(text))
+    configuration = configuration_of(sources)
     if not configuration.managers:
-        raise UnreadableConfig("no HTTP connection manager in it; where listeners come by discovery, use /config_dump")
+        raise UnreadableConfig(without_managers(sources))
     found = checked(configuration, needs, cluster)
     located = lines(text, (each.path for each in found))
     return [replace(each, line=located.get(each.path, 0)) for each in found]

@@ -7,8 +7,17 @@ from collections.abc import Iterator
 
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
 from authz.core.envoy_rules.guarded import Guarded, cluster_of, is_disabled
-from authz.core.envoy_rules.model import EXT_AUTHZ, Configuration, Entry, Filter, Manager
+from authz.core.envoy_rules.model import (
+    EXT_AUTHZ,
+    Configuration,
+    Entry,
+    Filter,
+    Manager,
+    addresses_of,
+    is_loopback,
+)
 from authz.core.envoy_rules.node import Node
+from authz.core.envoy_rules.visible import is_removed_early
 
 UNGUARDED = Rule(
     "EA101",
@@ -56,8 +65,8 @@ TCP_PROXY = Rule(
 HIDDEN_ROUTES = Rule(
     "EA107",
     Severity.NOTE,
-    "the route tables are known",
-    "Routes that come by discovery can switch ext_authz off, and only a dump shows them.",
+    "the route tables and the listeners are known",
+    "Routes that come by discovery can switch ext_authz off, listeners can lack it, and only a dump shows them.",
     "authz envoy check http://127.0.0.1:9901/config_dump",
 )
 LOCAL_ANSWER = Rule(
@@ -88,6 +97,13 @@ OTHER_SERVICE = Rule(
     "A route that names a service of its own is decided by that service, or by nobody.",
     "Remove `grpc_service` and `http_service` from `check_settings`.",
 )
+CHOSEN = Rule(
+    "EA123",
+    Severity.WARNING,
+    "no header of a client names the cluster",
+    "With `cluster_header`, a client that sends the header chooses where its request goes.",
+    "Name the cluster in the route, or remove the header of clients in early_header_mutation_extensions.",
+)
 RULES: tuple[Rule, ...] = (
     UNGUARDED,
     ROUTE_SKIPS,
@@ -100,21 +116,28 @@ RULES: tuple[Rule, ...] = (
     MISNAMED,
     CONDITIONAL,
     OTHER_SERVICE,
+    CHOSEN,
 )
 
 _PROBES = ("/healthz", "/health", "/ready", "/livez", "/stats", "/metrics", "/quitquitquit", "/app-health")
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def unguarded(configuration: Configuration, managers: list[Manager], guarded: list[Guarded]) -> Iterator[Finding]:
     """Find connection managers and TCP proxies that forward without a check."""
-    protected = {name for each in guarded for name in each.clusters} - {"*"}
+    protected = _same_servers(configuration, {name for each in guarded for name in each.clusters} - {"*"})
+    if configuration.discovery:
+        yield HIDDEN_ROUTES.at(configuration.discovery, "listeners come by discovery, and are not visible")
     for manager in managers:
         if is_exempt(manager, configuration, protected):
             continue
-        is_local = _is_loopback(manager.listener["address"]) and not protected & _targets(manager)
+        is_local = is_loopback(manager.listener["address"]) and not protected & _targets(manager)
         severity = Severity.WARNING if is_local else None
-        yield UNGUARDED.at(manager.config["http_filters"], f"{manager.name} has no ext_authz for authz", severity)
+        if nested := _nested(manager):
+            yield CONDITIONAL.at(
+                nested.entry, f"ext_authz is inside {nested.name}, which runs it for some requests only"
+            )
+        else:
+            yield UNGUARDED.at(manager.config["http_filters"], f"{manager.name} has no ext_authz for authz", severity)
     for proxy in configuration.tcp_proxies:
         is_checked = any(each["typed_config"].type_name.find(".ext_authz.") > 0 for each in proxy.chain["filters"])
         for name in sorted(proxy.clusters & protected):
@@ -122,10 +145,27 @@ def unguarded(configuration: Configuration, managers: list[Manager], guarded: li
                 yield TCP_PROXY.at(proxy.config, f"a TCP proxy forwards to {name}, which authz protects elsewhere")
 
 
+def _same_servers(configuration: Configuration, names: set[str]) -> set[str]:
+    """Return the names of these clusters, and of all that have an address of theirs under another name."""
+    addresses = {
+        name: {repr(address.value) for address in addresses_of(cluster)}
+        for name, cluster in configuration.clusters.items()
+    }
+    own = set[str]().union(*(addresses.get(name, ()) for name in names))
+    return names | {name for name, found in addresses.items() if found & own}
+
+
+def _nested(manager: Manager) -> Filter | None:
+    """Return the filter that contains ext_authz and decides whether to run it."""
+    containers = (each for each in manager.filters if each.short in {"composite", "filter_chain"})
+    return next((each for each in containers if any(it.kind == "ExtAuthz" for it in each.entry.walk())), None)
+
+
 def routes(guarded: Guarded) -> Iterator[Finding]:
     """Find routes, upgrades and tunnels that are not checked."""
     if guarded.manager.is_hidden:
-        yield HIDDEN_ROUTES.at(guarded.config["rds"] or guarded.config["scoped_routes"], "the routes are not visible")
+        places = [guarded.config["rds"], guarded.config["scoped_routes"], guarded.config["route_config"]]
+        yield HIDDEN_ROUTES.at(next(filter(None, places), guarded.config), "routes are not visible")
     for entry in guarded.manager.entries():
         yield from _of_route(guarded, entry)
     yield from _disabled_tables(guarded)
@@ -141,6 +181,9 @@ def _of_route(guarded: Guarded, entry: Entry) -> Iterator[Finding]:
     label = route["name"].text or f"in {entry.host['name'].text or 'a virtual host'}"
     if route["match"]["connect_matcher"]:
         yield TUNNEL.at(route["match"], f"route {label} accepts CONNECT")
+    chosen = route.at("route", "cluster_header")
+    if chosen and not is_removed_early(guarded, chosen.text.lower()):
+        yield CHOSEN.at(chosen, f"a client's {chosen.text} chooses the cluster of route {label}")
     for weighted in route.at("route", "weighted_clusters", "clusters"):
         if is_disabled(settings := weighted["typed_per_filter_config"][name]):
             yield ROUTE_SKIPS.at(settings, f"route {label} switches ext_authz off for a part of its requests")
@@ -222,31 +265,5 @@ def _is_probe(entry: Entry, configuration: Configuration) -> bool:
     match = entry.route["match"]
     path = match["path"].text or match["prefix"].text
     is_page = any(path == page or path.startswith(f"{page}/") for page in _PROBES)
-    is_local = bool(addresses) and all(map(_is_loopback, addresses))
+    is_local = bool(addresses) and all(map(is_loopback, addresses))
     return is_page and (is_local or not configuration.has_clusters)
-
-
-def addresses_of(cluster: Node) -> list[Node]:
-    """Return the addresses of the endpoints of a cluster."""
-    found = [
-        each.at("endpoint", "address")
-        for group in cluster.at("load_assignment", "endpoints")
-        for each in group["lb_endpoints"]
-    ]
-    return [address for address in found if address]
-
-
-def _is_loopback(address: Node) -> bool:
-    host = address.at("socket_address", "address").text
-    is_inside = bool(address["pipe"] or address["envoy_internal_address"])
-    return is_inside or host.startswith(_LOOPBACK)
-
-
-def is_open_address(address: Node) -> bool:
-    """Tell whether other machines can connect to an address."""
-    return bool(address["socket_address"]) and not _is_loopback(address)
-
-
-def answers_by_itself(each: Filter) -> bool:
-    """Tell whether a filter can answer a request from what it stores."""
-    return each.short in {"cache", "cache_v2"}

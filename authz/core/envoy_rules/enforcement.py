@@ -6,12 +6,11 @@ Which requests are checked at all is `bypass.py`; what authz sees of them is `he
 import re
 from collections.abc import Iterator
 
-from authz.core.envoy_rules.bypass import answers_by_itself
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
-from authz.core.envoy_rules.guarded import Guarded
+from authz.core.envoy_rules.guarded import Guarded, cluster_of
 from authz.core.envoy_rules.matching import any_matches, string_matches
-from authz.core.envoy_rules.model import Filter
-from authz.core.envoy_rules.node import Node
+from authz.core.envoy_rules.model import Filter, filter_of
+from authz.core.envoy_rules.node import Node, Path
 from authz.core.envoy_rules.visible import advice
 
 FAILS_OPEN = Rule(
@@ -77,6 +76,28 @@ CHANGES_AFTER = Rule(
     "A filter behind ext_authz can change the path, the method or the identity headers that were decided on.",
     "Put the filter before ext_authz.",
 )
+HIDDEN_FILTER = Rule(
+    "EA121",
+    Severity.WARNING,
+    "the settings of ext_authz are known",
+    "They come by discovery, and the input does not contain them: nothing about the check itself was verified.",
+    "authz envoy check http://127.0.0.1:9901/config_dump?include_eds",
+)
+TWICE = Rule(
+    "EA122",
+    Severity.WARNING,
+    "one filter asks authz",
+    "Each check takes tokens, so two filters charge a request twice. Without the key, which the first one removes, the "
+    "second refuses.",
+    "Remove the other ext_authz filter.",
+)
+OLD_API = Rule(
+    "EA124",
+    Severity.ERROR,
+    "the configuration has version 3 of Envoy's API",
+    "Envoy does not accept version 2 any more.",
+    'typed_config: {"@type": type.googleapis.com/envoy.extensions.….v3.…}',
+)
 RULES: tuple[Rule, ...] = (
     FAILS_OPEN,
     ERROR_STATUS,
@@ -87,12 +108,30 @@ RULES: tuple[Rule, ...] = (
     ROUTE_CACHE,
     ANSWERS_BEFORE,
     CHANGES_AFTER,
+    HIDDEN_FILTER,
+    TWICE,
+    OLD_API,
 )
 
 _STATUSES = {"ServiceUnavailable": 503, "BadGateway": 502, "GatewayTimeout": 504, "InternalServerError": 500}
 _PROGRAMS = {"lua", "wasm", "golang", "ext_proc", "dynamic_modules"}
 _TRANSCODERS = {"grpc_json_transcoder", "proto_message_extraction", "connect_grpc_bridge"}
+_CACHES = {"cache", "cache_v2"}
 _CLEARS = re.compile(r"clearRouteCache")
+
+
+def filters(guarded: Guarded) -> Iterator[Finding]:
+    """Find ext_authz filters that are of an old version, that nobody can see, or that ask authz twice."""
+    for name in (guarded.manager.type_name, guarded.authz.type_name):
+        if ".v2." in name or name.startswith("envoy.config.filter."):
+            yield OLD_API.at(guarded.authz.entry, f"{name} is not of version 3")
+    if guarded.authz.is_hidden:
+        yield HIDDEN_FILTER.at(guarded.authz.entry, f"the settings of {guarded.authz.name} are not visible")
+        return
+    asked = cluster_of(guarded.authz)
+    for each in guarded.manager.filters:
+        if each is not guarded.authz and each.short == "ext_authz" and asked and cluster_of(each) == asked:
+            yield TWICE.at(each.entry, f"{each.name} asks {asked} again")
 
 
 def failures(guarded: Guarded) -> Iterator[Finding]:
@@ -132,15 +171,36 @@ def order(guarded: Guarded) -> Iterator[Finding]:
     if guarded.authz.config["clear_route_cache"].is_on:
         yield ROUTE_CACHE.at(guarded.authz.config["clear_route_cache"], "ext_authz clears the route cache")
     for each in guarded.before:
-        if answers_by_itself(each):
+        if each.short in _CACHES:
             yield ANSWERS_BEFORE.at(each.entry, f"{each.name} stands before ext_authz")
+        for mutation in _mutations(guarded, each):
+            if (name := _set_by(mutation)).startswith("x-authz-"):
+                yield CHANGES_AFTER.at(mutation, f"{each.name} sets {name}, which only authz may set")
     for each in guarded.after:
         if reason := _reselects(each):
             yield ROUTE_CACHE.at(each.entry, f"{each.name}, behind ext_authz, {reason}")
-        elif each.short in _PROGRAMS:
-            yield CHANGES_AFTER.at(each.entry, f"{each.name} stands behind ext_authz")
-        elif each.short == "header_mutation" and any(True for _ in each.config.at("mutations", "request_mutations")):
-            yield from _identity_changes(each)
+        else:
+            yield from _changes(guarded, each)
+    for each in _upstream(guarded):
+        yield from _changes(guarded, each)
+
+
+def _changes(guarded: Guarded, each: Filter) -> Iterator[Finding]:
+    """Find changes of a request by a filter behind ext_authz."""
+    if each.short in _PROGRAMS:
+        yield CHANGES_AFTER.at(each.entry, f"{each.name} stands behind ext_authz")
+    elif each.short == "header_mutation":
+        yield from _identity_changes(guarded, each)
+
+
+def _upstream(guarded: Guarded) -> Iterator[Filter]:
+    """Iterate over the filters of the router and of the clusters to which checked requests go."""
+    for each in guarded.after:
+        if each.short == "router":
+            yield from map(filter_of, each.config["upstream_http_filters"])
+    for name in sorted(guarded.clusters):
+        for _, options in guarded.configuration.clusters.get(name, Node())["typed_extension_protocol_options"].fields():
+            yield from map(filter_of, options.message["http_filters"])
 
 
 def _reselects(each: Filter) -> str:
@@ -156,9 +216,27 @@ def _reselects(each: Filter) -> str:
     return ""
 
 
-def _identity_changes(each: Filter) -> Iterator[Finding]:
-    for mutation in each.config.at("mutations", "request_mutations"):
-        name = mutation.at("append", "header", "key").text.lower()
+def _mutations(guarded: Guarded, each: Filter) -> Iterator[Node]:
+    """Iterate over what a header_mutation filter does to requests, on all routes and on single ones."""
+    if each.short != "header_mutation":
+        return
+    yield from each.config.at("mutations", "request_mutations")
+    seen = set[Path]()
+    for entry in guarded.manager.entries():
+        settings = entry.per_filter(each.name)
+        if settings and settings.path not in seen:
+            seen.add(settings.path)
+            own = settings["config"] if settings.kind == "FilterConfig" else settings
+            yield from own.message.at("mutations", "request_mutations")
+
+
+def _set_by(mutation: Node) -> str:
+    return mutation.at("append", "header", "key").text.lower()
+
+
+def _identity_changes(guarded: Guarded, each: Filter) -> Iterator[Finding]:
+    for mutation in _mutations(guarded, each):
+        name = _set_by(mutation)
         removed = mutation["remove"].text.lower()
         matcher = mutation.at("remove_on_match", "key_matcher")
         if name.startswith(("x-authz-", ":")) or removed.startswith("x-authz-"):

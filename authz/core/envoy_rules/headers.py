@@ -75,7 +75,14 @@ REWRITES = Rule(
     "A route that rewrites the path gives the backend another path than authz and its logs know.",
     "Use the backend's own paths in the policy, and no rewrite.",
 )
-RULES = (NORMALIZE, SLASHES, ESCAPED, RAW, KEY_HIDDEN, FORM_HIDDEN, OVERRIDES, KEY_PASSED_ON, REWRITES)
+MIRRORS = Rule(
+    "EA217",
+    Severity.NOTE,
+    "a copy of a request goes to a server of the same trust",
+    "A mirror gets what the backend gets, with the identity headers and the body.",
+    "Remove `request_mirror_policies`, or protect the mirror as the backend.",
+)
+RULES = (NORMALIZE, SLASHES, ESCAPED, RAW, KEY_HIDDEN, FORM_HIDDEN, OVERRIDES, KEY_PASSED_ON, REWRITES, MIRRORS)
 
 _REWRITES = ("prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite")
 _SAFE_ESCAPES = {"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"}
@@ -94,6 +101,10 @@ def paths(guarded: Guarded) -> Iterator[Finding]:
     for entry in guarded.manager.entries():
         if name := next((name for name in _REWRITES if entry.route["route"][name]), ""):
             yield REWRITES.at(entry.route["route"][name], f"a route has {name}")
+        levels = (entry.table, entry.host, entry.route["route"])
+        for mirror in next((found for level in reversed(levels) if (found := level["request_mirror_policies"])), ()):
+            target = mirror["cluster"].text or mirror["cluster_header"].text
+            yield MIRRORS.at(mirror, f"requests are mirrored to {target or 'another cluster'}")
 
 
 def headers(guarded: Guarded) -> Iterator[Finding]:

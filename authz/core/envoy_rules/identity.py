@@ -6,10 +6,10 @@ Which headers authz sees is `visible.py`.
 import re
 from collections.abc import Iterator
 
-from authz.core.envoy_rules.bypass import addresses_of
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
 from authz.core.envoy_rules.guarded import Guarded
 from authz.core.envoy_rules.matching import string_matches
+from authz.core.envoy_rules.model import addresses_of
 from authz.core.envoy_rules.node import Node
 from authz.core.envoy_rules.visible import advice, is_hidden, is_removed_early, is_visible, underscores_refused
 

@@ -13,6 +13,7 @@ _HTTP = "envoy.extensions.filters.http."
 NOTHING = Node()
 """A value that is missing."""
 
+_LOOPBACK = ("127.", "::1", "localhost")
 _MANAGER, _TCP = "HttpConnectionManager", "TcpProxy"
 
 
@@ -20,7 +21,8 @@ _MANAGER, _TCP = "HttpConnectionManager", "TcpProxy"
 class Sources:
     """The parts of a configuration: listeners, route tables, scopes, clusters, and filters with discovery.
 
-    `has_clusters` is unset where the input cannot contain clusters.
+    `discovery` says where listeners come from that the input does not contain. `has_clusters` is unset where the input
+    cannot contain clusters.
     """
 
     listeners: list[Node] = field(default_factory=list)
@@ -29,17 +31,22 @@ class Sources:
     clusters: list[Node] = field(default_factory=list)
     filters: list[Node] = field(default_factory=list)
     admin: Node = NOTHING
+    discovery: Node = NOTHING
     has_clusters: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """An HTTP filter: its entry in the chain, its name and its settings."""
+    """An HTTP filter: its entry in the chain, its name and its settings.
+
+    `is_hidden` is set if its settings come by discovery and the input does not contain them.
+    """
 
     entry: Node
     name: str
     config: Node
     type_name: str
+    is_hidden: bool = False
 
     @property
     def short(self) -> str:
@@ -76,7 +83,7 @@ class Entry:
 class Manager:
     """An HTTP connection manager: its listener and chain, its filters and its route tables.
 
-    `is_hidden` is set if a route table comes by discovery and the input does not contain it.
+    `is_hidden` is set if a route table, or a part of one, comes by discovery and the input does not contain it.
     """
 
     listener: Node
@@ -95,6 +102,14 @@ class Manager:
                 for node in host["matcher"].walk():
                     if node.kind == "Route":
                         yield Entry(table, host, node.message)
+                    elif node.kind == "RouteList":
+                        for route in node.message["routes"]:
+                            yield Entry(table, host, route)
+
+    @property
+    def type_name(self) -> str:
+        """The message type of its settings."""
+        return self.config.type_name or self.chain.type_name
 
     @property
     def name(self) -> str:
@@ -126,6 +141,7 @@ class Configuration:
     tcp_proxies: tuple[TcpProxy, ...]
     clusters: dict[str, Node]
     admin: Node
+    discovery: Node
     has_clusters: bool
 
 
@@ -145,7 +161,9 @@ def configuration_of(sources: Sources) -> Configuration:
         if api.kind == _MANAGER:
             managers.append(_manager(sources, listener, api, api.message))
     clusters = {cluster["name"].text: cluster for cluster in sources.clusters}
-    return Configuration(tuple(managers), tuple(proxies), clusters, sources.admin, sources.has_clusters)
+    return Configuration(
+        tuple(managers), tuple(proxies), clusters, sources.admin, sources.discovery, sources.has_clusters
+    )
 
 
 def _manager(sources: Sources, listener: Node, chain: Node, config: Node) -> Manager:
@@ -154,11 +172,19 @@ def _manager(sources: Sources, listener: Node, chain: Node, config: Node) -> Man
     return Manager(listener, chain, config, filters, tables, is_hidden)
 
 
+def filter_of(entry: Node) -> Filter:
+    """Return a filter whose settings are in the configuration."""
+    return _filter(Sources(), entry)
+
+
 def _filter(sources: Sources, entry: Node) -> Filter:
     name, typed = entry["name"].text, entry["typed_config"]
-    if entry["config_discovery"]:
+    if discovery := entry["config_discovery"]:
         found = next((each for each in sources.filters if each["name"].text == name), Node())
-        typed = found["typed_config"] or entry.at("config_discovery", "default_config")
+        typed = found["typed_config"] or discovery["default_config"]
+        if not typed:
+            types = [each.text.rpartition("/")[2] for each in discovery["type_urls"]]
+            return Filter(entry, name, NOTHING, types[0] if len(types) == 1 else "", is_hidden=True)
     type_name = typed.type_name
     if typed.kind == "ExtensionWithMatcher":
         typed = typed.at("extension_config", "typed_config")
@@ -168,8 +194,8 @@ def _filter(sources: Sources, entry: Node) -> Filter:
 
 def _tables(sources: Sources, config: Node) -> tuple[tuple[Node, ...], bool]:
     """Return the route tables of a connection manager, and whether one of them is missing."""
-    if config["route_config"]:
-        return (config["route_config"],), False
+    if table := config["route_config"]:
+        return (table,), bool(table["vhds"])
     wanted = {config.at("rds", "route_config_name").text} - {""}
     if scoped := config["scoped_routes"]:
         lists = scoped.at("scoped_route_configurations_list", "scoped_route_configurations")
@@ -179,8 +205,30 @@ def _tables(sources: Sources, config: Node) -> tuple[tuple[Node, ...], bool]:
         named = _named(sources, wanted)
         return (*inline, *named), len(named) < len(wanted) or not (inline or named)
     named = _named(sources, wanted)
-    return named, len(named) < len(wanted)
+    return named, len(named) < len(wanted) or any(table["vhds"] for table in named)
 
 
 def _named(sources: Sources, names: set[str]) -> tuple[Node, ...]:
     return tuple({table["name"].text: table for table in sources.tables if table["name"].text in names}.values())
+
+
+def addresses_of(cluster: Node) -> list[Node]:
+    """Return the addresses of the endpoints of a cluster."""
+    found = [
+        each.at("endpoint", "address")
+        for group in cluster.at("load_assignment", "endpoints")
+        for each in group["lb_endpoints"]
+    ]
+    return [address for address in found if address]
+
+
+def is_loopback(address: Node) -> bool:
+    """Tell whether an address can be connected to from this machine only."""
+    host = address.at("socket_address", "address").text
+    is_inside = bool(address["pipe"] or address["envoy_internal_address"])
+    return is_inside or host.startswith(_LOOPBACK)
+
+
+def is_open_address(address: Node) -> bool:
+    """Tell whether other machines can connect to an address."""
+    return bool(address["socket_address"]) and not is_loopback(address)

@@ -32,6 +32,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 _CHECKS: tuple[Callable[[Guarded], Iterator[Finding]], ...] = (
+    enforcement.filters,
     bypass.routes,
     enforcement.failures,
     enforcement.protocol,
@@ -53,6 +54,8 @@ _CHECKS: tuple[Callable[[Guarded], Iterator[Finding]], ...] = (
     responses.cors,
     responses.logs,
 )
+_OF_ROUTES = 2
+"""How many of the checks need no settings of ext_authz."""
 
 
 def check(configuration: Configuration, needs: Needs, cluster: str = "") -> list[Finding]:
@@ -70,7 +73,7 @@ def check(configuration: Configuration, needs: Needs, cluster: str = "") -> list
             guarded.append(found)
     findings = [*bypass.unguarded(configuration, others, guarded), *transport.admin(configuration)]
     for each in guarded:
-        for rule in _CHECKS:
+        for rule in _CHECKS[:_OF_ROUTES] if each.authz.is_hidden else _CHECKS:
             findings += rule(each)
     unique = {(each.rule.id, each.path, each.what): each for each in findings}
     return sorted(unique.values(), key=lambda it: (it.severity.rank, it.rule.id, [str(step) for step in it.path]))

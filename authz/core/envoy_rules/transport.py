@@ -5,10 +5,9 @@ The reports of streams are `streams.py`.
 
 from collections.abc import Iterator
 
-from authz.core.envoy_rules.bypass import addresses_of, is_open_address
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
 from authz.core.envoy_rules.guarded import Guarded, cluster_of
-from authz.core.envoy_rules.model import Configuration
+from authz.core.envoy_rules.model import Configuration, addresses_of, is_open_address
 from authz.core.envoy_rules.node import Node
 
 TIMEOUT = Rule(
