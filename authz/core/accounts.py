@@ -111,7 +111,10 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A key of another system: its digest (32 bytes) and its properties. `line` is that of its file, from 1."""
+    """A key of another system: its digest (32 bytes) and its properties. `line` is that of its file, from 1.
+
+    `account_id` is empty where the line names its owner by `email`, until that is resolved.
+    """
 
     line: int
     digest: bytes = field(repr=False)
@@ -121,3 +124,15 @@ class ForeignKey:
     limit: Limit | None = None
     expires_at: datetime | None = None
     hint: str = ""
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmailAccounts:
+    """The accounts of an e-mail address: those that operators made with it or whose owner has verified it.
+
+    `is_unverified` is set if somebody has signed up with the address and has not verified it.
+    """
+
+    account_ids: tuple[str, ...]
+    is_unverified: bool

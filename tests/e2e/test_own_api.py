@@ -1,5 +1,6 @@
 """One's own API from its OpenAPI file to a request through Envoy, and keys that another system has made."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import asyncpg
 import pytest
 from support.clients.raw_http import send_settled
 
@@ -195,6 +197,68 @@ def test_a_key_of_another_account_is_not_taken_over(own: Stack, tmp_path: Path) 
     file.write_text(json.dumps({**line, "owner": other}))
     failed = keys_import(own, file)
     assert (failed.returncode, "of another account" in failed.stderr) == (1, True)
+
+
+def keys_file(folder: Path, **owners: str) -> Path:
+    """Write a file with a key of each owner, whose digest is that of its name."""
+    lines = [
+        {"digest": digest(name).hex(), "owner": owner, "name": name, "scopes": ["pets:read"]}
+        for name, owner in owners.items()
+    ]
+    file = folder / "keys.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def sign_up(stack: Stack, account_id: str, email: str) -> None:
+    """Let somebody sign up in the portal without verifying the address."""
+    sql = "INSERT INTO owners (account_id, email, password_hash) VALUES ($1, $2, 'x')"
+
+    async def insert() -> None:
+        connection = await asyncpg.connect(stack.postgres.url)
+        await connection.execute(sql, account_id, email)
+        await connection.close()
+
+    asyncio.run(insert())
+
+
+def test_owners_may_be_email_addresses_that_belong_to_one_account(own: Stack, tmp_path: Path) -> None:
+    made = authz(own, "accounts", "create", "Ada", "--email", "ada@acme.example").stdout.strip()
+    for name in ("Twin", "Other twin"):
+        assert authz(own, "accounts", "create", name, "--email", "twin@acme.example").returncode == 0
+    sign_up(own, own.create_account("Eve"), "bob@acme.example")
+    file = keys_file(
+        tmp_path,
+        right="Ada@Acme.Example",
+        nobody="carol@acme.example",
+        wrong="@",
+        twins="twin@acme.example",
+        stranger="bob@acme.example",
+    )
+    refused = keys_import(own, file)
+    assert (refused.returncode, refused.stderr.count("\n"), "keys.jsonl:3:" in refused.stderr) == (1, 1, True)
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if '"@"' not in line))
+    for arguments, lines in (([], ["2", "3", "4"]), (["--create-accounts"], ["3", "4"])):
+        refused = keys_import(own, file, *arguments)
+        assert [line.split(":")[1] for line in refused.stderr.splitlines()] == lines
+        assert "acme.example" not in refused.stderr
+    assert keys_import(own, keys_file(tmp_path, right="Ada@Acme.Example")).returncode == 0
+    assert [key["name"] for key in json.loads(authz(own, "keys", "list", made, "--json").stdout)] == ["right"]
+
+
+def test_accounts_are_made_for_new_addresses_once(own: Stack, tmp_path: Path) -> None:
+    file = keys_file(tmp_path, one="new@acme.example", two="NEW@acme.example", three="newer@acme.example")
+    dry = keys_import(own, file, "--create-accounts", "--dry-run")
+    assert dry.stdout == "2 accounts to create, 3 keys to import, 0 stored already\n"
+    assert keys_import(own, file).returncode == 1
+    done = keys_import(own, file, "--create-accounts")
+    assert done.stdout == "2 accounts created, 3 keys imported, 0 stored already\n"
+    file = keys_file(tmp_path, one="new@acme.example", four="new@acme.example")
+    again = keys_import(own, file, "--create-accounts")
+    assert again.stdout == "1 keys imported, 1 stored already\n"
+    many = {f"many{number}": "most@acme.example" for number in range(26)}
+    refused = keys_import(own, keys_file(tmp_path, **many), "--create-accounts")
+    assert (refused.returncode, "more than 25 keys" in refused.stderr) == (1, True)
 
 
 def test_a_policy_without_foreign_formats_imports_no_key(own: Stack, tmp_path: Path) -> None:

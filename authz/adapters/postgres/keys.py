@@ -12,7 +12,7 @@ from authz.adapters.postgres import accounts, listings
 from authz.adapters.postgres.audit import is_disabled_by_others, write_audit
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.postgres.rows import KEY_COLUMNS, RECORD_COLUMNS, api_key, key_record, limit_columns
-from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
+from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, EmailAccounts, Replacement
 from authz.core.check import AccountRecord, KeyRecord
 from authz.core.errors import KeyLimitReached, Refused
 from authz.core.limits import Limit
@@ -124,6 +124,11 @@ class PostgresKeys:
         """Return the accounts of those of the digests that are stored."""
         async with self._postgres.transaction() as connection:
             return await listings.accounts_of(connection, digests)
+
+    async def accounts_of_emails(self, emails: Collection[str]) -> dict[str, EmailAccounts]:
+        """Return the accounts of those of the addresses that have any."""
+        async with self._postgres.transaction() as connection:
+            return await listings.accounts_of_emails(connection, emails)
 
     async def live_counts(self, account_ids: Collection[str]) -> dict[str, int]:
         """Return how many live keys each existing account has, if it is not suspended."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from authz.adapters.postgres.rows import KEY_COLUMNS, api_key
-from authz.core.accounts import ApiKey
+from authz.core.accounts import ApiKey, EmailAccounts
 
 _ANY_KEYS = f"SELECT {KEY_COLUMNS} FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id WHERE "  # noqa: S608 -- ours
 _KEYS = f"{_ANY_KEYS}k.account_id = $1 AND "
@@ -70,6 +70,23 @@ async def accounts_of(connection: Any, digests: Collection[bytes]) -> dict[bytes
         "SELECT digest, account_id FROM api_keys WHERE digest = ANY($1::bytea[])", list(digests)
     )
     return {row["digest"]: row["account_id"] for row in rows}
+
+
+async def accounts_of_emails(connection: Any, emails: Collection[str]) -> dict[str, EmailAccounts]:  # noqa: ANN401 -- as above
+    """Return the accounts of those of the addresses that have any; accounts with an owner have the owner's address."""
+    rows = await connection.fetch(
+        "SELECT email, account_id AS id, email_verified_at IS NOT NULL AS is_known FROM owners "
+        "WHERE email = ANY($1::text[]) UNION ALL "
+        "SELECT a.email, a.id, true FROM accounts a WHERE a.email = ANY($1::text[]) "
+        "AND NOT EXISTS (SELECT 1 FROM owners o WHERE o.account_id = a.id)",
+        list(emails),
+    )
+    found: dict[str, EmailAccounts] = {}
+    for row in rows:
+        before = found.get(row["email"], EmailAccounts((), is_unverified=False))
+        ids = (*before.account_ids, row["id"]) if row["is_known"] else before.account_ids
+        found[row["email"]] = EmailAccounts(ids, before.is_unverified or not row["is_known"])
+    return found
 
 
 async def live_counts(connection: Any, account_ids: Collection[str]) -> dict[str, int]:  # noqa: ANN401 -- as above

@@ -31,7 +31,7 @@ LIVE_ROWS_MAX = 1000
 
 _PAUSES_S = (0.25, 0.5, 0.75)
 _ID_BYTES = 10  # sixteen characters of base32
-_NAME_CHARS_MAX = 100
+NAME_CHARS_MAX = 100
 _LIFE_MAX = timedelta(days=36_525)
 
 
@@ -270,8 +270,8 @@ def checked_request(request: KeyRequest, policy: Policy, now: datetime) -> None:
 def checked_name(name: str) -> str:
     """Return a name without the blanks around it; raises `Refused` for an invalid one."""
     name = name.strip()
-    if len(name) > _NAME_CHARS_MAX or not is_visible(name):
-        raise Refused(f"a name is 1 to {_NAME_CHARS_MAX} printable characters, without invisible ones")
+    if len(name) > NAME_CHARS_MAX or not is_visible(name):
+        raise Refused(f"a name is 1 to {NAME_CHARS_MAX} printable characters, without invisible ones")
     return name
 
 
