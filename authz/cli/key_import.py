@@ -13,7 +13,6 @@ import typer
 from authz.adapters.key_file import read_keys
 from authz.cli.extras import extra
 from authz.cli.output import AsJson, note, write
-from authz.cli.session import open_importer
 from authz.cli.use_cases import actor, perform
 from authz.core.accounts import ForeignKey
 from authz.core.errors import PolicyError, Problem, Refused
@@ -38,6 +37,8 @@ def import_keys(
 
     All lines are checked first, and a faulty line stops the import. After an interruption, run it again.
     """
+    from authz.cli.session import open_importer  # noqa: PLC0415 -- as in `use_cases.py`
+
     keys = _addressed(read_keys(file), file)
 
     async def bring_in(importer: KeyImporter) -> Check:

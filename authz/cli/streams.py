@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from authz.cli.output import AsJson, done, show
-from authz.cli.session import open_streams
 from authz.cli.use_cases import perform, run
 from authz.core.streams import OpenStream
 
@@ -37,6 +36,8 @@ class _Row:
 @app.command("list")
 def list_streams(account_id: AccountId, *, as_json: AsJson = False) -> None:
     """List the open streams of an account, oldest first; streams of stopped keys no longer count."""
+    from authz.cli.session import open_streams  # noqa: PLC0415 -- as in `use_cases.py`
+
     streams = perform(open_streams(), lambda admin: admin.streams(account_id))
     if not streams:
         run(lambda admin: admin.account(account_id))
@@ -51,6 +52,8 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Release a slot. A stream that is still open is not ended, and acquires a slot again at its next heartbeat."""
+    from authz.cli.session import open_streams  # noqa: PLC0415 -- as in `use_cases.py`
+
     perform(open_streams(), lambda admin: admin.release(account_id, lease_id))
     done({"lease_id": lease_id, "done": "released"}, f"{lease_id} released", as_json=as_json)
 

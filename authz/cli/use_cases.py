@@ -8,11 +8,12 @@ import getpass
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from authz.cli.session import open_admin
 from authz.core.accounts import Actor
-from authz.service.keys.admin import KeyAdmin
+
+if TYPE_CHECKING:
+    from authz.service.keys.admin import KeyAdmin
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -27,8 +28,10 @@ def actor() -> Actor:
     return Actor(f"operator:{name}", "local")
 
 
-def run(use: Callable[[KeyAdmin], Awaitable[T]]) -> T:
+def run(use: Callable[["KeyAdmin"], Awaitable[T]]) -> T:
     """Run one use case of keys and accounts; raises `Refused`, `NotEffectiveYet` and `StoreUnavailable`."""
+    from authz.cli.session import open_admin  # noqa: PLC0415 -- drivers take most of the time that a command loads
+
     return perform(open_admin(), use)
 
 

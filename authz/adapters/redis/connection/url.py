@@ -13,9 +13,6 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from redis.asyncio.connection import ConnectionPool
-from redis.exceptions import RedisError
-
 from authz.core.errors import StoreUnavailable
 
 Source: TypeAlias = str | Callable[[], str]
@@ -153,6 +150,9 @@ def _check_parts(form: Form, rest: str) -> None:
 
 
 def _check_parameters(url: str) -> None:
+    from redis.asyncio.connection import ConnectionPool  # noqa: PLC0415 -- slow to load, and many commands use no Redis
+    from redis.exceptions import RedisError  # noqa: PLC0415 -- as above
+
     try:
         ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
     except (TypeError, RedisError):
