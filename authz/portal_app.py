@@ -50,6 +50,7 @@ from authz.service.portal.device import DeviceFlow
 from authz.service.portal.email_change import EmailChanges
 from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
+from authz.service.portal.mailed_links import MailedLinks
 from authz.service.portal.minting import Minting
 from authz.service.portal.notices import Notices
 from authz.service.portal.outgoing import OutgoingMail
@@ -229,7 +230,7 @@ class Portal:
             entropy=os.urandom,
             now=_now,
         )
-        mailed = self._links, accounts, gate, outgoing, notices, codes
+        links = MailedLinks(self._links, accounts, gate, outgoing, notices, codes)
         return Services(
             policy=policy,
             public_url=url,
@@ -238,8 +239,8 @@ class Portal:
             login=Login(owners, self._passwords, gate, normalised_email, metrics, browsers),
             outgoing=outgoing,
             notices=notices,
-            password_reset=PasswordReset(*mailed, f"{url}/dashboard/reset"),
-            email_changes=EmailChanges(*mailed, f"{url}/dashboard/email"),
+            password_reset=PasswordReset(links, f"{url}/dashboard/reset"),
+            email_changes=EmailChanges(links, f"{url}/dashboard/email"),
             verification=EmailVerification(owners, mail, codes, f"{url}/dashboard/verify"),
             minting=minting,
             keys=OwnerKeys(admin, gate, notices),

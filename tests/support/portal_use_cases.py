@@ -28,6 +28,7 @@ from authz.service.portal.device import DeviceFlow
 from authz.service.portal.email_change import EmailChanges
 from authz.service.portal.familiar import FamiliarBrowsers
 from authz.service.portal.login import Login
+from authz.service.portal.mailed_links import MailedLinks
 from authz.service.portal.minting import Minting
 from authz.service.portal.notices import Notices
 from authz.service.portal.outgoing import OutgoingMail
@@ -124,15 +125,13 @@ class PortalUseCases:
         self.email_changes = self.email_changes_at(utc_now)
 
     def resets_at(self, now: Callable[[], datetime]) -> PasswordReset:
-        return PasswordReset(*self._mailed(now), f"{PUBLIC_URL}/dashboard/reset")
+        return PasswordReset(self._mailed(now), f"{PUBLIC_URL}/dashboard/reset")
 
     def email_changes_at(self, now: Callable[[], datetime]) -> EmailChanges:
-        return EmailChanges(*self._mailed(now), f"{PUBLIC_URL}/dashboard/email")
+        return EmailChanges(self._mailed(now), f"{PUBLIC_URL}/dashboard/email")
 
-    def _mailed(
-        self, now: Callable[[], datetime]
-    ) -> tuple[PostgresMailedLinks, Accounts, Gate, OutgoingMail, Notices, Codes]:
-        return self.links, self.accounts, self.gate, self.outgoing, self.notices, Codes(os.urandom, now)
+    def _mailed(self, now: Callable[[], datetime]) -> MailedLinks:
+        return MailedLinks(self.links, self.accounts, self.gate, self.outgoing, self.notices, Codes(os.urandom, now))
 
     def services(self, public_url: str = PUBLIC_URL) -> Services:
         return Services(
