@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid, parseaddr
+from ssl import SSLError
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -51,7 +52,7 @@ class SmtpMail:
         }
 
     async def send(self, recipient: str, subject: str, text: str) -> None:
-        """Send one mail; a temporary error of the server is retried. Raises `StoreUnavailable`."""
+        """Send one mail; a temporary error, or a lost connection, is retried. Raises `StoreUnavailable`."""
         message = self._message(recipient, subject, text)
         for wait_s in (*self._waits_s, None):
             try:
@@ -86,10 +87,12 @@ def _ascii_domain(address: str) -> str:
 
 
 def _is_temporary(error: Exception) -> bool:
-    """Return whether a server asks to try again later (4xx, such as 451 for greylisting)."""
+    """Return whether another attempt may succeed: the server asks for it (4xx, such as 451), or is not connected."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return all(_is_temporary(refused) for refused in error.recipients)
-    return isinstance(error, aiosmtplib.SMTPResponseException) and 400 <= error.code < 500  # noqa: PLR2004 -- SMTP
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return 400 <= error.code < 500  # noqa: PLR2004 -- SMTP
+    return isinstance(error, OSError) and not isinstance(error.__cause__, SSLError)
 
 
 class LoggedMail:

@@ -54,6 +54,19 @@ async def test_a_mail_that_is_deferred_is_sent_again() -> None:
         assert server.text == ""
 
 
+async def test_a_mail_is_sent_again_after_a_lost_connection() -> None:
+    async with mail_server(drops=2) as (server, port):
+        await SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example", waits_s=(0.01, 0.01)).send("a@b.de", "Hi", LINK)
+    assert LINK in server.text
+
+
+async def test_a_refusal_is_final() -> None:
+    async with mail_server(refuses="RCPT") as (server, port):
+        with pytest.raises(StoreUnavailable):
+            await SmtpMail(f"smtp://127.0.0.1:{port}", "a@b.example", waits_s=(0.01, 0.01)).send("a@b.de", "Hi", LINK)
+    assert [command for command in server.commands if command.startswith("RCPT")] == ["RCPT TO:<a@b.de>"]
+
+
 async def test_a_mail_does_not_leave_the_machine_without_tls() -> None:
     async with mail_server() as (server, port):
         with pytest.raises(StoreUnavailable):
@@ -70,7 +83,7 @@ async def test_what_a_mail_server_quotes_is_not_passed_on() -> None:
 
 async def test_a_mail_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(StoreUnavailable, match="mail unavailable"):
-        await SmtpMail("smtps://127.0.0.1:1", "a@b.example").send("ada@example.com", "Hello", LINK)
+        await SmtpMail("smtps://127.0.0.1:1", "a@b.example", waits_s=(0.01,)).send("ada@example.com", "Hello", LINK)
 
 
 async def test_without_a_mail_server_a_mail_is_logged_when_configured(

@@ -8,18 +8,24 @@ from contextlib import asynccontextmanager
 class MailServer:
     """Supports the SMTP commands of one mail, without TLS.
 
-    `refuses` is a command that it rejects, `later` how many mails it defers with 451.
+    `refuses` is a command that it rejects, `later` how many mails it defers with 451, `drops` how many connections it
+    closes without a word.
     """
 
-    def __init__(self, refuses: str = "", later: int = 0) -> None:
+    def __init__(self, refuses: str = "", later: int = 0, drops: int = 0) -> None:
         self.refuses = refuses
         self.later = later
+        self.drops = drops
         self.commands: list[str] = []
         self.text = ""
         self.serving: list[asyncio.Task[None] | None] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.serving.append(asyncio.current_task())
+        if self.drops:
+            self.drops -= 1
+            writer.close()
+            return
         writer.write(b"220 here\r\n")
         while line := (await reader.readline()).decode().strip():
             self.commands.append(line[:4].upper() + line[4:])
@@ -42,9 +48,9 @@ class MailServer:
 
 
 @asynccontextmanager
-async def mail_server(refuses: str = "", later: int = 0) -> AsyncIterator[tuple[MailServer, int]]:
+async def mail_server(refuses: str = "", later: int = 0, drops: int = 0) -> AsyncIterator[tuple[MailServer, int]]:
     """Yield a server and its port, on every address of loopback."""
-    mail = MailServer(refuses, later)
+    mail = MailServer(refuses, later, drops)
     server = await asyncio.start_server(mail.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     other = await asyncio.start_server(mail.serve, "127.0.0.2", port)
