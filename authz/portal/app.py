@@ -36,7 +36,7 @@ from authz.portal.pages.device import DevicePages
 from authz.portal.pages.entry import EntryPages
 from authz.portal.pages.keys import KeyPages
 from authz.portal.pages.recovery import RecoveryPages
-from authz.portal.pages.rendering import Pages, redirect
+from authz.portal.pages.rendering import GET, Pages, redirect
 from authz.portal.services import Services
 from authz.service.portal.ports import PortalObserver, RequestTracer
 
@@ -111,8 +111,8 @@ def application(
     )
     for part in parts:
         app.include_router(part.router)
-    routes = [route for part in parts for route in part.router.routes]
     app.mount(_STATIC, _Static(packages=[("authz.portal", "static")]))
+    routes = [*app.routes, *(route for part in parts for route in part.router.routes)]
     _answer_errors(app, pages, services.policy, services.observer, routes, is_https=is_https)
     return app
 
@@ -156,7 +156,7 @@ def _answer_errors(
 
 def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
     """Return the methods of all routes with the path of a request; the router names those of one route only."""
-    methods: set[str] = set()
+    methods = set(GET) if request.url.path.startswith(_STATIC) else set[str]()
     for route in routes:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()

@@ -99,6 +99,17 @@ async def test_an_unknown_code_and_an_unknown_scope(device: Device) -> None:
     assert (status, document["error"]) == (400, "invalid_scope")
 
 
+@pytest.mark.parametrize(
+    ("scope", "description"),
+    [('a"\\b\x00', "there is no scope a??b?"), ("a" * 60_000, f"there is no scope {'a' * 182}")],
+)
+async def test_a_description_has_the_characters_and_the_size_of_the_rfc(
+    device: Device, scope: str, description: str
+) -> None:
+    document = (await device.send(START, {"client_id": "sdk", "scope": scope}))[1]
+    assert document == {"error": "invalid_scope", "error_description": description}
+
+
 async def test_an_account_with_all_its_keys_is_said_to_be_the_reason(
     device: Device, use_cases: PortalUseCases, account: Owner
 ) -> None:

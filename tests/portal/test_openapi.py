@@ -28,6 +28,9 @@ async def test_the_description_has_the_real_statuses_and_the_session(envoy: http
         ("/v1/dashboard/keys", "GET, POST"),
         ("/dashboard/login", "GET, HEAD, POST"),
         ("/v1/public/signup", "POST"),
+        ("/dashboard/static/portal.css", "GET, HEAD"),
+        ("/dashboard/openapi.json", "GET"),
+        ("/healthz", "GET"),
     ],
 )
 async def test_a_405_names_every_method_of_the_path(envoy: httpx.AsyncClient, path: str, methods: str) -> None:

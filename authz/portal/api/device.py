@@ -5,6 +5,7 @@ A request with `client_id` or `grant_type`, or a form, is RFC 8628, and its erro
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -25,6 +26,8 @@ TOKEN_TYPE = "api_key"  # noqa: S105 -- RFC 6749's token_type: such a key is no 
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS_MAX = 16
 _BAD_REQUEST = 400
+_DESCRIPTION_CHARS_MAX = 200
+_UNSAFE = re.compile(r"[^ !#-\[\]-~]")  # what RFC 6749 excludes from an error_description
 
 
 class DeviceStarted(BaseModel):
@@ -169,7 +172,8 @@ def _token(polled: Polled) -> Response:
 
 
 def _error(code: str, description: str = "", headers: dict[str, str] | None = None) -> Response:
-    document = {"error": code} | ({"error_description": description} if description else {})
+    text = _UNSAFE.sub("?", description)[:_DESCRIPTION_CHARS_MAX]  # it may quote the request
+    document = {"error": code} | ({"error_description": text} if text else {})
     return JSONResponse(document, status_code=_BAD_REQUEST, headers=headers)
 
 
