@@ -36,7 +36,7 @@ async def test_commands_of_one_loop_turn_leave_in_one_write(link: RedisLink, mon
     monkeypatch.setattr(link._pipe, "_transport", Counting())  # noqa: SLF001 -- counting writes
     replies = await asyncio.gather(*(send(link, "PING") for _ in range(10_000)))
     assert replies == [b"PONG"] * 10_000
-    assert len(writes) == 1
+    assert sum(b"PING" in data for data in writes) == 1  # a probe may be another
 
 
 async def test_an_error_reply_is_a_value_for_one_and_an_exception_for_the_other(own_link: RedisLink) -> None:
