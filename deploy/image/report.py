@@ -23,14 +23,6 @@ from authz.adapters.postgres.migrations import migrate
 from authz.demo.servers import PostgresServer, RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
-# runc and cgroupfs work in small virtual machines as well; without the limits, podman asks for more than these give.
-CONFIG = """
-[containers]
-default_ulimits = ["nofile=20000:20000", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-"""
 _UNWANTED = re.compile(r"bin/(sh|bash|dash|busybox|apt.*|dpkg.*|rpm|apk|pip.*|gcc.*|cc|ld|as|curl|wget|perl.*)$")
 _START_S_MAX = 20
 
@@ -43,8 +35,7 @@ def main() -> None:
     image: str = parser.parse_args().image
     with tempfile.TemporaryDirectory(prefix="authz-image-") as name:
         folder = Path(name)
-        (folder / "containers.conf").write_text(CONFIG)
-        os.environ["CONTAINERS_CONF"] = str(folder / "containers.conf")
+        os.environ["CONTAINERS_CONF"] = str(Path(__file__).with_name("containers.conf"))
         print(f"image           {image}")
         print(f"version         {podman('run', '--rm', '--network=host', '--read-only', image, '--version').strip()}")
         inside(image, folder)
@@ -89,7 +80,7 @@ def start_s(image: str, folder: Path, tries: int = 5) -> float:
         asyncio.run(migrate(postgres.url))
         sockets = f"--volume={folder}:{folder}"
         policy = f"--volume={ROOT / 'policies/truetick.yaml'}:/etc/authz/policy.yaml:ro"
-        # The image's user must reach PostgreSQL's socket.
+        # The image's user connects to PostgreSQL's socket.
         folder.chmod(0o755)
         (folder / "postgres").chmod(0o711)
         environment = {"AUTHZ_REDIS_URL": redis.url, "AUTHZ_POSTGRES_URL": postgres.url}

@@ -31,6 +31,17 @@ def untyped(resource: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in resource.items() if name != "@type"}
 
 
+def assert_guarded(filter_: dict[str, Any]) -> None:
+    """Assert what the recipes for Envoy Gateway and Istio guarantee of the ext_authz filter."""
+    assert not filter_.get("failureModeAllow")
+    assert filter_["statusOnError"] == {"code": "ServiceUnavailable"}
+    assert filter_["grpcService"]["timeout"] == "0.200s"
+    assert filter_["encodeRawHeaders"]
+    assert filter_["validateMutations"]
+    assert filter_["decoderHeaderMutationRules"]["disallowAll"]
+    assert filter_["decoderHeaderMutationRules"]["disallowIsError"]
+
+
 def validated(listeners: list[dict[str, Any]], clusters: list[dict[str, Any]], folder: Path) -> None:
     """Have Envoy read a bootstrap of these; fails with Envoy's message."""
     config = folder / "envoy.json"

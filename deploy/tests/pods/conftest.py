@@ -36,7 +36,7 @@ class Manifest:
 def stack() -> Iterator[Stack]:
     made = Stack()
     made.start()
-    # The image's user must reach the sockets of the stores.
+    # The image's user connects to the sockets of the stores.
     made.folder.chmod(0o755)
     (made.folder / "postgres").chmod(0o711)
     yield made
@@ -52,7 +52,7 @@ def key(stack: Stack) -> str:
 def folder() -> Path:
     made = Path(tempfile.mkdtemp(prefix="authz-pods-"))
     made.chmod(0o755)
-    configure(made)
+    configure()
     _envoy_image(made)
     return made
 

@@ -1,6 +1,6 @@
 """A steady load of requests over the ready pods, each on one of its kept connections; every answer is recorded.
 
-What the pods are is `pod_runner.py`. `Stalls` tells how long this machine let a waiting process wait.
+The pods are `pod_runner.py`. `Stalls` measures for how long this machine let a process wait for a CPU.
 """
 
 import asyncio

@@ -22,13 +22,6 @@ import yaml
 from authz.demo.servers import accepts, free_port
 
 ROOT = Path(__file__).parents[3]
-CONFIG = """
-[containers]
-default_ulimits = ["nofile=20000:20000", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-"""
 # All pods together, against other processes of this machine. A kubelet's pods compete with a few services of the node;
 # without this, all containers would get as much CPU as one busy process that has nothing to do with the test.
 _PARENT, _CPU_SHARES = "/authz-pods", 16_384
@@ -161,13 +154,12 @@ def pod_template(text: str, name: str) -> dict[str, Any]:
     return pod
 
 
-def configure(folder: Path) -> None:
-    """Make podman use runc, which works in small virtual machines as well, and give the pods their share of CPU."""
+def configure() -> None:
+    """Set podman's configuration, and the share of CPU that the pods have together."""
     for root, name, shares in (("cpu", "cpu.shares", _CPU_SHARES), (".", "cpu.weight", _CPU_SHARES // 10)):
         group = Path("/sys/fs/cgroup") / root / _PARENT[1:]
         if (group.parent / "cgroup.procs").exists():
             group.mkdir(exist_ok=True)
             if (group / name).exists():
                 (group / name).write_text(str(shares))
-    (folder / "containers.conf").write_text(CONFIG)
-    os.environ["CONTAINERS_CONF"] = str(folder / "containers.conf")
+    os.environ["CONTAINERS_CONF"] = str(ROOT / "deploy/image/containers.conf")

@@ -1,6 +1,6 @@
 """What clients see when a container of the pod, or Redis, crashes or is killed for its memory, under load.
 
-`make pods` runs this, and `make pods-failures` this alone; both write `build/pods/failures.md`.
+`make pods` runs this; it writes `build/pods/failures.md`.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from authz.demo.servers import accepts, free_port
 RATE = 100
 REPORT = ROOT / "build/pods/failures.md"
 _REDIS, _REDIS_MEMORY_MIB = "localhost/authz-test-redis", 48
-# Allocates when it is told to.
-_EATER = "import sys; sys.stdin.readline(); eaten = bytearray(b'x') * (400 << 20)"
+# Allocates after a line on standard input.
+_ALLOCATE = "import sys; sys.stdin.readline(); eaten = bytearray(b'x') * (400 << 20)"
 _STOPPED_S, _AFTER_S = 0.2, 8.0  # a kubelet notices an end within a second and starts the first restart at once
 
 
@@ -47,12 +47,12 @@ class Victim:
     def run_out_of_memory(self) -> None:
         """Allocate inside of the container's limit until the kernel kills its first process."""
         pid = podman("inspect", "--format={{.State.Pid}}", self.container)
-        command = ["podman", "exec", "--interactive", self.container, "/usr/bin/python3", "-c", _EATER]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as eater:
+        command = ["podman", "exec", "--interactive", self.container, "/usr/bin/python3", "-c", _ALLOCATE]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as allocating:
             wait_until(lambda: len(_members(pid)) > 1)
-            # The kernel then chooses the container's own process, which is what an application that grows would see.
+            # The kernel then chooses the container's own process, as if that one had grown.
             Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
-            eater.communicate("now\n")
+            allocating.communicate("now\n")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Rolling updates of the shipped sidecar manifest under load: a new pod, then the old one is told to stop.
+"""Rolling updates of the shipped sidecar manifest under load: a new pod starts, then the old one is stopped.
 
 `make pods-rolling` runs this alone and prints one line for each round.
 """
@@ -32,7 +32,7 @@ class Round:
 
 
 def pressure_s() -> float:
-    """Return for how long in all some process here has waited for a CPU; 0 where the kernel does not tell."""
+    """Return for how long in all some process here has waited for a CPU; 0 where the kernel does not measure it."""
     if not _PRESSURE.exists():
         return 0.0
     return int(_PRESSURE.read_text().splitlines()[0].rpartition("total=")[2]) / 1e6
