@@ -6,6 +6,7 @@ it, and this module bounds how often the event loop is interrupted and metrics a
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from authz.edge.check.tls import CheckTls
 from authz.edge.sockets import SocketRights, listening_socket, port_of
 
 Readiness = Callable[[], dict[str, bool]]
+_Encode = Callable[[CollectorRegistry], bytes]
 _State = tuple[dict[str, bool], dict[str, Mapping[str, object]]]
 
 _PROBE_INTERVAL_S = 0.02
@@ -32,6 +34,11 @@ _PROBE_INTERVAL_S = 0.02
 _SCRAPE_INTERVAL_S, _SCRAPE_INTERVAL_S_MAX = 0.05, 5.0
 _SCRAPE_CPU_FACTOR = 100
 _ACCEPT_CHARS_MAX = 1_024
+# The library repeats whatever version a client asks for, and each content type is serialised separately.
+_CONTENT_TYPE = re.compile(
+    r"(text/plain; version=(0\.0\.4|1\.0\.0)|application/openmetrics-text; version=(0\.0\.1|1\.0\.0|2\.0\.0))"
+    r"; charset=utf-8(; escaping=(allow-utf-8|underscores))?"
+)
 
 _METRICS, _HEALTH, _READY = "/metrics", "/healthz", "/readyz"
 
@@ -140,8 +147,7 @@ class AdminServer:
         responses: dict[str, HttpResponse] = {}
         by_type: list[tuple[Waiting, HttpResponse]] = []
         for each in waiting:
-            accept = each.request.accept
-            encode, content_type = choose_encoder(accept if len(accept) <= _ACCEPT_CHARS_MAX else "")
+            encode, content_type = _encoder(each.request.accept)
             if content_type not in responses:
                 responses[content_type] = HttpResponse(HTTPStatus.OK, encode(registry), content_type)
             by_type.append((each, responses[content_type]))
@@ -150,3 +156,12 @@ class AdminServer:
         for each, response in by_type:
             self._server.drive(each.connection, partial(each.connection.respond, response))
         return min(max(_SCRAPE_INTERVAL_S, used_s * _SCRAPE_CPU_FACTOR), _SCRAPE_INTERVAL_S_MAX)
+
+
+def _encoder(accept: str) -> "tuple[_Encode, str]":
+    """Return how metrics are serialised for a client, and their content type: as plain text unless it is known."""
+    try:
+        encode, content_type = choose_encoder(accept if len(accept) <= _ACCEPT_CHARS_MAX else "")
+    except (TypeError, ValueError):  # a version that is no number
+        return choose_encoder("")
+    return (encode, content_type) if _CONTENT_TYPE.fullmatch(content_type) else choose_encoder("")

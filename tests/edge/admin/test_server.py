@@ -5,11 +5,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 from support.builders import request
 
 from authz.adapters.prometheus.checks import Metrics, registry
-from authz.core.check import Deny
+from authz.core.check import Allow, Deny
 from authz.core.errors import DenyReason
+from authz.core.policy.route import Access, Route
 from authz.edge.admin.server import AdminServer
 
 CONDITIONS = {"redis": True, "postgres": True}
@@ -35,6 +39,49 @@ async def test_metrics_are_served_in_prometheus_own_format(client: httpx.AsyncCl
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     assert 'authz_checks_total{outcome="deny",reason="key_missing",route="unmatched"} 1.0' in answer.text
+
+
+OPENMETRICS, TEXT = "application/openmetrics-text", "text/plain; version=0.0.4"
+FIRST = f"{OPENMETRICS}; version=1.0.0"
+PARSERS = {OPENMETRICS: openmetrics.text_string_to_metric_families, "text/plain": text_string_to_metric_families}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (
+            f"{OPENMETRICS};version=1.0.0,{OPENMETRICS};version=0.0.1;q=0.75,text/plain;q=0.5",
+            f"{OPENMETRICS}; version=1.0.0",
+        ),
+        (f"{OPENMETRICS}; version=2.0.0; escaping=allow-utf-8", f"{OPENMETRICS}; version=2.0.0"),
+        (f"{OPENMETRICS}; version=abc", TEXT),
+        (f"{OPENMETRICS}; version=9.9.9", TEXT),
+        (f"{OPENMETRICS}; version=1.0.0; escaping=none-known", FIRST),
+        (f"{OPENMETRICS}; version=", FIRST),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", TEXT),
+        (",;=/" * 200, TEXT),
+    ],
+)
+async def test_metrics_have_a_known_format_whatever_a_client_accepts(
+    client: httpx.AsyncClient, accept: str, content_type: str
+) -> None:
+    answer = await client.get("/metrics", headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(content_type)
+    parse = (
+        openmetrics.text_string_to_metric_families if OPENMETRICS in content_type else text_string_to_metric_families
+    )
+    assert "authz_checks" in {family.name for family in parse(answer.text)}
+
+
+@pytest.mark.parametrize("template", ['/a"b', "/a\\b", "/a\nb", "/\u2028", "/{", "/\u00e9"])
+async def test_a_template_with_any_character_is_one_label(template: str) -> None:
+    metrics = Metrics(lambda: CONDITIONS)
+    metrics.decided([(1, request(), Allow(Route("GET", template, Access.ANY)))], 0.001)
+    for accept, parse in PARSERS.items():
+        text = choose_encoder(accept)[0](registry(metrics).snapshot()).decode()
+        (family,) = [family for family in parse(text) if family.name == "authz_checks"]
+        assert [(sample.labels["route"], sample.value) for sample in family.samples] == [(template, 1)]
 
 
 async def test_a_live_process_is_healthy(client: httpx.AsyncClient) -> None:
