@@ -81,6 +81,7 @@ def configure(level: str, key_pattern: str, names: LogFields = LogFields.AUTHZ) 
     """
     log = ProcessLog(level, key_pattern, rename_to(names))
     logging.basicConfig(handlers=[log.handler], level=level.upper(), force=True)
+    logging.getLogger("hpack").setLevel(logging.INFO)  # at debug it writes every header of every client
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_thread_exception

@@ -2,7 +2,6 @@
 
 from model import TICKET, Alert, Kind, Runbook, Series
 
-_AT = {"job": "authz", "instance": "a"}
 _IN = 'job="authz",instance="a"'
 _INVALID = "key_unknown|key_malformed|address_throttled"
 _PROBES = "barred|account_mismatch|account_repeated|header_alias|method_overridden|path_not_canonical"

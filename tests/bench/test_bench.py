@@ -82,7 +82,12 @@ PROMISED = {
         "redis_bytes_per_key_1e3",
         "cpu_1e2_routes_over_10",
     },
-    ("streams",): {"cpu_ordinary_streams_over_none", "p99_ordinary_streams_over_none"},
+    ("streams", "tracing"): {
+        "cpu_ordinary_streams_over_none",
+        "p99_ordinary_streams_over_none",
+        "cpu_traced_over_untraced_1x1",
+        "cpu_traced_over_untraced_1x64",
+    },
 }
 
 

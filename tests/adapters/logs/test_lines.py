@@ -11,6 +11,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 import pytest
+from hpack import Decoder, Encoder
 from msgspec.structs import replace
 from support.builders import FORMAT, KEY, ROUTES, request, take
 
@@ -133,6 +134,14 @@ def test_the_level_switches_to_debug_and_back(written: Written) -> None:
     assert log.switch_level() == "info"
     logger.debug("third")
     assert [line["event"] for line in written.lines()] == ["second"]
+
+
+def test_no_library_writes_headers_at_level_debug(written: Written) -> None:
+    log = written.log
+    assert log.switch_level() == "debug"
+    Decoder().decode(Encoder().encode([("x-a-header", "s3cret-text")]))
+    logging.getLogger("authz").debug("shown")
+    assert [line["event"] for line in written.lines()] == ["shown"]
 
 
 async def test_a_key_in_a_decision_line_is_masked(written: Written) -> None:

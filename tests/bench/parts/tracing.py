@@ -4,10 +4,15 @@ Both get the same checks, each with the trace context of a caller that traces, a
 small collector in this process, whose CPU time does not count.
 """
 
+import asyncio
 import random
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
+from statistics import median
 
 from bench.environment.environment import Environment, traffic
 from bench.environment.sidecars import Sidecar
@@ -27,34 +32,46 @@ _HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 
 async def measure(environment: Environment) -> None:
-    """Add a row for each sidecar and load, and the ratios of their CPU times; fails if no span arrived."""
+    """Add a row for each sidecar and load, and the ratios of their CPU times; fails if no span arrived.
+
+    Two processes of one program differ by some percent, for as long as they run. So several pairs are started, and the
+    median of their ratios counts.
+    """
     plan, report = environment.plan, environment.report
+    calls = cycle(traffic(traced(environment.calls)))
+    ratios: dict[str, list[float]] = defaultdict(list)
     with otlp_receiver() as collector:
-        sidecars = {
-            name: Sidecar(environment.stack, name.replace(" ", "-"), env)
-            for name, env in ((OFF, {}), (ON, {"AUTHZ_OTLP_ENDPOINT": collector.url}))
-        }
-        try:
-            for sidecar in sidecars.values():
-                sidecar.serve()
-            calls = cycle(traffic(traced(environment.calls)))
-            for connections, in_flight in plan.loads:
-                turns: dict[str, Turn] = {}
-                for name, sidecar in sidecars.items():
-                    shaped = partial(
-                        check_load, sidecar.check_port, calls, connections=connections, in_flight=in_flight
-                    )
-                    load = partial(shaped, seconds=plan.run_s)
-                    turns[name] = partial(measured, report, load, {"server": sidecar.pid})
-                rounds = await in_turns(plan.rounds, turns, OFF, ON, often=plan.often)
-                for name, row in rounds.medians().items():
-                    report.row(SECTION, f"{name} {connections}x{in_flight}", row)
-                ratio = rounds.ratio(ON, OFF, "server_us")
-                report.ratio(f"cpu_traced_over_untraced_{connections}x{in_flight}", ratio)
-        finally:
-            for sidecar in sidecars.values():
-                sidecar.stop()
+        for _ in range(plan.starts):
+            async with _pair(environment, collector) as sidecars:
+                for connections, in_flight in plan.loads:
+                    load = f"{connections}x{in_flight}"
+                    turns: dict[str, Turn] = {}
+                    for name, sidecar in sidecars.items():
+                        shaped = partial(check_load, sidecar.check_port, calls, connections=connections)
+                        asked = partial(shaped, in_flight=in_flight, seconds=plan.run_s)
+                        turns[name] = partial(measured, report, asked, {"server": sidecar.pid})
+                    rounds = await in_turns(-(-plan.rounds // plan.starts), turns, OFF, ON, often=plan.often)
+                    for name, row in rounds.medians().items():
+                        report.row(SECTION, f"{name} {load}", row)
+                    ratios[load].append(rounds.ratio(ON, OFF, "server_us"))
         report.note(_spans(collector))
+    for load, found in ratios.items():
+        report.ratio(f"cpu_traced_over_untraced_{load}", median(found))
+
+
+@asynccontextmanager
+async def _pair(environment: Environment, collector: OtlpReceiver) -> AsyncIterator[dict[str, Sidecar]]:
+    sidecars = {
+        name: Sidecar(environment.stack, name.replace(" ", "-"), env)
+        for name, env in ((OFF, {}), (ON, {"AUTHZ_OTLP_ENDPOINT": collector.url}))
+    }
+    try:
+        for sidecar in sidecars.values():
+            await asyncio.to_thread(sidecar.serve)
+        yield sidecars
+    finally:
+        for sidecar in sidecars.values():
+            sidecar.stop()
 
 
 def traced(calls: list[Call]) -> list[Call]:
