@@ -73,6 +73,7 @@ class RequestAttributes(Value):
     that only authz may set (`core/reserved_headers.py`). `x_request_id` is the id that Envoy and its client know the
     request by, empty if Envoy does not send it; a client may have chosen it. `call` has the trace context of the check.
     `host` is the host as sent, or the operator's name of it; it is set for policies whose rows have hosts.
+    `key_in_query` is set if the query had a key, which `target` no longer has.
     """
 
     request_id: str
@@ -89,6 +90,7 @@ class RequestAttributes(Value):
     x_request_id: bytes = b""
     call: Traced | None = None
     host: str = ""
+    key_in_query: bool = False
 
     @property
     def logged_id(self) -> str:

@@ -34,6 +34,7 @@ class DenyReason(StrEnum):
     KEY_MISSING = "key_missing"
     KEY_REPEATED = "key_repeated"
     KEY_MALFORMED = "key_malformed"
+    PARAMETER_AMBIGUOUS = "parameter_ambiguous"
     KEY_UNKNOWN = "key_unknown"
     KEY_REVOKED = "key_revoked"
     KEY_EXPIRED = "key_expired"
@@ -95,6 +96,7 @@ DENIALS: dict[DenyReason, Denial] = {
     DenyReason.KEY_MISSING: _UNAUTHORIZED,
     DenyReason.KEY_REPEATED: _UNAUTHORIZED,
     DenyReason.KEY_MALFORMED: _UNAUTHORIZED,
+    DenyReason.PARAMETER_AMBIGUOUS: _BAD_REQUEST,
     DenyReason.KEY_UNKNOWN: _UNAUTHORIZED,
     DenyReason.KEY_REVOKED: _UNAUTHORIZED,
     DenyReason.KEY_EXPIRED: _UNAUTHORIZED,

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from authz.adapters.policy_file.error_template import ErrorTemplateModel
 from authz.adapters.policy_file.foreign_keys import ForeignKeysModel
-from authz.adapters.policy_file.keys import Keys
+from authz.adapters.policy_file.keys import Keys, QueryKey
 from authz.adapters.policy_file.shape import Hosts, OneOrMore, Shape
 from authz.core.limits import CAPACITY_MAX, REFILL_PER_S_MAX, REFILL_PER_S_MIN, Limit, limit_fault
 from authz.core.policy.policy import INVALID_KEYS
@@ -269,6 +269,7 @@ def field_names() -> set[str]:
         Api,
         ErrorTemplateModel,
         Keys,
+        QueryKey,
         ForeignKeysModel,
         LimitModel,
         RateHeadersModel,

@@ -25,7 +25,7 @@ def newer(document: Document) -> list[Problem]:
 
 
 def _sections(document: Document) -> Iterator[Problem]:
-    for name in ("headers", "prefixes"):
+    for name in ("headers", "prefixes", "query"):
         if getattr(document.keys, name) is not None:
             yield Problem(("keys", name), f"{name} {_NEEDS}")
     for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from", "include", "error_template"):

@@ -3,7 +3,7 @@
 The other sections are `document.py`.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,15 @@ _SCHEMES = {"": KeyScheme.PLAIN, "bearer": KeyScheme.BEARER, "basic": KeyScheme.
 _PREFIX = r"^[a-z][a-z0-9]*(_[a-z0-9]+){0,3}_$"
 
 
+class QueryKey(Shape):
+    """A query parameter that carries keys, for clients that cannot send a header. URLs are logged on their way."""
+
+    parameter: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=64)
+    """The name of the parameter, as it is spelled."""
+    exposure: Literal["accepted"]
+    """That clients, proxies and histories will keep keys in URLs is accepted."""
+
+
 class Keys(Shape):
     """The format of its API keys, and the header that carries them."""
 
@@ -28,6 +37,8 @@ class Keys(Shape):
     )
     """Grammar 2, instead of `header`: several headers, the first that a request has decides. `authorization bearer` and
     `authorization basic` (the key as user name, without a password) carry the key after that scheme."""
+    query: QueryKey | None = None
+    """Grammar 2: also accept the key in a query parameter, where no header has one. `authz policy lint` warns of it."""
     prefix: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9]*_$", max_length=32)
     """The beginning of every key, ending in an underscore."""
     prefixes: (
@@ -90,7 +101,9 @@ class Keys(Shape):
         formats = tuple(map(KeyFormat, environments or {self.prefix or "": ""}))
         one = formats[0] if len(formats) == 1 else KeyFormats(formats)
         foreign = tuple(it.format() for it in self.foreign)
-        return KeyRules(header, one, self.active_max, foreign, forms, dict(environments))
+        return KeyRules(
+            header, one, self.active_max, foreign, forms, dict(environments), self.query.parameter if self.query else ""
+        )
 
 
 def _form(text: str) -> KeyForm:

@@ -32,7 +32,7 @@ PolicyFile = Annotated[
 @app.command()
 def lint(file: Annotated[Path, typer.Argument(help="The policy file.")], *, as_json: AsJson = False) -> None:
     """Load a policy as the sidecar does, and print each fault with its line and column, and warnings."""
-    from authz.core.policy.rules import warning  # noqa: PLC0415 -- see the module's docstring
+    from authz.core.policy.rules import policy_warning, warning  # noqa: PLC0415 -- see the module's docstring
 
     policy, lines = load_policy(file), row_lines(file)
     warnings = [
@@ -40,6 +40,8 @@ def lint(file: Annotated[Path, typer.Argument(help="The policy file.")], *, as_j
         for route in policy.routes
         if (found := warning(route))
     ]
+    if (found := policy_warning(policy.keys)) is not None:
+        warnings.insert(0, f"{file}: warning: {found}")
     for line in warnings:
         typer.echo(safe(line), err=True)
     fields = {"file": str(file), "routes": len(policy.routes), "scopes": len(policy.scopes), "faults": 0}

@@ -108,17 +108,20 @@ def cors(guarded: Guarded) -> Iterator[Finding]:
 def logs(guarded: Guarded) -> Iterator[Finding]:
     """Find access logs with keys and queries, and figures that are wrong."""
     keys = {name.lower() for name in guarded.needs.key_headers} | {"authorization"}
+    query = Severity.ERROR if guarded.needs.key_in_query else Severity.WARNING
     texts = [node for log in guarded.config["access_log"] for node in log["typed_config"].walk() if node.text]
     for node in texts:
         named = {word.partition("?")[0].lower() for found in _HEADER.findall(node.text) for word in found.split("?")}
         if found := sorted(named & keys):
             yield LOGGED.at(node, f"the access log contains {found[0]}")
         elif _PATH.search(node.text):
-            yield LOGGED.at(node, "the access log contains the query", Severity.WARNING)
+            yield LOGGED.at(node, "the access log contains the query", query)
     for log in guarded.config["access_log"]:
         config = log["typed_config"].message
         if log["typed_config"].kind in {"FileAccessLog", "StdoutAccessLog"} and not _has_format(config):
-            yield LOGGED.at(log, "the default format contains the query", Severity.WARNING)
+            yield LOGGED.at(log, "the default format contains the query", query)
+    if guarded.needs.key_in_query and guarded.config["tracing"]:
+        yield LOGGED.at(guarded.config["tracing"], "spans contain the query, and so keys", Severity.WARNING)
     authz = guarded.authz.config
     if authz["charge_cluster_response_stats"].value is not False:
         yield STATS.at(authz["charge_cluster_response_stats"], "charge_cluster_response_stats is not false")

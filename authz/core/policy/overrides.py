@@ -32,17 +32,22 @@ _ALL = METHOD_HEADERS | PATH_HEADERS
 
 
 class Override(StrEnum):
-    """What a header names; an alias is such a name with underscores, which CGI and WSGI cannot distinguish."""
+    """What a header names; an alias is such a name with underscores, which CGI and WSGI cannot distinguish.
+
+    `KEY` is a query with another spelling, or a second copy, of the parameter that carries the key.
+    """
 
     METHOD = "method"
     PATH = "path"
     ALIAS = "alias"
+    KEY = "key"
 
 
 REFUSALS = {
     Override.METHOD: DenyReason.METHOD_OVERRIDDEN,
     Override.PATH: DenyReason.PATH_OVERRIDDEN,
     Override.ALIAS: DenyReason.METHOD_OVERRIDDEN,
+    Override.KEY: DenyReason.PARAMETER_AMBIGUOUS,
 }
 
 
@@ -58,7 +63,7 @@ class Overrides:
 
     def refuses(self, override: Override) -> bool:
         """Tell whether a request with this override is refused."""
-        return not self.strip or override is Override.ALIAS
+        return not self.strip or override in {Override.ALIAS, Override.KEY}
 
     @property
     def removed_headers(self) -> tuple[str, ...]:

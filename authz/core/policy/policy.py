@@ -60,7 +60,7 @@ class KeyRules:
 
     `foreign` are the formats of keys that another system has made, and that may be presented, too. `forms` lists every
     way to present a key, in order, where there is more than the plain `header`; `environments` is the label of each
-    prefix, for the backend.
+    prefix, for the backend. `query_parameter` may carry a key where no header does; empty for none.
     """
 
     header: str
@@ -69,6 +69,7 @@ class KeyRules:
     foreign: tuple[ForeignFormat, ...] = ()
     forms: tuple[KeyForm, ...] = ()
     environments: dict[str, str] = field(default_factory=dict)
+    query_parameter: str = ""
 
     @property
     def headers(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from authz.core.hosts.table import INDEXED_ROWS_MAX, host_classes
 from authz.core.limits import Limit
 from authz.core.policy.affixes import AFFIXES_MAX, Affix
 from authz.core.policy.path import Target
-from authz.core.policy.policy import Scope
+from authz.core.policy.policy import KeyRules, Scope
 from authz.core.policy.route import Access, BindingLocation, Route
 from authz.core.policy.router import ANY_METHOD, Router
 from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template, TemplateError, is_grpc
@@ -102,6 +102,13 @@ def warning(route: Route) -> str | None:
     (location,) = bound
     other = BindingLocation.BODY if location is BindingLocation.QUERY else BindingLocation.QUERY
     return f"binds the account in the {location} only: a backend that reads the {other}, too, may find another there"
+
+
+def policy_warning(keys: KeyRules) -> str | None:
+    """Return what is suspicious about the forms of keys, whatever the rows are."""
+    if not keys.query_parameter:
+        return None
+    return f"keys in the query parameter {keys.query_parameter} are kept in logs, histories and referrers of others"
 
 
 def _row_faults(route: Route, declared: Declarations) -> Iterator[str]:

@@ -61,6 +61,7 @@ def _permission(policy: Policy, attributes: RequestAttributes, allow: Allow) -> 
         ok_response=OkHttpResponse(
             headers=options(identity),
             headers_to_remove=removed,
+            query_parameters_to_remove=removed_parameters(policy, attributes),
             response_headers_to_add=options(rate_headers(policy.rate_headers, allow.bucket, allow.streams)),
         ),
         dynamic_metadata=_metadata(allow),
@@ -169,6 +170,11 @@ def removed_headers(policy: Policy, *, is_identified: bool) -> tuple[str, ...]:
     """
     always = (*policy.keys.headers, *policy.overrides.removed_headers)
     return always if is_identified else (*always, *_identity(policy))
+
+
+def removed_parameters(policy: Policy, attributes: RequestAttributes) -> list[str]:
+    """Return the query parameters that an allow removes: that of the key, if the request has it."""
+    return [policy.keys.query_parameter] if attributes.key_in_query else []
 
 
 def further_removed(policy: Policy, reserved_headers: Iterable[str]) -> list[str]:

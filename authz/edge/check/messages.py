@@ -16,7 +16,7 @@ from authz.core.check import Decision, Deny, RequestAttributes, Traced
 from authz.core.errors import DenyReason
 from authz.core.policy.policy import Policy
 from authz.edge.check.readers import reader_of
-from authz.edge.check.responses import ResponseWriter
+from authz.edge.check.responses import ResponseWriter, writer_of
 from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
@@ -67,7 +67,7 @@ class Checks:
             return False
 
     def _begin(self, policy: Policy) -> None:
-        self._reader, self._answers = reader_of(policy), ResponseWriter(policy)
+        self._reader, self._answers = reader_of(policy), writer_of(policy)
 
 
 def write(answers: ResponseWriter, attributes: RequestAttributes, decision: Decision) -> bytes:

@@ -180,6 +180,24 @@ class ResponseWriter:
         return DeniedHttpResponse(body=body).SerializeToString()
 
 
+class QueryKeyWriter(ResponseWriter):
+    """Serialises the responses of a policy that accepts keys in the query; an own class, so that others do no more."""
+
+    def write(self, attributes: RequestAttributes, decision: Decision) -> bytes:
+        """Serialise the response to one request, with the same content as `codec.encode` and protobuf."""
+        response = super().write(attributes, decision)
+        if not isinstance(decision, Allow) or not attributes.key_in_query:
+            return response
+        removed = OkHttpResponse(query_parameters_to_remove=codec.removed_parameters(self.policy, attributes))
+        # Readers merge messages whose bytes follow one another.
+        return response + CheckResponse(ok_response=removed).SerializeToString()
+
+
+def writer_of(policy: Policy) -> ResponseWriter:
+    """Return the writer of a policy's responses."""
+    return QueryKeyWriter(policy) if policy.keys.query_parameter else ResponseWriter(policy)
+
+
 class _Rates:
     """Serialises the rate limit headers, in the field with the tag `field`.
 

@@ -1,4 +1,7 @@
-"""Hosts through a real Envoy: each spelling of a host has the rows of that host, and no spelling opens a barred row."""
+"""Hosts, templates of errors and keys in the query, through a real Envoy.
+
+Each spelling of a host has the rows of that host, and no spelling opens a barred row.
+"""
 
 import copy
 import json
@@ -12,12 +15,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from support.clients.raw_h2 import send_h2
+from support.clients.raw_http import Answer, send
 from support.servers.echo_backend import echo_backend
 from support.servers.envoys import manager, running_envoy, shipped_config
 
+from authz.adapters.policy_file.loader import load_policy
 from authz.core.accounts import NewApiKey
 from authz.demo.stack import ACTOR, Stack
+from authz.edge.check.local_replies import local_reply_config
 from authz.service.keys.admin import KeyRequest
 
 Config = Any
@@ -41,14 +48,14 @@ def stack(file: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def configure(stack: Stack) -> Iterator[Callable[[], Config]]:
+def configure(stack: Stack) -> Iterator[Callable[..., Config]]:
     """Make the shipped configuration, with ports of its own."""
     with echo_backend() as (_, port):
         yield partial(shipped_config, stack.check_ports, port)
 
 
 @pytest.fixture(scope="module")
-def url(configure: Callable[[], Config], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(configure: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_envoy(tmp_path_factory.mktemp("envoy"), configure()) as url:
         yield url
 
@@ -159,7 +166,7 @@ def reload(stack: Stack, file: Path, text: str) -> None:
 
 
 def test_an_operator_may_name_hosts_by_a_context_extension(
-    stack: Stack, file: Path, configure: Callable[[], Config], key: str, folder: Path
+    stack: Stack, file: Path, configure: Callable[..., Config], key: str, folder: Path
 ) -> None:
     def named(config: Config) -> None:
         (host,) = manager(config)["route_config"]["virtual_hosts"]
@@ -180,3 +187,108 @@ def test_an_operator_may_name_hosts_by_a_context_extension(
             assert sent(url, get("api.shop.example", "/status"), key)[0] == 404
     finally:
         reload(stack, file, TEXT)
+
+
+ANYWHERE = TEXT.partition("  - hosts: admin")[0].replace('"*.eu.shop.example"', '"*"')
+OWN = 'error_template:\n  content_type: application/json\n  documentation_url: "https://shop.example/100%"\n  body: '
+OWN_BODY = (
+    '\'{"error": {"http": ${status}, "why": "${reason}", "text": ${message}, "id": "${request_id}", '
+    '"see": "${documentation_url}"}}\'\n'
+)
+
+
+def answered(url: str, path: str, *headers: tuple[str, str]) -> Answer:
+    return send(url, "GET", path, *headers)
+
+
+def test_refusals_of_authz_and_of_envoy_have_the_operators_form(
+    stack: Stack, file: Path, configure: Callable[..., Config], key: str, folder: Path
+) -> None:
+    reload(stack, file, ANYWHERE.replace("hosts: [api", f"errors: template\n{OWN}{OWN_BODY}hosts: [api"))
+    replies = yaml.safe_load(local_reply_config(load_policy(file)))["local_reply_config"]
+
+    def own(config: Config) -> None:
+        connections = manager(config)
+        connections["local_reply_config"] = replies
+        (host,) = connections["route_config"]["virtual_hosts"]
+        host["routes"].insert(0, {"match": {"path": "/status"}, "direct_response": {"status": 503}})
+        # Only then a client's id arrives, which is the worst case for the template.
+        connections["preserve_external_request_id"] = True
+
+    try:
+        with running_envoy(folder, configure(), own) as url:
+            known = ("x-api-key", key)
+            for path, status, why in (
+                ("/nowhere", 404, "NOT_FOUND"),
+                ("/orders", 401, "UNAUTHORIZED"),
+                ("/status", 503, "UNAVAILABLE"),
+            ):
+                for sent_id, shown in (("7b-a.1", "7b-a.1"), ('x"}<b>%REQ(x-api-key)%', None)):
+                    headers = [("x-request-id", sent_id), *([known] if status != 401 else [])]
+                    answer = answered(url, path, *headers)
+                    assert (answer.status, answer.header("content-type")) == (status, "application/json")
+                    error = answer.document["error"]
+                    assert set(error) == {"http", "why", "text", "id", "see"}
+                    assert (error["http"], error["why"]) == (status, why)
+                    assert error["see"] == "https://shop.example/100%"
+                    assert key not in answer.body.decode()
+                    if shown is not None:
+                        assert error["id"] == shown
+    finally:
+        reload(stack, file, TEXT)
+
+
+def test_a_key_in_the_query_is_read_once_and_goes_no_further(
+    stack: Stack, file: Path, configure: Callable[..., Config], key: str, folder: Path
+) -> None:
+    accepting = ANYWHERE.replace("active_max: 5", "active_max: 5, query: {parameter: api_key, exposure: accepted}")
+    reload(stack, file, accepting)
+    log = folder / "access.log"
+
+    def logged(config: Config) -> None:
+        (own,) = (it for it in manager(config)["access_log"] if it["name"] == "envoy.access_loggers.stdout")
+        own["name"] = "envoy.access_loggers.file"
+        own["typed_config"]["@type"] = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
+        own["typed_config"]["path"] = str(log)
+
+    try:
+        with running_envoy(folder, configure(http2=True), logged) as url:
+            for path, seen in ACCEPTED:
+                answer = answered(url, path.format(key=key))
+                assert answer.status == 200, path
+                (target,) = answer.backend_saw(":path")
+                assert target == seen
+                assert key not in answer.body.decode()
+            for path in REFUSED:
+                assert answered(url, path.format(key=key, escaped="%" + f"{ord(key[0]):x}" + key[1:])).status == 400, (
+                    path
+                )
+            assert answered(url, "/orders?api_key=").status == 401
+            assert answered(url, f"/orders?api_key={key[:-1]}").status == 401
+            assert answered(url, f"/orders?api_key={key}", ("x-api-key", "wrong")).status == 401
+    finally:
+        reload(stack, file, TEXT)
+    assert key not in log.read_text()
+    assert key not in "".join(it.log.read_text() for it in stack.sidecars)
+
+
+ACCEPTED = [
+    ("/orders?api_key={key}", "/orders"),
+    ("/orders?b=2&api_key={key}&a=1", "/orders?a=1&b=2"),
+    ("/status?z=%41&api_key={key}&empty=&flag", "/status?empty=&flag=&z=%41"),
+    ("/status?b=2&a=1", "/status?b=2&a=1"),
+]
+REFUSED = [
+    "/orders?api_key={key}&api_key={key}",
+    "/orders?api_key={key}&API_KEY={key}",
+    "/orders?Api-Key={key}",
+    "/status?api%5Fkey={key}",
+    "/status?api_key[]={key}",
+    "/status?x=1;api_key={key}",
+    "/status?x=1%26api_key={key}",
+    "/orders?api_key={escaped}",
+    "/orders?%61pi_key={key}",
+    "/orders?apikey={key}",
+    "/orders?api_key={key}&" + "&".join(f"a{number}=1" for number in range(64)),
+    "/orders?api_key={key}&a=" + "1" * 8192,
+]
