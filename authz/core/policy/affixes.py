@@ -1,4 +1,4 @@
-"""Last segments of templates that have literal text beside their variables, such as `{id}.json` and `{base}...{head}`.
+"""Segments of templates that have literal text beside their variables, such as `{id}.json` and `{base}...{head}`.
 
 How a template is written is `template.py`; which row a path has is `router.py`.
 """
@@ -15,13 +15,13 @@ class Affix:
     A barred one also matches where a variable is empty or a custom verb follows, because some backend may do so.
     """
 
-    __slots__ = ("_inner", "_is_barred", "_least", "first", "last", "text")
+    __slots__ = ("_is_barred", "_least", "first", "inner", "last", "text")
 
     def __init__(self, text: str, *, is_barred: bool = False) -> None:
         literals = text.split(HOLE)
         self.text = text
         self.first, self.last = literals[0], literals[-1]
-        self._inner = "" if len(literals) == 2 else literals[1]  # noqa: PLR2004 -- the text around one variable
+        self.inner = "" if len(literals) == 2 else literals[1]  # noqa: PLR2004 -- the text around one variable
         self._is_barred = is_barred
         self._least = 0 if is_barred else 1
 
@@ -39,10 +39,16 @@ class Affix:
         begins = self.first.startswith(other.first) or other.first.startswith(self.first)
         return begins and (self.last.endswith(other.last) or other.last.endswith(self.last))
 
+    def common(self, other: "Affix", filler: str) -> str:
+        """Return a segment that matches this and another one that overlaps, with `filler` for each variable."""
+        first, last = max(self.first, other.first, key=len), max(self.last, other.last, key=len)
+        inner = "".join(f"{text}{filler}" for text in (self.inner, other.inner) if text)
+        return f"{first}{filler}{inner}{last}"
+
     def _has_text(self, segment: str) -> bool:
         start, end = len(self.first) + self._least, len(segment) - len(self.last) - self._least
         if not (segment.startswith(self.first) and segment.endswith(self.last)):
             return False
-        if not self._inner:
+        if not self.inner:
             return end - start >= (0 if self._is_barred else -1)
-        return self._inner in segment[start:end]
+        return self.inner in segment[start:end]

@@ -87,8 +87,10 @@ class PolicyDiff:
 
 def compare(old: Policy, new: Policy) -> PolicyDiff:
     """Compare two policies for every possible request, except for percent-encoded spellings."""
-    templates = {route.template for policy in (old, new) for route in policy.routes}
-    classes = tuple(path_classes(Template.parse(template) for template in sorted(templates)))
+    rows = [route for policy in (old, new) for route in policy.routes]
+    barred = {route.template for route in rows if _is_barred(route)}
+    others = {route.template for route in rows if not _is_barred(route)}
+    classes = tuple(path_classes(map(Template.parse, sorted(others)), map(Template.parse, sorted(barred))))
     compared = _Comparison(old, new)
     for sides, hosts in _hosts(old, new).items():
         for paths in classes:

@@ -7,7 +7,11 @@ true of the samples is true of all paths, except for percent-encoded spellings. 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from authz.core.policy.affixes import Affix
+from authz.core.policy.path import DOTS
 from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template
+
+_FILLERS = "xyzwvutsrqponmlkjihgfedcbaXYZ0123456789_-~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class _Node:
     one: "_Node | None" = None
     rest: "_Node | None" = None
     packages: "dict[str, _Node]" = field(default_factory=dict)
+    affixes: "dict[tuple[str, bool], tuple[Affix, _Node]]" = field(default_factory=dict)
     verbs: set[str] = field(default_factory=set)
     stays: bool = False
 
@@ -34,21 +39,29 @@ _State = frozenset[_Node]
 """All nodes that a path may be at."""
 
 
-def path_classes(templates: Iterable[Template]) -> Iterator[PathClass]:
-    """Find every class, shorter paths first. Their number grows with the number of templates, not with its products."""
-    return _Classes(templates).all()
+def path_classes(templates: Iterable[Template], barred: Iterable[Template] = ()) -> Iterator[PathClass]:
+    """Find every class, shorter paths first. Their number grows with the number of templates, not with its products.
+
+    Except for segments with variables and text: each pair of them that some segment matches has a sample. `barred` are
+    further templates, whose variables in such segments may be empty.
+    """
+    return _Classes(list(templates), list(barred)).all()
 
 
 class _Classes:
-    def __init__(self, templates: Iterable[Template]) -> None:
+    def __init__(self, templates: list[Template], barred: list[Template]) -> None:
         self._root = _Node()
-        found = list(templates)
-        words = {word for template in found for word in (*template.parts, template.verb)}
+        words = {word for template in (*templates, *barred) for word in (*template.parts, template.verb)}
         self._other = _unlike("x", words)
-        for template in found:
-            self._grow(template)
+        # No text of a template contains it, so a sample matches no more than it has to.
+        texts = "".join(word.replace(HOLE, "") for word in words if HOLE in word)
+        self._filler = next((char for char in _FILLERS if char not in texts), self._other)
+        for template in templates:
+            self._grow(template, is_barred=False)
+        for template in barred:
+            self._grow(template, is_barred=True)
 
-    def _grow(self, template: Template) -> None:
+    def _grow(self, template: Template, *, is_barred: bool) -> None:
         node = self._root
         for part in template.parts:
             if part == ANY_DEPTH:
@@ -57,8 +70,11 @@ class _Classes:
                 node.one = node = node.one or _Node()
             elif part.endswith(f".{ANY_DEPTH}"):
                 node = node.packages.setdefault(part.removesuffix(f".{ANY_DEPTH}"), _Node(stays=True))
+            elif HOLE in part:
+                affix = Affix(part, is_barred=is_barred)
+                _, node = node.affixes.setdefault((part, is_barred), (affix, _Node()))
             else:
-                node = node.literals.setdefault(part.replace(HOLE, self._other), _Node())
+                node = node.literals.setdefault(part, _Node())
         node.verbs.add(template.verb)
 
     def all(self) -> Iterator[PathClass]:
@@ -80,10 +96,29 @@ class _Classes:
         """Yield each segment that leads to a state of its own, in its real and its displayed form."""
         for literal in sorted({literal for node in state for literal in node.literals if literal}):
             yield literal, literal
+        for segment in self._affixed(state):
+            yield segment, segment
         for package in sorted({package for node in state for package in node.packages}):
             yield f"{package}.{self._other}", f"{package}.*"
         if state:
             yield self._other, "*"
+
+    def _affixed(self, state: _State) -> list[str]:
+        """Return a segment for each part with variables and text, with empty variables too, and for each two parts."""
+        found = {affix.text: affix for node in state for affix, _ in node.affixes.values()}
+        affixes = [found[text] for text in sorted(found)]
+        samples: dict[str, None] = {}
+        for number, affix in enumerate(affixes):
+            holes = affix.text.count(HOLE)
+            for empty in range(2**holes):
+                sample = affix.text
+                for hole in range(holes):
+                    sample = sample.replace(HOLE, "" if empty >> hole & 1 else self._filler, 1)
+                samples[sample] = None
+            for other in affixes[number + 1 :]:
+                if affix.overlaps(other):
+                    samples[affix.common(other, self._filler)] = None
+        return [sample for sample in samples if sample not in DOTS]
 
     def _ends(self, state: _State, path: PathClass) -> Iterator[PathClass]:
         yield path
@@ -101,6 +136,7 @@ def _stepped(state: _State, segment: str) -> _State:
             following.add(node.one)
         if segment in node.literals:
             following.add(node.literals[segment])
+        following |= {inner for affix, inner in node.affixes.values() if affix.matches(segment)}
         following |= {inner for package, inner in node.packages.items() if segment.startswith(f"{package}.")}
     return _closed(following)
 

@@ -178,21 +178,34 @@ def _repeated(rows: Sequence[Row]) -> Iterator[Problem]:
 
 
 def _overlapping(rows: Sequence[Row]) -> Iterator[Problem]:
-    """Yield the rows whose last segment has variables and text, and matches what that of another row matches."""
-    seen: list[tuple[tuple[str, ...], Affix, Route]] = []
+    """Yield the rows whose segments have variables and text, and match what those of another row match.
+
+    Of two rows that differ in the kind of a segment one is more specific, so only rows of the same kinds are compared.
+    """
+    seen: list[tuple[tuple[str, ...], Route]] = []
+    count = 0
     for row in rows:
         parts = _shape(row.route)[0]
-        if HOLE not in parts[-1] or row.route.access is Access.BARRED:
+        if not any(HOLE in part for part in parts):
             continue
-        affix = Affix(parts[-1])
-        for others, other, route in seen:
-            if others == parts[:-1] and other.text != affix.text and affix.overlaps(other):
+        count += 1
+        if count > AFFIXES_MAX:
+            yield Problem(row.where, f"more than {AFFIXES_MAX} rows with a segment that has a variable and other text")
+            return
+        if row.route.access is Access.BARRED:
+            continue
+        for others, route in seen:
+            if parts != others and len(parts) == len(others) and all(map(_may_meet, parts, others)):
                 yield Problem(row.where, f"some paths match this and {route.method} {route.template}")
                 break
-        seen.append((parts[:-1], affix, row.route))
-        if len(seen) > AFFIXES_MAX:
-            yield Problem(row.where, f"more than {AFFIXES_MAX} rows whose last segment has a variable and other text")
-            return
+        seen.append((parts, row.route))
+
+
+def _may_meet(part: str, other: str) -> bool:
+    """Tell whether two parts are of one kind, and some segment matches both."""
+    if HOLE in part and HOLE in other:
+        return part == other or Affix(part).overlaps(Affix(other))
+    return part == other
 
 
 def _hidden(rows: Sequence[Row]) -> Iterator[Problem]:

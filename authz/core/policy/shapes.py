@@ -154,12 +154,8 @@ def _fits(kinds: tuple[_PartKind, ...], length: int) -> bool:
 
 
 def _shape(kinds: tuple[_PartKind, ...], entries: Mapping[_Literals, Entry]) -> _Shape:
-    if kinds[-1] is _PartKind.AFFIX:
-        routes = {key if isinstance(key, str) else key[-1]: entry.route for key, entry in entries.items()}
-        affixes = tuple(
-            Affix(text, is_barred=route is not None and route.access is Access.BARRED) for text, route in routes.items()
-        )
-        return partial(_affixed, entries, affixes, _reader(kinds)), entries
+    if _PartKind.AFFIX in kinds:
+        return _affixed_shape(kinds, entries), entries
     if kinds[0] is not _PartKind.PACKAGE:
         return _reader(kinds), entries
     names_max = max(str(package).count(".") for package in entries) + 1
@@ -172,13 +168,34 @@ def _reader(kinds: tuple[_PartKind, ...]) -> _Read:
     return itemgetter(*literals) if literals else _nothing
 
 
+_Affixes: TypeAlias = tuple[tuple[int, Affix], ...]
+"""The segments with variables and text of some templates, by position."""
+
+
+def _affixed_shape(kinds: tuple[_PartKind, ...], entries: Mapping[_Literals, Entry]) -> _Read:
+    texts = [position for position, kind in enumerate(kinds) if kind in _TEXTS]
+    combinations: dict[tuple[tuple[int, str], ...], _Affixes] = {}
+    for key, entry in entries.items():
+        literals = zip(texts, (key,) if isinstance(key, str) else key, strict=True)
+        found = tuple((position, text) for position, text in literals if kinds[position] is _PartKind.AFFIX)
+        is_barred = entry.route is not None and entry.route.access is Access.BARRED
+        combinations[found] = tuple((position, Affix(text, is_barred=is_barred)) for position, text in found)
+    return partial(_affixed, entries, tuple(combinations.values()), _reader(kinds))
+
+
 def _affixed(
-    entries: Mapping[_Literals, Entry], affixes: tuple[Affix, ...], read: _Read, segments: tuple[str, ...]
+    entries: Mapping[_Literals, Entry], combinations: tuple[_Affixes, ...], read: _Read, segments: tuple[str, ...]
 ) -> _Literals:
-    """Read the literals of a path whose last segment matches one of `affixes`; that one stands for the segment."""
-    last = segments[-1]
-    found = (read((*segments[:-1], affix.text)) for affix in affixes if affix.matches(last))
-    return next((literals for literals in found if literals in entries), "")
+    """Read the literals of a path whose segments match all of some affixes, which stand for these segments."""
+    for affixes in combinations:
+        if all(affix.matches(segments[position]) for position, affix in affixes):
+            parts = list(segments)
+            for position, affix in affixes:
+                parts[position] = affix.text
+            literals = read(tuple(parts))
+            if literals in entries:
+                return literals
+    return ""
 
 
 def _nothing(_segments: tuple[str, ...]) -> _Literals:

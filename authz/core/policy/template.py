@@ -33,7 +33,7 @@ class Template:
     """A parsed template.
 
     `parts` holds literals (one empty literal for `/`), `*` for one segment, `**` for the rest (also none), `{}.json` or
-    `{}...{}` for a last segment with variables and literal text, and `pkg.name.**` for every service of a gRPC package.
+    `{}...{}` for a segment with variables and literal text, and `pkg.name.**` for every service of a gRPC package.
     `names` maps each variable to the part where it begins and the number of parts it spans; those beside literal text
     are not in it. `verb` is the custom verb after the last colon, or empty.
     """
@@ -100,8 +100,8 @@ class Template:
 def _check_order(parts: list[str], verb: str) -> None:
     if ANY_DEPTH in parts[:-1]:
         raise TemplateError("** must come last")
-    if any(HOLE in part for part in parts[:-1]) or (verb and HOLE in parts[-1]):
-        raise TemplateError("a segment with a variable and other text must come last, without a custom verb")
+    if verb and HOLE in parts[-1]:
+        raise TemplateError("a last segment with a variable and other text has no custom verb")
 
 
 def is_grpc(text: str) -> bool:

@@ -11,6 +11,7 @@ from support.builders import policy as built
 from authz.core.policy.affixes import Affix
 from authz.core.policy.diff import compare
 from authz.core.policy.path import SEGMENTS_MAX, Target, parse
+from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
 from authz.core.policy.router import Router
 from authz.core.policy.template import Template, TemplateError
@@ -109,10 +110,82 @@ def test_a_long_segment_is_matched_in_linear_time() -> None:
     assert match.route is None
 
 
-@pytest.mark.parametrize("text", ["/{a}{b}", "/{a}.x/b", "/{a=b/*}.json", "/{a}.{a}", "/a{", "/{a}.json:go", "/{a}*"])
+@pytest.mark.parametrize("text", ["/{a}{b}", "/{a=b/*}.json", "/{a}.{a}", "/a{", "/{a}.json:go", "/{a}*"])
 def test_other_mixtures_are_no_templates(text: str) -> None:
     with pytest.raises(TemplateError):
         Template.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "row"),
+    [
+        ("/a/1.json/parts", "/a/{id}.json/parts"),
+        ("/a/1.json/other", "/a/{id}/{x}"),
+        ("/a/.json/parts", "/a/{id}/parts"),
+        ("/a/1.xml/parts", "/a/{id}/parts"),
+        ("/a/1.json/v2/b", "/a/{id}.json/v{n}/b"),
+        ("/a/1.json/v/b", "/a/**"),
+        ("/a/1%2Ejson/parts", "refused"),
+        ("/a/1.json/parts/", "refused"),
+        ("/a/s.key/parts", "/a/{x}.key/parts"),
+        ("/a/.key/parts", "/a/{x}.key/parts"),
+        ("/a/s.key/parts/", "/a/{x}.key/parts"),
+        ("/a/s:t.key/parts", "/a/{x}.key/parts"),
+        ("/a/x:y.json/parts", "/a/{id}.json/parts"),
+    ],
+)
+def test_text_in_a_segment_before_the_last_one(path: str, row: str) -> None:
+    rows = ("/a/{id}/parts", "/a/{id}/{x}", "/a/{id}.json/parts", "/a/{id}.json/v{n}/b", "/a/**")
+    assert found(table(*rows, barred=("/a/{x}.key/parts",)), path) == row
+
+
+SEGMENTS = ("a", "{id}", "{id}.b", "a{id}", "{id}...{x}", "a.{id}.b")
+templates = st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=2).map(
+    lambda parts: "/" + "/".join(it.replace("id", f"i{n}").replace("x", f"y{n}") for n, it in enumerate(parts))
+)
+rows_of = st.lists(st.tuples(templates, st.sampled_from(["*", "GET", "GET"])), max_size=4, unique=True)
+SAMPLES = ["".join(it) for count in (1, 2, 3, 4) for it in product(("a", "z", ".b", "..."), repeat=count)]
+SHORT = [it for it in SAMPLES if it.count("z") < 3 and it != "..." and len(it) < 9]
+
+
+def policy_of(rows: list[tuple[str, str]]) -> Policy:
+    kinds = {"*": Access.BARRED, "GET": Access.PUBLIC}
+    found = {template: Route(method, template, kinds[method]) for template, method in rows}
+    return built(*found.values(), Route("GET", "/other", Access.ANY))
+
+
+@given(old=rows_of, new=rows_of, tails=st.lists(st.sampled_from(SHORT), max_size=3))
+def test_a_comparison_misses_no_opening(
+    old: list[tuple[str, str]], new: list[tuple[str, str]], tails: list[str]
+) -> None:
+    before, after = policy_of(old), policy_of(new)
+
+    def is_open(policy: Policy, path: str) -> bool:
+        target = parse(path)
+        match = policy.router.match("GET", target) if target else None
+        return match is not None and match.route is not None and match.route.access is Access.PUBLIC
+
+    opened = next(
+        (
+            path
+            for first in SHORT
+            for path in (f"/{first}", *(f"/{first}/{tail}" for tail in ("a", *tails)))
+            if is_open(after, path) and not is_open(before, path)
+        ),
+        None,
+    )
+    if opened is not None:
+        assert compare(before, after).is_opening, opened
+
+
+def test_a_comparison_sees_paths_that_two_such_rows_match() -> None:
+    old = built(Route("GET", "/a/{id}.json", Access.ANY), Route("*", "/a/x{id}", Access.BARRED))
+    new = built(Route("GET", "/a/{id}.json", Access.ANY))
+    grave = [it for it in compare(old, new).changes if it.is_grave]
+    assert [it.opens for it in grave] == [("any key",)]
+    empty = built(Route("GET", "/a/{id}", Access.PUBLIC), Route("*", "/a/{id}.json", Access.BARRED))
+    filled = built(Route("GET", "/a/{id}", Access.PUBLIC), Route("GET", "/a/{id}.json", Access.ANY))
+    assert "/a/.json" in {path for it in compare(empty, filled).changes for path in it.requests}
 
 
 def test_a_comparison_knows_such_rows() -> None:
