@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from authz.core.errors import DenyReason
-from authz.core.limits import NO_LIMIT, Limit
+from authz.core.limits import ACCOUNT_ITEM, KEY_ITEM, NO_LIMIT, Limit, NamedLimit
 from authz.core.policy.overrides import Override
 from authz.core.policy.path import Target
 from authz.core.policy.route import Route
@@ -169,8 +169,9 @@ class KeyRecord(Value):
     """The projection of one key: everything that a check needs of it.
 
     `revision` increases with every change of the database row. `expires_at_ms` is Unix time in milliseconds, 0 for
-    never. `limit` is None where the policy's default applies. A key that does not exist also has a record, in the state
-    `UNKNOWN`, with revision 0 and empty ids. `principal` is the caller, built once for all checks of the key.
+    never. `limit` is None where the policy's default applies. `plan` is the name of the key's plan, or empty. A key
+    that does not exist also has a record, in the state `UNKNOWN`, with revision 0 and empty ids. `principal` is the
+    caller, built once for all checks of the key.
     """
 
     state: KeyState
@@ -180,6 +181,7 @@ class KeyRecord(Value):
     scopes: frozenset[str] = frozenset()
     limit: Limit | None = None
     expires_at_ms: int = 0
+    plan: str = ""
     principal: Principal = _NOBODY
 
     def __post_init__(self) -> None:
@@ -223,17 +225,50 @@ class TakeOutcome(StrEnum):
     UNKNOWN = "u"
 
 
+class Quotas(Value):
+    """The buckets of a check that took from more than those of the key's record and its account.
+
+    `items` are all of them in their order, the account's last; `name` is that of the bucket that is shown.
+    """
+
+    items: tuple[NamedLimit, ...]
+    name: str
+
+
 class Bucket(Value):
     """The bucket that restricts a key the most after a check: tokens left (a fraction) under the applied limit.
 
     It is the key's own, or with `is_account` that of its account. `other` is the limit of the other one; None if
-    accounts have no bucket.
+    accounts have no bucket. `quotas` is set if the check took from further buckets, one of which may be this one.
     """
 
     limit: Limit
     remaining: float
     other: Limit | None = None
     is_account: bool = False
+    quotas: Quotas | None = None
+
+
+class BucketSet(Value):
+    """The limits of all buckets of a check: those of the key and its row, the first one first, then the account's."""
+
+    items: tuple[NamedLimit, ...]
+    account: Limit | None
+
+    @property
+    def listed(self) -> tuple[NamedLimit, ...]:
+        """Every limit in its order."""
+        return self.items if self.account is None else (*self.items, NamedLimit(ACCOUNT_ITEM, self.account))
+
+    def bucket(self, index: int, remaining: float) -> Bucket:
+        """Return the bucket to show; raises IndexError."""
+        listed, account = self.listed, self.account
+        shown = listed[index]
+        is_usual = len(self.items) == 1 and self.items[0].name == KEY_ITEM
+        quotas = None if is_usual else Quotas(listed, shown.name)
+        if index == len(self.items):
+            return Bucket(shown.limit, remaining, self.items[0].limit, is_account=True, quotas=quotas)
+        return Bucket(shown.limit, remaining, account, quotas=quotas)
 
 
 class Take(Value):

@@ -4,6 +4,7 @@ The authoritative bucket is in Redis (`adapters/redis/lua/check.lua`). This mode
 tests compare the two, and checks use it in the failure mode `degrade`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
@@ -12,6 +13,10 @@ CAPACITY_MAX = 1_000_000_000
 REFILL_PER_S_MIN, REFILL_PER_S_MAX = 0.000_001, 1_000_000_000.0
 FULL_AFTER_S_MAX = 2**31 - 1
 """The longest time in which a bucket may fill: headers report it, and clients read 32 bits."""
+BUCKETS_MAX = 8
+"""The most buckets that one check takes tokens from, that of the account included."""
+KEY_ITEM, ACCOUNT_ITEM = "default", "account"
+"""The names, in rate headers, of the limit of a key and of an account. No named limit has one of them."""
 CLOCK_TOLERANCE_S = 1.0
 """By how much a clock may be set back before a bucket counts from its new time."""
 
@@ -40,6 +45,40 @@ class LostBuckets(StrEnum):
 
 NO_LIMIT = Limit(0, 0)
 """What is added where nothing is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedLimit:
+    """One bucket of a named limit, under the name that rate headers show: unique in a policy."""
+
+    name: str
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """Which buckets a key has, in a policy in which it may have several. A check takes from all of them or from none.
+
+    `default` are those of a key without a plan, or with a plan that the policy does not have; `plans` those of each
+    plan. The first one is that of the key's record, and a limit of the key's own replaces it. `longest_s` is the time
+    in which every bucket of the policy is full again.
+    """
+
+    default: tuple[NamedLimit, ...]
+    plans: Mapping[str, tuple[NamedLimit, ...]]
+    longest_s: float
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a key has one bucket, and it is the same for every key, except on rows with limits of their own."""
+        return not self.plans and len(self.default) == 1
+
+    def of(self, plan: str, own: Limit | None, row: tuple[NamedLimit, ...]) -> tuple[NamedLimit, ...]:
+        """Return the buckets of a check: those of the key, the first one first, and those of the row, each once."""
+        named = self.plans.get(plan) or self.default
+        first = named[0] if own is None else NamedLimit(KEY_ITEM, own)
+        further = {it.name: it for it in (*named[1:], *row) if it.name != first.name}
+        return (first, *further.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +143,19 @@ def take_both(
     if key.remaining < cost:
         is_account = _missing_s(account, cost) > _missing_s(key, cost)
     return False, key, account, is_account
+
+
+def take_all(buckets: Sequence[TokenBucket], cost: float, now_s: float) -> tuple[bool, tuple[TokenBucket, ...], int]:
+    """Take `cost` tokens from every bucket or from none.
+
+    Returns whether they were granted, the buckets, and the index of the one to show: the first of the emptiest ones, or
+    on a refusal of those that have the tokens last.
+    """
+    filled = [bucket.filled(now_s) for bucket in buckets]
+    if all(bucket.remaining >= cost for bucket in filled):
+        taken = tuple(bucket.without(cost) for bucket in filled)
+        return True, taken, min(range(len(taken)), key=lambda index: taken[index].remaining)
+    return False, tuple(filled), max(range(len(filled)), key=lambda index: _missing_s(filled[index], cost))
 
 
 def _missing_s(bucket: TokenBucket, cost: float) -> float:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 from authz.core.accounts import Account, Actor, ApiKey, AuditEvent, Replacement
 from authz.core.check import AccountRecord, Decision, Held, KeyRecord, Lookup, RequestAttributes, Take
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
@@ -35,14 +35,23 @@ class KeyProjection(Protocol):
         """
         ...
 
-    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
+    def take(
+        self,
+        lookups: Sequence[Lookup],
+        default: Limit,
+        taken: Taken,
+        *,
+        account: Limit | None = None,
+        limits: KeyLimits | None = None,
+    ) -> None:
         """Look up keys and their accounts, and charge the buckets of both or of none, each lookup in one atomic call.
 
         The same call may acquire a lease for the stream that a lookup opens, if the key is allowed on the route.
 
         Never waits and never raises: `taken` is called in later turns of the event loop, once or several times, with
         the reply to each lookup once. `default` is the limit of keys that have none of their own, `account` that of
-        accounts whose keys have none; without it accounts have no bucket.
+        accounts whose keys have none; without it accounts have no bucket. With `limits` a check takes from all buckets
+        that its key, its row and its account have, or from none.
         """
         ...
 

@@ -17,6 +17,7 @@ from authz.core.limits import (
     full_after_s,
     limit_fault,
     retry_after_s,
+    take_all,
     take_both,
 )
 
@@ -137,3 +138,22 @@ def test_headers_of_a_sound_limit_hold_short_numbers(capacity: int, refill_per_s
     if limit_fault(limit) is None:
         assert full_after_s(limit, 0) <= FULL_AFTER_S_MAX + 1
         assert retry_after_s(limit, 0, capacity) <= FULL_AFTER_S_MAX + 1
+
+
+@given(st.lists(BUCKETS, min_size=1, max_size=8), st.integers(0, 60), st.floats(0, 100))
+def test_all_buckets_give_or_none(buckets: list[TokenBucket], cost: int, now_s: float) -> None:
+    granted, after, shown = take_all(buckets, cost, now_s)
+    full = [bucket.filled(now_s) for bucket in buckets]
+    assert granted is all(bucket.remaining >= cost for bucket in full)
+    taken = cost if granted else 0
+    assert [bucket.remaining for bucket in after] == [bucket.remaining - taken for bucket in full]
+    if granted:
+        assert after[shown].remaining == min(bucket.remaining for bucket in after)
+    elif cost <= min(bucket.limit.capacity for bucket in buckets):
+        # Whoever waits for the shown one finds the tokens in all.
+        wait_s = retry_after_s(after[shown].limit, after[shown].remaining, cost)
+        assert take_all(after, cost, now_s + wait_s + 1e-6)[0]
+    if len(buckets) == 2:
+        both, *pair, is_account = take_both(buckets[0], buckets[1], cost, now_s)
+        assert (both, tuple(pair)) == (granted, after)
+        assert bool(shown) is is_account

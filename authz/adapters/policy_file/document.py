@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field, model_validator
 from authz.adapters.policy_file.error_template import ErrorTemplateModel
 from authz.adapters.policy_file.foreign_keys import ForeignKeysModel
 from authz.adapters.policy_file.keys import Keys, QueryKey
+from authz.adapters.policy_file.limits import LimitModel, NamedWindows, Names, Plans, WindowModel
 from authz.adapters.policy_file.shape import Hosts, OneOrMore, Shape
-from authz.core.limits import CAPACITY_MAX, REFILL_PER_S_MAX, REFILL_PER_S_MIN, Limit, limit_fault
+from authz.core.limits import CAPACITY_MAX
 from authz.core.policy.policy import INVALID_KEYS
 from authz.core.policy.route import Access, AccountBinding, BindingLocation, ErrorFormat
 from authz.core.throttles import DEFAULT_THROTTLES, Attempt, Throttle, Throttles
@@ -33,26 +34,6 @@ class Api(Shape):
     """Its short name; the realm of a 401."""
     domain: str = Field(pattern=r"^[a-z0-9.-]+$", max_length=253)
     """The domain of its error reasons (google.rpc.ErrorInfo)."""
-
-
-class LimitModel(Shape):
-    """A token bucket."""
-
-    capacity: int = Field(gt=0, le=CAPACITY_MAX)
-    """Its size in tokens."""
-    refill_per_s: float = Field(ge=REFILL_PER_S_MIN, le=REFILL_PER_S_MAX)
-    """Tokens that are added each second, which may be a fraction; the bucket must fill within 2³¹ seconds."""
-
-    @model_validator(mode="after")
-    def _fills(self) -> "LimitModel":
-        fault = limit_fault(self.limit())
-        if fault is not None:
-            raise ValueError(fault)
-        return self
-
-    def limit(self) -> Limit:
-        """Return the limit as the core's value."""
-        return Limit(self.capacity, self.refill_per_s)
 
 
 class RateHeadersModel(Shape):
@@ -135,7 +116,10 @@ class Routes(Shape):
     colon_ids: bool = False
     """Accept encoded colons in the last id, although the path could also end in a custom verb."""
     cost: int = Field(default=1, gt=0, le=CAPACITY_MAX)
-    """Tokens that a request takes from the key's bucket."""
+    """Tokens that a request takes from each of its buckets."""
+    limits: Annotated[Names | None, Field(default=None)] = None
+    """Grammar 2: named limits that each key has for these rows, beside its other buckets; one or a list. Rows that name
+    the same limit share its buckets."""
     errors: Errors | None = None
     """The format of refusals: JSON, or one line of plain text; `problem` (grammar 2) is that of RFC 9457,
     `template` (grammar 2) that of `error_template`. By default that of the policy."""
@@ -206,6 +190,12 @@ class Document(Shape):
     account_limit: LimitModel | None = None
     """A bucket of every account beside those of its keys: a request takes its cost from both or from neither. The own
     limits of an account's keys come on top of it. Without it accounts have no bucket."""
+    limits: NamedWindows = Field(default={})
+    """Grammar 2: named limits, each one bucket or several."""
+    key_limits: Annotated[Names | None, Field(default=None)] = None
+    """Grammar 2: named limits that every key without a plan has beside `limit`; one or a list."""
+    plans: Plans = Field(default={})
+    """Grammar 2: by name, the named limits that a key with this plan has instead of `limit` and `key_limits`."""
     invalid_keys: LimitModel = LimitModel(capacity=INVALID_KEYS.capacity, refill_per_s=INVALID_KEYS.refill_per_s)
     """The bucket of every source address; each invalid key takes a token."""
     rate_headers: RateHeadersModel = RateHeadersModel()
@@ -272,6 +262,7 @@ def field_names() -> set[str]:
         QueryKey,
         ForeignKeysModel,
         LimitModel,
+        WindowModel,
         RateHeadersModel,
         ScopeModel,
         Stream,

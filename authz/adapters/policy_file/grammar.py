@@ -28,13 +28,14 @@ def _sections(document: Document) -> Iterator[Problem]:
     for name in ("headers", "prefixes", "query"):
         if getattr(document.keys, name) is not None:
             yield Problem(("keys", name), f"{name} {_NEEDS}")
-    for name in ("errors", "base_path", "trailing_slash", "hosts", "host_from", "include", "error_template"):
+    further = ("hosts", "host_from", "include", "error_template", "limits", "key_limits", "plans")
+    for name in ("errors", "base_path", "trailing_slash", *further):
         if name in document.model_fields_set:
             yield Problem((name,), f"{name} {_NEEDS}")
 
 
 def _of_rows(group: Routes) -> Iterator[tuple[str, str]]:
-    for name in ("all_of", "any_of", "hosts"):
+    for name in ("all_of", "any_of", "hosts", "limits"):
         if getattr(group, name) is not None:
             yield name, name
     if group.access == _OPTIONAL:

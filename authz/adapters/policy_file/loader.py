@@ -11,10 +11,12 @@ from typing import NamedTuple, TypeAlias
 from authz.adapters.policy_file.document import Document, Routes
 from authz.adapters.policy_file.grammar import newer
 from authz.adapters.policy_file.including import Files, read_files
+from authz.adapters.policy_file.limits import NamedLimits
 from authz.adapters.policy_file.states import Signature
 from authz.core.bodies.template import ErrorTemplate, TemplateFaultError
 from authz.core.errors import PolicyError, Problem
 from authz.core.hosts.table import router_of
+from authz.core.limits import NamedLimit
 from authz.core.policy.overrides import Overrides
 from authz.core.policy.policy import Policy, RateHeaders, Scope
 from authz.core.policy.route import ErrorFormat, Route
@@ -78,7 +80,12 @@ def _policy(document: Document) -> Policy:
     }
     limit = document.limit.limit()
     account_limit = None if document.account_limit is None else document.account_limit.limit()
-    problems += faults(rows, Declarations(scopes, streams, set(document.methods), limit, account_limit))
+    named = NamedLimits.of(document.limits)
+    problems += _undeclared(document, named) + list(named.faults(streams))
+    has_rows = any(group.limits for group in document.routes)
+    key_limits = named.key_limits(limit, document.key_limits, document.plans, has_rows=has_rows)
+    declared = Declarations(scopes, streams, set(document.methods), limit, account_limit, key_limits)
+    problems += faults(rows, declared)
     template = _error_template(document, problems)
     if problems:
         raise PolicyError(problems)
@@ -90,6 +97,7 @@ def _policy(document: Document) -> Policy:
         errors=ErrorFormat(document.errors),
         limit=limit,
         account_limit=account_limit,
+        key_limits=key_limits,
         invalid_keys=document.invalid_keys.limit(),
         overrides=Overrides(document.overrides.headers == "strip", document.overrides.query == "refuse"),
         rate_headers=RateHeaders(document.rate_headers.ietf, document.rate_headers.legacy),
@@ -126,6 +134,15 @@ def _error_template(document: Document, problems: list[Problem]) -> ErrorTemplat
         return None
 
 
+def _undeclared(document: Document, named: NamedLimits) -> list[Problem]:
+    """Return the names of limits that are not declared."""
+    used: list[tuple[tuple[str | int, ...], list[str] | None]] = [(("key_limits",), document.key_limits)]
+    used += [(("plans", name), names) for name, names in document.plans.items()]
+    used += [(("routes", number, "limits"), group.limits) for number, group in enumerate(document.routes)]
+    found = [(where, named.undeclared(names)) for where, names in used]
+    return [Problem(where, fault) for where, fault in found if fault is not None]
+
+
 def _digest(document: Document) -> str:
     """Name the content; what a file omits and what it sets to the default are the same."""
     text = document.model_dump_json(exclude={"acknowledge", "include"}, exclude_defaults=True)
@@ -135,15 +152,21 @@ def _digest(document: Document) -> str:
 def _unfolded(document: Document) -> tuple[list[Row], list[Problem]]:
     rows: list[Row] = []
     problems: list[Problem] = []
+    named = NamedLimits.of(document.limits)
     for number, group in enumerate(document.routes):
-        _unfold(document, group, ("routes", number), rows, problems)
+        _unfold(document, group, ("routes", number), (rows, named.buckets(group.limits)), problems)
     return rows, problems
 
 
 def _unfold(
-    document: Document, group: Routes, where: tuple[str | int, ...], rows: list[Row], problems: list[Problem]
+    document: Document,
+    group: Routes,
+    where: tuple[str | int, ...],
+    into: tuple[list[Row], tuple[NamedLimit, ...]],
+    problems: list[Problem],
 ) -> None:
-    """Make one row of each match of a group."""
+    """Make one row of each match of a group, with its limits."""
+    rows, limits = into
     try:
         accounts = group.bindings()
     except ValueError as error:
@@ -173,5 +196,6 @@ def _unfold(
             stream=group.stream,
             shadow=group.shadow,
             hosts=hosts,
+            limits=limits,
         )
         rows.append(Row(where_match, route))

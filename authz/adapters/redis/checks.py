@@ -17,15 +17,16 @@ from msgspec.structs import replace
 from authz.adapters.clock_skew import ClockSkew, OnSkew
 from authz.adapters.redis.connection.errors import failure, is_forgotten
 from authz.adapters.redis.connection.link import RedisLink
-from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.known import Known, KnownKeys
 from authz.adapters.redis.leases import acquire_words, acquisition
+from authz.adapters.redis.limit_checks import LimitChecks
 from authz.adapters.redis.records import (
     CHECK_HEAD,
     CHECK_MANY,
     CLUSTER_CHECK_HEAD,
     OPENING,
     OPENING_HEAD,
+    KeyScripts,
     check_many_head,
     encoded_key,
     encoded_words,
@@ -33,7 +34,7 @@ from authz.adapters.redis.records import (
 from authz.core.check import Bucket, Deny, Lookup, Take, TakeOutcome
 from authz.core.decision import conclude
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import NO_LIMIT, Limit
+from authz.core.limits import NO_LIMIT, KeyLimits, Limit
 from authz.core.streams import Lease, Opening
 from authz.service.ports import Taken, TakeReply
 
@@ -64,20 +65,38 @@ class RedisChecks:
     """Looks up keys and charges their buckets over one link.
 
     `on_use` receives the id of a key on its first use in each half minute, in one of all sidecars, and `on_skew` the
-    difference of the clocks at that time. `check` is the script, or its variant for a cluster. There an account may be
-    on another node: its record and its leases are not part of the check, and keys share no script.
+    difference of the clocks at that time. In a cluster an account may be on another node: its record and its leases are
+    not part of the check, and keys share no script.
     """
 
     def __init__(
-        self, link: RedisLink, check: Script, *, has_accounts: bool, on_use: OnUse, on_skew: OnSkew | None = None
+        self,
+        link: RedisLink,
+        scripts: KeyScripts,
+        *,
+        has_accounts: bool,
+        on_use: OnUse,
+        on_skew: OnSkew | None = None,
+        on_unknown_plan: Callable[[], None] = lambda: None,
     ) -> None:
         self._link = link
         self._has_accounts = has_accounts
+        check = scripts.check
         self._scripts = (check, CHECK_MANY, OPENING) if has_accounts else (check,)
         self._head = (CHECK_HEAD if has_accounts else CLUSTER_CHECK_HEAD) % check.sha.encode()
         self._on_use = on_use
         self._on_skew = on_skew or ClockSkew("redis")
-        self._cache = KnownKeys(has_accounts=has_accounts)
+        self._cache = KnownKeys(has_accounts=has_accounts, on_unknown_plan=on_unknown_plan)
+        usual = partial(self.take, is_usual=True)
+        self._several = LimitChecks(
+            link,
+            scripts.limits,
+            self._cache,
+            has_accounts=has_accounts,
+            usual=usual,
+            on_use=on_use,
+            on_skew=self._on_skew,
+        )
 
     def take(
         self,
@@ -86,15 +105,20 @@ class RedisChecks:
         taken: Taken,
         *,
         account: Limit | None = None,
+        limits: KeyLimits | None = None,
+        is_usual: bool = False,
         is_second: bool = False,
     ) -> None:
         """Look up keys and charge their buckets (`service.ports.KeyProjection`).
 
-        `is_second` marks the repetition after Redis did not know the script.
+        `is_usual` marks checks without further buckets, `is_second` the repetition after Redis did not know the script.
         """
+        if limits is not None and not is_usual:
+            self._several.take(lookups, default, taken, account=account, limits=limits, is_second=is_second)
+            return
         cache = self._cache
         if cache.limit is not default or cache.epoch is not self._link.epoch or cache.account_limit is not account:
-            cache.begin(self._link.epoch, default, account)
+            cache.begin(self._link.epoch, default, account, limits)
         known_of, stranger = cache.active.get, cache.stranger
         known: list[Known] = []
         groups: dict[bytes, list[int]] = {}
@@ -122,7 +146,7 @@ class RedisChecks:
                 for arguments, part in parts:
                     words += (arguments, _COUNTS[len(part)])
                 commands.append(b"".join(words))
-        again = partial(self.take, default=default, account=account)
+        again = partial(self.take, default=default, account=account, limits=limits)
         self._link.submit_all(commands, partial(self._replied, lookups, known, asked, taken, again, is_second))
 
     def _command(self, lookup: Lookup, known: Known, arguments: bytes) -> bytes:

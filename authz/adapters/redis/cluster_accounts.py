@@ -21,10 +21,10 @@ from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.scripts import packed
 from authz.adapters.redis.leases import note_account
 from authz.adapters.redis.record_writes import noted, write
-from authz.adapters.redis.records import ACCOUNT, PUT, REFUND, account_header, account_key, redis_key
-from authz.core.check import AccountRecord, Bucket, Lookup, Take, TakeOutcome
+from authz.adapters.redis.records import ACCOUNT, PUT, REFUND, account_header, account_key, further_key, redis_key
+from authz.core.check import AccountRecord, Bucket, Lookup, Quotas, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import NO_LIMIT, Limit
+from authz.core.limits import ACCOUNT_ITEM, NO_LIMIT, Limit, NamedLimit
 from authz.service.ports import Taken, TakeReply
 
 SCRIPTS = _CHECK_ACCOUNT, _REFUND = guarded(ACCOUNT), guarded(REFUND)
@@ -115,7 +115,7 @@ class ClusterAccounts:
                 self._cluster.doubt()
             reply = replies[place] = _whole(take, result)
             if not isinstance(reply, Take) or reply.outcome is not TakeOutcome.GRANTED:
-                self._refund(lookup)
+                self._refund(lookup, take)
         if replies:
             taken(list(replies), list(replies.values()))
 
@@ -126,11 +126,14 @@ class ClusterAccounts:
             return link
         return self._cluster.follow(result, link) if link is not None and isinstance(result, Redirected) else None
 
-    def _refund(self, lookup: Lookup) -> None:
-        key = redis_key(lookup.digest)
+    def _refund(self, lookup: Lookup, take: Take) -> None:
+        key, quotas = redis_key(lookup.digest), None if take.bucket is None else take.bucket.quotas
+        names = "" if quotas is None else " ".join(it.name for it in quotas.items[1:])
         link = self._cluster.owner(key_slot(key))
         if link is not None:
-            command = packed("EVALSHA", _REFUND.sha, "1", key, link.epoch, str(lookup.cost))
+            further = (further_key(lookup.digest),) if names else ()
+            keys = (str(1 + len(further)), key, *further)
+            command = packed("EVALSHA", _REFUND.sha, *keys, link.epoch, str(lookup.cost), names)
             link.submit(command, lambda _reply: None)
 
 
@@ -148,9 +151,15 @@ def _whole(take: Take, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
     except (KeyError, TypeError, error):
         return StoreUnavailable("redis", "a record that cannot be read", transient=False)
     limit, key = Limit(int(capacity), refill_per_s), take.bucket
+    quotas = None if key is None else key.quotas
+    if quotas is not None:
+        quotas = Quotas((*quotas.items, NamedLimit(ACCOUNT_ITEM, limit)), quotas.name)
     if outcome is TakeOutcome.GRANTED and key is not None and key.remaining <= tokens:
-        return replace(take, bucket=Bucket(key.limit, key.remaining, limit))
-    return Take(outcome, take.record, Bucket(limit, tokens, None if key is None else key.limit, is_account=True))
+        return replace(take, bucket=Bucket(key.limit, key.remaining, limit, quotas=quotas))
+    first = None if key is None else key.limit
+    if quotas is not None:
+        first, quotas = quotas.items[0].limit, replace(quotas, name=ACCOUNT_ITEM)
+    return Take(outcome, take.record, Bucket(limit, tokens, first, is_account=True, quotas=quotas))
 
 
 def granted(reply: TakeReply) -> bool:

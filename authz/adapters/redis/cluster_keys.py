@@ -6,7 +6,7 @@ beforehand which node executes a command.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,52 +19,69 @@ from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster,
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.keys import RedisKeys
-from authz.adapters.redis.records import CHECK, PUT, redis_key
+from authz.adapters.redis.records import CHECK, LIMITS, LOOK, PUT, KeyScripts, LimitScripts, redis_key
 from authz.core.check import AccountRecord, KeyRecord, Lookup, Take
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit
 from authz.service.ports import Taken, TakeReply
 
-SCRIPTS = CHECK_IN_CLUSTER, PUT_IN_CLUSTER = guarded(CHECK), guarded(PUT)
+IN_CLUSTER = KeyScripts(guarded(CHECK), guarded(PUT), LimitScripts(guarded(LOOK), guarded(LIMITS), None))
+SCRIPTS = (IN_CLUSTER.check, IN_CLUSTER.put, *IN_CLUSTER.limits.all)
 
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """The limits of keys without one of their own, and of accounts."""
+    """The limits of keys without one of their own, of accounts, and those of further buckets."""
 
     key: Limit
     account: Limit | None
+    further: KeyLimits | None
 
 
 class RedisClusterKeys:
     """The projection of key and account records (`service.ports.KeyProjection`) over the links to a cluster."""
 
     def __init__(
-        self, cluster: RedisCluster, *, negative_ttl_s: float, on_use: OnUse, on_skew: OnSkew | None = None
+        self,
+        cluster: RedisCluster,
+        *,
+        negative_ttl_s: float,
+        on_use: OnUse,
+        on_skew: OnSkew | None = None,
+        on_unknown_plan: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._accounts = ClusterAccounts(cluster)
         self._negative_ttl_s = negative_ttl_s
         self._on_use = on_use
         self._on_skew = on_skew
+        self._on_unknown_plan = on_unknown_plan
         self._at: dict[RedisLink, RedisKeys] = {}
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- the node of the key's account is not known yet
         """Return the current epochs of all nodes."""
         return " ".join(link.epoch for link in self._cluster.links if link.epoch)
 
-    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
+    def take(
+        self,
+        lookups: Sequence[Lookup],
+        default: Limit,
+        taken: Taken,
+        *,
+        account: Limit | None = None,
+        limits: KeyLimits | None = None,
+    ) -> None:
         """Look up keys and charge their buckets (`service.ports.KeyProjection`)."""
         by_link: dict[RedisLink | None, list[int]] = {}
         for place, lookup in enumerate(lookups):
             by_link.setdefault(self._cluster.owner(key_slot(redis_key(lookup.digest))), []).append(place)
-        limits = _Limits(default, account)
+        all_limits = _Limits(default, account, limits)
         for link, places in by_link.items():
             if link is None:
                 unknown = StoreUnavailable("redis", "no known node has the key's slot")
                 asyncio.get_running_loop().call_soon(taken, places, [unknown] * len(places))
             else:
-                self._take(link, [lookups[place] for place in places], limits, at(places, taken), REDIRECTS_MAX)
+                self._take(link, [lookups[place] for place in places], all_limits, at(places, taken), REDIRECTS_MAX)
 
     async def put(self, digest: bytes, record: KeyRecord, *, epoch: str | None = None) -> bool:
         """Write a record unless Redis holds a newer one (`service.ports.KeyProjection`)."""
@@ -85,7 +102,7 @@ class RedisClusterKeys:
 
     def _take(self, link: RedisLink, lookups: Sequence[Lookup], limits: _Limits, taken: Taken, redirects: int) -> None:
         replied = partial(self._replied, link, lookups, limits, taken, redirects)
-        self._keys_at(link).take(lookups, limits.key, replied)
+        self._keys_at(link).take(lookups, limits.key, replied, limits=limits.further)
 
     def _replied(
         self,
@@ -126,8 +143,8 @@ class RedisClusterKeys:
                 negative_ttl_s=self._negative_ttl_s,
                 on_use=self._on_use,
                 on_skew=self._on_skew,
-                check=CHECK_IN_CLUSTER,
-                put=PUT_IN_CLUSTER,
+                scripts=IN_CLUSTER,
+                on_unknown_plan=self._on_unknown_plan,
                 cluster=self._cluster,
             )
             self._at[link] = keys

@@ -10,13 +10,13 @@ from authz.adapters.clock_skew import OnSkew
 from authz.adapters.redis.checks import OnUse, RedisChecks
 from authz.adapters.redis.connection.errors import OtherData
 from authz.adapters.redis.connection.link import RedisLink
-from authz.adapters.redis.connection.scripts import Caller, Script
+from authz.adapters.redis.connection.scripts import Caller
 from authz.adapters.redis.connection.settling import confirm, until_others_left
 from authz.adapters.redis.leases import note_account, note_key
 from authz.adapters.redis.record_writes import noted, write
 from authz.adapters.redis.records import (
-    CHECK,
-    PUT,
+    KEY_SCRIPTS,
+    KeyScripts,
     account_header,
     account_key,
     header_of,
@@ -26,7 +26,7 @@ from authz.adapters.redis.records import (
 )
 from authz.core.check import AccountRecord, KeyRecord, Lookup
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit, LostBuckets
+from authz.core.limits import KeyLimits, Limit, LostBuckets
 from authz.service.ports import Taken
 
 _LOSSES_MAX = 3
@@ -36,7 +36,7 @@ class RedisKeys:
     """The projection of key and account records (`service.ports.KeyProjection`) over one link.
 
     `on_use` receives the id of a key on its first use in each half minute, in one of all sidecars, and `on_skew` the
-    difference of the clocks at that time. `check` and `put` are the scripts, or their variants for a `cluster`. There
+    difference of the clocks at that time. `scripts` are those of one server, or of a `cluster`. There
     an account may be on another node: its record and its leases are not part of the check, and lost buckets are full.
     """
 
@@ -47,17 +47,24 @@ class RedisKeys:
         negative_ttl_s: float,
         on_use: OnUse = lambda _key_id: None,
         on_skew: OnSkew | None = None,
-        check: Script = CHECK,
-        put: Script = PUT,
+        scripts: KeyScripts = KEY_SCRIPTS,
         cluster: Caller | None = None,
         lost_buckets: LostBuckets = LostBuckets.FULL,
+        on_unknown_plan: Callable[[], None] = lambda: None,
     ) -> None:
         self._link = link
         self._all = cluster or link
-        self._put = put
+        self._put = scripts.put
         self._negative_ttl_s = negative_ttl_s
         self._lost_buckets = lost_buckets
-        self._checks = RedisChecks(link, check, has_accounts=cluster is None, on_use=on_use, on_skew=on_skew)
+        self._checks = RedisChecks(
+            link,
+            scripts,
+            has_accounts=cluster is None,
+            on_use=on_use,
+            on_skew=on_skew,
+            on_unknown_plan=on_unknown_plan,
+        )
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server
         """Return the current epoch of the server's data; empty while it is unreachable."""
@@ -116,6 +123,14 @@ class RedisKeys:
         """Return when no process uses a former primary (`service.ports.KeyProjection`)."""
         await until_others_left(self._link)
 
-    def take(self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
+    def take(
+        self,
+        lookups: Sequence[Lookup],
+        default: Limit,
+        taken: Taken,
+        *,
+        account: Limit | None = None,
+        limits: KeyLimits | None = None,
+    ) -> None:
         """Look up keys and charge their buckets (`service.ports.KeyProjection`)."""
-        self._checks.take(lookups, default, taken, account=account)
+        self._checks.take(lookups, default, taken, account=account, limits=limits)

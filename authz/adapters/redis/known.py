@@ -3,12 +3,14 @@
 An entry is valid as long as the headers in Redis are the same, which the script compares. `keys.py` sends the commands.
 """
 
+from collections.abc import Callable
 from struct import Struct
 from sys import intern
 
-from authz.adapters.redis.records import account_key, encoded_key, encoded_words
+from authz.adapters.redis.limit_buckets import Applied
+from authz.adapters.redis.records import PLAN_MARK, account_key, encoded_key, encoded_words
 from authz.core.check import KeyRecord, KeyState
-from authz.core.limits import NO_LIMIT, Limit
+from authz.core.limits import NO_LIMIT, KeyLimits, Limit
 from authz.core.value import Value, force_setattr
 
 _CACHED_MAX = 16_384
@@ -40,13 +42,19 @@ _NOBODY = Known(None, NO_LIMIT, None, b"", b"", "", "", {})
 
 
 class KnownKeys:
-    """The entries of one epoch and one pair of default limits. `has_accounts` is False in a cluster."""
+    """The entries of one epoch and one policy's limits. `has_accounts` is False in a cluster.
 
-    def __init__(self, *, has_accounts: bool) -> None:
+    `on_unknown_plan` is called for each record that is read whose plan the policy does not have.
+    """
+
+    def __init__(self, *, has_accounts: bool, on_unknown_plan: Callable[[], None] = lambda: None) -> None:
         self._has_accounts = has_accounts
+        self._on_unknown_plan = on_unknown_plan
         self.epoch = ""
         self.limit = NO_LIMIT
         self.account_limit: Limit | None = None
+        self.limits: KeyLimits | None = None
+        self.applied: dict[tuple[str, str, int, int], Applied] = {}
         self.stranger = _NOBODY
         self.active: dict[bytes, Known] = {}
         self._stopped: dict[bytes, Known] = {}
@@ -55,10 +63,16 @@ class KnownKeys:
         self._limits: dict[tuple[str, str], Limit] = {}
         self._accounts: dict[str, bytes] = {}
 
-    def begin(self, epoch: str, limit: Limit, account_limit: Limit | None) -> None:
-        """Drop all entries, and continue in another epoch or with other default limits."""
+    def fit(self, epoch: str, limit: Limit, account_limit: Limit | None, limits: KeyLimits | None) -> None:
+        """Drop the entries of another epoch or policy."""
+        is_same = self.limit is limit and self.account_limit is account_limit and self.limits is limits
+        if not is_same or self.epoch is not epoch:
+            self.begin(epoch, limit, account_limit, limits)
+
+    def begin(self, epoch: str, limit: Limit, account_limit: Limit | None, limits: KeyLimits | None = None) -> None:
+        """Drop all entries, and continue in another epoch or with other limits."""
         self._drop()
-        self.epoch, self.limit, self.account_limit = epoch, limit, account_limit
+        self.epoch, self.limit, self.account_limit, self.limits = epoch, limit, account_limit, limits
         # No account has this key, and no string begins with this header.
         self.stranger = Known(None, limit, account_limit, self._account(""), b"", epoch, _UNKNOWN_HEADER, {})
         force_setattr(self.stranger, "usual", self.arguments_for(self.stranger, 1))
@@ -84,6 +98,9 @@ class KnownKeys:
         _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
         key_id, _, rest = text.partition(" ")
         account_id, _, scopes = rest.partition(" ")
+        scopes, _, plan = scopes.partition(PLAN_MARK)
+        if plan and (self.limits is None or plan not in self.limits.plans):
+            self._on_unknown_plan()
         record = KeyRecord(
             state=KeyState(state),
             revision=int(revision),
@@ -93,6 +110,7 @@ class KnownKeys:
             scopes=self._scopes.get(scopes) or self._scopes.setdefault(scopes, frozenset(scopes.split())),
             limit=None if capacity == "-" else self._limit(capacity, refill),
             expires_at_ms=int(expires_at_ms),
+            plan=intern(plan),
         )
         # A key that has expired is refused before its account is read.
         header, account_header = intern(header), intern(account_header or _UNKNOWN_HEADER)
@@ -142,5 +160,6 @@ class KnownKeys:
         return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
 
     def _drop(self) -> None:
-        for memory in (self.active, self._stopped, self._arguments, self._scopes, self._limits, self._accounts):
+        memories = (self.active, self._stopped, self._arguments, self._scopes, self._limits, self._accounts)
+        for memory in (*memories, self.applied):
             memory.clear()

@@ -2,7 +2,9 @@
 
     k:<digest, base64>   bucket, 16 bytes: tokens, and the time of the count in µs, as doubles
                          header, one line: "EPOCH REVISION STATE EXPIRES_AT_MS CAPACITY REFILL_PER_S", "-" for default
-                         record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…"
+                         record: "KEY_ID ACCOUNT_ID SCOPE SCOPE…", and "plan=NAME" at the end if the key has a plan
+    k:{k:<digest>}       further buckets, a hash in the slot of the key: name -> bucket as above and "EPOCH"; it has a
+                         time to live, after which all of them are full
     a:<account id>       bucket as above
                          header, one line: "EPOCH REVISION STATE CAPACITY REFILL_PER_S", sums of own limits
 
@@ -17,6 +19,7 @@ from importlib.resources import files
 from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.leases import ACQUIRE
 from authz.core.check import AccountRecord, KeyRecord, KeyState
+from authz.core.value import Value
 
 ENDED_TTL_S = 86_400
 """How long the record of a revoked or expired key is kept."""
@@ -24,9 +27,15 @@ ENDED_TTL_S = 86_400
 BUCKET_BYTES = 16
 """The length of the bucket at the start of the string."""
 
-_BUCKET, _CHECK, _CHECK_MANY, _ACCOUNT, _REFUND, _PUT, _OPENING = (
+PLAN_MARK = "plan="
+"""What precedes the plan in a record. No scope contains it, so former versions find a scope that no row needs."""
+
+_BUCKET, _CHECK, _CHECK_MANY, _ACCOUNT, _REFUND, _PUT, _OPENING, _LIMITS, _LOOK, _OPENING_LIMITS = (
     files("authz.adapters.redis").joinpath("lua", f"{name}.lua").read_bytes()
-    for name in ("bucket", "check", "check_many", "account", "refund", "put", "opening")
+    for name in (
+        *("bucket", "check", "check_many", "account", "refund", "put", "opening"),
+        *("limits", "look", "opening_limits"),
+    )
 )
 CHECK, PUT = Script(_BUCKET + _CHECK), Script(_PUT)
 CHECK_MANY = Script(_BUCKET + _CHECK_MANY)
@@ -36,6 +45,37 @@ ACCOUNT, REFUND = Script(_BUCKET + _ACCOUNT), Script(_REFUND)
 _FUNCTION = b"local function %b(KEYS, ARGV)\n%b\nend\n"
 OPENING = Script(_FUNCTION % (b"check", CHECK.source) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING)
 """A check that also acquires the lease of the stream that it opens."""
+LIMITS, LOOK = Script(_BUCKET + _LIMITS), Script(_LOOK)
+"""Checks that take from further buckets, too, and what reads a record without a check."""
+OPENING_LIMITS = Script(
+    _FUNCTION % (b"check", LIMITS.source) + _FUNCTION % (b"acquire", ACQUIRE.source) + _OPENING_LIMITS
+)
+"""A check of several buckets that also acquires the lease of the stream that it opens."""
+
+
+class LimitScripts(Value):
+    """The scripts of such checks, or their variants for a cluster, where no check opens a stream."""
+
+    look: Script
+    take: Script
+    opening: Script | None
+
+    @property
+    def all(self) -> tuple[Script, ...]:
+        """Every script."""
+        return (self.look, self.take) if self.opening is None else (self.look, self.take, self.opening)
+
+
+class KeyScripts(Value):
+    """The scripts of keys: one check, the write of a record, and checks of further buckets; or those for a cluster."""
+
+    check: Script
+    put: Script
+    limits: LimitScripts
+
+
+KEY_SCRIPTS = KeyScripts(CHECK, PUT, LimitScripts(LOOK, LIMITS, OPENING_LIMITS))
+
 
 # EVALSHA up to the keys: with two keys and three arguments; in a cluster with one key; with five keys and nine
 # arguments.
@@ -58,6 +98,11 @@ def encoded_key(digest: bytes) -> bytes:
 def redis_key(digest: bytes) -> bytes:
     """Return the Redis key of an API key."""
     return b"k:" + key_name(digest)
+
+
+def further_key(digest: bytes) -> bytes:
+    """Return the Redis key of the further buckets of an API key: it is in the same slot."""
+    return b"k:{k:%b}" % key_name(digest)
 
 
 def account_key(account_id: str) -> bytes:
@@ -103,4 +148,5 @@ def record_words(record: KeyRecord) -> tuple[bytes, ...]:
     """Encode a record as the last argument of `put.lua`: nothing for an unknown key."""
     if record.state is KeyState.UNKNOWN:
         return ()
-    return (" ".join((record.key_id, record.account_id, *sorted(record.scopes))).encode(),)
+    plan = (PLAN_MARK + record.plan,) if record.plan else ()
+    return (" ".join((record.key_id, record.account_id, *sorted(record.scopes), *plan)).encode(),)

@@ -14,6 +14,7 @@ from authz.adapters.policy_file.loader import RowKey, row_key
 from authz.cli.output import safe
 from authz.core.check import Allow, Decision, Deny
 from authz.core.errors import DENIALS, DenyReason
+from authz.core.limits import NamedLimit
 from authz.core.policy.diff import ABSENT, Change, PolicyDiff
 from authz.core.policy.expectations import Mismatch, outcomes
 from authz.core.policy.expectations import row as deciding_row
@@ -133,12 +134,17 @@ def _extras(route: Route) -> dict[str, str]:
         if account
         else "",
         "cost": f"{route.cost} tokens" if route.cost > 1 else "",
+        "limits": ", ".join(map(_bucket, route.limits)),
         "stream": route.stream,
         "errors": _ERRORS[route.errors],
         "yields": "a credential" if route.yields_credential else "",
         "shadow": "decided and counted, but every request is allowed" if route.shadow else "",
     }
     return {name: value for name, value in extras.items() if value}
+
+
+def _bucket(it: NamedLimit) -> str:
+    return f"{it.name}: {it.limit.capacity} tokens, {it.limit.refill_per_s:g} per second"
 
 
 def _why(decision: Decision) -> str:

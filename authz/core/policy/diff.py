@@ -9,6 +9,7 @@ from typing import Any
 
 from authz.core.check import Allow
 from authz.core.hosts.table import host_samples
+from authz.core.limits import NamedLimit
 from authz.core.policy.path import Target, parse
 from authz.core.policy.path_classes import PathClass, path_classes
 from authz.core.policy.policy import Policy
@@ -21,9 +22,10 @@ ABSENT = "absent"
 """The entry among account locations for a request that names no account."""
 
 _HOSTS_SHOWN = 3
-_APART = frozenset({"routes", "router", "acknowledges", "identity"})
+_APART = frozenset({"routes", "router", "acknowledges", "identity", "key_limits"})
 _ATTRIBUTES = (
     "cost",
+    "limits",
     "errors",
     "stream",
     "yields_credential",
@@ -192,7 +194,7 @@ def _altered(old: Route | None, new: Route | None) -> Iterator[str]:
         for name in _ATTRIBUTES:
             before, after = getattr(old, name), getattr(new, name)
             if before != after:
-                yield f"{name}: {before or 'none'} → {after or 'none'}"
+                yield f"{name}: {_written(before or None)} → {_written(after or None)}"
 
 
 def _is_barred(route: Route | None) -> bool:
@@ -220,10 +222,28 @@ def _surroundings(old: Policy, new: Policy) -> Iterator[str]:
         elif before != after:
             yield f"{name}: {_written(before)} → {_written(after)}"
 
+    before, after = _buckets(old), _buckets(new)
+    for whose in sorted({*before, *after}):
+        if before.get(whose) != after.get(whose):
+            yield f"{whose}: {_written(before.get(whose))} → {_written(after.get(whose))}"
+
+
+def _buckets(policy: Policy) -> dict[str, tuple[NamedLimit, ...]]:
+    """Return the buckets of keys beside `limit`: of those without a plan, and of each plan."""
+    limits = policy.key_limits
+    if limits is None:
+        return {}
+    further = {"key_limits": limits.default[1:]} if limits.default[1:] else {}
+    return further | {f"plan {name}": buckets for name, buckets in limits.plans.items()}
+
 
 def _written(value: Any) -> str:  # noqa: ANN401 -- any part of a policy
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(_written, value))
+    if isinstance(value, NamedLimit):
+        return f"{value.name} ({value.limit.capacity} tokens, {value.limit.refill_per_s:g} per s)"
     if isinstance(value, frozenset):
         return ", ".join(sorted(value))
     if is_dataclass(value):

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from authz.core.bodies.template import ErrorTemplate
 from authz.core.keys import ForeignFormat, KeyFormat, KeyFormats
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit
 from authz.core.policy.overrides import Overrides
 from authz.core.policy.route import ErrorFormat, Route
 from authz.core.policy.router import Router
@@ -123,13 +123,13 @@ class Policy:
     """The whole table, immutable. `api` names it in error details; `domain` is the ErrorInfo domain.
 
     `limit` is the bucket of a key without one of its own, `account_limit` that of an account beside those of its keys
-    (None for no bucket). `errors` is the format of refusals without a row. `invalid_keys` is the bucket of a source
-    address; invalid keys take from it. `digest` names the content: processes with the same digest decide by the same
-    table. `version` is that of the file's grammar. `acknowledges` names the policies, by their digests, that this one
-    may replace although it opens something. `host_extension` names the context extension of Envoy that holds the host;
-    empty for the authority of the request. `error_template` is the form of refusals whose format is `TEMPLATE`.
-    `identity` is this object's own: caches compare with it, because a reference to the policy would keep the table of a
-    former one.
+    (None for no bucket). `key_limits` is set where a check may take from further buckets. `errors` is the format of
+    refusals without a row. `invalid_keys` is the bucket of a source address; invalid keys take from it. `digest` names
+    the content: processes with the same digest decide by the same table. `version` is that of the file's grammar.
+    `acknowledges` names the policies, by their digests, that this one may replace although it opens something.
+    `host_extension` names the context extension of Envoy that holds the host; empty for the authority of the request.
+    `error_template` is the form of refusals whose format is `TEMPLATE`. `identity` is this object's own: caches compare
+    with it, because a reference to the policy would keep the table of a former one.
     """
 
     api: str
@@ -145,6 +145,7 @@ class Policy:
     invalid_keys: Limit = INVALID_KEYS
     overrides: Overrides = OVERRIDES
     account_limit: Limit | None = None
+    key_limits: KeyLimits | None = None
     errors: ErrorFormat = ErrorFormat.JSON
     host_extension: str = ""
     error_template: ErrorTemplate | None = None

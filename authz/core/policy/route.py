@@ -6,6 +6,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from authz.core.limits import NamedLimit
+
 
 class Access(StrEnum):
     """What a route requires of its caller."""
@@ -57,8 +59,9 @@ class Route(_Cached):
     `method` is an HTTP method or "*". `scope` is set if `access` is `SCOPE`. If a row needs several scopes, `scopes`
     lists each sufficient set of them, and `scope` describes them, such as `a:read and b:read`, which is no scope.
     `hosts` are the patterns of the hosts that have the row; none for every host that the policy serves.
-    `cost` is in tokens. `colon_ids` admits encoded colons in ids where the path could also end in a custom verb.
-    `fragment` belongs to `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
+    `cost` is in tokens, taken also from the buckets of `limits`, which each key has for the rows that name them.
+    `colon_ids` admits encoded colons in ids where the path could also end in a custom verb. `fragment` belongs to
+    `edge/check/responses.py`, which caches a response fragment here, as it does on `Principal`.
     """
 
     method: str
@@ -77,6 +80,7 @@ class Route(_Cached):
     shadow: bool = False
     scopes: tuple[tuple[str, ...], ...] = ()
     hosts: tuple[str, ...] = ()
+    limits: tuple[NamedLimit, ...] = ()
 
     @property
     def alternatives(self) -> tuple[tuple[str, ...], ...]:

@@ -11,7 +11,7 @@ from authz.core.bindings.spellings import fold
 from authz.core.errors import Problem
 from authz.core.hosts.names import HOSTS_MAX
 from authz.core.hosts.table import INDEXED_ROWS_MAX, host_classes
-from authz.core.limits import Limit
+from authz.core.limits import BUCKETS_MAX, KEY_ITEM, KeyLimits, Limit, NamedLimit
 from authz.core.policy.affixes import AFFIXES_MAX, Affix
 from authz.core.policy.path import Target
 from authz.core.policy.policy import KeyRules, Scope
@@ -44,6 +44,7 @@ class Declarations:
     methods: AbstractSet[str]
     limit: Limit
     account_limit: Limit | None = None
+    key_limits: KeyLimits | None = None
 
 
 def method_and_template(match: str, access: Access, base_path: str = "") -> tuple[str, str]:
@@ -69,7 +70,10 @@ def method_and_template(match: str, access: Access, base_path: str = "") -> tupl
 
 def faults(rows: Sequence[Row], declared: Declarations) -> list[Problem]:
     """Return every fault of the rows, in their order: of each alone, and of those that one host has together."""
-    found = [Problem(row.where, message) for row in rows for message in _row_faults(row.route, declared)]
+    found = [
+        Problem(("plans", plan) if plan else ("key_limits",), text) for plan, text in _limit_faults(None, declared)
+    ]
+    found += [Problem(row.where, message) for row in rows for message in _row_faults(row.route, declared)]
     classes = list(host_classes([row.route for row in rows]))
     if (fault := _excess(rows, classes)) is not None:
         return [*found, fault]
@@ -147,6 +151,34 @@ def _extra_faults(route: Route, declared: Declarations) -> Iterator[str]:
     if route.access is Access.OPTIONAL and (route.accounts or route.stream):
         yield "account and stream need a key, which an optional row does not"
     yield from _binding_faults(route)
+    if route.limits and route.access not in _KEYED:
+        yield f"limits mean nothing on a {route.access} route"
+    elif route.limits or route.cost > 1:
+        yield from (text for _, text in _limit_faults(route, declared))
+
+
+def _limit_faults(route: Route | None, declared: Declarations) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the buckets of a check on a row, or (None) on rows without limits and of cost 1.
+
+    With the name of the plan, or "" for keys without one.
+    """
+    limits = declared.key_limits
+    if limits is None:
+        return
+    row: tuple[NamedLimit, ...] = () if route is None else route.limits
+    cost = 1 if route is None else route.cost
+    for plan in ("", *limits.plans):
+        # With a limit of its own, a key keeps the first bucket of its plan where a row names that limit.
+        of_key = max((limits.of(plan, own, row) for own in (None, declared.limit)), key=len)
+        count = len(of_key) + (declared.account_limit is not None)
+        of_plan = f" with the plan {plan}" if plan else ""
+        if count > BUCKETS_MAX:
+            yield plan, f"a check of a key{of_plan} takes from {count} buckets, and {BUCKETS_MAX} are the most"
+            return
+        small = next((it for it in of_key if it.name != KEY_ITEM and it.limit.capacity < cost), None)
+        if small is not None:
+            yield plan, f"the cost {cost} is more than the limit {small.name} holds ({small.limit.capacity}){of_plan}"
+            return
 
 
 def _binding_faults(route: Route) -> Iterator[str]:

@@ -19,7 +19,7 @@ from authz.core.bodies.template import REQUEST_ID, RETRY_AFTER_S, shown_id, valu
 from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
 from authz.core.error_body import error_body, problem_body
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
-from authz.core.limits import Limit, full_after_s
+from authz.core.limits import ACCOUNT_ITEM, KEY_ITEM, Limit, NamedLimit, full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
 from authz.core.policy.route import ErrorFormat
 from authz.core.streams import StreamUse
@@ -31,7 +31,6 @@ ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER = "x-authz-account-id", "x-authz-key-i
 ENVIRONMENT_HEADER = "x-authz-environment"
 _IDENTITY = (ACCOUNT_HEADER, KEY_HEADER, SCOPES_HEADER)
 _RATELIMIT = "ratelimit"
-_KEY, _ACCOUNT = "default", "account"
 
 Headers = list[tuple[str, str]]
 
@@ -209,16 +208,30 @@ def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUs
 def limit_headers(families: RateHeaders, bucket: Bucket, quotas: str = "") -> Headers:
     """Write the rate headers about limits: those of the key and, if it has a bucket, of the account; then `quotas`.
 
+    If the check took from further buckets, every one of them is listed.
+
     The older family has room for one limit: that of the bucket that restricts the key the most.
     """
     headers: Headers = []
     if families.ietf:
-        key, account = (bucket.other, bucket.limit) if bucket.is_account else (bucket.limit, bucket.other)
-        items = [_quota(name, limit) for name, limit in ((_KEY, key), (_ACCOUNT, account)) if limit is not None]
-        headers.append(("ratelimit-policy", ", ".join(items) + quotas))
+        headers.append(("ratelimit-policy", ", ".join(_quota(it.name, it.limit) for it in _listed(bucket)) + quotas))
     if families.legacy:
         headers.append(("x-ratelimit-limit", str(bucket.limit.capacity)))
     return headers
+
+
+def _listed(bucket: Bucket) -> tuple[NamedLimit, ...]:
+    if bucket.quotas is not None:
+        return bucket.quotas.items
+    key, account = (bucket.other, bucket.limit) if bucket.is_account else (bucket.limit, bucket.other)
+    return tuple(NamedLimit(name, it) for name, it in ((KEY_ITEM, key), (ACCOUNT_ITEM, account)) if it is not None)
+
+
+def shown_name(bucket: Bucket) -> str:
+    """Return the name of the bucket that is shown."""
+    if bucket.quotas is not None:
+        return bucket.quotas.name
+    return ACCOUNT_ITEM if bucket.is_account else KEY_ITEM
 
 
 def _quota(name: str, limit: Limit) -> str:
@@ -228,16 +241,16 @@ def _quota(name: str, limit: Limit) -> str:
 def left_headers(families: RateHeaders, bucket: Bucket, further: str = "") -> Headers:
     """Build the rate limit headers that change with every request; `further` is the rest of other quotas."""
     left, full_s = int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining)
-    forms = left_forms(families, is_account=bucket.is_account)
+    forms = left_forms(families, shown_name(bucket))
     headers = [(name, form.format(left=left, full_s=full_s)) for name, form in forms]
     return [(name, value + further if name == _RATELIMIT else value) for name, value in headers]
 
 
-def left_forms(families: RateHeaders, *, is_account: bool = False) -> Headers:
+def left_forms(families: RateHeaders, name: str) -> Headers:
     """Return the names and forms of those headers, each family's with `{left}` once and then `{full_s}` once."""
     forms: Headers = []
     if families.ietf:
-        forms.append((_RATELIMIT, f'"{_ACCOUNT if is_account else _KEY}";r={{left}};t={{full_s}}'))
+        forms.append((_RATELIMIT, f'"{name}";r={{left}};t={{full_s}}'))
     if families.legacy:
         forms.append(("x-ratelimit-remaining", "{left}"))
         forms.append(("x-ratelimit-reset", "{full_s}"))

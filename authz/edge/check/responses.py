@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
-from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal, Quotas, RequestAttributes
 from authz.core.limits import Limit, full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
 from authz.core.policy.route import Route
@@ -37,7 +37,7 @@ class _Caller(Value):
 
     The metadata contains the decision, `allowed` or `denied`, because it stands in the middle. All fragments belong to
     one policy, whose identity is `policy`. `rates` are the headers of the latest pair of limits, `limit` and `other`,
-    which rarely change; `is_account` tells whose bucket the first is.
+    which rarely change; `is_account` tells whose bucket the first is, and `quotas` lists further buckets.
     """
 
     policy: object
@@ -48,6 +48,7 @@ class _Caller(Value):
     limit: Limit | None = None
     other: Limit | None = None
     is_account: bool = False
+    quotas: Quotas | None = None
     rates: bytes = b""
 
 
@@ -96,7 +97,7 @@ class ResponseWriter:
             return self._stream(decision, caller, ok)
         if bucket is not None:
             is_same = caller.limit is bucket.limit and caller.other is bucket.other
-            if not is_same or caller.is_account is not bucket.is_account:
+            if not is_same or caller.is_account is not bucket.is_account or caller.quotas is not bucket.quotas:
                 self._note_rates(caller, bucket)
             ok += self._rates.left(bucket, caller.rates)
         metadata = caller.allowed
@@ -109,6 +110,7 @@ class ResponseWriter:
         force_setattr(caller, "limit", bucket.limit)
         force_setattr(caller, "other", bucket.other)
         force_setattr(caller, "is_account", bucket.is_account)
+        force_setattr(caller, "quotas", bucket.quotas)
         force_setattr(caller, "rates", self._rates.limits(bucket))
 
     def _stream(self, allow: Allow, caller: _Caller, ok: bytes) -> bytes:
@@ -210,7 +212,7 @@ class _Rates:
         self._field = field
         self._count = families.ietf + families.legacy
         self._limits: dict[tuple[object, ...], bytes] = {}
-        self._forms: dict[tuple[int, int, bool], bytes] = {}
+        self._forms: dict[tuple[int, int, bool | str], bytes] = {}
         self._headers: dict[str, HeaderFragment] = {}
 
     def of(self, bucket: Bucket) -> bytes:
@@ -226,6 +228,8 @@ class _Rates:
         key: tuple[object, ...] = (limit.capacity, limit.refill_per_s)
         if other is not None:
             key += (other.capacity, other.refill_per_s, bucket.is_account)
+        if bucket.quotas is not None:
+            key += tuple((it.name, it.limit.capacity, it.limit.refill_per_s) for it in bucket.quotas.items)
         found = self._limits.get(key)
         return found or _cached(self._limits, key, self._write(codec.limit_headers(self._families, bucket)))
 
@@ -234,8 +238,9 @@ class _Rates:
         if not self._count:
             return b""
         left, full_s = b"%d" % bucket.remaining, b"%d" % full_after_s(bucket.limit, bucket.remaining)
-        key = (len(left), len(full_s), bucket.is_account)
-        form = self._forms.get(key) or self._form(*key)
+        quotas = bucket.quotas
+        key = (len(left), len(full_s), bucket.is_account if quotas is None else quotas.name)
+        form = self._forms.get(key) or self._form(bucket, key)
         return limits + form % ((left, full_s) * self._count)
 
     def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
@@ -248,13 +253,14 @@ class _Rates:
     def _header(self, name: str) -> HeaderFragment:
         return self._headers.get(name) or self._headers.setdefault(name, HeaderFragment(name, self._field))
 
-    def _form(self, left: int, full_s: int, is_account: bool) -> bytes:  # noqa: FBT001 -- a part of the key
+    def _form(self, bucket: Bucket, key: tuple[int, int, bool | str]) -> bytes:
+        left, full_s, _ = key
         form = b""
-        for name, text in codec.left_forms(self._families, is_account=is_account):
+        for name, text in codec.left_forms(self._families, codec.shown_name(bucket)):
             size = len(text.format(left="0" * left, full_s="0" * full_s))
             head = self._header(name).head(size).replace(b"%", b"%%")
             form += head + text.format(left="%b", full_s="%b").encode() + ACTION
-        return _cached(self._forms, (left, full_s, is_account), form)
+        return _cached(self._forms, key, form)
 
 
 def _route_fragment(route: Route) -> bytes:

@@ -127,7 +127,8 @@ class Checker:
         taken: Taken = partial(self._taken, batch)
         if self._tracer is not None:
             taken = self._tracer.timed(batch.requests, taken)
-        self._take(batch.lookups, batch.policy.limit, taken, account=batch.policy.account_limit)
+        policy = batch.policy
+        self._take(batch.lookups, policy.limit, taken, account=policy.account_limit, limits=policy.key_limits)
 
     def _miss(self, check: PendingCheck) -> None:
         if self._tracer is not None:
@@ -155,7 +156,7 @@ class Checker:
         self._observer.store_failed(failure.store)
         if self._failure.degrades(failure.store):
             policy = check.batch.policy
-            take = self._recent.take(lookup, policy.limit, account=policy.account_limit)
+            take = self._recent.take(lookup, policy.limit, account=policy.account_limit, limits=policy.key_limits)
             if take is not None:
                 self._observer.degraded(failure.store)
                 decision = conclude(lookup, take)

@@ -6,12 +6,12 @@ Each recently seen key has a local bucket, and so has its account. Changes that 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from weakref import WeakValueDictionary
 
-from authz.core.check import Bucket, KeyRecord, Lookup, Take, TakeOutcome
-from authz.core.limits import Limit, TokenBucket, take_both
+from authz.core.check import Bucket, BucketSet, KeyRecord, Lookup, Take, TakeOutcome
+from authz.core.limits import ACCOUNT_ITEM, KeyLimits, Limit, TokenBucket, take_all, take_both
 
 _VALID = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
 
@@ -50,6 +50,7 @@ class _Seen:
     seen_at_s: float
     account: _Account
     account_limit: Limit | None
+    further: dict[str, TokenBucket] = field(default_factory=dict)
 
 
 class RecentKeys:
@@ -88,23 +89,46 @@ class RecentKeys:
             account = self._accounts.setdefault(take.record.account_id, _Account())
         account.is_suspended = False
         tokens, account_limit = TokenBucket(bucket.limit, bucket.remaining, now_s), bucket.other
-        if bucket.is_account:
+        further: dict[str, TokenBucket] = {}
+        if bucket.quotas is not None:
+            tokens, further = self._several(digest, bucket, tokens)
+            if bucket.is_account:
+                account.tokens = TokenBucket(bucket.limit, bucket.remaining, now_s)
+            account_limit = next((it.limit for it in bucket.quotas.items if it.name == ACCOUNT_ITEM), None)
+        elif bucket.is_account:
             # The account's bucket is the emptier one, so that it decides.
             account.tokens, account_limit = tokens, bucket.limit
             limit = bucket.other or bucket.limit
             tokens = TokenBucket(limit, limit.capacity, now_s)
-        self._seen[digest] = _Seen(take.record, tokens, now_s, account, account_limit)
+        self._seen[digest] = _Seen(take.record, tokens, now_s, account, account_limit, further)
         self._seen.move_to_end(digest)
         if len(self._seen) > self._size:
             self._seen.popitem(last=False)
 
-    def take(self, lookup: Lookup, default: Limit, *, account: Limit | None = None) -> Take | None:
+    def _several(self, digest: bytes, bucket: Bucket, shown: TokenBucket) -> tuple[TokenBucket, dict[str, TokenBucket]]:
+        """Return the bucket of the key and its further ones: the shown one is known, the others are as they were."""
+        seen, items = self._seen.get(digest), () if bucket.quotas is None else bucket.quotas.items
+        name = "" if bucket.quotas is None else bucket.quotas.name
+        first = items[0].limit
+        further = {} if seen is None else seen.further
+        tokens = TokenBucket(first, first.capacity, shown.at_s) if seen is None else seen.tokens
+        if name == items[0].name:
+            tokens = shown
+        elif not bucket.is_account:
+            further = further | {name: shown}
+        return tokens, further
+
+    def take(
+        self, lookup: Lookup, default: Limit, *, account: Limit | None = None, limits: KeyLimits | None = None
+    ) -> Take | None:
         """Replace the store's answer; None for a key that was not seen recently."""
         seen, now_s = self._seen.get(lookup.digest), self._steady_s()
         if seen is None or now_s - seen.seen_at_s > self._window_s or seen.account.is_suspended:
             return None
         if 0 < seen.record.expires_at_ms <= self._unix_s() * 1000:
             return Take(TakeOutcome.EXPIRED, seen.record)
+        if limits is not None:
+            return _taken_from_all(seen, lookup, limits, account, now_s)
         limit = seen.record.limit or default
         seen.tokens = seen.tokens.under(limit)
         if account is None:
@@ -122,3 +146,23 @@ def _taken_from_both(seen: _Seen, cost: int, limit: Limit, account_limit: Limit,
     if is_account:
         return Take(outcome, seen.record, Bucket(account_limit, tokens.remaining, limit, is_account=True))
     return Take(outcome, seen.record, Bucket(limit, seen.tokens.remaining, account_limit))
+
+
+def _taken_from_all(seen: _Seen, lookup: Lookup, limits: KeyLimits, account: Limit | None, now_s: float) -> Take:
+    row = () if lookup.route is None else lookup.route.limits
+    items = limits.of(seen.record.plan, seen.record.limit, row)
+    shared = None if account is None else seen.account_limit or account
+    applied = BucketSet(items, shared)
+    held = {**seen.further, items[0].name: seen.tokens}
+    if seen.account.tokens is not None:
+        held[ACCOUNT_ITEM] = seen.account.tokens
+    listed = applied.listed
+    buckets = [held.get(it.name, TokenBucket(it.limit, it.limit.capacity, now_s)).under(it.limit) for it in listed]
+    granted, after, shown = take_all(buckets, lookup.cost, now_s)
+    left = dict(zip((it.name for it in listed), after, strict=True))
+    if shared is not None:
+        seen.account.tokens = left.pop(ACCOUNT_ITEM)
+    seen.tokens = left.pop(items[0].name)
+    seen.further |= left
+    outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
+    return Take(outcome, seen.record, applied.bucket(shown, after[shown].remaining))

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from redis.crc import key_slot
 from support.contracts.key_lookups import DEFAULT, account, put, record, start_take, take_many, take_one
 
-from authz.adapters.redis.cluster_keys import SCRIPTS as CLUSTER_SCRIPTS
+from authz.adapters.redis.cluster_keys import IN_CLUSTER
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
-from authz.adapters.redis.records import BUCKET_BYTES, CHECK, ENDED_TTL_S, PUT
+from authz.adapters.redis.records import BUCKET_BYTES, ENDED_TTL_S, KEY_SCRIPTS
 from authz.adapters.redis.store import RedisStore
 from authz.core.check import Bucket, KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
@@ -53,13 +53,11 @@ def server_keys(store: RedisStore, digest: bytes) -> RedisKeys:
 
 def noting(store: RedisStore, digest: bytes, noted: list[str]) -> RedisKeys:
     """Make another sidecar's projection over the link to the server that has a key; it notes uses."""
-    check, put_script = (CHECK, PUT) if isinstance(store.link, RedisLink) else CLUSTER_SCRIPTS
     return RedisKeys(
         server_link(store, digest),
         negative_ttl_s=5,
         on_use=noted.append,
-        check=check,
-        put=put_script,
+        scripts=KEY_SCRIPTS if isinstance(store.link, RedisLink) else IN_CLUSTER,
         cluster=None if isinstance(store.link, RedisLink) else store.link,
     )
 

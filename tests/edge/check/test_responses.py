@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import KEY, LIMIT, LOGS, ROUTES, policy, request
 
-from authz.core.check import Allow, Bucket, Decision, Deny, Principal
+from authz.core.check import Allow, Bucket, BucketSet, Decision, Deny, Principal
 from authz.core.errors import DenyReason
-from authz.core.limits import Limit
+from authz.core.limits import Limit, NamedLimit
 from authz.core.policy.policy import RateHeaders
 from authz.core.streams import StreamClass, StreamUse
 from authz.edge.check import responses as answers_module
@@ -23,10 +23,20 @@ ANSWERS = [ResponseWriter(each) for each in POLICIES]
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200)
 PRINCIPALS = st.builds(Principal, NAMES, NAMES, st.frozensets(NAMES, max_size=9))
 LIMITS = st.builds(Limit, st.integers(1, 10**6), st.floats(0.001, 10**4))
+
+
+def _several(limits: list[Limit], account: Limit | None, shown: int) -> Bucket:
+    items = tuple(NamedLimit(f"limit-{number}", limit) for number, limit in enumerate(limits))
+    buckets = BucketSet(items, account)
+    index = shown % len(buckets.listed)
+    return buckets.bucket(index, shown % buckets.listed[index].limit.capacity)
+
+
 BUCKETS = (
     st.builds(Bucket, LIMITS, st.floats(0, 10**6))
     | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
     | st.builds(Bucket, LIMITS, st.floats(0, 10**6), LIMITS, is_account=st.booleans())
+    | st.builds(_several, st.lists(LIMITS, min_size=1, max_size=5), st.none() | LIMITS, st.integers(0, 9))
 )
 REASONS = st.sampled_from(DenyReason)
 CLASSES = st.sampled_from([LOGS, StreamClass("events", 1, 2, 30)])
@@ -88,3 +98,13 @@ def test_what_is_kept_is_bounded() -> None:
         assert all(len(pieces) <= 10 for pieces in (answers._waits, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
     finally:
         answers_module.FRAGMENTS_MAX = before
+
+
+def test_every_bucket_is_listed_and_the_one_that_refused_says_what_is_left() -> None:
+    items = (NamedLimit("burst", Limit(10, 2)), NamedLimit("daily", Limit(1000, 0.5)))
+    bucket = BucketSet(items, Limit(50, 5)).bucket(1, 0.25)
+    deny = Deny(DenyReason.RATE_LIMITED, ROUTES[0], None, bucket, retry_after_s=2)
+    headers = {it.header.key: it.header.value for it in encode(POLICIES[0], request(), deny).denied_response.headers}
+    assert headers["ratelimit-policy"] == '"burst";q=10;w=5, "daily";q=1000;w=2000, "account";q=50;w=10'
+    assert headers["ratelimit"] == '"daily";r=0;t=2000'
+    assert (headers["x-ratelimit-limit"], headers["retry-after"]) == ("1000", "2")

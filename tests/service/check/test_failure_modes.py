@@ -5,9 +5,10 @@ from msgspec.structs import replace
 from support.builders import record, take
 from support.fakes.checker_dependencies import CheckerUnderTest, FakeClock, assert_denied
 
-from authz.core.check import Allow, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.check import Allow, Bucket, BucketSet, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import DenyReason, StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit, NamedLimit
+from authz.core.policy.route import Access, Route
 from authz.service.check.failure_modes import FailureMode, FailureModes, RecentKeys
 
 
@@ -112,3 +113,35 @@ def test_of_a_suspended_account_no_key_is_remembered() -> None:
     assert found == [False, False, True]
     recent.remember(b"2" * 32, Take(TakeOutcome.GRANTED, mine, Bucket(limit, 119)))
     assert recent.take(Lookup(b"2" * 32, 1, None), limit) is not None
+
+
+def test_degrade_takes_from_every_bucket_or_from_none() -> None:
+    clock = FakeClock()
+    recent, limit = RecentKeys(size=9, window_s=60, now_s=clock, steady_s=clock), Limit(120, 2)
+    daily, search = NamedLimit("daily", Limit(50, 0.5)), NamedLimit("search", Limit(20, 1))
+    limits = KeyLimits((NamedLimit("default", limit), daily), {"gold": (search,)}, 100)
+    row = Route("GET", "/v1/search", Access.ANY, limits=(search,))
+    of = BucketSet((NamedLimit("default", limit), daily, search), Limit(130, 2))
+    digest = bytes(32)
+    # What the store said last of each bucket counts.
+    recent.remember(digest, Take(TakeOutcome.GRANTED, record(), of.bucket(1, 11)))
+    recent.remember(digest, Take(TakeOutcome.GRANTED, record(), of.bucket(2, 3)))
+
+    def taken(route: Route | None, cost: int = 1) -> tuple[TakeOutcome, str, float]:
+        take = recent.take(Lookup(digest, cost, route), limit, account=Limit(130, 2), limits=limits)
+        assert take is not None
+        assert take.bucket is not None
+        assert take.bucket.quotas is not None
+        return take.outcome, take.bucket.quotas.name, take.bucket.remaining
+
+    assert taken(row, 2) == (TakeOutcome.GRANTED, "search", 1)
+    assert taken(row, 2) == (TakeOutcome.LIMITED, "search", 1)
+    assert taken(None, 9) == (TakeOutcome.GRANTED, "daily", 0)
+    assert taken(row)[1] == "daily"
+    clock.now_s += 10
+    assert taken(None, 5) == (TakeOutcome.GRANTED, "daily", 0)
+    # A key of a plan has the buckets of that plan.
+    gold = replace(record(), plan="gold")
+    recent.remember(digest, Take(TakeOutcome.GRANTED, gold, BucketSet((search,), None).bucket(0, 4)))
+    found = [recent.take(Lookup(digest, 1, row), limit, limits=limits) for _ in range(5)]
+    assert [take and take.outcome for take in found] == [TakeOutcome.GRANTED] * 4 + [TakeOutcome.LIMITED]

@@ -9,7 +9,7 @@ from support.fakes.leases import LeaseCounters, MemoryLeases
 
 from authz.core.check import AccountRecord, Decision, Deny, Held, KeyRecord, Lookup, RequestAttributes
 from authz.core.errors import DenyReason, StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.leases import Leases
@@ -26,6 +26,7 @@ class ScriptedProjection:
         self.puts: list[tuple[KeyRecord, str | None]] = []
         self.account_puts: list[tuple[AccountRecord, str | None]] = []
         self.account_limit: Limit | None = None
+        self.limits: KeyLimits | None = None
         self.put_fails = False
         self.epoch = "e1"
         self.lookups: list[Lookup] = []
@@ -33,8 +34,17 @@ class ScriptedProjection:
     def epoch_of(self, _digest: bytes) -> str:
         return self.epoch
 
-    def take(self, lookups: Sequence[Lookup], _default: Limit, taken: Taken, *, account: Limit | None = None) -> None:
+    def take(
+        self,
+        lookups: Sequence[Lookup],
+        _default: Limit,
+        taken: Taken,
+        *,
+        account: Limit | None = None,
+        limits: KeyLimits | None = None,
+    ) -> None:
         self.account_limit = account
+        self.limits = limits
         self.lookups += lookups
         replies, self.replies = self.replies[: len(lookups)], self.replies[len(lookups) :]
         asyncio.get_running_loop().call_soon(taken, range(len(replies)), replies)

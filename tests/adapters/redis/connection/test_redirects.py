@@ -18,7 +18,7 @@ from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import redis_key
 from authz.core.check import Lookup
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit
 from authz.service.ports import Taken
 
 NOWHERE = "redis+cluster://127.0.0.1:1"
@@ -123,9 +123,15 @@ async def test_a_command_that_is_sent_to_and_fro_is_an_outage_in_the_end(cluster
 
     class Redirecting(RedisKeys):
         def take(
-            self, lookups: Sequence[Lookup], default: Limit, taken: Taken, *, account: Limit | None = None
+            self,
+            lookups: Sequence[Lookup],
+            default: Limit,
+            taken: Taken,
+            *,
+            account: Limit | None = None,
+            limits: KeyLimits | None = None,
         ) -> None:
-            assert (len(lookups), default, account) == (1, DEFAULT, None)
+            assert (len(lookups), default, account, limits) == (1, DEFAULT, None, None)
             tries.append(self._link)
             taken([0], [elsewhere()])
 
