@@ -85,7 +85,8 @@ class Sidecar:
             on_connected=metrics.connects.connected,
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
-        redis = redis_of(settings, metrics.checks.redis_answered, self._uses.note, metrics.skews["redis"])
+        on_plan = metrics.policy.plan_unknown
+        redis = redis_of(settings, metrics.checks.redis_answered, self._uses.note, metrics.skews["redis"], on_plan)
         self._link = redis.link
         self._directory = PostgresDirectory(self._postgres)
         self._decisions = DecisionLog(

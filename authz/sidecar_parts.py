@@ -60,7 +60,9 @@ def grpc_server(checker: Checker, settings: Settings, rights: SocketRights) -> "
     return GrpcServer(checker, settings.grpc_listen, rights, tls=check_tls(settings))
 
 
-def redis_of(settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew: OnSkew) -> RedisStore:
+def redis_of(
+    settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew: OnSkew, on_unknown_plan: Callable[[], None]
+) -> RedisStore:
     """Create the store of records, buckets and leases; it is not connected yet."""
     return redis_store(
         settings.reader("redis_url"),
@@ -73,6 +75,7 @@ def redis_of(settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew
         on_skew=on_skew,
         connect_s=settings.redis_connect_s,
         lost_buckets=settings.lost_buckets,
+        on_unknown_plan=on_unknown_plan,
     )
 
 

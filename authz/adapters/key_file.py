@@ -21,7 +21,7 @@ from authz.core.limits import Limit
 FILE_BYTES_MAX = 128 << 20
 LINES_MAX = 500_000
 LINE_CHARS_MAX = 10_000
-_COLUMNS = frozenset({"digest", "owner", "name", "scopes", "capacity", "refill_per_s", "expires_at", "hint"})
+_COLUMNS = frozenset({"digest", "owner", "name", "scopes", "capacity", "refill_per_s", "plan", "expires_at", "hint"})
 _NEEDED = ("digest", "owner", "name", "scopes")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
@@ -119,6 +119,7 @@ def _key(line: int, fields: dict[str, Any]) -> ForeignKey:
         limit=_limit(fields.get("capacity"), fields.get("refill_per_s")),
         expires_at=_time(fields.get("expires_at")),
         hint=_word(fields, "hint") if fields.get("hint") else "",
+        plan=_word(fields, "plan") if fields.get("plan") else "",
     )
 
 

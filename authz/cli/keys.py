@@ -5,6 +5,7 @@ The rules are `service/keys/admin.py`.
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -33,8 +34,17 @@ _STDIN = "-"
 _SECRET_CHARS_MAX = 512
 
 
+@dataclass(frozen=True, slots=True)
+class _PlanRow:
+    """A plan of keys: how many have it, and whether the policy has it."""
+
+    plan: str
+    keys: int
+    in_policy: bool
+
+
 @app.command()
-def create(
+def create(  # noqa: PLR0913 -- options, each by its name
     account_id: Annotated[str, typer.Argument(help="The account of the key; it cannot be changed later.")],
     *,
     name: Annotated[str, typer.Option(help="The name of the key.")],
@@ -48,12 +58,14 @@ def create(
     ] = None,
     capacity: Capacity = None,
     refill_per_s: Refill = None,
+    plan: Annotated[str, typer.Option(help="A plan of the policy, instead of its usual limits.")] = "",
     environment: Annotated[str, typer.Option(help="The environment, where the policy's prefixes have some.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print its secret, which is shown only once and not stored."""
     expires_at = expiry(expires, datetime.now(UTC), "--expires")
-    request = KeyRequest(account_id, name, frozenset(scope), _limit(capacity, refill_per_s), expires_at, environment)
+    own = _limit(capacity, refill_per_s)
+    request = KeyRequest(account_id, name, frozenset(scope), own, expires_at, environment, plan)
     _check_output()
     made = run(lambda admin: admin.create_key(request, actor()))
     _show_secret(made, {**plain(made.key), "api_key": made.secret}, as_json=as_json)
@@ -174,6 +186,28 @@ def limit(key_id: KeyId, *, capacity: Capacity = None, refill_per_s: Refill = No
 
 
 @app.command()
+def set_plan(
+    key_id: KeyId,
+    plan: Annotated[str, typer.Argument(help="A plan of the policy; without it the key has its usual limits.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a plan, or none; it applies to the next request."""
+    _change(key_id, AuditEvent.KEY_PLAN_SET, f"has the plan {plan}" if plan else "has no plan", plan, as_json=as_json)
+
+
+@app.command()
+def plans(*, as_json: AsJson = False) -> None:
+    """List the plans of keys that are neither revoked nor expired; exit with 1 if the policy lacks one."""
+    found = run(lambda admin: admin.plans())
+    rows = [_PlanRow(plan, count, is_known) for plan, count, is_known in found]
+    show(rows, ("plan", "keys", "in_policy"), as_json=as_json)
+    if not all(row.in_policy for row in rows):
+        note("keys of a plan that the policy lacks have the limits of a key without a plan")
+        raise typer.Exit(1)
+
+
+@app.command()
 def reconcile(
     *,
     everything: Annotated[bool, typer.Option("--all", help="Write the record of every key again.")] = False,
@@ -184,8 +218,8 @@ def reconcile(
     done({"written": count}, f"{count} records written", as_json=as_json)
 
 
-def _change(key_id: str, event: AuditEvent, change: str, own: Limit | None = None, *, as_json: bool) -> None:
-    run(lambda admin: admin.change_key(key_id, event, actor(), own))
+def _change(key_id: str, event: AuditEvent, change: str, to: Limit | str | None = None, *, as_json: bool) -> None:
+    run(lambda admin: admin.change_key(key_id, event, actor(), to))
     done({"id": key_id, "done": change}, f"{key_id} {change}", as_json=as_json)
 
 

@@ -22,6 +22,7 @@ class AuditEvent(StrEnum):
     KEY_DISABLED = "key_disabled"
     KEY_ENABLED = "key_enabled"
     KEY_LIMITED = "key_limited"
+    KEY_PLAN_SET = "key_plan_set"
     KEY_ROTATED = "key_rotated"
     KEY_MINTED_BY_LOGIN = "key_minted_by_login"
     KEY_MINTED_BY_DEVICE = "key_minted_by_device"
@@ -58,7 +59,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret. `hint` may be displayed. `limit` is None where the default applies.
+    """A key without its secret. `hint` may be displayed. `limit` is None where the default applies; `plan` may be "".
 
     `last_used_at` may be up to a minute old. It is None if the key was never used. `replaces` is the id of the key that
     this one replaced in a rotation.
@@ -71,6 +72,7 @@ class ApiKey:
     scopes: frozenset[str]
     created_at: datetime
     limit: Limit | None = None
+    plan: str = ""
     expires_at: datetime | None = None
     disabled_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -125,6 +127,7 @@ class ForeignKey:
     expires_at: datetime | None = None
     hint: str = ""
     email: str = ""
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,14 +44,13 @@ class KeyProjection(Protocol):
         account: Limit | None = None,
         limits: KeyLimits | None = None,
     ) -> None:
-        """Look up keys and their accounts, and charge the buckets of both or of none, each lookup in one atomic call.
+        """Look up keys and their accounts, and charge all their buckets or none, each lookup in one atomic call.
 
         The same call may acquire a lease for the stream that a lookup opens, if the key is allowed on the route.
 
         Never waits and never raises: `taken` is called in later turns of the event loop, once or several times, with
         the reply to each lookup once. `default` is the limit of keys that have none of their own, `account` that of
-        accounts whose keys have none; without it accounts have no bucket. With `limits` a check takes from all buckets
-        that its key, its row and its account have, or from none.
+        accounts whose keys have none; without it accounts have no bucket. `limits` are those of further buckets.
         """
         ...
 
@@ -238,14 +237,15 @@ class KeyLedger(Protocol):
     async def latest_keys(
         self, account_id: str, before: str, rows_max: int, *, ended_only: bool = False
     ) -> list[ApiKey]:
-        """Return an account's keys, newest first, from the one that precedes the key `before` on; "" for the last.
-
-        With `ended_only` only those that are revoked or expired.
-        """
+        """Return an account's keys, or those that ended, newest first, from the one before the key `before`, or all."""
         ...
 
     async def key_names(self, account_id: str, key_ids: Collection[str]) -> dict[str, str]:
         """Return the names of those of the keys that the account has, by id."""
+        ...
+
+    async def plans(self) -> dict[str, int]:
+        """Return how many live keys have each plan."""
         ...
 
     async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
@@ -257,9 +257,9 @@ class KeyLedger(Protocol):
         ...
 
     async def change_key(
-        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+        self, key_id: str, event: AuditEvent, actor: Actor, to: Limit | str | None = None, *, own_only: bool = False
     ) -> str:
-        """Revoke, disable, enable or limit a key; returns the id of its account if that record changes too, else "".
+        """Change a key, `to` a limit or a plan; returns the id of its account if that record changes too, else "".
 
         Raises `Refused` if there is none, if it is revoked and the change is another, or, with `own_only`, if somebody
         other than the actor has disabled it.

@@ -158,3 +158,10 @@ async def test_a_hundred_checks_at_once_are_each_decided_once(keys: Subject) -> 
     found = await taken(keys, [Lookup(digest, 1, ROW) for digest in digests * 6])
     granted = [index for index, it in enumerate(found) if shown(it)[0] is GRANTED]
     assert [sum(index % 20 == number for index in granted) for number in range(20)] == [2] * 20
+    # Keys whose records differ in the plan only do not share what is cached of their buckets.
+    for index, reply in enumerate(found):
+        assert isinstance(reply, Take)
+        assert reply.bucket is not None
+        assert reply.bucket.quotas is not None
+        of_key = GOLD if index % 2 else LIMITS.default
+        assert reply.bucket.quotas.items == (*of_key, SEARCH)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from authz.adapters.postgres import accounts, listings
+from authz.adapters.postgres import accounts, listings, rows
 from authz.adapters.postgres.audit import is_disabled_by_others, write_audit
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.postgres.rows import KEY_COLUMNS, RECORD_COLUMNS, api_key, key_record, limit_columns
@@ -50,6 +50,7 @@ _KEY_CHANGES = {
     AuditEvent.KEY_DISABLED: "disabled_at = coalesce(disabled_at, now())",
     AuditEvent.KEY_ENABLED: "disabled_at = NULL",
     AuditEvent.KEY_LIMITED: "capacity = $2, refill_per_s = $3",
+    AuditEvent.KEY_PLAN_SET: "plan = $2",
 }
 
 
@@ -135,6 +136,11 @@ class PostgresKeys:
         async with self._postgres.transaction() as connection:
             return await listings.live_counts(connection, account_ids)
 
+    async def plans(self) -> dict[str, int]:
+        """Return how many live keys have each plan."""
+        async with self._postgres.transaction() as connection:
+            return await listings.plans(connection)
+
     async def find_keys(self, digest: bytes, hint: str) -> list[ApiKey]:
         """Return the keys with a digest or with a hint, oldest first; an empty digest or hint matches none."""
         async with self._postgres.transaction() as connection:
@@ -149,10 +155,10 @@ class PostgresKeys:
         return api_key(row)
 
     async def change_key(
-        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+        self, key_id: str, event: AuditEvent, actor: Actor, to: Limit | str | None = None, *, own_only: bool = False
     ) -> str:
-        """Revoke, disable, enable or limit a key; returns the id of its account if that record changes too, else ""."""
-        columns = limit_columns(limit) if event is AuditEvent.KEY_LIMITED else ()
+        """Change a key; returns the id of its account if that record changes too, else ""."""
+        columns = rows.changed_columns(event, to)
         async with self._postgres.transaction() as connection:
             before = await connection.fetchrow("SELECT account_id, capacity FROM api_keys WHERE id = $1", key_id)
             sums_up = before is not None and _sums_up(event, before["capacity"])
@@ -280,7 +286,7 @@ async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) 
         raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
     await connection.execute(
         "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "
-        "expires_at, replaces) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "expires_at, replaces, plan) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         key.id,
         key.account_id,
         digest,
@@ -291,4 +297,5 @@ async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) 
         key.created_at,
         key.expires_at,
         key.replaces,
+        key.plan or None,
     )

@@ -14,6 +14,7 @@ _ANY_KEYS = f"SELECT {KEY_COLUMNS} FROM api_keys k LEFT JOIN key_uses u ON u.key
 _KEYS = f"{_ANY_KEYS}k.account_id = $1 AND "
 _FOUND_MAX = 100
 _LIVE = "k.revoked_at IS NULL AND (k.expires_at > now() OR k.expires_at IS NULL) "
+_PLANS = f"SELECT plan, count(*) AS keys FROM api_keys k WHERE plan IS NOT NULL AND {_LIVE}GROUP BY plan LIMIT 1000"  # noqa: S608 -- ours
 _AT = "(SELECT created_at, id FROM api_keys WHERE id = $2)"
 _NEWEST = "ORDER BY k.created_at DESC, k.id DESC LIMIT "
 
@@ -97,3 +98,8 @@ async def live_counts(connection: Any, account_ids: Collection[str]) -> dict[str
         list(account_ids),
     )
     return {row["id"]: row["live"] for row in rows}
+
+
+async def plans(connection: Any) -> dict[str, int]:  # noqa: ANN401 -- untyped driver
+    """Return how many live keys have each plan."""
+    return {row["plan"]: row["keys"] for row in await connection.fetch(_PLANS)}

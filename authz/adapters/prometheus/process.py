@@ -58,6 +58,7 @@ class PolicyMetrics(OwnCollector):
     def __init__(self, policy: Policy, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
         self._reloads = Counter(dict.fromkeys(ReloadOutcome, 0))
+        self._unknown_plans = 0
         self.use(policy)
 
     def use(self, policy: Policy) -> None:
@@ -65,6 +66,10 @@ class PolicyMetrics(OwnCollector):
         self._digest, self._version = policy.digest, str(policy.version)
         self._routes = len(policy.routes)
         self.loaded_s = self._now_s()
+
+    def plan_unknown(self) -> None:
+        """Count one record of a key whose plan the policy does not have."""
+        self._unknown_plans += 1
 
     def reloaded(self, outcome: ReloadOutcome) -> None:
         """Count one policy reload."""
@@ -83,5 +88,7 @@ class PolicyMetrics(OwnCollector):
         routes = GaugeMetricFamily("authz_policy_routes", "Rows of the policy in force.")
         routes.add_metric([], self._routes)
         yield routes
+        text = "Records of keys that were read and have a plan that the policy in force does not have."
+        yield counts("authz_unknown_plans", text, (), [((), self._unknown_plans)])
         outcomes = (((outcome.value,), count) for outcome, count in self._reloads.items())
         yield counts("authz_policy_reloads", "Reloads of the policy by outcome.", ("outcome",), outcomes)

@@ -54,7 +54,7 @@ class KnownKeys:
         self.limit = NO_LIMIT
         self.account_limit: Limit | None = None
         self.limits: KeyLimits | None = None
-        self.applied: dict[tuple[str, str, int, int], Applied] = {}
+        self.applied: dict[tuple[str, str, str, int, int], Applied] = {}
         self.stranger = _NOBODY
         self.active: dict[bytes, Known] = {}
         self._stopped: dict[bytes, Known] = {}

@@ -40,6 +40,7 @@ _REPLY = Struct("<BB2d")
 _OUTCOMES = {ord(it): it for it in (TakeOutcome.GRANTED, TakeOutcome.LIMITED)}
 _KNOWN_BYTE, _EXPIRED_BYTE, _CHANGED_BYTE = b"kex"
 _LOWER = 0x20
+_APPLIED_MAX = 16_384
 _NO_ROW: tuple[NamedLimit, ...] = ()
 _ANY_BUCKET = Bucket(NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
@@ -117,12 +118,14 @@ class LimitChecks:
         record = known.record
         if record is None:
             return None
-        key = (known.header, known.account_header, id(row), lookup.cost)
+        key = (known.header, known.account_header, record.plan, id(row), lookup.cost)
         found = self._cache.applied.get(key)
         if found is None or found.row is not row:
             account_header = known.account_header.encode() + b"\n" if self._has_accounts else b""
             headers = known.header.encode() + b"\n", account_header
             account = known.account_limit if self._has_accounts else None
+            if len(self._cache.applied) >= _APPLIED_MAX:
+                self._cache.applied.clear()
             found = applied(limits, record, row, lookup.cost, headers=headers, account=account)
             self._cache.applied[key] = found
         return found

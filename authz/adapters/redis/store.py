@@ -3,7 +3,7 @@
 The adapters are `keys.py` and `cluster_keys.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from authz.adapters.clock_skew import OnSkew
@@ -18,7 +18,7 @@ from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.connection.url import Form, Source, UrlSource
 from authz.adapters.redis.keys import RedisKeys
-from authz.adapters.redis.records import CHECK, CHECK_MANY, OPENING, PUT
+from authz.adapters.redis.records import CHECK, CHECK_MANY, KEY_SCRIPTS, OPENING, PUT
 from authz.core.limits import LostBuckets
 
 
@@ -42,6 +42,7 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
     connect_s: float = CONNECT_S,
     on_skew: OnSkew | None = None,
     lost_buckets: LostBuckets = LostBuckets.FULL,
+    on_unknown_plan: Callable[[], None] = lambda: None,
 ) -> RedisStore:
     """Build the adapter for a URL, or what reads one for each connection; `link.start()` connects it.
 
@@ -56,16 +57,28 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
             on_answered=on_answered,
             connect_s=connect_s,
         )
-        return RedisStore(
-            cluster, RedisClusterKeys(cluster, negative_ttl_s=negative_ttl_s, on_use=on_use, on_skew=on_skew)
+        of_cluster = RedisClusterKeys(
+            cluster,
+            negative_ttl_s=negative_ttl_s,
+            on_use=on_use,
+            on_skew=on_skew,
+            on_unknown_plan=on_unknown_plan,
         )
+        return RedisStore(cluster, of_cluster)
     link = RedisLink(
         url,
         deadline_s=deadline_s,
         in_flight_max=in_flight_max,
-        scripts=(CHECK, CHECK_MANY, PUT, OPENING, *scripts),
+        scripts=(CHECK, CHECK_MANY, PUT, OPENING, *KEY_SCRIPTS.limits.all, *scripts),
         on_answered=on_answered,
         connect_s=connect_s,
     )
-    keys = RedisKeys(link, negative_ttl_s=negative_ttl_s, on_use=on_use, on_skew=on_skew, lost_buckets=lost_buckets)
+    keys = RedisKeys(
+        link,
+        negative_ttl_s=negative_ttl_s,
+        on_use=on_use,
+        on_skew=on_skew,
+        lost_buckets=lost_buckets,
+        on_unknown_plan=on_unknown_plan,
+    )
     return RedisStore(link, keys)

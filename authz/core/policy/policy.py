@@ -154,3 +154,8 @@ class Policy:
     version: int = field(default=1, compare=False)
     acknowledges: tuple[str, ...] = field(default=(), compare=False)
     identity: object = field(init=False, default_factory=object, compare=False, repr=False)
+
+    @property
+    def plans(self) -> frozenset[str]:
+        """The names of the plans that keys may have."""
+        return frozenset() if self.key_limits is None else frozenset(self.key_limits.plans)

@@ -45,6 +45,7 @@ class KeyRequest:
     limit: Limit | None = None
     expires_at: datetime | None = None
     environment: str = ""
+    plan: str = ""
 
 
 class KeyAdmin:
@@ -95,6 +96,7 @@ class KeyAdmin:
             scopes=request.scopes,
             created_at=self._now(),
             limit=request.limit,
+            plan=request.plan,
             expires_at=request.expires_at,
         )
         active_max = self._policy.keys.active_max
@@ -155,20 +157,27 @@ class KeyAdmin:
         return keys.format.is_well_formed(text) or any(it.prefix and it.matches(text) for it in keys.foreign)
 
     async def change_key(
-        self, key_id: str, event: AuditEvent, actor: Actor, limit: Limit | None = None, *, own_only: bool = False
+        self, key_id: str, event: AuditEvent, actor: Actor, to: Limit | str | None = None, *, own_only: bool = False
     ) -> None:
-        """Revoke, disable, enable or limit a key; return when every sidecar applies the change.
+        """Change a key, `to` a limit or a plan if it gets one; return when every sidecar applies the change.
 
         With `own_only` a key that somebody other than the actor has disabled is not changed.
         Raises `Refused`, and `NotEffectiveYet` if Redis could not be written: the change is then durable and retried.
         """
-        if limit is not None:
-            _check_limit(limit)
-        account_id = await self._ledger.change_key(key_id, event, actor, limit, own_only=own_only)
+        if isinstance(to, Limit):
+            _check_limit(to)
+        elif to:
+            _check_plan(to, self._policy)
+        account_id = await self._ledger.change_key(key_id, event, actor, to, own_only=own_only)
         await self._settle([key_id], [account_id] if account_id else [])
 
+    async def plans(self) -> list[tuple[str, int, bool]]:
+        """Return each plan that live keys have, how many have it, and whether the policy has the plan."""
+        found = await self._ledger.plans()
+        return [(plan, count, plan in self._policy.plans) for plan, count in sorted(found.items())]
+
     async def rotate(self, key_id: str, overlap_s: float, actor: Actor) -> Rotation:
-        """Replace a key by one of the same name, scopes, limit and lifetime; the old one stays valid for `overlap_s`.
+        """Replace a key by one of the same name, scopes, limits and lifetime; the old one stays valid for `overlap_s`.
 
         Without an overlap it is revoked and no longer counts; with one, both keys count. Raises `Refused`.
         An unavailable Redis is reported in `Rotation.pending`, because the owner must receive the new secret.
@@ -265,6 +274,8 @@ def checked_request(request: KeyRequest, policy: Policy, now: datetime) -> None:
         raise Refused("the expiry is more than a hundred years away; leave it out instead")
     if request.limit is not None:
         _check_limit(request.limit)
+    if request.plan:
+        _check_plan(request.plan, policy)
 
 
 def checked_name(name: str) -> str:
@@ -273,6 +284,11 @@ def checked_name(name: str) -> str:
     if len(name) > NAME_CHARS_MAX or not is_visible(name):
         raise Refused(f"a name is 1 to {NAME_CHARS_MAX} printable characters, without invisible ones")
     return name
+
+
+def _check_plan(plan: str, policy: Policy) -> None:
+    if plan not in policy.plans:
+        raise Refused(f"the policy has no plan {plan}")
 
 
 def _check_limit(limit: Limit) -> None:

@@ -130,6 +130,7 @@ class KeyImporter:
             scopes=key.scopes,
             created_at=self._now(),
             limit=key.limit,
+            plan=key.plan,
             expires_at=key.expires_at,
         )
         await self._ledger.add_key(stored, key.digest, self._policy.keys.active_max, actor, AuditEvent.KEY_IMPORTED)
@@ -155,7 +156,7 @@ class KeyImporter:
             return "the hint looks like a whole key"
         try:
             checked_name(key.name)
-            request = KeyRequest(key.account_id, key.name, key.scopes, key.limit, key.expires_at)
+            request = KeyRequest(key.account_id, key.name, key.scopes, key.limit, key.expires_at, plan=key.plan)
             checked_request(request, self._policy, self._now())
         except Refused as error:
             return str(error)
