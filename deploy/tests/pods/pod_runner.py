@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 from urllib.error import URLError
 
@@ -30,7 +31,9 @@ _PORTS = ("8000", "8081", "9090", "9901")
 
 def podman(*arguments: str | Path) -> str:
     command = ["podman", *map(str, arguments)]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    # conmon writes a file where a container runs out of memory into its folder.
+    folder = gettempdir()
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=folder)
     assert ended.returncode == 0, f"podman {arguments[0]}: {ended.stderr[-1_000:]}"
     return ended.stdout.strip()
 
