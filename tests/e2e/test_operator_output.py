@@ -1,15 +1,12 @@
 """What an operator's terminal, script or log receives: readable, complete, without secrets, and never a traceback."""
 
-import fcntl
 import json
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 
 import pytest
+from support.clients.golden_terminal import commands
 from support.clients.raw_http import send_settled
 
 from authz.demo.servers import shipped
@@ -33,33 +30,26 @@ def environment(stack: Stack | None, **env: str) -> dict[str, str]:
 def authz(
     stack: Stack | None, *arguments: str, stdin: str = "", redirection: str = "", **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command with pipes; `redirection` is the shell's, such as >/dev/full."""
+    """Run a command with pipes; `redirection` is the shell's, such as >/dev/full.
+
+    What depends on how a process starts, its encoding and its descriptors, runs in a new process.
+    """
+    given = environment(stack, **env)
+    if not redirection and not env.keys() & {"LC_ALL", "PYTHONIOENCODING"}:
+        ran = commands("authz").in_pipes(*arguments, env=given, stdin=stdin.encode())
+        return subprocess.CompletedProcess(arguments, ran.code, ran.out, ran.err)
     command = [sys.executable, "-m", "authz", *arguments]
     if redirection:
         command = ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *command]
-    return subprocess.run(
-        command, env=environment(stack, **env), input=stdin, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, env=given, input=stdin, capture_output=True, text=True, check=False)
 
 
 def at_a_terminal(stack: Stack, columns: int, *arguments: str) -> str:
-    screen, end = pty.openpty()
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = environment(stack, TERM="xterm", NO_COLOR="1")
-    process = subprocess.Popen([sys.executable, "-m", "authz", *arguments], env=env, stdin=end, stdout=end, stderr=end)
-    os.close(end)
-    seen = b""
-    while True:
-        try:
-            chunk = os.read(screen, 65_536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen += chunk
-    assert process.wait() == 0
-    os.close(screen)
-    return seen.decode().replace("\r\n", "\n")
+    ran = commands("authz").at_a_terminal(
+        *arguments, columns=columns, env=environment(stack, TERM="xterm", NO_COLOR="1")
+    )
+    assert ran.code == 0
+    return ran.screen
 
 
 @pytest.fixture
@@ -225,15 +215,15 @@ def test_a_user_without_a_name_is_named_by_its_number(stack: Stack) -> None:
     # A number without a name, as a container has; the audit log receives it.
     program = (
         "import os, sys; os.getuid = lambda: 54321; "
-        "sys.argv = ['authz', 'accounts', 'create', 'Nameless']; from authz.cli.app import main; main()"
+        "sys.argv = ['authz', 'accounts', 'create', 'Nameless']; "
+        "from authz.cli.use_cases import actor; print(actor().name, flush=True); "
+        "from authz.cli.app import main; main()"
     )
     names = {"USER", "LOGNAME", "LNAME", "USERNAME"}
     env = {name: value for name, value in environment(stack).items() if name not in names}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout[:5], done.stderr) == (0, "acct_", "")
-    program = "import os; os.getuid = lambda: 54321; from authz.cli.use_cases import actor; print(actor().name)"
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
-    assert done.stdout == "operator:uid-54321\n", done.stderr
+    name, account_id = done.stdout.splitlines()
+    assert (done.returncode, name, account_id[:5], done.stderr) == (0, "operator:uid-54321", "acct_", "")
 
 
 @pytest.mark.parametrize(

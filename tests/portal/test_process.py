@@ -3,13 +3,12 @@
 import asyncio
 import signal
 import ssl
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from support.certificates import MountedFiles
+from support.clients.golden_terminal import commands
 from support.clients.portal_browser import SECRET
 from support.portal_use_cases import random_email
 from support.servers.portal import portal
@@ -32,15 +31,11 @@ THROUGH = {PROOF: SECRET, ADDRESS: "203.0.113.9"}
         ({"AUTHZ_POLICY_FILE": "/none.yaml"}, "/none.yaml:0:0: cannot be read"),
     ],
 )
-def test_what_an_operator_can_mend_is_one_line(
-    env: dict[str, str], fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"AUTHZ_PORTAL_PROXY_SECRET": SECRET, **env}.items():
-        monkeypatch.setenv(name, value)
-    done = subprocess.run([sys.executable, "-m", "authz", "portal"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert fault in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_what_an_operator_can_mend_is_one_line(env: dict[str, str], fault: str) -> None:
+    done = commands("authz").in_pipes("portal", env={"AUTHZ_PORTAL_PROXY_SECRET": SECRET, **env})
+    assert done.code == 1
+    assert fault in done.err
+    assert done.err.count("\n") == 1
 
 
 async def test_it_starts_without_its_stores_says_so_and_ends_when_told(

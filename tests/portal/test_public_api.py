@@ -5,6 +5,7 @@ from typing import NoReturn
 import httpx
 import pytest
 from support.builders import request as attributes
+from support.clients.portal_browser import Browser
 from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
 
 from authz.adapters.postgres.pool import Postgres
@@ -237,6 +238,8 @@ async def test_unavailable_stores_are_a_503_and_nobody_logs_in(
 ) -> None:
     await signed_up(envoy, email := random_email())
     await postgres.close()
+    page = await Browser(envoy).log_in(email, PASSWORD)
+    assert (page.status_code, "Go back, and try again in a moment" in page.text) == (503, True)
     for _ in range(2):
         answer = await envoy.post("/v1/public/login", json={"email": email, "password": PASSWORD})
         assert seen(answer) == (503, {"error": "unavailable"}, "1")

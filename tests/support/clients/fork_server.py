@@ -24,9 +24,17 @@ _PROGRAMS = {
         "authz.cli.top",
         "authz.settings_report",
         "rich.table",
+        "typer._adapters",
         "typer.rich_utils",
     ),
-    "truetick": ("authz.client.__main__", "authz.client.command", "rich.panel", "typer.rich_utils"),
+    "truetick": (
+        "authz.client.__main__",
+        "authz.client.command",
+        "authz.client.login",
+        "rich.panel",
+        "typer._adapters",
+        "typer.rich_utils",
+    ),
 }
 """What each program loads, its entry point first."""
 
@@ -48,6 +56,7 @@ def _become(request: dict[str, Any], program: str, main: Callable[[], object]) -
     """Be the command: in a session of its own, with its own descriptors."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(request["umask"])
     files = [os.open(name, _mode(number, name)) for number, name in enumerate(request["files"])]
     os.write(1, b"started\n")  # the other side may close them now
     for number, file in enumerate(files):

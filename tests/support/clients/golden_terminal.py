@@ -4,6 +4,7 @@ The server has loaded `authz` or `truetick` before, as a shell has not; everythi
 with a size, or pipes, and a session without a terminal. What is on the screen in the end is what `pyte` shows.
 """
 
+import atexit
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ import termios
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pyte
@@ -70,12 +72,14 @@ class Commands:
         code, (seen,) = self._run(arguments, env, [end, end, end], [master])
         return Ran(code, on_screen(seen, columns))
 
-    def in_pipes(self, *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Ran:
-        """Run with pipes only, in a session without a terminal."""
+    def in_pipes(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", umask: int = 0o022
+    ) -> Ran:
+        """Run with pipes only, in a session without a terminal; `stdin` must fit in a pipe."""
         (input_end, given), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
         os.write(given, stdin)
         os.close(given)
-        code, (out_seen, err_seen) = self._run(arguments, env, [input_end, out_end, err_end], [out, err])
+        code, (out_seen, err_seen) = self._run(arguments, env, [input_end, out_end, err_end], [out, err], umask)
         return Ran(code, "", out_seen.decode(), err_seen.decode())
 
     def into_a_pipe(self, *arguments: str, columns: int, env: Mapping[str, str] | None = None) -> Ran:
@@ -94,13 +98,18 @@ class Commands:
         self._server.stdout.close()
 
     def _run(
-        self, arguments: Sequence[str], env: Mapping[str, str] | None, ends: list[int], reads: list[int]
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str] | None,
+        ends: list[int],
+        reads: list[int],
+        umask: int = 0o022,
     ) -> tuple[int, list[bytes]]:
         """Start a command with its three descriptors, which are closed here, and read until it has closed them."""
         assert self._server.stdin
         assert self._server.stdout
         names = [f"/proc/{os.getpid()}/fd/{end}" for end in ends]
-        request = {"arguments": arguments, "env": dict(env or {}), "files": names}
+        request = {"arguments": arguments, "env": dict(env or {}), "files": names, "umask": umask}
         self._server.stdin.write(json.dumps(request).encode() + b"\n")
         self._server.stdin.flush()
         assert self._server.stdout.readline() == b"started\n"
@@ -108,6 +117,14 @@ class Commands:
             os.close(end)
         seen = read_all(reads)
         return int(self._server.stdout.readline()), seen
+
+
+@cache
+def commands(program: str) -> Commands:
+    """Return what runs a program for the rest of this process; each run has an environment of its own."""
+    started = Commands(program, {"PATH": os.environ["PATH"], "PYTHONUTF8": "1"}, ROOT)
+    atexit.register(started.close)
+    return started
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.clients.golden_terminal import commands
+
 PROGRAM = [sys.executable, "-m", "authz.client"]
 _PATIENCE_S = 40.0
 # Shells make what they run in the background ignore Ctrl-C, and that is inherited.
@@ -34,15 +36,9 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 def truetick(
     home: Path, *arguments: str, stdin: str = "", umask: int = 0o022, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        env=environment(home, **env),
-        input=stdin,
-        umask=umask,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run the command with pipes to its end, in a fork of a process that has loaded it."""
+    ran = commands("truetick").in_pipes(*arguments, env=environment(home, **env), stdin=stdin.encode(), umask=umask)
+    return subprocess.CompletedProcess(arguments, ran.code, ran.out, ran.err)
 
 
 def names(folder: Path) -> list[str]:
