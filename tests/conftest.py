@@ -3,6 +3,7 @@
 Tests that kill or stop a server bring their own packaged one, since they need its process.
 """
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from support.clients.golden_terminal import Goldens
 from support.observability.exposition import assert_valid, assert_within_limits
 from support.servers.containers import POSTGRES_IMAGE, REDIS_IMAGE
+from support.servers.postgres import migrated_database
 from support.servers.redis_cluster import Cluster, cluster
 from support.servers.redis_sentinel import Sentinels, sentinels
 from testcontainers.community.postgres import PostgresContainer
@@ -170,6 +172,12 @@ def postgres_url(scratch: Path) -> Iterator[str]:
     server.start()
     yield server.url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def portal_database_url(postgres_url: str) -> str:
+    """A database with the schema, for all tests of the portal."""
+    return asyncio.run(migrated_database(postgres_url, "portal_tests"))
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 from support.clients.golden_terminal import FEW, Goldens, Programs, every_way, programs
-from support.servers.postgres import on_database
+from support.servers.postgres import migrated_database
 from typer.main import get_command
 
-from authz.adapters.postgres.migrations import migrate
 from authz.cli.app import app
 
 UNKNOWN_KEY = "ttk_" + "0" * 49
@@ -81,11 +80,8 @@ REFUSED = {
 def database_url(postgres_url: str) -> str:
     """A database with accounts and keys whose names no command would accept."""
 
-    async def fill() -> None:
-        admin = await asyncpg.connect(postgres_url)
-        await admin.execute("CREATE DATABASE goldens")
-        await admin.close()
-        await migrate(url)
+    async def fill() -> str:
+        url = await migrated_database(postgres_url, "goldens")
         session = await asyncpg.connect(url)
         for number, (account_id, name) in enumerate([*NAMES.items(), (EMPTY, "Empty")]):
             values = account_id, name, f"2026-01-0{number + 1}"
@@ -104,10 +100,9 @@ def database_url(postgres_url: str) -> str:
                 f"2026-01-0{number + 1}",
             )
         await session.close()
+        return url
 
-    url = on_database(postgres_url, "goldens")
-    asyncio.run(fill())
-    return url
+    return asyncio.run(fill())
 
 
 @pytest.fixture(scope="module")

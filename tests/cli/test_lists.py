@@ -6,30 +6,26 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 from support.clients.golden_terminal import Commands, programs
-from support.servers.postgres import on_database
-
-from authz.adapters.postgres.migrations import migrate
+from support.servers.postgres import migrated_database
 
 LAST = "acct_0250"
 
 
+async def filled(postgres_url: str) -> str:
+    """Return a database with 250 accounts."""
+    url = await migrated_database(postgres_url, "lists")
+    session = await asyncpg.connect(url)
+    await session.execute(
+        "INSERT INTO accounts (id, name, created_at) SELECT 'acct_' || lpad(number::text, 4, '0'), 'x', "
+        "timestamptz '2026-01-01' + number * interval '1 s' FROM generate_series(1, 250) number"
+    )
+    await session.close()
+    return url
+
+
 @pytest.fixture(scope="module")
 def authz(postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    url = on_database(postgres_url, "lists")
-
-    async def fill() -> None:
-        admin = await asyncpg.connect(postgres_url)
-        await admin.execute("CREATE DATABASE lists")
-        await admin.close()
-        await migrate(url)
-        session = await asyncpg.connect(url)
-        await session.execute(
-            "INSERT INTO accounts (id, name, created_at) SELECT 'acct_' || lpad(number::text, 4, '0'), 'x', "
-            "timestamptz '2026-01-01' + number * interval '1 s' FROM generate_series(1, 250) number"
-        )
-        await session.close()
-
-    asyncio.run(fill())
+    url = asyncio.run(filled(postgres_url))
     env = {"AUTHZ_POSTGRES_URL": url, "AUTHZ_REDIS_URL": redis_url, "AUTHZ_POLICY_FILE": "policies/truetick.yaml"}
     with programs("authz", tmp_path_factory.mktemp("home"), env) as running:
         yield running.normal

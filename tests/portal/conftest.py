@@ -12,10 +12,9 @@ from support.builders import policy
 from support.clients.portal_browser import SECRET, Browser, client
 from support.fakes.projection import MemoryProjection
 from support.portal_use_cases import PASSWORD, PortalUseCases, random_address, random_email
-from support.servers.postgres import database
+from support.servers.postgres import emptied
 
 from authz.adapters.postgres.keys import PostgresKeys
-from authz.adapters.postgres.migrations import migrate
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.redis.connection.link import RedisLink
 from authz.demo.servers import RedisServer
@@ -24,18 +23,17 @@ from authz.service.keys.admin import KeyAdmin
 
 
 @pytest.fixture
-async def postgres(postgres_url: str) -> AsyncIterator[Postgres]:
-    async with database(postgres_url) as url:
-        await migrate(url)
-        postgres = Postgres(url, deadline_s=10, pool_max=10)
-        await postgres.start()
-        yield postgres
-        await postgres.close()
+async def postgres(portal_database_url: str) -> AsyncIterator[Postgres]:
+    await emptied(portal_database_url)
+    postgres = Postgres(portal_database_url, deadline_s=30, pool_max=10)
+    await postgres.start()
+    yield postgres
+    await postgres.close()
 
 
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[RedisLink]:
-    link = RedisLink(redis_url, deadline_s=5, in_flight_max=20_000)
+    link = RedisLink(redis_url, deadline_s=30, in_flight_max=20_000)
     link.start()
     await link.reached.wait()
     yield link

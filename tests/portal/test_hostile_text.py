@@ -3,7 +3,7 @@
 import asyncio
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,9 +12,8 @@ import httpx
 import pytest
 from support.clients.portal_browser import SECRET, Browser, token_of
 from support.portal_use_cases import random_address, random_email
-from support.servers.portal import running_portal
+from support.servers.portal import RunningPortal, running_portal
 
-from authz.demo.servers import RedisServer
 from authz.portal.envoy_only import ADDRESS, PROOF
 
 MARKS = "\u0301\u0327" * 16_000  # 64 KB, whose normalisation takes seconds
@@ -28,12 +27,15 @@ def through() -> dict[str, str]:
     return {PROOF: SECRET, ADDRESS: random_address()}
 
 
+@pytest.fixture(scope="module")
+def running(scratch: Path, redis_url: str, portal_database_url: str) -> Iterator[RunningPortal]:
+    with running_portal(scratch, redis_url, portal_database_url) as started:
+        yield started
+
+
 @pytest.fixture
-async def portal(folder: Path, redis_server: RedisServer, postgres_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        running_portal(folder, redis_server, postgres_url) as running,
-        httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
-    ):
+async def portal(running: RunningPortal) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client:
         yield client
 
 

@@ -27,7 +27,7 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def postgres(database_url: str) -> AsyncIterator[Postgres]:
-    postgres = Postgres(database_url, deadline_s=10, pool_max=20)
+    postgres = Postgres(database_url, deadline_s=30, pool_max=20)
     await postgres.start()
     yield postgres
     await postgres.close()
@@ -55,7 +55,7 @@ def admin(ledger: PostgresKeys, projection: MemoryProjection) -> KeyAdmin:
 
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[RedisLink]:
-    link = RedisLink(redis_url, deadline_s=5, in_flight_max=20_000)
+    link = RedisLink(redis_url, deadline_s=30, in_flight_max=20_000)
     link.start()
     await link.reached.wait()
     yield link

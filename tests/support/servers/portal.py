@@ -1,18 +1,15 @@
 """`authz portal` as a process, over a Redis and a Postgres of its own."""
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from support.clients.portal_browser import SECRET
-from support.servers.postgres import database
 
-from authz.adapters.postgres.migrations import migrate
-from authz.demo.servers import RedisServer, Server, free_port, shipped
+from authz.demo.servers import Server, free_port, shipped
 
 
 def portal(folder: Path, port: int, admin_port: int, **env: str) -> Server:
@@ -33,26 +30,22 @@ class RunningPortal:
     server: Server
 
 
-@asynccontextmanager
-async def running_portal(
-    folder: Path, redis: RedisServer, postgres_url: str, **env: str
-) -> AsyncIterator[RunningPortal]:
-    """A portal that is ready."""
+@contextmanager
+def running_portal(folder: Path, redis_url: str, postgres_url: str, **env: str) -> Iterator[RunningPortal]:
+    """A portal that is ready, over stores with the schema."""
     port, admin_port = free_port(), free_port()
-    async with database(postgres_url) as url:
-        await migrate(url)
-        stores = {"AUTHZ_REDIS_URL": redis.url, "AUTHZ_POSTGRES_URL": url}
-        server = portal(folder, port, admin_port, **stores, **env)
+    stores = {"AUTHZ_REDIS_URL": redis_url, "AUTHZ_POSTGRES_URL": postgres_url}
+    server = portal(folder, port, admin_port, **stores, **env)
 
-        def is_ready() -> bool:
-            try:
-                answer: dict[str, bool] = httpx.get(f"http://127.0.0.1:{admin_port}/readyz", trust_env=False).json()
-            except httpx.HTTPError:
-                return False
-            return all(answer.values())
-
-        await asyncio.to_thread(server.start, is_ready)
+    def is_ready() -> bool:
         try:
-            yield RunningPortal(f"http://127.0.0.1:{port}", server)
-        finally:
-            server.stop()
+            answer: dict[str, bool] = httpx.get(f"http://127.0.0.1:{admin_port}/readyz", trust_env=False).json()
+        except httpx.HTTPError:
+            return False
+        return all(answer.values())
+
+    server.start(is_ready)
+    try:
+        yield RunningPortal(f"http://127.0.0.1:{port}", server)
+    finally:
+        server.stop()
