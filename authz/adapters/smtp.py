@@ -1,6 +1,6 @@
 """Mail to account owners over SMTP, or to the log for a demo without a mail server (`service.portal.ports.Mail`).
 
-The texts of the mails are in `service/portal/accounts.py`.
+The use cases in `service/portal/` write the texts.
 """
 
 import asyncio

@@ -71,7 +71,7 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of an account's audit trail; A later line has a higher `number`."""
+    """One line of an account's audit trail; a later line has a higher `number`."""
 
     number: int
     at: datetime
