@@ -6,8 +6,8 @@ The spans are in `adapters/tracing/`.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from authz.core.check import Traced
 from authz.core.errors import SettingsError
+from authz.core.traces.context import Traced
 from authz.settings import Settings
 
 if TYPE_CHECKING:

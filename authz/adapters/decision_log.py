@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from authz.adapters.log_limits import LineLimits
-from authz.core.check import Allow, Decision, RequestAttributes, trace_context
+from authz.core.check import Allow, Decision, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.core.text import without_key
+from authz.core.traces.context import trace_context
 from authz.service.ports import Decided
 
 Write: TypeAlias = Callable[[dict[str, Any]], None]

@@ -3,10 +3,9 @@
 The rules that compute one from another are in `decision.py`.
 """
 
-import re
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import ACCOUNT_ITEM, KEY_ITEM, NO_LIMIT, Limit, NamedLimit
@@ -16,6 +15,7 @@ from authz.core.policy.route import Route
 from authz.core.policy.template import Template
 from authz.core.streams import Acquisition, Opening, StreamUse
 from authz.core.text import without_key
+from authz.core.traces.context import Traced
 from authz.core.value import Value, force_setattr
 
 
@@ -27,39 +27,6 @@ class BodyForm(Value):
 
 
 _NO_FORM = BodyForm()
-
-
-# https://www.w3.org/TR/trace-context/#traceparent-header; other versions may have more behind it
-_CONTEXT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
-_SAMPLED = 1
-
-
-class TraceContext(NamedTuple):
-    """The trace that a call belongs to: ids in hexadecimal, and whether the caller records it."""
-
-    trace_id: str
-    span_id: str
-    is_sampled: bool
-
-
-def trace_context(traceparent: str) -> TraceContext | None:
-    """Parse a W3C trace context; None for an invalid one."""
-    found = _CONTEXT.fullmatch(traceparent)
-    return None if found is None else TraceContext(found[1], found[2], bool(int(found[3], 16) & _SAMPLED))
-
-
-class Traced(Protocol):
-    """A call that may have a trace context."""
-
-    @property
-    def traceparent(self) -> str:
-        """The W3C trace context of the caller, or an empty text."""
-        ...
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the caller records its trace; much cheaper than to read the context."""
-        ...
 
 
 class RequestAttributes(Value):

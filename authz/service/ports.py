@@ -164,30 +164,6 @@ class CheckObserver(Protocol):
         ...
 
 
-class CheckTracer(Protocol):
-    """Measures the steps of sampled checks; a check that is not sampled costs one look at a flag. Never raises."""
-
-    def timed(self, requests: Sequence[tuple[int, RequestAttributes]], taken: Taken) -> Taken:
-        """Return a callback to use instead of `taken`, which measures a call of the projection that begins now."""
-        ...
-
-    def arrived(self, decided: Sequence[Decided]) -> None:
-        """Begin the sampled ones among checks that are decided without the projection."""
-        ...
-
-    def begin(self, attributes: RequestAttributes, step: str) -> None:
-        """Begin a step: "postgres" for the load of a key, "lease" for a lease of its own."""
-        ...
-
-    def end(self, attributes: RequestAttributes, step: str) -> None:
-        """End that step."""
-        ...
-
-    def repeat(self, attributes: RequestAttributes, step: str) -> None:
-        """Record a step that the latest one did too."""
-        ...
-
-
 class UseLedger(Protocol):
     """The last use of each key (Postgres)."""
 

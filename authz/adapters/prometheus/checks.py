@@ -19,9 +19,10 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from authz import __version__
-from authz.core.check import Deny, Traced, trace_context
+from authz.core.check import Deny
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.policy.route import Route
+from authz.core.traces.context import Traced, trace_context
 from authz.service.ports import Decided
 
 STORES = ("redis", "postgres")

@@ -24,8 +24,9 @@ from authz.adapters.tracing.messages import (
     repeated_attribute,
     span_id,
 )
-from authz.core.check import Allow, Decision, RequestAttributes, Traced, trace_context
+from authz.core.check import Allow, Decision, RequestAttributes
 from authz.core.errors import DENIALS
+from authz.core.traces.context import Traced, trace_context
 from authz.service.ports import Decided, Taken, TakeReply
 
 _OPEN_MAX: Final = 4_096
@@ -57,7 +58,7 @@ class _Check:
 
 
 class CheckSpans:
-    """The tracer of checks (`service.ports.CheckTracer`).
+    """The tracer of checks (`service.check.tracer.CheckTracer`).
 
     `masked` replaces API keys in a text, on another thread. `on_traced` receives the duration and the trace context of
     each sampled check.

@@ -19,8 +19,8 @@ from authz.adapters.tracing.messages import (
     attribute,
     span_id,
 )
-from authz.core.check import trace_context
 from authz.core.text import without_key
+from authz.core.traces.context import trace_context
 
 
 class RequestSpans:

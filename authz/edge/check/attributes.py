@@ -12,10 +12,11 @@ from google.protobuf.message import DecodeError
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
 from authz.core.addresses import CHARS_MAX
-from authz.core.check import BodyForm, RequestAttributes, Traced
+from authz.core.check import BodyForm, RequestAttributes
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, override_of
 from authz.core.policy.policy import KeyRules
 from authz.core.reserved_headers import is_refused, may_be_reserved, reserved
+from authz.core.traces.context import Traced
 from authz.core.value import Value
 from authz.edge.check.gaps import EnvoyGap, note, note_reserved
 

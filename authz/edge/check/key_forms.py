@@ -11,9 +11,10 @@ from msgspec import structs
 
 from authz._pb.base_pb2 import HeaderValue
 from authz._pb.check_pb2 import CheckRequest
-from authz.core.check import RequestAttributes, Traced
+from authz.core.check import RequestAttributes
 from authz.core.policy.policy import KeyForm, KeyRules, KeyScheme
 from authz.core.reserved_headers import COUNT_MAX, may_be_reserved, reserved
+from authz.core.traces.context import Traced
 from authz.edge.check.attributes import AttributesReader, _headers, _value
 
 _VALUE_BYTES_MAX = 1_024

@@ -12,9 +12,10 @@ from typing import TypeAlias
 from google.protobuf.message import DecodeError
 
 from authz._pb.check_pb2 import CheckRequest
-from authz.core.check import Decision, Deny, RequestAttributes, Traced
+from authz.core.check import Decision, Deny, RequestAttributes
 from authz.core.errors import DenyReason
 from authz.core.policy.policy import Policy
+from authz.core.traces.context import Traced
 from authz.edge.check.readers import reader_of
 from authz.edge.check.responses import ResponseWriter, writer_of
 from authz.service.check.checker import Checker

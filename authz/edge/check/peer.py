@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from authz._pb.check_pb2 import CheckRequest
-from authz.core.check import Traced
 from authz.core.errors import GrpcCode
+from authz.core.traces.context import Traced
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
 from authz.edge.check.messages import SERVICE, Checks, write

@@ -10,9 +10,10 @@ from msgspec import structs
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.bindings.key_parameter import KeyParameter
 from authz.core.bindings.spellings import Ambiguous
-from authz.core.check import RequestAttributes, Traced
+from authz.core.check import RequestAttributes
 from authz.core.policy.overrides import Override
 from authz.core.policy.policy import Policy
+from authz.core.traces.context import Traced
 from authz.edge.check.attributes import AttributesReader
 from authz.edge.check.key_forms import KeyFormsReader
 

@@ -19,7 +19,8 @@ from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.leases import Leases
 from authz.service.check.loads import KeyLoads, LoadLimits
 from authz.service.check.streams import StreamOpenings
-from authz.service.ports import CheckObserver, CheckTracer, Decided, KeyDirectory, KeyProjection, Taken, TakeReply
+from authz.service.check.tracer import CheckTracer
+from authz.service.ports import CheckObserver, Decided, KeyDirectory, KeyProjection, Taken, TakeReply
 
 _log = logging.getLogger("authz.check")
 

@@ -16,7 +16,8 @@ from authz.core.streams import Acquisition, Lease
 from authz.service.check.batch import PendingCheck, unavailable
 from authz.service.check.leases import Leases
 from authz.service.check.tasks import Tasks
-from authz.service.ports import CheckObserver, CheckTracer
+from authz.service.check.tracer import CheckTracer
+from authz.service.ports import CheckObserver
 
 Finish: TypeAlias = Callable[[PendingCheck, Decision], bool | None]
 """Answers one check; returns False if its caller no longer waits."""

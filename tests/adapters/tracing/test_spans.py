@@ -17,9 +17,10 @@ from support.observability.otlp_receiver import ReceivedSpan, spans_of
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.adapters.tracing.checks import CheckSpans
 from authz.adapters.tracing.requests import RequestSpans
-from authz.core.check import Allow, RequestAttributes, Traced, trace_context
+from authz.core.check import Allow, RequestAttributes
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Acquisition
+from authz.core.traces.context import Traced, trace_context
 from authz.edge.h2.call import Call
 from authz.service.ports import Decided
 

@@ -11,7 +11,8 @@ import uvloop
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.adapters.policy_file.loader import load_policy
-from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes, Traced
+from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes
+from authz.core.traces.context import Traced
 from authz.demo.servers import shipped
 from authz.edge.check import peer
 from authz.edge.check.listener import CheckListener

@@ -13,7 +13,8 @@ from authz.core.limits import KeyLimits, Limit
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.leases import Leases
-from authz.service.ports import CheckTracer, Decided, Taken, TakeReply
+from authz.service.check.tracer import CheckTracer
+from authz.service.ports import Decided, Taken, TakeReply
 
 REQUEST = request("GET", "/v1/servers/s1", KEY)
 
