@@ -75,8 +75,11 @@ def main() -> None:
     sizes = [min(_BATCH, last - start) for start in starts]
     # Each process imports the checks anew, and so has files of its own.
     context = multiprocessing.get_context("spawn")
+    ends = Counter[str]()
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as processes:
-        ends = sum(processes.map(run, starts, sizes), Counter[str]())
+        for found in processes.map(run, starts, sizes):
+            ends += found
+            sys.stderr.write(f"{ends.total()} of {arguments.documents}\n")
     sys.stdout.write(f"{sum(ends.values())} documents, none with a fault of the import: {dict(ends)}\n")
 
 
