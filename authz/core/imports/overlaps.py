@@ -40,13 +40,17 @@ class Overlaps:
             node.ends.append((method, verb, template))
 
     def of(self, method: str, sought: _Shape) -> Iterator[str]:
-        """Yield the templates whose rows share a request with a row; the row itself is one of them."""
+        """Yield the templates whose rows share a request with a row; the row itself is one of them.
+
+        A row for GET answers HEAD as well, so it shares requests with rows for HEAD.
+        """
         parts, verb = sought
+        methods = {method, _ANY_METHOD} | ({"HEAD"} if method == "GET" else set())
         # A custom verb is part of the last segment, so a variable without one does not match it; `**` does.
         for node, is_rest in self._reached(parts):
             for other_method, other_verb, template in node.ends:
                 verbs_meet = verb == other_verb or is_rest
-                if verbs_meet and (_ANY_METHOD in {method, other_method} or method == other_method):
+                if verbs_meet and (method == _ANY_METHOD or other_method in methods):
                     yield template
 
     def _reached(self, parts: tuple[str, ...]) -> Iterator[tuple[_Node, bool]]:

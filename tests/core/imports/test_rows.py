@@ -121,3 +121,12 @@ def test_a_get_has_no_body_to_bind() -> None:
 def test_a_public_row_beside_a_rest_of_a_rule_is_not_public() -> None:
     rest = Operation("GET", "/v1/{name=**}", is_template=True)
     assert rows(rest, Operation("GET", "/v1/{id}", NONE))["GET /v1/{id}"].scope
+
+
+def test_a_public_get_does_not_answer_head_in_place_of_a_protected_row() -> None:
+    head = Operation("HEAD", "/{rest+}", Security.REQUIRED)
+    assert rows(Operation("GET", "/{id}", NONE), head)["GET /{id}"].scope
+    assert not rows(Operation("POST", "/{id}", NONE), head)["POST /{id}"].scope
+    crossing = Operation("HEAD", "/{kind}/list", Security.REQUIRED)
+    assert rows(Operation("GET", "/files/{id}", NONE), crossing)["GET /files/{id}"].scope
+    assert not rows(Operation("GET", "/a", NONE), Operation("HEAD", "/a", Security.REQUIRED))["GET /a"].scope
