@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from authz.core.envoy_rules.needs import Needs, Row
-from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS
+from authz.core.policy.overrides import HOST_HEADERS, METHOD_HEADERS, PATH_HEADERS
 
 Block = dict[str, Any]
 
@@ -141,7 +141,8 @@ def reports() -> Block:
 
 def removed_headers(needs: Needs) -> list[str]:
     """Return the headers that no backend gets."""
-    return [*needs.key_headers, *sorted(METHOD_HEADERS), *sorted(PATH_HEADERS)]
+    hosts = sorted(HOST_HEADERS) if needs.has_hosts else []
+    return [*needs.key_headers, *sorted(METHOD_HEADERS), *sorted(PATH_HEADERS), *hosts]
 
 
 def per_route(**settings: Any) -> Block:  # noqa: ANN401 -- any field of the message

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from authz.core.envoy_rules.finding import Finding, Rule, Severity
 from authz.core.envoy_rules.guarded import Guarded
 from authz.core.envoy_rules.visible import advice, is_hidden, is_visible
-from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS
+from authz.core.policy.overrides import HOST_HEADERS, METHOD_HEADERS, PATH_HEADERS
 
 NORMALIZE = Rule(
     "EA201",
@@ -56,7 +56,7 @@ FORM_HIDDEN = Rule(
 OVERRIDES = Rule(
     "EA214",
     Severity.ERROR,
-    "headers that name another method or path do not arrive at the backend",
+    "headers that name another method, path or host do not arrive at the backend",
     "Some backends obey x-http-method-override, x-original-url and the like. authz refuses or removes them if it sees "
     "them.",
     "request_headers_to_remove: [x-http-method-override, …], in each virtual host",
@@ -124,6 +124,7 @@ def headers(guarded: Guarded) -> Iterator[Finding]:
 def overrides(guarded: Guarded) -> Iterator[Finding]:
     """Find headers for other methods and paths that pass by authz, and keys that the routes leave in place."""
     unseen = sorted(name for name in METHOD_HEADERS | PATH_HEADERS if is_hidden(guarded, name))
+    unseen += sorted(HOST_HEADERS) if guarded.needs.has_hosts else []  # authz looks at none of them
     reported: set[tuple[str | int, ...]] = set()
     for entry in guarded.manager.entries():
         if not entry.clusters or entry.host.path in reported:

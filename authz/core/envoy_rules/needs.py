@@ -45,7 +45,8 @@ class Needs:
     """The headers of keys, the rows that bind bodies, open streams or carry sessions, and the deadlines.
 
     `stream_ttl_s` is the shortest lease of a stream class, 0 without streams. `has_policy` is unset where no policy is
-    known, so that there may be other rows. `key_in_query` is set if a query may hold a key.
+    known, so that there may be other rows. `key_in_query` is set if a query may hold a key, and
+    `has_hosts` if rows have hosts.
     """
 
     key_headers: tuple[str, ...] = ("x-api-key",)
@@ -56,6 +57,7 @@ class Needs:
     deadlines: Deadlines = Deadlines()
     has_policy: bool = True
     key_in_query: bool = False
+    has_hosts: bool = False
 
 
 def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
@@ -72,6 +74,7 @@ def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
         sessions=rows(it for it in policy.routes if it.access is Access.SESSION),
         stream_ttl_s=min((stream.ttl_s for stream in policy.streams.values()), default=0),
         deadlines=deadlines,
+        has_hosts=policy.router.has_hosts,
         key_in_query=bool(policy.keys.query_parameter),
     )
 

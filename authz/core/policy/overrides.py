@@ -28,6 +28,11 @@ PATH_HEADERS = frozenset(
         "x-request-uri",
     }
 )
+HOST_HEADERS = frozenset(
+    {"forwarded", "x-forwarded-host", "x-forwarded-server", "x-host", "x-http-host-override", "x-original-host"}
+)
+"""Headers that name another host; Envoy removes them where a policy distinguishes hosts."""
+
 _ALL = METHOD_HEADERS | PATH_HEADERS
 
 

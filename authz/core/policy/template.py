@@ -72,7 +72,7 @@ class Template:
     def takes_slash(self) -> bool:
         """Whether the same path with a trailing slash is another one that the template does not match."""
         last = self.parts[-1]
-        return not self.verb and self.parts != ("",) and not last.endswith(ANY_DEPTH) and HOLE not in last
+        return not self.verb and self.parts != ("",) and not last.endswith(ANY_DEPTH)
 
     @property
     def word(self) -> str:
