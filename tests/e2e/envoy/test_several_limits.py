@@ -1,5 +1,9 @@
 """Several limits through a real Envoy: taken together, named in the headers, by row and by plan."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,6 +41,18 @@ def new_key(stack: Stack, plan: str = "") -> NewApiKey:
     account = stack.administer(lambda admin: admin.create_account("Ada", None, ACTOR))
     request = KeyRequest(account.id, "key", frozenset({"servers:read"}), plan=plan)
     return stack.administer(lambda admin: admin.create_key(request, ACTOR))
+
+
+def authz(stack: Stack, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
+    stores = {"AUTHZ_REDIS_URL": stack.redis.url, "AUTHZ_POSTGRES_URL": stack.postgres.url}
+    return subprocess.run(
+        [sys.executable, "-m", "authz", *arguments],
+        env={**kept, "COLUMNS": "200", **stores, "AUTHZ_POLICY_FILE": str(POLICY), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def asked(url: str, path: str, key: NewApiKey) -> tuple[int, str, str, str]:
@@ -86,3 +102,30 @@ def test_a_plan_applies_to_the_next_request(stack: Stack, url: str) -> None:
 def test_a_key_of_a_plan_from_the_start_has_its_limits(stack: Stack, url: str) -> None:
     key = new_key(stack, "gold")
     assert asked(url, "/v1/orders", key)[2] == '"gold-daily";r=39'
+
+
+def test_commands_give_a_key_a_plan_and_list_those_that_the_policy_lacks(
+    stack: Stack, url: str, tmp_path: Path
+) -> None:
+    account = stack.administer(lambda admin: admin.create_account("Ada", None, ACTOR))
+    created = authz(
+        stack, "keys", "create", account.id, "--name", "k", "--scope", "servers:read", "--plan", "gold", "--json"
+    )
+    made = json.loads(created.stdout)
+    assert (made["plan"], made["limit"]) == ("gold", None)
+    refused = authz(stack, "keys", "set-plan", made["id"], "silver")
+    assert (refused.returncode, refused.stderr) == (3, "refused: the policy has no plan silver\n")
+    listed = authz(stack, "keys", "plans", "--json")
+    assert listed.returncode == 0
+    assert {it["plan"]: it["in_policy"] for it in json.loads(listed.stdout)} == {"gold": True}
+
+    other = tmp_path / "other.yaml"
+    other.write_text(POLICY.read_text().replace("  gold: [gold, gold-daily]", "  silver: [gold, gold-daily]"))
+    lacking = authz(stack, "keys", "plans", AUTHZ_POLICY_FILE=str(other))
+    assert lacking.returncode == 1
+    assert "have the limits of a key without a plan" in lacking.stderr
+
+    done = authz(stack, "keys", "set-plan", made["id"])
+    assert done.stdout == f"{made['id']} has no plan\n"
+    answer = send(url, "GET", "/v1/orders", ("x-api-key", made["api_key"]))
+    assert {name.lower(): value for name, value in answer.headers}["ratelimit-policy"].startswith('"default"')
