@@ -3,8 +3,9 @@
 import os
 
 import pytest
+from msgspec.structs import replace
 from support.builders import record
-from support.contracts.key_lookups import put, take_many, take_one
+from support.contracts.key_lookups import DEFAULT, put, start_take, take_many, take_one
 from support.contracts.key_projections import connected_store
 from support.contracts.redis_commands import started_link
 from support.servers.redis_acl import CLUSTER_USER, PASSWORD, PORTAL_USER, SERVER_USER, USER
@@ -19,6 +20,7 @@ from authz.adapters.redis.throttles import RedisThrottles
 from authz.core.check import Take, TakeOutcome
 from authz.core.device import Approval, GrantStatus
 from authz.core.errors import StoreUnavailable
+from authz.core.limits import KeyLimits, Limit, NamedLimit
 from authz.core.streams import AcquireOutcome, Lease, StreamClass
 from authz.demo.servers import RedisServer
 
@@ -27,11 +29,21 @@ LOGS = StreamClass("logs", 100, 100, 60)
 APPROVAL = Approval("acct_1", frozenset({"servers:read"}))
 
 
+SEVERAL = KeyLimits((NamedLimit("default", DEFAULT), NamedLimit("daily", Limit(9, 1))), {}, 60)
+
+
 async def work_as_the_sidecar(store: RedisStore) -> None:
     digest = os.urandom(32)
     assert await put(store.keys, digest, record())
     assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
     assert await put(store.keys, digest, record(revision=2))
+    # Several buckets, which get their tokens back where the account refuses.
+    owned = replace(record(), account_id=f"acct_{os.urandom(8).hex()}")
+    digest = os.urandom(32)
+    assert await put(store.keys, digest, owned)
+    several = [await start_take(store.keys, digest, account=Limit(1, 0.01), limits=SEVERAL) for _ in range(2)]
+    outcomes = [take.outcome for take in several if isinstance(take, Take)]
+    assert outcomes == [TakeOutcome.GRANTED, TakeOutcome.LIMITED]
     leases, lease = RedisLeases(store.link), Lease(os.urandom(4).hex(), "acct_1", "key_1", LOGS.name)
     assert (await leases.acquire(lease, LOGS, 5)).outcome is AcquireOutcome.GRANTED
     await leases.renew(lease, LOGS, 1)

@@ -7,7 +7,7 @@ from support.servers.stack import ALL_SCOPES
 
 from authz.core.check import AccountRecord, KeyRecord, KeyState, Lookup, Take
 from authz.core.errors import StoreUnavailable
-from authz.core.limits import Limit
+from authz.core.limits import KeyLimits, Limit
 from authz.service.ports import KeyProjection, TakeReply
 
 DEFAULT = Limit(capacity=120, refill_per_s=2)
@@ -50,10 +50,17 @@ async def take_lookups(keys: KeyProjection, lookups: Sequence[Lookup]) -> list[T
 
 
 def start_take(
-    keys: KeyProjection, digest: bytes, cost: int = 1, default: Limit = DEFAULT
+    keys: KeyProjection,
+    digest: bytes,
+    cost: int = 1,
+    default: Limit = DEFAULT,
+    *,
+    account: Limit | None = None,
+    limits: KeyLimits | None = None,
 ) -> asyncio.Future[TakeReply]:
     answer: asyncio.Future[TakeReply] = asyncio.get_running_loop().create_future()
-    keys.take([Lookup(digest, cost, None)], default, lambda _places, replies: answer.set_result(replies[0]))
+    lookups = [Lookup(digest, cost, None)]
+    keys.take(lookups, default, lambda _places, replies: answer.set_result(replies[0]), account=account, limits=limits)
     return answer
 
 
