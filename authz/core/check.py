@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from authz.core.errors import DenyReason
-from authz.core.limits import ACCOUNT_ITEM, KEY_ITEM, NO_LIMIT, Limit, NamedLimit
+from authz.core.limits import NO_LIMIT, Limit, NamedLimit
 from authz.core.policy.overrides import Override
 from authz.core.policy.path import Target
 from authz.core.policy.route import Route
@@ -214,28 +214,6 @@ class Bucket(Value):
     other: Limit | None = None
     is_account: bool = False
     quotas: Quotas | None = None
-
-
-class BucketSet(Value):
-    """The limits of all buckets of a check: those of the key and its row, the first one first, then the account's."""
-
-    items: tuple[NamedLimit, ...]
-    account: Limit | None
-
-    @property
-    def listed(self) -> tuple[NamedLimit, ...]:
-        """Every limit in its order."""
-        return self.items if self.account is None else (*self.items, NamedLimit(ACCOUNT_ITEM, self.account))
-
-    def bucket(self, index: int, remaining: float) -> Bucket:
-        """Return the bucket to show; raises IndexError."""
-        listed, account = self.listed, self.account
-        shown = listed[index]
-        is_usual = len(self.items) == 1 and self.items[0].name == KEY_ITEM
-        quotas = None if is_usual else Quotas(listed, shown.name)
-        if index == len(self.items):
-            return Bucket(shown.limit, remaining, self.items[0].limit, is_account=True, quotas=quotas)
-        return Bucket(shown.limit, remaining, account, quotas=quotas)
 
 
 class Take(Value):

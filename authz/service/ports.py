@@ -192,12 +192,7 @@ class KeyLedger(Protocol):
         ...
 
     async def add_key(
-        self,
-        key: ApiKey,
-        digest: bytes,
-        active_max: int,
-        actor: Actor,
-        event: AuditEvent = AuditEvent.KEY_CREATED,
+        self, key: ApiKey, digest: bytes, active_max: int, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
     ) -> None:
         """Store a new key, if its account may have another; raises `Refused`. `event` says how it was created."""
         ...

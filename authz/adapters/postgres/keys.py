@@ -84,12 +84,7 @@ class PostgresKeys:
         return found
 
     async def add_key(
-        self,
-        key: ApiKey,
-        digest: bytes,
-        active_max: int,
-        actor: Actor,
-        event: AuditEvent = AuditEvent.KEY_CREATED,
+        self, key: ApiKey, digest: bytes, active_max: int, actor: Actor, event: AuditEvent = AuditEvent.KEY_CREATED
     ) -> None:
         """Store a new key, if its account may have another."""
         async with self._postgres.transaction() as connection:

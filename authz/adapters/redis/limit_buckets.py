@@ -5,7 +5,8 @@ Which limits apply is `core/limits.py`; the commands and replies are `limit_chec
 
 from struct import Struct
 
-from authz.core.check import Bucket, BucketSet, KeyRecord
+from authz.core.buckets.bucket_set import BucketSet
+from authz.core.check import Bucket, KeyRecord
 from authz.core.limits import NO_LIMIT, KeyLimits, Limit, NamedLimit
 from authz.core.value import Value
 

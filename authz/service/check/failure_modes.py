@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from weakref import WeakValueDictionary
 
-from authz.core.check import Bucket, BucketSet, KeyRecord, Lookup, Take, TakeOutcome
+from authz.core.buckets.bucket_set import BucketSet
+from authz.core.check import Bucket, KeyRecord, Lookup, Take, TakeOutcome
 from authz.core.limits import ACCOUNT_ITEM, KeyLimits, Limit, TokenBucket, take_all, take_both
 
 _VALID = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})

@@ -14,7 +14,8 @@ from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.limit_buckets import applied
 from authz.adapters.redis.records import LIMITS, account_header, account_key, further_key, header_of, redis_key
-from authz.core.check import BucketSet, KeyRecord
+from authz.core.buckets.bucket_set import BucketSet
+from authz.core.check import KeyRecord
 from authz.core.limits import ACCOUNT_ITEM, KeyLimits, Limit, NamedLimit, TokenBucket, take_all
 
 START_S = 1_700_000_000.0

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import KEY, LIMIT, LOGS, ROUTES, policy, request
 
-from authz.core.check import Allow, Bucket, BucketSet, Decision, Deny, Principal
+from authz.core.buckets.bucket_set import BucketSet
+from authz.core.check import Allow, Bucket, Decision, Deny, Principal
 from authz.core.errors import DenyReason
 from authz.core.limits import Limit, NamedLimit
 from authz.core.policy.policy import RateHeaders

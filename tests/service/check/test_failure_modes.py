@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from support.builders import record, take
 from support.fakes.checker_dependencies import CheckerUnderTest, FakeClock, assert_denied
 
-from authz.core.check import Allow, Bucket, BucketSet, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.buckets.bucket_set import BucketSet
+from authz.core.check import Allow, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.limits import KeyLimits, Limit, NamedLimit
 from authz.core.policy.route import Access, Route

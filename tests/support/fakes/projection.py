@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from authz.core.check import AccountRecord, Bucket, BucketSet, KeyRecord, KeyState, Lookup, Take, TakeOutcome
+from authz.core.buckets.bucket_set import BucketSet
+from authz.core.check import AccountRecord, Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import ACCOUNT_ITEM, KeyLimits, Limit, NamedLimit, TokenBucket, take_all, take_both
 from authz.service.ports import Taken, TakeReply

@@ -1,0 +1,1 @@
+"""The buckets that one check takes tokens from, where a key may have several."""
