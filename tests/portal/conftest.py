@@ -25,7 +25,7 @@ from authz.service.keys.admin import KeyAdmin
 @pytest.fixture
 async def postgres(portal_database_url: str) -> AsyncIterator[Postgres]:
     await emptied(portal_database_url)
-    postgres = Postgres(portal_database_url, deadline_s=30, pool_max=10)
+    postgres = Postgres(portal_database_url, deadline_s=30, connect_s=30, pool_max=10)
     await postgres.start()
     yield postgres
     await postgres.close()

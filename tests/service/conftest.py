@@ -27,7 +27,7 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def postgres(database_url: str) -> AsyncIterator[Postgres]:
-    postgres = Postgres(database_url, deadline_s=30, pool_max=20)
+    postgres = Postgres(database_url, deadline_s=30, connect_s=30, pool_max=20)
     await postgres.start()
     yield postgres
     await postgres.close()
