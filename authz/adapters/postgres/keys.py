@@ -19,10 +19,6 @@ from authz.core.limits import Limit
 
 _RECORD = f"SELECT k.digest, {RECORD_COLUMNS} FROM api_keys k WHERE k.id = $1 FOR SHARE"  # noqa: S608 -- ours
 _KEY = f"SELECT {KEY_COLUMNS} FROM api_keys k LEFT JOIN key_uses u ON u.key_id = k.id WHERE k.id = $1"  # noqa: S608 -- ours
-_ACTIVE = (
-    "SELECT count(*) FROM api_keys "
-    "WHERE account_id = $1 AND revoked_at IS NULL AND (expires_at > $2 OR expires_at IS NULL)"
-)
 _ENQUEUE = (
     "INSERT INTO key_outbox (key_id, revision) SELECT id, revision FROM api_keys WHERE id = $1 "
     "ON CONFLICT (key_id) DO UPDATE SET revision = excluded.revision"
@@ -277,7 +273,7 @@ async def _queue(connection: Any, account_id: str) -> None:  # noqa: ANN401 -- u
 
 
 async def _insert(connection: Any, key: ApiKey, digest: bytes, active_max: int) -> None:  # noqa: ANN401 -- the same
-    if await connection.fetchval(_ACTIVE, key.account_id, key.created_at) >= active_max:
+    if await listings.active_count(connection, key.account_id, key.created_at) >= active_max:
         raise KeyLimitReached(f"api key limit reached (max {active_max} per account)")
     await connection.execute(
         "INSERT INTO api_keys (id, account_id, digest, name, hint, scopes, capacity, refill_per_s, created_at, "

@@ -46,6 +46,15 @@ async def live_keys(connection: Any, account_id: str, rows_max: int) -> list[Api
     return [api_key(row) for row in await connection.fetch(f"{_KEYS}{_LIVE}{_NEWEST}$2", account_id, rows_max)]
 
 
+async def active_count(connection: Any, account_id: str, at: datetime) -> int:  # noqa: ANN401 -- as above
+    """Return how many keys of an account are neither revoked nor expired at a time."""
+    query = (
+        "SELECT count(*) FROM api_keys "
+        "WHERE account_id = $1 AND revoked_at IS NULL AND (expires_at > $2 OR expires_at IS NULL)"
+    )
+    return int(await connection.fetchval(query, account_id, at))
+
+
 async def find_keys(connection: Any, digest: bytes, hint: str) -> list[ApiKey]:  # noqa: ANN401 -- as above
     """Return the keys with a digest or with a hint, oldest first, at most `_FOUND_MAX`."""
     query = f"{_ANY_KEYS}k.digest = $1 OR k.hint = $2 ORDER BY k.created_at, k.id LIMIT $3"
