@@ -7,6 +7,8 @@ DEMO := .venv/.demo
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps
+# Parallel workers take whole files, in the order of tests/conftest.py.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 # $(call packages,ARGUMENTS): install with uv, which takes a third of pip's time, and with pip where uv does not work.
 packages = $(UV) $(1) || $(PIP) $(1)
 
@@ -58,18 +60,18 @@ demo: $(DEMO) ## run everything on this machine: Envoy, authz, Redis, Postgres, 
 	$(BIN)/authz demo
 
 test: install ## run every test, with real servers: side by side, then those that measure time one by one (WORKERS=4)
-	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),4) --dist loadfile --durations 20
+	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),4) $(BY_FILE) --durations 20
 	$(BIN)/python -m pytest -m timed --durations 10
 
 test-redis: install ## run what speaks to Redis against another server than the packaged Valkey (REDIS=redis-server)
 	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest \
-	  -m "server and not timed" -n $(or $(WORKERS),4) --dist loadfile tests/adapters/redis tests/contracts
+	  -m "server and not timed" -n $(or $(WORKERS),4) $(BY_FILE) $(or $(TESTS),tests/adapters/redis tests/contracts)
 
 test-pooler: install programs ## run the end-to-end tests behind PgBouncer (MODE=transaction or session)
-	TEST_POOLER=$(or $(MODE),transaction) $(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) --dist loadfile tests/e2e
+	TEST_POOLER=$(or $(MODE),transaction) $(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) $(BY_FILE) tests/e2e
 
-test-fast: install ## run the tests that need no server, with fewer random examples
-	H2_EXAMPLES=20 $(BIN)/python -m pytest -m "not server and not timed" -n $(or $(WORKERS),2) --dist loadfile
+test-fast: install ## run the tests that need no server, with fewer random examples (TESTS=tests/core)
+	H2_EXAMPLES=20 $(BIN)/python -m pytest -m "not server and not timed" -n $(or $(WORKERS),2) $(BY_FILE) $(TESTS)
 
 check: lint type test ## what CI runs
 

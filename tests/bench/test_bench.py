@@ -91,7 +91,6 @@ PROMISED = {
 }
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize("parts", PROMISED, ids="-".join)
 def test_a_run_in_miniature_has_every_ratio_it_promises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...]

@@ -17,7 +17,6 @@ MINE, YOURS = b"acct_aaaaaaaaaaaaaaaa", b"acct_bbbbbbbbbbbbbbbb"
 END = wire.HEADERS, wire.END_STREAM | wire.END_HEADERS
 
 
-@pytest.mark.timed
 def test_every_answer_goes_to_its_own_call() -> None:
     tally = uvloop.run(cross(5_000, random.Random(5)))  # noqa: S311 -- a test's delays
     assert (tally.foreign, tally.unanswered) == (0, 0)

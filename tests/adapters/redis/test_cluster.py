@@ -87,7 +87,7 @@ async def test_no_record_of_an_old_epoch_is_trusted_even_without_notice(made: Cl
     digest = digest_at(made, first)
     await put(store.keys, digest, record())
     assert isinstance(await start_take(store.keys, digest), Take)
-    bump_epoch(first)
+    bump_epoch(first, made.primaries)
     # At once, before the link can have looked.
     with pytest.raises(StoreUnavailable, match="another life"):
         await put(store.keys, digest, record())

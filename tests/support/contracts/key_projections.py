@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from support.contracts.key_lookups import account
@@ -16,6 +16,8 @@ from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.store import RedisStore, redis_store
 from authz.core.check import KeyRecord
 from authz.service.ports import KeyProjection
+
+_BUMP_S_MAX = 15
 
 
 class Subject:
@@ -85,17 +87,24 @@ async def in_cluster(made: Cluster) -> AsyncIterator[Subject]:
         assert isinstance(store.link, RedisCluster)
         before = [link.epoch for link in store.link.links]
         for node in made.primaries:
-            await asyncio.to_thread(bump_epoch, node)
+            await asyncio.to_thread(bump_epoch, node, made.primaries)
         await _wait_for_new_epochs(store.link.links, before)
 
     async with connected_store(made.url) as store:
         yield Subject(store.keys, bump)
 
 
-def bump_epoch(node: Node) -> None:
-    """Start a new epoch of one node's data without a failover; it must not know a higher epoch than its own."""
+def bump_epoch(node: Node, primaries: Sequence[Node]) -> None:
+    """Start a new epoch of one node's data without a failover; raises `TimeoutError`.
+
+    The node with the highest epoch keeps it until it knows of a higher one, so another one may have to have that first.
+    """
+    end_s = time.monotonic() + _BUMP_S_MAX
     while not node.execute("CLUSTER", "BUMPEPOCH").startswith("BUMPED"):
-        time.sleep(0.01)
+        if time.monotonic() > end_s:
+            raise TimeoutError("a node keeps its epoch")
+        next(other for other in primaries if other is not node).execute("CLUSTER", "BUMPEPOCH")
+        time.sleep(0.05)
 
 
 async def _wait_for_new_epochs(links: list[RedisLink], before: list[str]) -> None:
