@@ -80,9 +80,12 @@ def _ipv6(text: str) -> str:
     if not bracket or "%" in address or not _PORT.fullmatch(port):
         return ""
     try:
-        return f"[{IPv6Address(address).compressed}]"
+        parsed = IPv6Address(address)
     except AddressValueError:
         return ""
+    # The text of such an address depends on the version of Python; this one is that of RFC 5952, section 5.
+    mapped = parsed.ipv4_mapped
+    return f"[{parsed.compressed}]" if mapped is None else f"[::ffff:{mapped}]"
 
 
 def _ipv4(name: str) -> str:

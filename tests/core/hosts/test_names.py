@@ -88,7 +88,8 @@ def test_what_has_another_reading_is_no_host(authority: str) -> None:
     [
         ("XN--BCHER-KVA.Example.:8443", "xn--bcher-kva.example"),
         ("[2001:DB8:0::1]:443", "[2001:db8::1]"),
-        ("[::ffff:1.2.3.4]", "[::ffff:102:304]"),
+        ("[::ffff:1.2.3.4]", "[::ffff:1.2.3.4]"),
+        ("[::FFFF:102:304]:80", "[::ffff:1.2.3.4]"),
         ("192.0.2.1:80", "192.0.2.1"),
         ("192.0.2.1.", "192.0.2.1"),
         ("my_host", "my_host"),
