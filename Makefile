@@ -167,7 +167,7 @@ conformance: install ## hold the HTTP/2 core against python-hyper's h2, in conve
 	H2_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest --timeout=3600 tests/edge/h2/test_exchange.py
 
 docs: install ## write docs/reference/, docs/runbook.md and deploy/observability/ from the code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	$(BIN)/python deploy/observability/write_files.py
 
 dist: install ## build the wheel and the sdist: build/dist/

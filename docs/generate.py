@@ -6,13 +6,10 @@ It holds no facts of its own but short explanations; what takes more than a line
 import argparse
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from textwrap import wrap
 from typing import Any, Final
 
-from prometheus_client.metrics_core import Metric
-from pydantic import SecretStr
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -21,30 +18,14 @@ from authz.cli.app import app as authz
 from authz.client.command import app as truetick
 from authz.core.envoy_rules.registry import RULES
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
-from authz.portal_app import Portal
-from authz.settings import Settings
 from authz.settings_report import described
-from authz.sidecar import Sidecar
+from docs.metrics_page import metrics_page
+from docs.page_text import code, head, paragraph, sentence, table
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
 SCHEMA: Final = Path(document.__file__).with_name("schema.json")
 _HELP_COLUMNS = 110
-_TEXT_COLUMNS = 120
-_NOTE = "Generated from the code by `make docs`: do not edit.\n"
-
-# What a label holds where its values depend on the policy or on requests.
-_OPEN_LABELS = {
-    "reason": "a [reason](statuses.md)",
-    "route": "a route template, or `unmatched`",
-    "stream": "a stream class of the policy",
-    "version": "the version of authz; of a policy, that of its grammar",
-    "method": "an HTTP method; of checks only where several routes have the template",
-    "status": "an HTTP status",
-    "digest": "the digest of the policy",
-}
-# Values that appear with the first check only.
-_LATER_VALUES = {("authz_checks", "outcome"): ("allow", "deny", "error")}
 
 _WHEN = {
     DenyReason.PATH_NOT_CANONICAL: "The path has more than one reading, or a form that is never accepted.",
@@ -85,7 +66,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pages = {
         "settings": settings_page(),
-        "metrics": asyncio.run(metrics_page()),
+        "metrics": asyncio.run(metrics_page(ROOT / "policies" / "truetick.yaml")),
         "commands": commands_page(),
         "statuses": statuses_page(),
         "policy-fields": policy_fields_page(),
@@ -98,39 +79,14 @@ def main() -> None:
 def settings_page() -> list[str]:
     """Return the page of every `AUTHZ_*` variable."""
     text = "The processes read these environment variables at the start. `authz settings` prints the same list."
-    rows = [(_code(variable), _code(default), meaning) for variable, default, meaning in described()]
-    return [*_head("Settings", text), *_table(("variable", "default", "meaning"), rows)]
-
-
-async def metrics_page() -> list[str]:
-    """Return the page of the metrics that the sidecar and the portal register; they need an event loop."""
-    nowhere = "127.0.0.1:0"
-    settings = Settings(
-        policy_file=ROOT / "policies" / "truetick.yaml",
-        admin_listen=nowhere,
-        portal_admin_listen=nowhere,
-        portal_proxy_secret=SecretStr("-" * 32),
-    )
-    sidecar, portal = _ours(Sidecar(settings).registry.collect()), _ours(Portal(settings).registry.collect())
-    text = (
-        "The sidecar serves `/metrics`, `/healthz` and `/readyz` at `AUTHZ_ADMIN_LISTEN`, the portal at "
-        "`AUTHZ_PORTAL_ADMIN_LISTEN`. Both also have `process_…` and `python_…` metrics of the process."
-    )
-    return [
-        *_head("Metrics", text),
-        *["## The sidecar", "", *_metric_table(sidecar), "", *_series(sidecar), ""],
-        *["## The portal", "", *_metric_table(portal), ""],
-        *_paragraph(
-            "The route is the portal's own template. The histogram has a series for each bucket, the sum and the count "
-            "of every route, method and status that has occurred."
-        ),
-    ]
+    rows = [(code(variable), code(default), meaning) for variable, default, meaning in described()]
+    return [*head("Settings", text), *table(("variable", "default", "meaning"), rows)]
 
 
 def commands_page() -> list[str]:
     """Return the page of what both commands print for `--help`."""
     text = "The help of every command of `authz`, for operators, and of `truetick`, for customers."
-    lines = _head("Commands", text)
+    lines = head("Commands", text)
     for name, app in (("authz", authz), ("truetick", truetick)):
         lines += [f"## {name}", ""]
         for path, about in _help_texts(name, get_command(app)):
@@ -144,22 +100,22 @@ def statuses_page() -> list[str]:
     for reason in DenyReason:
         denial = DENIALS[reason]
         when = _WHEN.get(reason, reason.value.replace("_", " ").capitalize() + ".")
-        code = GrpcCode(denial.code).name
-        rows.append((str(denial.http), code, _code(denial.message), _code(denial.line), _code(reason.value), when))
+        name = GrpcCode(denial.code).name
+        rows.append((str(denial.http), name, code(denial.message), code(denial.line), code(reason.value), when))
     text = (
         "Each refusal has one reason. The caller sees the status and the message; the reason is only in the decision "
         "log and in the label `reason` of the metrics."
     )
     return [
-        *_head("Statuses", text),
-        *_table(("HTTP", "gRPC", "message in JSON", "line of text", "reason", "when"), rows),
+        *head("Statuses", text),
+        *table(("HTTP", "gRPC", "message in JSON", "line of text", "reason", "when"), rows),
         "",
-        *_paragraph(
+        *paragraph(
             "A route's `errors` selects the body: JSON as grpc-gateway writes it (`code`, `message`, `details`), or "
             "one line of plain text. A native gRPC caller gets the code in `grpc-status` and `grpc-message`."
         ),
         "",
-        *_paragraph(
+        *paragraph(
             "A 401 has `WWW-Authenticate`, a 405 has `Allow`, a 503 has `Retry-After`. A 429 has `Retry-After` where "
             "waiting helps, which is not the case for open streams. Allowed and rate-limited responses have the rate "
             "headers."
@@ -172,7 +128,7 @@ def policy_fields_page() -> list[str]:
     schema = json.loads(SCHEMA.read_text())
     definitions: dict[str, Any] = schema["$defs"]
     text = "The fields of a policy file, from `authz policy schema`. [policy.md](../policy.md) explains them."
-    lines = [*_head("Policy fields", text), *_fields(schema, definitions)]
+    lines = [*head("Policy fields", text), *_fields(schema, definitions)]
     for name, definition in definitions.items():
         if "properties" in definition:
             lines += ["", f"## {_title(name)}", "", definition.get("description", ""), ""]
@@ -188,81 +144,11 @@ def envoy_rules_page() -> list[str]:
         "itself prevents the damage. [envoy.md](../envoy.md#check-a-configuration) describes the command."
     )
     rows = [(f"[{it.id}](#{it.id.lower()})", it.severity.value, it.title) for it in rules]
-    lines = [*_head("Envoy rules", text), *_table(("rule", "severity", "what holds"), rows)]
+    lines = [*head("Envoy rules", text), *table(("rule", "severity", "what holds"), rows)]
     for rule in rules:
-        lines += ["", f"## {rule.id}", "", *_paragraph(f"{_sentence(rule.title)} {rule.why}")]
-        lines += ["", "```yaml", *rule.fix.splitlines(), "```"] if ": " in rule.fix else ["", *_paragraph(rule.fix)]
+        lines += ["", f"## {rule.id}", "", *paragraph(f"{sentence(rule.title)} {rule.why}")]
+        lines += ["", "```yaml", *rule.fix.splitlines(), "```"] if ": " in rule.fix else ["", *paragraph(rule.fix)]
     return lines
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _head(title: str, text: str) -> list[str]:
-    return [f"# {title}", "", _NOTE, *_paragraph(text), ""]
-
-
-def _paragraph(text: str) -> list[str]:
-    return wrap(text, _TEXT_COLUMNS, break_long_words=False, break_on_hyphens=False)
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [_row(heads), "|---" * len(heads) + "|", *(_row(row) for row in rows)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
-
-
-def _ours(families: Iterable[Metric]) -> list[Metric]:
-    return [family for family in families if family.name.startswith("authz_")]
-
-
-def _metric_table(families: Iterable[Metric]) -> list[str]:
-    rows = [(_code(_full_name(it)), it.type, _labels(it), it.documentation) for it in families]
-    return _table(("metric", "type", "labels", "meaning"), rows)
-
-
-def _full_name(family: Metric) -> str:
-    return f"{family.name}_total" if family.type == "counter" else family.name
-
-
-def _labels(family: Metric) -> str:
-    seen: dict[str, dict[str, None]] = {}
-    for name in getattr(family, "_labelnames", ()):  # a family without samples has no other place for them
-        seen[name] = {}
-    for sample in family.samples:
-        for name, value in sample.labels.items():
-            if name != "le":
-                seen.setdefault(name, {})[value] = None
-    return "; ".join(_label(family.name, name, list(values)) for name, values in seen.items())
-
-
-def _label(family: str, name: str, values: Sequence[str]) -> str:
-    if name in _OPEN_LABELS:
-        return f"`{name}`: {_OPEN_LABELS[name]}"
-    known = _LATER_VALUES.get((family, name), values)
-    return f"`{name}`: {', '.join(map(_code, known))}" if known else f"`{name}`"
-
-
-def _series(families: Sequence[Metric]) -> list[str]:
-    """Say how many series there can be."""
-    reasons = len(DenyReason)
-    samples = [sample for family in families for sample in family.samples]
-    classes = {sample.labels["stream"] for sample in samples if "stream" in sample.labels}
-    of_a_class = sum("stream" in sample.labels for sample in samples) // max(1, len(classes))
-    rest = sum("stream" not in sample.labels for sample in samples)
-    return _paragraph(
-        "A method and a route are those of a row of the policy, never of a request, so the number of series is "
-        f"bounded: at most (rows + 1) * {reasons + 1} for `authz_checks_total`, rows * {reasons} for "
-        f"`authz_would_deny_total`, {of_a_class} for each stream class, {rest} for the rest, and one "
-        "more for each listener with TLS."
-    )
 
 
 def _help_texts(path: str, command: object) -> Iterator[tuple[str, str]]:
@@ -281,11 +167,11 @@ def _fields(schema: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
     required = schema.get("required", [])
     rows = []
     for name, field in schema["properties"].items():
-        default = "required" if name in required else _code(json.dumps(field.get("default")).strip('"'))
+        default = "required" if name in required else code(json.dumps(field.get("default")).strip('"'))
         target = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
         meaning = field.get("description") or target.get("description", "")
-        rows.append((_code(name), _type(field), "" if default == "`null`" else default, meaning))
-    return _table(("field", "type", "default", "meaning"), rows)
+        rows.append((code(name), _type(field), "" if default == "`null`" else default, meaning))
+    return table(("field", "type", "default", "meaning"), rows)
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -296,9 +182,9 @@ def _type(field: dict[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(_type(one) for one in field["anyOf"] if one.get("type") != "null")
     if "enum" in field:
-        return ", ".join(map(_code, field["enum"]))
+        return ", ".join(map(code, field["enum"]))
     if "const" in field:
-        return _code(json.dumps(field["const"]))
+        return code(json.dumps(field["const"]))
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}"
     if field.get("type") == "object":

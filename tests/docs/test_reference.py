@@ -13,7 +13,7 @@ PAGES = ("commands", "envoy-rules", "metrics", "policy-fields", "settings", "sta
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
-    subprocess.run([sys.executable, "docs/generate.py", folder], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "docs.generate", folder], cwd=ROOT, check=True)
     return folder
 
 
