@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
@@ -20,11 +20,11 @@ from authz.core.errors import GrpcCode
 from authz.core.traces.context import Traced
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
-from authz.edge.check.messages import SERVICE, Checks, write
+from authz.edge.check.messages import SERVICE, write
+from authz.edge.check.peer_owner import PeerOwner
 from authz.edge.check.responses import ResponseWriter
-from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request, UploadBudget
+from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request
 from authz.edge.h2.responses import Refusal
-from authz.service.check.checker import Checker
 from authz.service.ports import Decided
 
 _CHECK = Method(f"/{SERVICE}/Check")
@@ -44,32 +44,7 @@ _IDLE_S_MAX = 3_900.0
 _INCOMPLETE_S = 30.0
 _UNREAD_S_MAX = 30.0
 _GOAWAY_S = 5.0
-
-
-class PeerOwner(Protocol):
-    """What a connection needs of its listener."""
-
-    checks: Checks
-    check_s_max: float
-    checker: Checker
-    health: bytes
-    uploads: UploadBudget
-
-    def admits(self, transport: asyncio.BaseTransport) -> bool:
-        """Return whether the client may stay."""
-        ...
-
-    def add(self, peer: "Peer") -> None:
-        """Register a connection."""
-        ...
-
-    def prove(self, peer: "Peer") -> None:
-        """Note that a connection has sent a complete request."""
-        ...
-
-    def remove(self, peer: "Peer") -> None:
-        """Unregister a connection."""
-        ...
+_LINGER_S = 1.0
 
 
 class Peer(asyncio.Protocol):
@@ -83,6 +58,7 @@ class Peer(asyncio.Protocol):
         self._unwritten: list[tuple[ResponseWriter, Sequence[Decided]]] = []
         self._is_batching = False  # responses are written at the end of the batch
         self._is_draining = False
+        self._is_finished = False
         self._is_proven = False
         self._reporters: dict[int, Reporter] = {}
         self._made_s = self._loop.time()
@@ -279,6 +255,8 @@ class Peer(asyncio.Protocol):
         return True
 
     def _flush(self) -> None:
+        if self._is_finished:
+            return
         for answers, decided in self._unwritten:
             for stream_id, attributes, decision in decided:
                 self._connection.respond(stream_id, write(answers, attributes, decision))
@@ -286,9 +264,24 @@ class Peer(asyncio.Protocol):
         data = self._connection.take_output()
         if data:
             self._transport.write(data)
-        if self._connection.is_closed or self._connection.is_finished:
+        if self._connection.is_closed:
+            self._transport.close()
+        elif self._connection.is_finished:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Close our side, and read until the peer has closed its own.
+
+        A socket that is closed with unread bytes resets the connection, and the peer may lose the last responses.
+        """
+        self._is_finished = True
+        self._receive = _ignore  # type: ignore[method-assign]
+        if self._transport.can_write_eof():
+            self._leaves_s = self._loop.time() + _LINGER_S
+            self._transport.write_eof()
+        else:
             self._transport.close()
 
 
 def _ignore(data: bytes) -> bool:  # noqa: ARG001 -- in place of `_receive`
-    return True
+    return True  # so that nothing is written
