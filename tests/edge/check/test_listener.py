@@ -2,10 +2,7 @@
 
 import asyncio
 import random
-import socket
-import threading
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +13,13 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
-from support.fakes.allowing_checker import AllowingChecker, check_request, listener_on
+from support.fakes.allowing_checker import GRPC_CALL, AllowingChecker, check_request, listener_on
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
 from authz.core.check import Deny
 from authz.core.errors import DenyReason
 from authz.edge.check.listener import CheckListener
 from authz.edge.check.messages import SERVICE
-from authz.edge.h2 import wire
-
-CALL = {
-    ":method": "POST",
-    ":scheme": "http",
-    ":path": f"/{SERVICE}/Check",
-    ":authority": "a",
-    "content-type": "application/grpc",
-}
-
-
-@pytest.fixture
-def checker() -> AllowingChecker:
-    return AllowingChecker()
-
-
-@pytest.fixture
-async def listener(checker: AllowingChecker) -> AsyncIterator[CheckListener]:
-    listener = listener_on(checker, "127.0.0.1:0")
-    await listener.start()
-    listener.serve_health(serving=True)
-    yield listener
-    await listener.stop(0)
-
-
-@pytest.fixture
-async def channel(listener: CheckListener) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
-        yield channel
 
 
 def check(channel: grpc.aio.Channel) -> Any:  # noqa: ANN401 -- grpc has no types
@@ -169,62 +137,6 @@ async def test_a_stop_lets_calls_under_way_finish(
     assert listener.peers == set()
 
 
-PING = wire.frame(wire.PING, 0, 0, b"")[3:]
-
-
-def pong(seen: bytes) -> bytes:
-    """Return the answer to the ping in what was received; nothing without one."""
-    _, found, rest = seen.partition(b"\0\0\x08" + PING)
-    return wire.frame(wire.PING, wire.ACK, 0, rest[:8]) if found else b""
-
-
-def read_late(port: int, is_sent: threading.Event) -> bytes:
-    """Call once; from the ping of a stop on, send without reading for a while. Return what there is to read then."""
-    ours = H2Connection()
-    ours.initiate_connection()
-    ours.send_headers(1, [*CALL.items(), ("grpc-timeout", "5S")])
-    message = check_request("/late").SerializeToString()
-    ours.send_data(1, b"\0" + len(message).to_bytes(4) + message, end_stream=True)
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
-        peer.sendall(ours.data_to_send())
-        while not (answer := pong(peer.recv(65_536))):
-            is_sent.set()
-        peer.sendall(answer)
-        for _ in range(100):
-            peer.sendall(wire.window_update(0, 1))
-            time.sleep(0.003)
-        return b"".join(iter(lambda: peer.recv(65_536), b""))
-
-
-async def test_a_stop_resets_no_connection_with_responses_on_their_way(
-    listener: CheckListener, checker: AllowingChecker
-) -> None:
-    checker.delay_s = lambda: 0.1
-    is_sent = threading.Event()
-    read = asyncio.get_running_loop().run_in_executor(None, read_late, listener.port, is_sent)
-    await asyncio.to_thread(is_sent.wait, 5)
-    await listener.stop(5)
-    assert b"/late" in await read
-
-
-async def test_a_peer_that_does_not_close_is_left_a_second_after_its_last_response(
-    listener: CheckListener, checker: AllowingChecker
-) -> None:
-    checker.delay_s = lambda: 0
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-    peer = H2Connection()
-    peer.initiate_connection()
-    writer.write(peer.data_to_send())
-    await reader.read(65_536)
-    started_s = time.monotonic()
-    stop = asyncio.ensure_future(listener.stop(10))
-    while data := await reader.read(65_536):
-        writer.write(pong(data))
-    await stop
-    assert 0.5 < time.monotonic() - started_s < 4
-    writer.close()
-
-
 async def test_a_stop_waits_no_longer_than_its_grace(
     listener: CheckListener, channel: grpc.aio.Channel, checker: AllowingChecker
 ) -> None:
@@ -243,7 +155,7 @@ async def statuses(listener: CheckListener, patience: str) -> dict[bytes, bytes]
     peer = H2Connection(H2Configuration(header_encoding=None))
     peer.initiate_connection()
     message = check_request("/patient").SerializeToString()
-    peer.send_headers(1, [*CALL.items(), ("grpc-timeout", patience)])
+    peer.send_headers(1, [*GRPC_CALL.items(), ("grpc-timeout", patience)])
     peer.send_data(1, b"\0" + len(message).to_bytes(4) + message, end_stream=True)
     seen: dict[bytes, bytes] = {}
     while b"grpc-status" not in seen:

@@ -8,9 +8,18 @@ from support.builders import policy
 from authz._pb.check_pb2 import CheckRequest
 from authz.core.check import Allow, Principal, RequestAttributes
 from authz.edge.check.listener import CheckListener
+from authz.edge.check.messages import SERVICE
 from authz.service.check.batch import Answer
 
 ROUTE = policy().routes[0]
+GRPC_CALL = {
+    ":method": "POST",
+    ":scheme": "http",
+    ":path": f"/{SERVICE}/Check",
+    ":authority": "a",
+    "content-type": "application/grpc",
+}
+"""The header fields of a check, for peers that write HTTP/2 themselves."""
 
 
 class AllowingChecker:
