@@ -11,7 +11,7 @@ from support.servers.stack import ROOMY
 
 from authz.demo.stack import Stack
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timed, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,6 @@ def stack(volume: Path) -> Iterator[Stack]:
     stack.stop()
 
 
-@pytest.mark.timed
 def test_no_check_fails_and_none_is_decided_by_a_mixture(stack: Stack, volume: Path) -> None:
     key = stack.create_key("reader", "servers:read", limit=ROOMY).secret
     report = asyncio.run(reloading(stack, volume, key, reloads=20, connections=4))
@@ -45,5 +44,6 @@ def test_a_reload_is_for_this_machine_and_for_no_page(stack: Stack) -> None:
     url = f"{stack.admin_url}/policy/reload"
     assert httpx.get(url, trust_env=False).status_code == 405
     assert httpx.post(url, headers={"origin": "http://127.0.0.1"}, trust_env=False).status_code == 403
+    assert httpx.post(url, trust_env=False).status_code in {200, 422}  # the present file may be a faulty one
     ready = httpx.get(f"{stack.admin_url}/readyz", trust_env=False).json()
     assert set(ready["policy"]) == {"digest", "version", "routes", "loaded", "last_reload"}
