@@ -117,8 +117,7 @@ class RedisChecks:
             self._several.take(lookups, default, taken, account=account, limits=limits, is_second=is_second)
             return
         cache = self._cache
-        if cache.limit is not default or cache.epoch is not self._link.epoch or cache.account_limit is not account:
-            cache.begin(self._link.epoch, default, account, limits)
+        cache.fit(self._link.epoch, default, account, limits)
         known_of, stranger = cache.active.get, cache.stranger
         known: list[Known] = []
         groups: dict[bytes, list[int]] = {}

@@ -64,13 +64,10 @@ class KnownKeys:
         self._accounts: dict[str, bytes] = {}
 
     def fit(self, epoch: str, limit: Limit, account_limit: Limit | None, limits: KeyLimits | None) -> None:
-        """Drop the entries of another epoch or policy."""
+        """Drop all entries if they are of another epoch or of other limits than these, and continue with these."""
         is_same = self.limit is limit and self.account_limit is account_limit and self.limits is limits
-        if not is_same or self.epoch is not epoch:
-            self.begin(epoch, limit, account_limit, limits)
-
-    def begin(self, epoch: str, limit: Limit, account_limit: Limit | None, limits: KeyLimits | None = None) -> None:
-        """Drop all entries, and continue in another epoch or with other limits."""
+        if is_same and self.epoch is epoch:
+            return
         self._drop()
         self.epoch, self.limit, self.account_limit, self.limits = epoch, limit, account_limit, limits
         # No account has this key, and no string begins with this header.

@@ -34,8 +34,8 @@ _TIMER_SLACK_S = 0.001  # uvloop counts in milliseconds and may be half of one e
 # inside a longer error of a script. The scripts for clusters return OTHERLIFE.
 _WRONG_SERVER = ("READONLY ", "LOADING ", "MASTERDOWN ", "OTHERLIFE ")
 # Errors of a server that is reachable and answers no check: out of memory, unable to save, too few replicas, a user
-# without the rights, somebody else's endless script, or a command that was renamed. The
-# last ones are of scripts, in Redis from version 7 on and before.
+# without the rights, somebody else's endless script, or a command that was renamed. The last ones are of scripts, in
+# Redis from version 7 on and before.
 _REFUSING = (
     *("OOM ", "MISCONF ", "NOREPLICAS ", "NOPERM ", "NOAUTH ", "CLUSTERDOWN ", "BUSY ", "ERR unknown command"),
     *("ACL failure in script", "can't run this command or subcommand", "can't access at least one of the keys"),
