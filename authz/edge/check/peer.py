@@ -33,6 +33,7 @@ _ACCESS_LOG = Method(f"/{access_log.SERVICE}/{access_log.METHOD}", client_stream
 _METHODS = {method.path.encode(): method for method in (_CHECK, _HEALTH, _ACCESS_LOG)}
 _LIMITS = Limits(message_bytes_max=1 << 20, upload_bytes_max=1 << 22)
 _READ_BYTES, _READS_MAX = 65_536, 256
+_parse = CheckRequest.FromString
 _UNREADABLE = Refusal(GrpcCode.INTERNAL, "the request cannot be read")
 _TOO_LATE = Refusal(GrpcCode.DEADLINE_EXCEEDED, "no answer within the caller's timeout")
 _NO_SUCH_SERVICE = Refusal(GrpcCode.NOT_FOUND, "unknown service")
@@ -174,19 +175,22 @@ class Peer(asyncio.Protocol):
         responses in one write lead to requests in one write.
         """
         requests: list[tuple[int, CheckRequest, Traced]] = []
+        check_s_max = self._listener.check_s_max
         for event in self._connection.receive(data, self._loop.time()):
             if not isinstance(event, Request):
                 self._end_call(event)
-            elif event.call.method is not _CHECK:
+                continue
+            call = event.call
+            if call.method is not _CHECK:
                 self._call(event)
-            else:
-                try:
-                    requests.append((event.stream_id, CheckRequest.FromString(event.message), event.call))
-                except DecodeError:
-                    self._connection.refuse(event.stream_id, _UNREADABLE)
-                timeout_s = event.call.timeout_s
-                if timeout_s is not None and timeout_s < self._listener.check_s_max:
-                    self._loop.call_later(timeout_s, self._expire, event.stream_id)
+                continue
+            try:
+                requests.append((event.stream_id, _parse(event.message), call))
+            except DecodeError:
+                self._connection.refuse(event.stream_id, _UNREADABLE)
+            timeout_s = call.timeout_s
+            if timeout_s is not None and timeout_s < check_s_max:
+                self._loop.call_later(timeout_s, self._expire, event.stream_id)
         return bool(requests) and self._listener.checks.check(requests, self._answer)
 
     def _call(self, request: Request) -> None:
@@ -258,8 +262,7 @@ class Peer(asyncio.Protocol):
         if self._is_finished:
             return
         for answers, decided in self._unwritten:
-            for stream_id, attributes, decision in decided:
-                self._connection.respond(stream_id, write(answers, attributes, decision))
+            self._connection.respond_all([(call[0], write(answers, call[1], call[2])) for call in decided])
         self._unwritten.clear()
         data = self._connection.take_output()
         if data:

@@ -237,7 +237,8 @@ class _Rates:
         """Serialise the headers of the tokens left, behind those of the limits."""
         if not self._count:
             return b""
-        left, full_s = b"%d" % bucket.remaining, b"%d" % full_after_s(bucket.limit, bucket.remaining)
+        remaining = bucket.remaining
+        left, full_s = b"%d" % remaining, b"%d" % full_after_s(bucket.limit, remaining)
         quotas = bucket.quotas
         key = (len(left), len(full_s), bucket.is_account if quotas is None else quotas.name)
         form = self._forms.get(key) or self._form(bucket, key)

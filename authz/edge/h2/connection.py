@@ -5,7 +5,7 @@ This module owns the read loop. The meaning of a frame for its stream is in `str
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from authz.edge.h2 import wire
@@ -57,6 +57,7 @@ class Connection:
         "is_closed",
         "is_proven",
         "respond",
+        "respond_all",
     )
 
     respond: Callable[[int, bytes], bool]
@@ -66,13 +67,16 @@ class Connection:
     read the response, and the call is open until the peer ends or resets it.
     """
 
+    respond_all: Callable[[Iterable[tuple[int, bytes]]], None]
+    """Send responses of one message each, by stream id; ignore calls that are closed."""
+
     def __init__(self, methods: Mapping[bytes, Method], limits: Limits, uploads: UploadBudget | None = None) -> None:
         """Serve `methods`, keyed by path. `uploads` is the budget of all connections together."""
         self._limits = limits
         self._send_buffer = SendBuffer()
         self._flood_guard = FloodGuard(limits)
         self._streams = Streams(limits, methods, self._send_buffer, self._flood_guard, uploads)
-        self.respond = self._streams.respond
+        self.respond, self.respond_all = self._streams.respond, self._streams.respond_all
         self._unparsed = b""
         self._block: _Block | None = None
         self._has_preface = False

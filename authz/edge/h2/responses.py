@@ -55,14 +55,15 @@ _PACK_HEAD = Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI").pack
 _PACK_TRAILERS = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
 
 
-def response_head(stream_id: int, size: int) -> bytes:
-    """Serialise what precedes a message of `size` bytes that fits one frame: HEADERS, and the header of its DATA."""
-    return _PACK_HEAD(_RESPONSE_HEAD, stream_id, RESPONSE_BLOCK, size + PREFIX_BYTES << 8 | DATA, 0, stream_id, 0, size)
-
-
-def response_trailers(stream_id: int) -> bytes:
-    """Serialise what follows the message: the trailers."""
-    return _PACK_TRAILERS(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK)
+def plain_response(stream_id: int, message: bytes) -> tuple[bytes, bytes, bytes]:
+    """Serialise a response whose message fits one frame: HEADERS and the header of its DATA, message, trailers."""
+    size = len(message)
+    data_size = size + PREFIX_BYTES << 8 | DATA
+    return (
+        _PACK_HEAD(_RESPONSE_HEAD, stream_id, RESPONSE_BLOCK, data_size, 0, stream_id, 0, size),
+        message,
+        _PACK_TRAILERS(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK),
+    )
 
 
 def data_head(stream_id: int, size: int) -> bytes:

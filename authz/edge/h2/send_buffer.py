@@ -9,9 +9,8 @@ from authz.edge.h2.responses import (
     TRAILERS_BLOCK,
     Refusal,
     data_head,
+    plain_response,
     refusal_block,
-    response_head,
-    response_trailers,
     with_grpc_prefix,
 )
 from authz.edge.h2.wire import (
@@ -90,7 +89,7 @@ class SendBuffer:
         size = len(message) + PREFIX_BYTES
         if size <= self._window and size <= self._plain_bytes_max and stream_id not in self._credit:
             self._window -= size
-            self._ready += (response_head(stream_id, len(message)), message, response_trailers(stream_id))
+            self._ready += plain_response(stream_id, message)
             return True
         self._write_block(stream_id, END_HEADERS, RESPONSE_BLOCK)
         self._waiting[stream_id] = memoryview(with_grpc_prefix(message))

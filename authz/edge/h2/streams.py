@@ -3,7 +3,7 @@
 Connection-level frames are in `session.py`. The two frames of an ordinary request are read in `connection.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -182,6 +182,17 @@ class Streams:
         else:
             return False
         return True
+
+    def respond_all(self, responses: Iterable[tuple[int, bytes]]) -> None:
+        """Respond to several calls, each as `respond` does."""
+        is_open, answer = self.open, self._send_buffer.answer
+        for stream_id, message in responses:
+            if is_open.get(stream_id) is not AWAITING:
+                self.respond(stream_id, message)
+            elif answer(stream_id, message):
+                del is_open[stream_id]
+            else:
+                is_open[stream_id] = ANSWERED
 
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
         """Respond to a call without a message; ignore a stream that is closed or has a response."""

@@ -99,8 +99,9 @@ class Checker:
 
     def _taken(self, batch: Batch, indices: Sequence[int], replies: Sequence[TakeReply]) -> None:
         decided: list[Decided] = []
+        requests, lookups = batch.requests, batch.lookups
         for index, reply in zip(indices, replies, strict=True):
-            (number, attributes), lookup = batch.requests[index], batch.lookups[index]
+            (number, attributes), lookup = requests[index], lookups[index]
             try:
                 if isinstance(reply, Take):
                     if self._remembers:
