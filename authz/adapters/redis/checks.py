@@ -151,9 +151,11 @@ class RedisChecks:
     def _command(self, lookup: Lookup, known: Known, arguments: bytes) -> bytes:
         """Return the command for one check; for a stream it acquires the lease if a cached record may use the route."""
         keys = known.keys or encoded_key(lookup.digest) + known.account
-        record = known.record if self._has_accounts else None
         opening: Opening | None = lookup.opening
-        if opening is None or record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
+        if opening is None:
+            return self._head + keys + arguments
+        record = known.record if self._has_accounts else None
+        if record is None or isinstance(conclude(lookup, Take(_GRANTED, record, _ANY_BUCKET)), Deny):
             return self._head + keys + arguments
         lease = Lease(opening.request_id, record.account_id, record.key_id, opening.stream.name)
         lease_keys, words = acquire_words(lease, opening.stream, opening.pending_s, self._link.data_mark)

@@ -41,6 +41,20 @@ class Known(Value):
 _NOBODY = Known(None, NO_LIMIT, None, b"", b"", "", "", {})
 
 
+class _Headers(Value):
+    """What the headers of a key and of its account say, parsed once for all keys that have the same ones."""
+
+    header: str
+    account_header: str
+    state: KeyState
+    revision: int
+    expires_at_ms: int
+    own: Limit | None
+    limit: Limit
+    account_limit: Limit | None
+    arguments: dict[int, bytes]
+
+
 class KnownKeys:
     """The entries of one epoch and one policy's limits. `has_accounts` is False in a cluster.
 
@@ -57,8 +71,9 @@ class KnownKeys:
         self.applied: dict[tuple[str, str, str, int, int], Applied] = {}
         self.stranger = _NOBODY
         self.active: dict[bytes, Known] = {}
+        self._count = 0
         self._stopped: dict[bytes, Known] = {}
-        self._arguments: dict[str, dict[int, bytes]] = {}
+        self._headers: dict[tuple[str, str], _Headers] = {}
         self._scopes: dict[str, frozenset[str]] = {}
         self._limits: dict[tuple[str, str], Limit] = {}
         self._accounts: dict[str, bytes] = {}
@@ -89,38 +104,38 @@ class KnownKeys:
         if found is not None:
             self.active.pop(digest, None)
             return found
-        if len(self.active) + len(self._stopped) >= _CACHED_MAX:
+        # Counts replies, not entries: a key that changes again and again adds to every memory but `active`.
+        if self._count >= _CACHED_MAX:
             self._drop()
+        self._count += 1
         header, text, account_header = (*changed.decode().split("\n"), "", "")[:3]
-        _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
+        headers = self._headers.get((header, account_header)) or self._parsed(header, account_header)
         key_id, _, rest = text.partition(" ")
         account_id, _, scopes = rest.partition(" ")
         scopes, _, plan = scopes.partition(PLAN_MARK)
         if plan and (self.limits is None or plan not in self.limits.plans):
             self._on_unknown_plan()
         record = KeyRecord(
-            state=KeyState(state),
-            revision=int(revision),
+            state=headers.state,
+            revision=headers.revision,
             key_id=key_id,
             # Keys share equal values to save memory.
             account_id=intern(account_id),
             scopes=self._scopes.get(scopes) or self._scopes.setdefault(scopes, frozenset(scopes.split())),
-            limit=None if capacity == "-" else self._limit(capacity, refill),
-            expires_at_ms=int(expires_at_ms),
+            limit=headers.own,
+            expires_at_ms=headers.expires_at_ms,
             plan=intern(plan),
         )
-        # A key that has expired is refused before its account is read.
-        header, account_header = intern(header), intern(account_header or _UNKNOWN_HEADER)
         account = self._account(account_id)
         known = Known(
             record,
-            record.limit or self.limit,
-            self._account_limit(account_header),
+            headers.limit,
+            headers.account_limit,
             account,
             encoded_key(digest) + account if account else b"",
-            header,
-            account_header,
-            self._arguments.setdefault(f"{header} {account_header}", {}),
+            headers.header,
+            headers.account_header,
+            headers.arguments,
         )
         force_setattr(known, "usual", known.arguments.get(1) or self.arguments_for(known, 1))
         if record.state is KeyState.ACTIVE:
@@ -134,6 +149,24 @@ class KnownKeys:
         """Drop the entry of a key unless a newer one has replaced it."""
         if self.active.get(digest) is known:
             del self.active[digest]
+
+    def _parsed(self, header: str, account_header: str) -> _Headers:
+        _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
+        own = None if capacity == "-" else self._limit(capacity, refill)
+        # A key that has expired is refused before its account is read.
+        account = account_header or _UNKNOWN_HEADER
+        parsed = _Headers(
+            header,
+            account,
+            KeyState(state),
+            int(revision),
+            int(expires_at_ms),
+            own,
+            own or self.limit,
+            self._account_limit(account),
+            {},
+        )
+        return self._headers.setdefault((header, account_header), parsed)
 
     def _account(self, account_id: str) -> bytes:
         if not self._has_accounts:
@@ -157,6 +190,7 @@ class KnownKeys:
         return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
 
     def _drop(self) -> None:
-        memories = (self.active, self._stopped, self._arguments, self._scopes, self._limits, self._accounts)
+        memories = (self.active, self._stopped, self._headers, self._scopes, self._limits, self._accounts)
+        self._count = 0
         for memory in (*memories, self.applied):
             memory.clear()
