@@ -85,20 +85,18 @@ class CheckSpans:
 
     def timed(self, requests: Sequence[tuple[int, RequestAttributes]], taken: Taken) -> Taken:
         """Measure one call of the store for the sampled requests among its own; `taken` itself if there are none."""
-        sampled = {
-            index: attributes
-            for index, (_, attributes) in enumerate(requests)
-            if (call := attributes.call) is not None and call.is_sampled
-        }
+        sampled = [at for at, (_, it) in enumerate(requests) if (call := it.call) is not None and call.is_sampled]
         if not sampled:
             return taken
         start_s = perf_counter()
-        steps = {index: self._added(attributes, _Step("redis", start_s)) for index, attributes in sampled.items()}
+        steps = {index: self._added(requests[index][1], _Step("redis", start_s)) for index in sampled}
 
         def noted(indices: Sequence[int], replies: Sequence[TakeReply]) -> None:
             end_s = perf_counter()
-            for index in steps.keys() & set(indices):
-                steps[index].end_s = end_s
+            answered = indices if isinstance(indices, range) else set(indices)
+            for index, step in steps.items():
+                if index in answered:
+                    step.end_s = end_s
             taken(indices, replies)
 
         return noted
@@ -133,9 +131,9 @@ class CheckSpans:
         """Queue the sampled checks among decisions that were made together."""
         if not self._open:
             return
-        now_s = perf_counter()
-        for _, attributes, decision in decided:
-            check = self._open.pop(id(attributes), None)
+        now_s, is_open = perf_counter(), self._open
+        for _, attributes, decision in [each for each in decided if id(each[1]) in is_open]:
+            check = is_open.pop(id(attributes), None)
             if check is None or attributes.call is None:
                 continue
             check.decision, check.end_s = decision, now_s

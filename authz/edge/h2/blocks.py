@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 
-from authz.edge.h2.call import READ, TRACE, Call, Method, call_from
+from authz.edge.h2.call import READ, TRACE, Call, Method, call_from, sampled
 from authz.edge.h2.wire import ConnectionFault, ErrorCode, StreamFault
 
 _KNOWN_MAX = 256
@@ -51,7 +51,8 @@ class _Template:
             return None
         if not trace_stop:
             return self.call
-        return Call(self.call.method, self.call.timeout_s, block[trace_start:trace_stop], self.call.content_length)
+        call, trace = self.call, block[trace_start:trace_stop]
+        return Call(call.method, call.timeout_s, trace, call.content_length, None, sampled(trace))
 
 
 class HeaderBlocks:

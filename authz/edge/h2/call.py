@@ -64,7 +64,8 @@ class Call:
     """The headers of one request.
 
     `method` is None only with a `refusal`. `timeout_s` starts at the arrival of the headers; None means no timeout.
-    Not frozen: with tracing each request creates one, and creating a frozen one takes three times as long.
+    `trace` is the encoded trace context, with its length; `is_sampled` tells whether that says so. Not frozen: with
+    tracing each request creates one, and creating a frozen one takes three times as long.
     """
 
     method: Method | None
@@ -72,6 +73,7 @@ class Call:
     trace: bytes = b""
     content_length: int | None = None
     refusal: Refusal | None = None
+    is_sampled: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -79,31 +81,35 @@ class Call:
         return self.refusal is None and self.method is not None and not self.method.client_streaming
 
     @property
-    def is_sampled(self) -> bool:
-        """Whether the trace context ends with a flag that says so (https://www.w3.org/TR/trace-context/#sampled-flag).
-
-        Nearly all are not sampled, which shows in the last bytes of the encoded value.
-        """
-        end = self.trace[-3:]
-        if end in _UNSAMPLED:
-            return False
-        if end in _SAMPLED:
-            return True
-        flags = self.traceparent[-2:]
-        return flags.isalnum() and flags.isascii() and flags[1] in _ODD
-
-    @property
     def traceparent(self) -> str:
         """The W3C trace context of the caller, or an empty text. Decoded on use, because few are read."""
-        if not self.trace:
+        return _decoded(self.trace)
+
+
+def sampled(trace: bytes) -> bool:
+    """Return whether an encoded trace context has the flag (https://www.w3.org/TR/trace-context/#sampled-flag).
+
+    Nearly all have not, which shows in the last bytes.
+    """
+    end = trace[-3:]
+    if end in _UNSAMPLED:
+        return False
+    if end in _SAMPLED:
+        return True
+    flags = _decoded(trace)[-2:]
+    return len(flags) == 2 and flags.isalnum() and flags.isascii() and flags[1] in _ODD  # noqa: PLR2004 -- hex digits
+
+
+def _decoded(trace: bytes) -> str:
+    if not trace:
+        return ""
+    value = trace[1:]
+    if trace[0] & _HUFFMAN:
+        try:
+            value = decode_huffman(value)
+        except HPACKError:
             return ""
-        value = self.trace[1:]
-        if self.trace[0] & _HUFFMAN:
-            try:
-                value = decode_huffman(value)
-            except HPACKError:
-                return ""
-        return value.decode("ascii", "replace") if len(value) < _SHORT else ""
+    return value.decode("ascii", "replace") if len(value) < _SHORT else ""
 
 
 def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
@@ -120,13 +126,15 @@ def call_from(fields: Fields, methods: Mapping[bytes, Method]) -> Call:
     if length is not None and not _CONTENT_LENGTH.fullmatch(length):
         raise _malformed("content-length is not a number")
     timeout = _TIMEOUT.fullmatch(found.get(b"grpc-timeout", b""))
-    trace = found.get(TRACE, b"")
+    context = found.get(TRACE, b"")
+    trace = bytes([len(context)]) + context if 0 < len(context) < _SHORT else b""
     return Call(
         method=methods.get(found[b":path"]),
         timeout_s=int(timeout[1]) * _UNIT_S[timeout[2]] if timeout else None,
-        trace=bytes([len(trace)]) + trace if 0 < len(trace) < _SHORT else b"",
+        trace=trace,
         content_length=None if length is None else int(length),
         refusal=_refusal(found, methods),
+        is_sampled=sampled(trace),
     )
 
 

@@ -21,7 +21,7 @@ from authz.core.check import Allow, RequestAttributes
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Acquisition
 from authz.core.traces.context import Traced, trace_context
-from authz.edge.h2.call import Call
+from authz.edge.h2.call import Call, sampled
 from authz.service.ports import Decided
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -32,7 +32,8 @@ STREAM = "/v1/servers/s1/logs/stream"
 def call(value: str, *, huffman: bool = True) -> Call:
     text = value.encode()
     code = HUFFMAN.encode(text)
-    return Call(None, trace=bytes([0x80 | len(code)]) + code if huffman else bytes([len(text)]) + text)
+    trace = bytes([0x80 | len(code)]) + code if huffman else bytes([len(text)]) + text
+    return Call(None, trace=trace, is_sampled=sampled(trace))
 
 
 def asked(flags: str = "01", path: str = "/v1/servers/s1", key: str | None = KEY) -> RequestAttributes:
@@ -94,6 +95,8 @@ def test_the_flag_of_a_context_is_read_without_decoding_it(*, huffman: bool) -> 
         found = call(f"{head}-{flags}", huffman=huffman)
         assert found.traceparent == f"{head}-{flags}"
         assert found.is_sampled is bool(number & 1)
+    for damaged in ("1", "é1", "-1", "1-", "~~"):
+        assert not call(damaged, huffman=False).is_sampled
     assert not Call(None).is_sampled
 
 
