@@ -84,6 +84,13 @@ class Rounds:
                 await asyncio.to_thread(self.outcome.save)
 
     async def _keys(self) -> list[NewApiKey]:
+        while True:
+            try:
+                return await self._created()
+            except (NotEffectiveYet, StoreUnavailable):  # a busy machine, or the failover before
+                await asyncio.sleep(PAUSE_S)
+
+    async def _created(self) -> list[NewApiKey]:
         async with open_admin(self._stack.settings) as admin:
             account = await admin.create_account("failover", None, ACTOR)
             request = KeyRequest(account.id, "k", frozenset({"servers:read"}), ROOMY)

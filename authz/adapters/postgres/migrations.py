@@ -18,9 +18,7 @@ from authz.adapters.postgres.grants import grant
 from authz.adapters.postgres.session import Session
 from authz.core.errors import StoreUnavailable
 
-# Any numbers, as long as every migrating process takes the same.
-_TURN_LOCK: Final = 0x61757468
-_LOCK: Final = 0x61757469
+_LOCK: Final = 0x61757469  # any number, as long as every migrating process takes the same
 _CONNECT_S: Final = 10.0
 _STATEMENT_S: Final = 600.0
 # While a migration waits for a table, everybody else who wants the table waits behind it. So it waits for less time
@@ -34,6 +32,7 @@ _TABLE: Final = (
     "applied_at timestamptz NOT NULL DEFAULT now())"
 )
 _KNOWN: Final = "SELECT name, checksum FROM migrations"
+_ANOTHER: Final = "another process migrates"
 
 Report = Callable[[str], None]
 """Called with one line for each step."""
@@ -63,35 +62,30 @@ async def migrate(
 
     An `app_role` receives the privileges that the application needs.
 
-    Safe to run from several processes at once, and while others use the tables: a table that somebody uses for long is
-    asked for again and again, up to `patience_s` seconds for each migration. Raises `StoreUnavailable` when Postgres
+    Safe to run from several processes at once, each of which applies what is missing when its turn comes, and while
+    others use the tables: a table that somebody uses for long is asked for again and again, up to `patience_s` seconds
+    for each migration. One connection suffices, as a pooler may have no other. Raises `StoreUnavailable` when Postgres
     is unavailable or a table did not become free, and when a migration that was applied has changed since.
     """
-    connector = Connector(url, connect_s=_CONNECT_S)
-    sessions = [await connector.connect()]
+    session = await Connector(url, connect_s=_CONNECT_S).connect()
     try:
-        # One transaction stays open until the end: whoever migrates as well waits for all of it.
-        turn = _Turn(sessions[0], _TURN_LOCK, report, patience_s)
-        await turn.take("another process migrates")
-        sessions.append(await connector.connect())
-        work = _Turn(sessions[1], _LOCK, report, patience_s)
-        await work.take("another process migrates")
-        await work.session.run(_TABLE)
-        if newer := await _newer(work.session):
+        turn = _Turn(session, report, patience_s)
+        await turn.take()
+        await session.run(_TABLE)
+        if newer := await _newer(session):
             report(newer)
-        await work.session.commit()
-        applied = await _applied(work)
+        await session.commit()
+        applied = await _applied(turn)
         if app_role:
-            await work.take("another process migrates")
-            await grant(work.session, app_role)
-            await work.session.commit()
+            await turn.take()
+            await grant(session, app_role)
+            await session.commit()
             report(f"{app_role}: privileges granted")
     except FAILURES as error:
         message = f"{type(error).__name__}: {error}" if isinstance(error, asyncpg.PostgresError) else description(error)
         raise StoreUnavailable("postgres", message) from error
     finally:
-        for session in sessions:
-            session.terminate()
+        session.terminate()
     return applied
 
 
@@ -144,31 +138,34 @@ def shipped_migrations() -> Sequence[Migration]:
 class _Turn:
     """A connection that waits for locks a moment at a time, so that nobody waits behind it for longer."""
 
-    def __init__(self, session: Session, lock: int, report: Report, patience_s: float) -> None:
+    def __init__(self, session: Session, report: Report, patience_s: float) -> None:
         self.session = session
         self.report = report
-        self._lock = lock
         self._patience_s = patience_s
 
-    async def take(self, otherwise: str, migration: Migration | None = None) -> bool:
+    async def take(self, migration: Migration | None = None) -> bool:
         """Begin a transaction in which nobody else migrates, and apply a migration in it; tell whether that was new."""
         loop = asyncio.get_running_loop()
         ends_at_s, tries = loop.time() + self._patience_s, 0
         while True:
             await self.session.begin(_STATEMENT_S)
+            busy = _ANOTHER
             try:
                 await self.session.run(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
                 # Such a lock ends with its transaction, also behind a pooler, where one of a session would stay with
                 # the server's connection.
-                await self.session.execute("SELECT pg_advisory_xact_lock($1)", self._lock)
-                return migration is not None and await _applied_once(self, migration)
+                await self.session.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+                if migration is None:
+                    return False
+                busy = f"{migration.name}: a table is in use"
+                return await _applied_once(self, migration)
             except asyncpg.LockNotAvailableError:
                 if loop.time() >= ends_at_s:
-                    was = otherwise.replace(" is ", " was ")
+                    was = "another process migrated" if busy == _ANOTHER else busy.replace(" is ", " was ")
                     raise StoreUnavailable("postgres", f"{was} for {self._patience_s:.0f} s") from None
                 await self.session.rollback()
                 if tries % _TRIES_PER_LINE == 0:
-                    self.report(f"{otherwise}; trying again")
+                    self.report(f"{busy}; trying again")
                 tries += 1
                 await asyncio.sleep(_PAUSE_S)
 
@@ -177,7 +174,7 @@ async def _applied(turn: _Turn) -> list[str]:
     applied: list[str] = []
     for migration in shipped_migrations():
         started_s = asyncio.get_running_loop().time()
-        if await turn.take(f"{migration.name}: a table is in use", migration):
+        if await turn.take(migration):
             applied.append(migration.name)
         await turn.session.commit()
         if applied[-1:] == [migration.name]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import asyncpg
 import pytest
@@ -69,6 +70,30 @@ async def test_a_migration_that_finds_no_moment_ends_with_a_clear_line(another_u
         await migrate(another_url, patience_s=0)
     await opening.rollback()
     await reader.close()
+
+
+async def test_processes_that_migrate_at_once_share_the_work(empty_url: str) -> None:
+    lines: list[str] = []
+    applied = await asyncio.gather(*(migrate(empty_url, lines.append) for _ in range(4)))
+    assert sorted(chain(*applied)) == [migration.name for migration in shipped_migrations()]
+    assert sum(line.endswith(": applying") for line in lines) == len(shipped_migrations())
+
+
+async def test_a_process_that_migrates_for_long_is_named(another_url: str) -> None:
+    other = await asyncpg.connect(another_url)
+    opening = other.transaction()
+    await opening.start()
+    await other.execute("SELECT pg_advisory_xact_lock($1)", migrations._LOCK)  # noqa: SLF001 -- it is the same in every process
+    with pytest.raises(StoreUnavailable, match="another process migrated for 0 s"):
+        await migrate(another_url, patience_s=0)
+    lines: list[str] = []
+    migrating = asyncio.create_task(migrate(another_url, lines.append))
+    while not lines:
+        await asyncio.sleep(0.01)
+    assert lines == ["another process migrates; trying again"]
+    await opening.rollback()
+    assert await migrating == ["9999_next.sql"]
+    await other.close()
 
 
 async def test_a_newer_schema_is_reported_in_a_clear_line(database_url: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import asyncpg
@@ -13,7 +14,7 @@ from support.servers.postgres_variants import TcpPostgres, pgbouncer
 
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.keys import PostgresKeys
-from authz.adapters.postgres.migrations import migrate
+from authz.adapters.postgres.migrations import migrate, shipped_migrations
 from authz.core.accounts import Actor, AuditEvent
 from authz.core.check import KeyState
 from authz.core.errors import StoreUnavailable
@@ -145,6 +146,17 @@ async def test_a_pooler_without_room_for_a_client_is_named(
             async with postgres.transaction():
                 pass
         await other.close()
+
+
+@pytest.mark.parametrize(("mode", "processes"), [("session", 1), ("transaction", 1), ("transaction", 3)])
+async def test_migrations_need_one_connection_of_the_server(
+    tcp_server: TcpPostgres, empty_url: str, folder: Path, mode: str, processes: int
+) -> None:
+    settings = ("default_pool_size = 1", "query_wait_timeout = 20")
+    with pgbouncer(folder, f"host=127.0.0.1 port={tcp_server.port}", *settings, mode=mode) as url:
+        pooled = on_database(url, empty_url.rpartition("/")[2])
+        applied = await asyncio.gather(*(migrate(pooled) for _ in range(processes)))
+    assert sorted(chain(*applied)) == [migration.name for migration in shipped_migrations()]
 
 
 async def test_a_migration_leaves_no_lock_on_the_servers_connection(pooled_url: str, empty_url: str) -> None:
