@@ -15,8 +15,8 @@ ALONE = $(BIN)/python -m pytest -m "not timed" --last-failed --last-failed-no-fa
 packages = $(UV) $(1) || $(PIP) $(1)
 
 .PHONY: help install demo test test-redis test-fast check lint type cover bench crosstalk soak soak-streams \
-  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs mixing cold-cache failovers \
-  slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real drill \
+  figures-streams fuzz worst-case conformance docs dist tour-installed lock protos programs programs-newer mixing cold-cache \
+  failovers slow-stores test-pooler hostile fuzz-portal browsers tls-cost two-releases fuzz-import import-real drill \
   dashboards bench-tracing
 
 help: ## list the targets
@@ -50,6 +50,9 @@ build/programs/.unpacked:
 	chmod -R a+rX build/programs
 	@touch $@
 
+programs-newer: ## unpack Redis 8, Valkey 8 and PgBouncer 1.24 of a newer Debian: make test-redis REDIS=build/programs-newer/usr/bin/redis-server
+	.ci/programs-newer build/programs-newer
+
 build/programs/usr/bin/promtool:
 	mkdir -p build/programs/prometheus
 	cd build/programs/prometheus && (apt-get download -qq prometheus 2>/dev/null || \
@@ -69,7 +72,7 @@ test-redis: install ## run what speaks to Redis against another server than the 
 	AUTHZ_DEMO_REDIS_SERVER=$$(command -v $(or $(REDIS),redis-server)) $(BIN)/python -m pytest \
 	  -m "server and not timed" -n $(or $(WORKERS),4) $(BY_FILE) $(or $(TESTS),tests/adapters/redis tests/contracts)
 
-test-pooler: install programs ## run the end-to-end tests behind PgBouncer (MODE=transaction or session)
+test-pooler: install programs ## run the end-to-end tests behind PgBouncer (MODE=transaction or session, TEST_PROGRAMS=build/programs-newer)
 	TEST_POOLER=$(or $(MODE),transaction) $(BIN)/python -m pytest -m "not timed" -n $(or $(WORKERS),3) $(BY_FILE) tests/e2e
 
 test-fast: install ## run the tests that need no server, with fewer random examples (TESTS=tests/core)

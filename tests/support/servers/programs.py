@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-UNPACKED = Path(__file__).parents[3] / "build" / "programs"
-"""Where `make programs` unpacks packages that would start a daemon if they were installed."""
+_ROOT = Path(__file__).parents[3]
+UNPACKED = _ROOT / os.environ.get("TEST_PROGRAMS", "build/programs")
+"""Where `make programs` unpacks packages that would start a daemon if they were installed; `make programs-newer` others."""
 
 
 def program(name: str) -> str:
