@@ -8,7 +8,7 @@ import pytest
 
 _ROOT = Path(__file__).parents[3]
 UNPACKED = _ROOT / os.environ.get("TEST_PROGRAMS", "build/programs")
-"""Where `make programs` unpacks packages that would start a daemon if they were installed; `make programs-newer` others."""
+"""Where `make programs` or `programs-newer` unpacks packages that would start a daemon if they were installed."""
 
 
 def program(name: str) -> str:
