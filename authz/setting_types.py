@@ -17,6 +17,7 @@ from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import Refused
 
 _SECRET_BYTES_MAX = 65_536
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNIX = "unix:"
 _PORT_MAX = 65535
 _LOCAL_SENDER = re.compile(r"[\w.+-]+@localhost")
@@ -145,7 +146,15 @@ PostgresUrl = Annotated[SecretStr, AfterValidator(_checked_postgres_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_checked_redis_url)]
 
 
+class NotOneLineError(ValueError):
+    """The file of a secret has more than one line, a control character, or more than 64 KiB."""
+
+
 def read_secret(file: Path) -> str:
-    """Read a secret from a file, without the line's end; raises OSError, and ValueError where it is no text."""
+    """Read a secret, one line of text, from a file; raises OSError, and ValueError where it is something else."""
     with file.open("rb") as opened:
-        return opened.read(_SECRET_BYTES_MAX).decode().rstrip("\r\n")
+        content = opened.read(_SECRET_BYTES_MAX + 1)
+    secret = content.decode("utf-8-sig").rstrip("\r\n")  # some editors write a mark of the encoding first
+    if len(content) > _SECRET_BYTES_MAX or _CONTROL.search(secret):
+        raise NotOneLineError("is not one line")
+    return secret

@@ -138,9 +138,8 @@ class Settings(BaseSettings):
         le=65_536,
         description="Connections to the check listener, at most; silent ones are closed for new ones.",
     )
-    drain_delay_s: float = Field(
+    drain_delay_s: WatchSeconds = Field(
         2,
-        ge=0,
         description="On SIGTERM: how long to serve while not ready, until health checks notice, in seconds.",
     )
     drain_grace_s: Seconds = Field(5, description="On SIGTERM: how long open requests may take to finish, in seconds.")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,7 @@ def test_a_mail_server_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str) ->
             "redis+cluster://h:1/2",
             "AUTHZ_REDIS_URL: Value error, must name no database: a cluster has only the first",
         ),
+        ("AUTHZ_DRAIN_DELAY_S", "inf", "AUTHZ_DRAIN_DELAY_S: Input should be less than or equal to 3600"),
         ("AUTHZ_REDIS_FAILURE", "allow", "AUTHZ_REDIS_FAILURE: Input should be 'deny' or 'degrade'"),
     ],
 )
@@ -75,6 +77,53 @@ def test_a_setting_that_cannot_be_used_is_named(
     with pytest.raises(SettingsError) as raised:
         load()
     assert str(raised.value) == message
+
+
+SECRETS = {
+    "AUTHZ_POSTGRES_URL_FILE": "postgresql://a:hunter2@h/a",
+    "AUTHZ_REDIS_URL_FILE": "redis://:hunter2@h/0",
+    "AUTHZ_MAIL_URL_FILE": "smtp://a:hunter2@h",
+    "AUTHZ_PORTAL_PROXY_SECRET_FILE": "hunter2" * 5,
+}
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+@pytest.mark.parametrize("form", ["{}", "{}\n", "{}\r\n", "{}\n\n", "\ufeff{}\r\n"])
+def test_a_secret_is_the_line_of_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, form: str
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(form.format(SECRETS[variable]), newline="")
+    monkeypatch.setenv(variable, str(file))
+    name = variable.removeprefix("AUTHZ_").removesuffix("_FILE").lower()
+    assert getattr(load(), name).get_secret_value() == SECRETS[variable]
+    assert load().reader(name)() == SECRETS[variable]
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"%s\nsecond", "NotOneLineError"),
+        (b"\n%s", "NotOneLineError"),
+        (b"%s\0", "NotOneLineError"),
+        (b"%s" + b"x" * 70_000, "NotOneLineError"),
+        (b"\xff\xfe%s", "UnicodeDecodeError"),
+        (None, "IsADirectoryError"),
+    ],
+)
+def test_a_file_that_is_no_secret_is_named_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, content: bytes | None, fault: str
+) -> None:
+    file = tmp_path / "secret"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content % SECRETS[variable].encode())
+    monkeypatch.setenv(variable, str(file))
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value) == f"Value error, {variable}: cannot be read: {fault}"
 
 
 def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:

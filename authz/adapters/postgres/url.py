@@ -9,9 +9,9 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 # Read by the driver.
 _DRIVER = {
@@ -42,11 +42,19 @@ _VALUES = {
     "ssl_max_protocol_version": {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"},
     "gsslib": {"gssapi", "sspi"},
 }
-_KEEPALIVE = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+# With the most that Linux accepts.
+_KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 32_767,
+    "keepalives_interval": 32_767,
+    "keepalives_count": 127,
+    "tcp_user_timeout": 2**31 - 1,
+}
 _SECONDS_MAX = 3600
 _PORT_MAX = 65_535
 _ESCAPES = "percent-encode / as %2F, # as %23, ? as %3F, @ as %40, : as %3A and % as %25, or use a passfile"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +114,10 @@ def read_postgres_url(url: str) -> PostgresUrl:
 
     Raises `ValueError` with a message that names the fault and quotes no value.
     """
+    url = url.strip()
     if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("must be postgresql://[user[:password]@]host[:port][/database][?parameter=value]")
-    parts = urlsplit(url)
+    parts = _parts(url)
     _check_escapes(url, parts.netloc)
     parameters = _parameters(parts.query)
     service = parameters.pop("service", "") or os.environ.get("PGSERVICE", "")
@@ -130,6 +139,15 @@ def url_reader(source: str | Callable[[], str]) -> Callable[[], PostgresUrl]:
     return lambda: read_postgres_url(source if isinstance(source, str) else source())
 
 
+def _parts(url: str) -> SplitResult:
+    if _CONTROL.search(url):  # the library below removes line ends silently
+        raise ValueError("there is a line end or another control character in it")
+    try:
+        return urlsplit(url)
+    except ValueError:  # its message quotes the user and the password
+        raise ValueError(f"the user, the password or a host cannot be read: {_ESCAPES}") from None
+
+
 def _check_escapes(url: str, netloc: str) -> None:
     rest = url.partition("://")[2]
     if "#" in rest or netloc.count("@") > 1 or (netloc.count("@") == 0 and "@" in rest.partition("?")[0]):
@@ -142,7 +160,8 @@ def _check_escapes(url: str, netloc: str) -> None:
 
 def _parameters(query: str) -> dict[str, str]:
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        # To libpq a + is a +; in a form it would be a space.
+        pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
         raise ValueError("a parameter is not of the form name=value") from None
     parameters = {name: value for name, value in pairs if value}
@@ -169,7 +188,8 @@ def _hosts(netloc: str, parameters: dict[str, str]) -> tuple[Host, ...]:
     names = parameters.pop("host", "") or os.environ.get("PGHOST", "")
     ports = parameters.pop("port", "")
     if netloc and not netloc.startswith(":"):
-        named = [_host(unquote(one)) for one in netloc.split(",")]
+        # A folder has a port too: %2Frun%2Fpostgresql:5433.
+        named = [replace(host, name=unquote(host.name)) for host in map(_host, netloc.split(","))]
     else:
         named = [_host(one) for one in names.split(",")] if names else []
         if netloc.startswith(":") and not ports:
@@ -207,7 +227,7 @@ def _port(text: str) -> int:
 
 
 def _keepalive(parameters: dict[str, str]) -> Keepalive:
-    given = {name: _number(name, parameters.pop(name)) for name in _KEEPALIVE if name in parameters}
+    given = {name: _number(name, parameters.pop(name), most) for name, most in _KEEPALIVE.items() if name in parameters}
     default = Keepalive()
     return Keepalive(
         enabled=bool(given.get("keepalives", 1)),
@@ -218,7 +238,7 @@ def _keepalive(parameters: dict[str, str]) -> Keepalive:
     )
 
 
-def _number(name: str, text: str, most: int = 2**31 - 1) -> int:
+def _number(name: str, text: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= most):
         raise ValueError(f"the parameter {name} must be a whole number of at most {most}")
     return int(text)

@@ -22,6 +22,9 @@ from authz.core.errors import StoreUnavailable
         ("postgresql://a,b/x?port=7", [Host("a", 7), Host("b", 7)]),
         ("postgresql:///x", []),
         ("postgresql://:6000/x", [Host("localhost", 6000)]),
+        ("postgresql://%2Frun%2Fa:5433,%2Frun%2Fb,c:1/x", [Host("/run/a", 5433), Host("/run/b", None), Host("c", 1)]),
+        ("postgresql://[fe80::1%25eth0]:1/x", [Host("fe80::1%eth0", 1)]),
+        (" postgresql://h:1/x\r\n", [Host("h", 1)]),
     ],
 )
 def test_the_servers_of_a_url_are_tried_one_by_one(url: str, hosts: list[Host]) -> None:
@@ -39,6 +42,12 @@ def test_what_the_driver_knows_reaches_it_and_the_rest_is_ours() -> None:
     assert url.keepalive == Keepalive(True, 7, 8, 9, 1000)
     assert url.connect_s == 3
     assert "p%2F" not in repr(url)
+
+
+def test_a_plus_is_a_plus() -> None:
+    url = read_postgres_url("postgresql://h/db?password=a+b&sslrootcert=/c++/ca.pem&application_name=x+y")
+    assert url.dsn == "postgresql://h/db?password=a%2Bb&sslrootcert=%2Fc%2B%2B%2Fca.pem"
+    assert url.startup["application_name"] == "x+y"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,9 @@ def test_what_the_driver_knows_reaches_it_and_the_rest_is_ours() -> None:
         ("user=a%00b", "%00 is no character"),
         ("connect_timeout=soon", "connect_timeout must be a whole number"),
         ("keepalives_idle=-1", "keepalives_idle must be a whole number"),
+        ("keepalives_idle=32768", "keepalives_idle must be a whole number of at most 32767"),
+        ("keepalives_count=128", "keepalives_count must be a whole number of at most 127"),
+        ("application_name=a\nb", "a line end or another control character"),
         ("hunter2", "not of the form name=value"),
         ("Hunter2!=1", "the parameter … is not supported"),
     ],
@@ -84,6 +96,9 @@ def test_a_parameter_that_cannot_be_honoured_is_refused_by_name(parameter: str, 
         "postgresql://u:12?34hunter2@h/db",
         "postgresql://u:hun:ter2/@h/db",
         "postgresql://u@h:hunter2/db",
+        "postgresql://u:hunter2\u2100@h/db",
+        "postgresql://u:[hunter2]@h/db",
+        "postgresql://u:hunter2[@h/db",
     ],
 )
 def test_a_password_that_needs_escapes_is_explained_and_not_quoted(url: str) -> None:

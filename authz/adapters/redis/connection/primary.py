@@ -97,11 +97,11 @@ class OneServer:
     trusted_until_s: float | None = None
 
     def __init__(self, url: str) -> None:
-        self._pool = ConnectionPool.from_url(url, **_SET_UP)
+        self._pool = _pool(url)
 
     async def use(self, url: RedisUrl) -> None:
         """Connect with another URL from now on."""
-        self._pool = ConnectionPool.from_url(url.text, **_SET_UP)
+        self._pool = _pool(url.text)
 
     async def connection(self) -> AbstractConnection:
         """Create a connection that is not open yet."""
@@ -202,8 +202,15 @@ class SentinelPrimary:
         return list(answers)
 
 
+def _pool(url: str) -> ConnectionPool:
+    pool = ConnectionPool.from_url(url)
+    # After the parameters of the URL, which may have others of the same names.
+    pool.connection_kwargs.update(_SET_UP)
+    return pool
+
+
 def _clients(url: RedisUrl) -> list[Redis]:
-    return [Redis.from_url(url.sentinel_url(node), **_SET_UP) for node in url.nodes]
+    return [Redis.from_pool(_pool(url.sentinel_url(node))) for node in url.nodes]
 
 
 def find_primary(url: RedisUrl) -> Primary:

@@ -7,6 +7,7 @@
 Connections belong to `primary.py` and `cluster.py`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,10 +19,18 @@ from authz.core.errors import StoreUnavailable
 Source: TypeAlias = str | Callable[[], str]
 """A URL, or what reads one, which may raise OSError and ValueError."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _PORT_MAX = 65535
 _SENTINEL_USER, _SENTINEL_PASSWORD = "sentinel_username", "sentinel_password"
+_OF_SENTINELS = {_SENTINEL_USER, _SENTINEL_PASSWORD}
+_OF_SERVERS = {"username", "password"}
+# redis-py has more, such as `decode_responses`, after which no reply could be read.
+_PARAMETERS = {
+    *("db", "client_name", "protocol", "max_connections", "health_check_interval", "retry_on_timeout"),
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", *_OF_SERVERS),
+}
 
 
 class Form(StrEnum):
@@ -68,19 +77,17 @@ class RedisUrl:
 
     def server_url(self, address: Address) -> str:
         """Return the redis-py URL of a data server."""
-        return self._url(self._user, address, self._options)
+        return self._url(self._user, address, without=_OF_SENTINELS)
 
     def sentinel_url(self, address: Address) -> str:
         """Return the redis-py URL of a Sentinel: it has its own credentials, or none, and no databases."""
         own = dict(self._options)
         user, password = own.get(_SENTINEL_USER, ""), own.get(_SENTINEL_PASSWORD, "")
         credentials = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
-        return self._url(credentials, address, self._options, database="0")
+        return self._url(credentials, address, without=_OF_SENTINELS | _OF_SERVERS, database="0")
 
-    def _url(
-        self, user: str, address: Address, options: tuple[tuple[str, str], ...], database: str | None = None
-    ) -> str:
-        query = urlencode([(name, text) for name, text in options if name not in {_SENTINEL_USER, _SENTINEL_PASSWORD}])
+    def _url(self, user: str, address: Address, *, without: set[str], database: str | None = None) -> str:
+        query = urlencode([(name, text) for name, text in self._options if name not in without])
         place = self._database if database is None else database
         return f"{self._scheme}://{user}{address}/{place}" + (f"?{query}" if query else "")
 
@@ -115,6 +122,7 @@ class UrlSource:
 
 def read_url(text: str) -> RedisUrl:
     """Parse a URL; raises `ValueError`, whose message quotes no part of it."""
+    text = text.strip()
     scheme, _, rest = text.partition("://")
     form = _FORMS.get(scheme)
     if form is None:
@@ -139,14 +147,25 @@ class _UrlError(ValueError):
 
 def _check_parts(form: Form, rest: str) -> None:
     """Refuse what redis-py would ignore: it is the rest of a password that needs escapes, or a slip."""
+    if _CONTROL.search(rest):  # urlsplit removes line ends silently
+        raise _UrlError("has a line end or another control character")
     before, asked, query = rest.partition("?")
     path = before.partition("/")[2]
     is_file = before.startswith("/")
     is_pair = not asked or all("=" in pair for pair in query.split("&"))
     if "#" in rest or not is_pair or "@" in query or ("@" in path and not is_file):
         raise _UrlError("has a part that cannot be read: in a password, percent-encode / as %2F, # as %23 and ? as %3F")
+    _check_names(form, query)
     if form is Form.SERVER and not is_file and path and not _is_number(path.rstrip("/")):
         raise _UrlError("must end in /db, a number")
+
+
+def _check_names(form: Form, query: str) -> None:
+    names = {pair.partition("=")[0] for pair in query.split("&") if pair}
+    if any(name not in _PARAMETERS | _OF_SENTINELS and not name.startswith("ssl_") for name in names):
+        raise _UrlError("has a parameter that redis-py does not have, or that authz does not support")
+    if form is not Form.SERVER and "db" in names:
+        raise _UrlError("must name its database in its path")
 
 
 def _check_parameters(url: str) -> None:

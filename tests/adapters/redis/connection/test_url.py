@@ -1,7 +1,10 @@
 """Valid values of AUTHZ_REDIS_URL, and error messages that never quote it."""
 
+import asyncio
+
 import pytest
 
+from authz.adapters.redis.connection.primary import find_primary
 from authz.adapters.redis.connection.url import Address, Form, read_url
 
 
@@ -38,6 +41,23 @@ def test_a_cluster_is_named_by_some_of_its_nodes(end: str) -> None:
     assert url.server_url(Address("::1", 7002)) == "redis://:p@[::1]:7002/0"
 
 
+def test_sentinels_never_get_the_credentials_of_the_servers() -> None:
+    url = read_url("redis+sentinel://s1/main?username=u&password=hunter2&socket_timeout=1")
+    assert url.sentinel_url(url.nodes[0]) == "redis://s1:26379/0?socket_timeout=1"
+    assert url.server_url(url.nodes[0]) == "redis://s1:26379/0?username=u&password=hunter2&socket_timeout=1"
+
+
+@pytest.mark.parametrize("text", ["redis://h:1/0\n", " redis+sentinel://h/main \r\n", "\tredis+cluster://a:1,b:2\n"])
+def test_space_around_a_url_is_no_part_of_it(text: str) -> None:
+    assert read_url(text) == read_url(text.strip())
+
+
+def test_no_parameter_replaces_how_authz_speaks_to_redis() -> None:
+    server = find_primary(read_url("redis://h/0?protocol=3&socket_timeout=1&client_name=mine"))
+    connection = asyncio.run(server.connection())
+    assert (connection.protocol, connection.socket_timeout, connection.client_name) == (2, None, "authz")
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -64,6 +84,16 @@ def test_a_cluster_is_named_by_some_of_its_nodes(end: str) -> None:
         ("redis+cluster://:hunter2@h:70000", "must name its servers"),
         ("redis+cluster://:hunter2@[::1:7000", "must name its servers"),
         ("redis+cluster://:hunter2@h:7000?socket_timeout=hunter2", "is no URL of a Redis"),
+        ("redis://:hunter2\u2100@h/0", "is no URL of a Redis"),
+        ("redis://:[hunter2]@h/0", "is no URL of a Redis"),
+        ("redis://:hunter2@h/0\nredis://other/0", "a line end"),
+        *(
+            (f"{start}?{name}=hunter2", "or that authz does not support")
+            for start in ("redis://h/0", "redis+sentinel://h/main", "redis+cluster://h")
+            for name in ("retry", "decode_responses", "credential_provider", "redis_connect_func", "encoding", "host")
+        ),
+        ("redis+sentinel://:hunter2@h/main?db=3", "must name its database in its path"),
+        ("redis+cluster://:hunter2@h?db=3", "must name its database in its path"),
     ],
 )
 def test_an_error_message_never_quotes_the_url(text: str, fault: str) -> None:
