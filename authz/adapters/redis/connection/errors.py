@@ -12,6 +12,8 @@ from authz.core.errors import StoreUnavailable
 OTHER_DATA = "OTHERDATA "
 """The error of scripts that find another mark of the data than their caller knows."""
 
+# A server without a command quotes its arguments, which are a password for AUTH.
+_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 _REDIRECT = re.compile(r"(MOVED|ASK) (\d+) (.*):(\d+)")
 
 
@@ -39,11 +41,16 @@ def is_forgotten(reply: object) -> bool:
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
+def shown(error: object) -> str:
+    """Return what an error says, without the arguments of a command in it."""
+    return _ARGUMENTS.sub("", str(error))
+
+
 def failure(reply: hiredis.ReplyError) -> StoreUnavailable:
     """Convert an error reply to `StoreUnavailable`, `Redirected` or `OtherData`."""
     if OTHER_DATA in str(reply):
         return OtherData("redis", "redis has lost its data")
     found = _REDIRECT.fullmatch(str(reply))
     if found is None:
-        return StoreUnavailable("redis", str(reply))
+        return StoreUnavailable("redis", shown(reply))
     return Redirected(int(found[2]), found[3].strip("[]"), int(found[4]), asking=found[1] == "ASK")

@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 
 from authz.adapters.redis.connection.data_mark import DataMark, eviction_policy
 from authz.adapters.redis.connection.epoch import Life
-from authz.adapters.redis.connection.errors import failure
+from authz.adapters.redis.connection.errors import failure, shown
 from authz.adapters.redis.connection.primary import Sight, find_primary
 from authz.adapters.redis.connection.scripts import Script, packed
 from authz.adapters.redis.connection.server_clock import QUESTION, ServerClock
@@ -66,7 +66,7 @@ class Handshake:
             raise
         except Exception as error:
             transient = not isinstance(error, AuthenticationError)
-            why = str(error) or f"no connection within {self._connect_s:g} s (AUTHZ_REDIS_CONNECT_S)"
+            why = shown(error) or f"no connection within {self._connect_s:g} s (AUTHZ_REDIS_CONNECT_S)"
             raise StoreUnavailable("redis", why, transient=transient) from error
 
     async def look(self) -> Sight:

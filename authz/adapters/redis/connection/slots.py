@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
+from authz.adapters.redis.connection.errors import shown
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.primary import OneServer
 from authz.adapters.redis.connection.url import Address, RedisUrl
@@ -76,7 +77,7 @@ async def _from(url: RedisUrl, address: Address) -> Layout | StoreUnavailable:
         OSError,
         ValueError,
     ) as error:  # a timeout is an OSError, a name that cannot be one a ValueError
-        return StoreUnavailable("redis", str(error) or "no answer in time")
+        return StoreUnavailable("redis", shown(error) or "no answer in time")
     finally:
         await connection.disconnect(nowait=True)
 

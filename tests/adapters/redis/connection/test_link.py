@@ -13,6 +13,8 @@ from support.fakes.redis import tls_proxy
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.pipe import Pipe
 from authz.adapters.redis.connection.scripts import Script
+from authz.adapters.redis.connection.slots import find_layout
+from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import StoreUnavailable
 from authz.demo.servers import RedisServer
 
@@ -138,6 +140,20 @@ async def test_a_wrong_password_is_named_without_the_password(folder: Path) -> N
             await link._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
         assert not raised.value.transient
         assert "hunter2" not in str(raised.value)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("url", ["redis://authz:hunter2@{}/0", "redis+sentinel://{}/main?sentinel_password=hunter2"])
+async def test_a_server_without_passwords_is_named_without_the_password(folder: Path, url: str) -> None:
+    server = RedisServer(folder, 0, "--rename-command", "AUTH", "")
+    server.start()
+    try:
+        link = RedisLink(url.format(f"127.0.0.1:{server.port}"), deadline_s=1, in_flight_max=10)
+        with pytest.raises(StoreUnavailable, match=r"unknown command .AUTH.$"):
+            await link._handshake.connect()  # noqa: SLF001 -- one attempt, without the loop around it
+        with pytest.raises(StoreUnavailable, match=r"unknown command .AUTH.$"):
+            await find_layout(read_url(f"redis+cluster://:hunter2@127.0.0.1:{server.port}"), {})
     finally:
         server.stop()
 
