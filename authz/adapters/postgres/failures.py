@@ -38,6 +38,8 @@ _HOPELESS: Final = (
     asyncpg.ClientConfigurationError,
     ValueError,
 )
+# No statement and no name in it comes from a request, so these are faults of the installation, of the disk or a bug.
+_BROKEN: Final = (asyncpg.SyntaxOrAccessError, asyncpg.PostgresSystemError, asyncpg.InternalServerError)
 _SCHEMA: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
 _GONE: Final = (
     OSError,
@@ -67,7 +69,7 @@ def is_from_server(error: BaseException | None) -> bool:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether the failure is one of Postgres or of the way to it, and not of what was asked."""
-    kinds = (*_GONE, *_NOT_PRIMARY, *_SCHEMA, *_HOPELESS, TimeoutError, asyncpg.InsufficientResourcesError)
+    kinds = (*_GONE, *_NOT_PRIMARY, *_BROKEN, *_HOPELESS, TimeoutError, asyncpg.InsufficientResourcesError)
     return isinstance(error, kinds) and not isinstance(error, asyncpg.QueryCanceledError)
 
 
@@ -96,6 +98,8 @@ def description(error: BaseException, *, connecting: bool = False) -> str:
     name = type(error).__name__
     if isinstance(error, _SCHEMA):
         return f"the schema is missing or old: run authz migrate ({name})"
+    if isinstance(error, asyncpg.InsufficientPrivilegeError) and not connecting:
+        return f"the role lacks a privilege: run authz migrate --app-role ({name})"
     if type(error) is ValueError:  # the URL's reader quotes no value
         return f"AUTHZ_POSTGRES_URL: {error}"
     return f"{'cannot connect: ' if connecting else ''}{name}{_reason(error)}"

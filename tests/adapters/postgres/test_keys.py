@@ -8,7 +8,7 @@ from signal import SIGCONT, SIGSTOP
 
 import asyncpg
 import pytest
-from support.servers.postgres import on_database, processes
+from support.servers.postgres import Opened, on_database, processes
 
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.migrations import migrate
@@ -113,3 +113,37 @@ async def test_keys_cannot_be_read_before_the_schema_is_there(empty_url: str) ->
     await keys.probe()
     assert postgres.reached.is_set()
     await postgres.close()
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "is_up"),
+    [
+        *((state, False) for state in ("08006", "42501", "42883", "53100", "53200", "58030", "XX000", "XX001")),
+        *((state, True) for state in ("22001", "23505", "40001", "40P01", "55P03", "P0001")),
+    ],
+)
+async def test_what_the_server_cannot_do_is_an_outage_and_what_was_asked_is_not(
+    empty_url: str, opened: Opened, sqlstate: str, *, is_up: bool
+) -> None:
+    postgres = await opened(empty_url)
+    async with postgres.transaction():
+        pass
+    with pytest.raises(StoreUnavailable):
+        async with postgres.transaction() as connection:
+            await connection.run(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+    assert postgres.is_up is is_up
+
+
+async def test_a_role_that_lost_a_privilege_is_an_outage_that_says_so(database_url: str, opened: Opened) -> None:
+    admin = await asyncpg.connect(database_url)
+    role = "reader_" + database_url.rpartition("/")[2]
+    await admin.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE ON api_keys, accounts TO {role}")
+    postgres = await opened(database_url.replace("postgres@", f"{role}@"))
+    directory = PostgresDirectory(postgres)
+    await directory.probe()
+    await admin.execute(f"REVOKE SELECT ON api_keys FROM {role}")  # noqa: S608 -- names of the test
+    with pytest.raises(StoreUnavailable, match="lacks a privilege: run authz migrate --app-role"):
+        await directory.probe()
+    assert not postgres.is_up
+    await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await admin.close()

@@ -64,10 +64,10 @@ class Handshake:
                 return connection, await self._set_up(connection)
         except StoreUnavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, Redis cannot be used
             transient = not isinstance(error, AuthenticationError)
             why = shown(error) or f"no connection within {self._connect_s:g} s (AUTHZ_REDIS_CONNECT_S)"
-            raise StoreUnavailable("redis", why, transient=transient) from error
+            raise StoreUnavailable("redis", why, transient=transient) from None  # its reply may quote a password
 
     async def look(self) -> Sight:
         """Query whether the primary is that of the latest connection."""
