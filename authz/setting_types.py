@@ -146,15 +146,11 @@ PostgresUrl = Annotated[SecretStr, AfterValidator(_checked_postgres_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_checked_redis_url)]
 
 
-class NotOneLineError(ValueError):
-    """The file of a secret has more than one line, a control character, or more than 64 KiB."""
-
-
 def read_secret(file: Path) -> str:
     """Read a secret, one line of text, from a file; raises OSError, and ValueError where it is something else."""
     with file.open("rb") as opened:
         content = opened.read(_SECRET_BYTES_MAX + 1)
     secret = content.decode("utf-8-sig").rstrip("\r\n")  # some editors write a mark of the encoding first
     if len(content) > _SECRET_BYTES_MAX or _CONTROL.search(secret):
-        raise NotOneLineError("is not one line")
+        raise ValueError("must be one line of text, of 64 KiB at most")
     return secret

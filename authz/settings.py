@@ -234,7 +234,8 @@ class Settings(BaseSettings):
             try:
                 given = given | {secret: read_secret(Path(given[name]))}
             except (OSError, ValueError) as error:
-                raise ValueError(f"{variable(name)}: cannot be read: {type(error).__name__}") from None
+                why = error if type(error) is ValueError else type(error).__name__  # the others may quote the secret
+                raise ValueError(f"{variable(name)}: cannot be read: {why}") from None
         return given
 
     @model_validator(mode="after")

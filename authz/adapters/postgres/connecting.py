@@ -73,7 +73,10 @@ class Connector:
         faults: list[Fault] = []
         try:
             url = self._read()
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeError) as error:
+            fault = Fault(f"AUTHZ_POSTGRES_URL_FILE: cannot be read: {type(error).__name__}", transient=True)
+            raise self._failed([fault]) from None
+        except ValueError as error:
             raise self._failed([_fault(error)]) from None
         for server in await self._in_order(url):
             started_s = perf_counter()

@@ -8,6 +8,7 @@ import pytest
 from authz.adapters.postgres.pool import Postgres
 from authz.adapters.postgres.url import Host, Keepalive, read_postgres_url
 from authz.core.errors import StoreUnavailable
+from authz.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -195,4 +196,32 @@ async def test_a_url_that_breaks_later_is_a_fault_without_its_value(tmp_path: Pa
     with pytest.raises(StoreUnavailable, match=r"FileNotFoundError|percent-encode"):
         async with postgres.transaction():
             pass
+    await postgres.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "AUTHZ_POSTGRES_URL_FILE: cannot be read: IsADirectoryError"),
+        (b"\xff\xfep", "AUTHZ_POSTGRES_URL_FILE: cannot be read: UnicodeDecodeError"),
+        (b"postgresql://u:hunter2@h/db\nmore", "AUTHZ_POSTGRES_URL: must be one line of text"),
+        (b"", "AUTHZ_POSTGRES_URL: must be postgresql://"),
+    ],
+)
+async def test_a_file_that_changes_into_something_else_is_named(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://u:hunter2@127.0.0.1:1/db")
+    postgres = Postgres(Settings(postgres_url_file=file).reader("postgres_url"), deadline_s=1, pool_max=1)
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    await postgres.start()
+    with pytest.raises(StoreUnavailable, match=why) as raised:
+        async with postgres.transaction():
+            pass
+    assert "hunter2" not in str(raised.value)
     await postgres.close()
