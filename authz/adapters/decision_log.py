@@ -75,7 +75,7 @@ def _fields(attributes: RequestAttributes, decision: Decision, latency_s: float)
     fields: dict[str, Any] = {
         "event": "decision",
         "decision": "allow" if isinstance(decision, Allow) else "deny",
-        "method": _bounded(without_key(attributes.method)),
+        "method": without_key(_bounded(attributes.method)),
         "route": decision.route.template if decision.route else None,
         "request_id": _bounded(attributes.logged_id),
         "stream_id": _bounded(attributes.request_id),

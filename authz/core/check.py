@@ -35,10 +35,11 @@ class RequestAttributes(Value):
     `request_id` is Envoy's stream id: it is the same for every retry of one check, and a client cannot choose it.
     `target` is the request target as the backend will receive it, query included. `api_keys` holds every value of the
     API key header, as bytes. `overrides` is set if a header names another method or path. `has_body` is False only if
-    the request certainly has no body. `body` is empty if Envoy is not configured to send it as bytes. `source_address`
-    is a function, because few requests need the address. `reserved_headers` holds the names of the client's headers
-    that only authz may set (`core/reserved_headers.py`). `x_request_id` is the id that Envoy and its client know the
-    request by, empty if Envoy does not send it; a client may have chosen it. `call` has the trace context of the check.
+    the request certainly has no body, or is a GET or HEAD that announces none. `body` is empty if Envoy is not
+    configured to send it as bytes. `source_address` is a function, because few requests need the address.
+    `reserved_headers` holds the names of the client's headers that only authz may set (`core/reserved_headers.py`).
+    `x_request_id` is the id that Envoy and its client know the request by, empty if Envoy does not send it; a client
+    may have chosen it. `call` has the trace context of the check.
     `host` is the host as sent, or the operator's name of it; it is set for policies whose rows have hosts.
     `key_in_query` is set if the query had a key, which `target` no longer has.
     """

@@ -42,7 +42,7 @@ KNOWN = {
     "key": [b"a"],
     "header map": [b"a:b\n", b"x_y:\n", b":"],
     "headers as text": [b"a:b\n"],
-    "decision log line": [b"ttk_0", b"\xff"],
+    "decision log line": [b"ttk_0", b"\xff", b"0" * 48 + b"!"],
 }
 CASES = [(parser, unit) for parser in OF_CHECKS for unit in KNOWN.get(parser.name, ())]
 

@@ -192,7 +192,7 @@ PARSERS = (
     Parser("header map", 64 * KIB, _FIELDS, lambda text: _headers(text, raw=True)),
     Parser("headers as text", 64 * KIB, _FIELDS, lambda text: _headers(text, raw=False)),
     Parser("answer", 4 * KIB, (b"a", b"\xff", b'"', b"\\", b"{scope}"), _answer),
-    Parser("decision log line", 60 * KIB, (b"GET", b"ttk_", b"\xff", b'"', b"a", b"ttk_0"), _log),
+    Parser("decision log line", 60 * KIB, (b"GET", b"ttk_", b"\xff", b'"', b"a", b"ttk_0", b"0" * 48 + b"!"), _log),
     Parser("HTTP/2 fields", 64 * KIB, _FIELDS, _block),
     Parser("HTTP/2 block", 64 * KIB, _BLOCKS, _raw_block),
 )

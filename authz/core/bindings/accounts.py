@@ -8,9 +8,9 @@ from functools import lru_cache
 from authz.core.bindings.json_body import BODY_BYTES_MAX, bound_texts, is_json
 from authz.core.bindings.query import bound_values
 from authz.core.bindings.spellings import Ambiguous, BoundNames
-from authz.core.check import Named
+from authz.core.check import Named, RequestAttributes
 from authz.core.errors import DenyReason
-from authz.core.policy.route import AccountBinding, BindingLocation, Route
+from authz.core.policy.route import WITHOUT_BODY, AccountBinding, BindingLocation, Route
 
 
 class Unreadable(Exception):  # noqa: N818 -- a refusal, caught in `decision.py`
@@ -32,9 +32,17 @@ def named_accounts(route: Route, named: Named) -> list[str]:
         accounts += _in_query(named, in_query)
     if in_body is not None:
         accounts += _in_body(named, in_body)
+    elif named.attributes.method in WITHOUT_BODY:
+        _check_no_body(named.attributes)
     if route.account_required and not accounts:
         raise Unreadable(DenyReason.ACCOUNT_ABSENT)
     return accounts
+
+
+def _check_no_body(attributes: RequestAttributes) -> None:
+    # Some frameworks merge it into the parameters, where it wins over the query.
+    if attributes.has_body or attributes.body:
+        raise Unreadable(DenyReason.BODY_UNREADABLE, f"a {attributes.method} with a body")
 
 
 @lru_cache(maxsize=1024)

@@ -29,6 +29,10 @@ class ErrorFormat(StrEnum):
     TEMPLATE = "template"
 
 
+WITHOUT_BODY = frozenset({"GET", "HEAD"})
+"""The methods whose rows bind no body, because not every backend reads one (RFC 9110 section 9.3.1)."""
+
+
 class BindingLocation(StrEnum):
     """The part of a request that contains an account id."""
 

@@ -15,14 +15,13 @@ from authz.core.limits import BUCKETS_MAX, KEY_ITEM, KeyLimits, Limit, NamedLimi
 from authz.core.policy.affixes import AFFIXES_MAX, Affix
 from authz.core.policy.path import Target
 from authz.core.policy.policy import KeyRules, Scope
-from authz.core.policy.route import Access, BindingLocation, Route
+from authz.core.policy.route import WITHOUT_BODY, Access, BindingLocation, Route
 from authz.core.policy.router import ANY_METHOD, Router
 from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template, TemplateError, is_grpc
 from authz.core.streams import StreamClass
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})
 _KEYED = frozenset({Access.SCOPE, Access.ANY, Access.OPTIONAL})
-_WITHOUT_BODY = frozenset({"GET", "HEAD"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SAMPLE = "\x00"  # a segment that no literal can be
 
@@ -186,7 +185,7 @@ def _binding_faults(route: Route) -> Iterator[str]:
     for binding in route.accounts:
         if binding.location is BindingLocation.PATH and binding.name not in variables:
             yield f"the template has no variable {{{binding.name}}}"
-        if binding.location is BindingLocation.BODY and route.method in _WITHOUT_BODY:
+        if binding.location is BindingLocation.BODY and route.method in WITHOUT_BODY:
             yield f"a {route.method} has no body that every backend reads: bind the query"
         if not fold(binding.name):
             yield f"the account name {binding.name} has no letter or digit"

@@ -15,6 +15,7 @@ from authz.core.addresses import CHARS_MAX
 from authz.core.check import BodyForm, RequestAttributes
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, override_of
 from authz.core.policy.policy import KeyRules
+from authz.core.policy.route import WITHOUT_BODY
 from authz.core.reserved_headers import is_refused, may_be_reserved, reserved
 from authz.core.traces.context import Traced
 from authz.core.value import Value
@@ -101,7 +102,7 @@ class AttributesReader:
                 self._cache(before, rest[self._behind_key], flags)
         method = http.method
         has_body = flags.has_body
-        if not flags.has_length and method != "GET" and not has_body:
+        if not flags.has_length and method not in WITHOUT_BODY and not has_body:
             # Only HTTP/1 announces every body (RFC 9112 section 6.3).
             has_body = not http.protocol.startswith("HTTP/1")
         body = http.raw_body
@@ -169,7 +170,8 @@ def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFla
             # As Envoy decides. gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
             value = _value(header)
             is_grpc = value == _GRPC or value.startswith(_GRPC_SUBTYPE)
-            content_types.append(value[:_CONTENT_TYPE_BYTES_MAX].decode("latin-1"))
+            # Replaced, not cut: the beginning alone may be another type.
+            content_types.append((value if len(value) <= _CONTENT_TYPE_BYTES_MAX else _TOO_LONG).decode("latin-1"))
         elif name == "content-length":
             has_length = True
             has_body = has_body or _value(header) != b"0"

@@ -182,6 +182,17 @@ def test_a_request_without_a_body_names_no_account() -> None:
     assert named(create(b"", has_body=False, content_type="")) == ([], None)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("target", ["/v1/servers", "/v1/servers?account_id=acct_1", "/v1/accounts/acct_1/wallet"])
+def test_a_row_that_can_bind_no_body_refuses_one(method: str, target: str) -> None:
+    """Rails, Laravel and Express read a JSON body of a GET, too, and Laravel prefers it to the query."""
+    assert isinstance(decided(request(method, target, KEY)), Allow)
+    for body in (b"", b'{"account_id": "acct_2"}', b"{}"):
+        denied = decided(request(method, target, KEY, body=body, has_body=not body))
+        assert isinstance(denied, Deny)
+        assert denied.reason is DenyReason.BODY_UNREADABLE
+
+
 def test_a_required_account_must_be_named() -> None:
     for query in ("", "?account_id="):
         assert named(request("GET", f"/v1/reports{query}", KEY)) == ([], DenyReason.ACCOUNT_ABSENT)

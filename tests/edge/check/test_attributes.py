@@ -8,6 +8,7 @@ from support.builders import KEY, KEYS
 
 from authz._pb.base_pb2 import HeaderMap, HeaderValue
 from authz._pb.check_pb2 import AttributeContext, CheckRequest
+from authz.core.bindings.json_body import is_json
 from authz.core.check import BodyForm, RequestAttributes
 from authz.core.keys import KeyFormat
 from authz.core.policy.overrides import METHOD_HEADERS, Override
@@ -232,12 +233,24 @@ def test_method_overrides_and_bodies_are_noticed() -> None:
     for protocol in ("HTTP/2", "HTTP/3", ""):
         assert read(message(method="POST", protocol=protocol)).has_body
     assert not read(message(("content-length", b"0"), method="POST", protocol="HTTP/2")).has_body
+    for method in ("GET", "HEAD"):
+        assert not read(message(method=method, protocol="HTTP/2")).has_body
+        assert read(message(("content-length", b"2"), method=method, protocol="HTTP/2")).has_body
 
 
 def test_a_body_sent_as_text_is_read_unless_envoy_may_have_altered_it() -> None:
     for text, expected in (("{}", b"{}"), ('{"accountId!": "a"}', b"")):
         attributes = read(message(body=text))
         assert (attributes.body, attributes.has_body) == (expected, True)
+
+
+@pytest.mark.parametrize("tail", [b"; charset=utf-16", b",text/plain", b"+xml", b""])
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_a_content_type_is_read_whole_or_not_at_all(tail: bytes, blank: bytes) -> None:
+    for blanks in (112, 113, 200, 60_000):
+        value = b"application/json" + blank * blanks + tail
+        content_type = read(message(("content-type", value))).body_form.content_type
+        assert content_type == value.decode() or not is_json(content_type)
 
 
 def test_the_form_of_a_body_is_read() -> None:
