@@ -20,10 +20,11 @@ from authz.core.value import Value, force_setattr
 
 
 class BodyForm(Value):
-    """How a body was sent: its content type, and whether Envoy sent only its beginning."""
+    """How a body was sent: its content type, whether Envoy sent only its beginning, and whether it is compressed."""
 
     content_type: str = ""
     is_partial: bool = False
+    is_encoded: bool = False
 
 
 _NO_FORM = BodyForm()

@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from support.clients.raw_h2 import send_h2
 from support.clients.raw_http import send_settled
 from support.servers.stack import Keys
 
@@ -59,6 +60,26 @@ def test_http_2_bodies_without_a_length_are_read(stack: Stack, keys: Keys) -> No
                 f"{stack.url}/v1/servers", content=iter([body]), headers=[JSON, ("x-api-key", keys.all_scopes)]
             )
             assert answer.status_code == status
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_of_a_get_is_refused_where_the_query_is_bound(stack: Stack, keys: Keys, method: str) -> None:
+    key = ("x-api-key", keys.all_scopes)
+    target = f"/v1/servers?account_id={stack.account_id}"
+    assert send_settled(stack.url, method, target, key, JSON).status == 200
+    assert send_h2(stack.url, method, target, key, JSON).status == 200
+    body = b'{"account_id": "acct_other"}'
+    assert send_settled(stack.url, method, target, key, JSON, body=body).status == 400
+    for length in ((), (("content-length", str(len(body))),)):
+        assert send_h2(stack.url, method, target, key, JSON, *length, body=body).status == 400
+
+
+def test_a_content_type_and_a_content_encoding_are_read_whole(stack: Stack, keys: Keys) -> None:
+    own = json.dumps({"accountId": stack.account_id}).encode()
+    assert create(stack, keys, own, f"application/json{' ' * 112}; charset=utf-16") == 415
+    for encoding, status in (("gzip", 415), ("br", 415), ("identity", 200)):
+        headers = (("x-api-key", keys.all_scopes), JSON, ("content-encoding", encoding))
+        assert send_settled(stack.url, "POST", "/v1/servers", *headers, body=own).status == status
 
 
 def test_other_routes_send_no_body_to_authz(stack: Stack, keys: Keys) -> None:

@@ -19,6 +19,7 @@ _RETRY_ON = "connect-failure,refused-stream,reset,reset-before-request,unavailab
 _OTHER, _JOINTS = "[^a-z0-9]", re.compile("[-_]")
 _SEEN = (
     "content-type",
+    "content-encoding",
     "content-length",
     "transfer-encoding",
     "x-http-method-override",

@@ -74,7 +74,8 @@ def _in_body(named: Named, bound: BoundNames) -> list[str]:
     if not body and not attributes.has_body:
         return []
     is_readable = is_json(form.content_type) and not attributes.is_grpc
-    if not is_readable and form.content_type:
+    # What a backend finds in it depends on its decoder, also where these bytes look like JSON.
+    if form.is_encoded or (not is_readable and form.content_type):
         raise Unreadable(DenyReason.BODY_NOT_JSON)
     if not body:
         # Envoy has a body and did not send it as bytes: what cannot be read cannot be checked.

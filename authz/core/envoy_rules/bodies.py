@@ -1,4 +1,4 @@
-"""Rules: Envoy sends the bodies that the policy binds accounts to, whole and as bytes, and no others.
+"""Rules: Envoy sends the bodies that the policy binds accounts to or refuses, whole and as bytes, and no others.
 
 How authz reads a body is `core/bindings/`.
 """
@@ -15,8 +15,9 @@ from authz.core.envoy_rules.node import Node
 MISSING = Rule(
     "EA301",
     Severity.ERROR,
-    "rows that bind an account to the body get the body",
-    "Without the body, authz refuses every request of the row that has one.",
+    "authz gets the bodies of rows that bind an account to the body, or to the query of a GET",
+    "Without the body, authz refuses every request of the row that has one, and does not see that a GET over HTTP/2 "
+    "has one, which some backends read.",
     "with_request_body: {max_request_bytes: 65536, allow_partial_message: false, pack_as_bytes: true}",
 )
 TEXT = Rule(

@@ -50,8 +50,10 @@ FORM_HIDDEN = Rule(
     "EA213",
     Severity.WARNING,
     "authz sees the headers that describe a body",
-    "authz recognises gRPC and bodies by content-type, content-length and transfer-encoding.",
-    "allowed_headers: {patterns: [{exact: content-type}, {exact: content-length}, {exact: transfer-encoding}, …]}",
+    "authz recognises gRPC and bodies by content-type, content-length and transfer-encoding. It reads no account in a "
+    "body with a content-encoding.",
+    "allowed_headers: {patterns: [{exact: content-type}, {exact: content-encoding}, {exact: content-length}, {exact: "
+    "transfer-encoding}, …]}",
 )
 OVERRIDES = Rule(
     "EA214",
@@ -84,6 +86,7 @@ MIRRORS = Rule(
 )
 RULES = (NORMALIZE, SLASHES, ESCAPED, RAW, KEY_HIDDEN, FORM_HIDDEN, OVERRIDES, KEY_PASSED_ON, REWRITES, MIRRORS)
 
+_OF_BODY = ("content-type", "content-encoding", "content-length", "transfer-encoding")
 _REWRITES = ("prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite")
 _SAFE_ESCAPES = {"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"}
 
@@ -116,7 +119,7 @@ def headers(guarded: Guarded) -> Iterator[Finding]:
     for name in guarded.needs.key_headers:
         if not is_visible(guarded, name):
             yield KEY_HIDDEN.at(where, f"authz does not see {name}", fix=KEY_HIDDEN.fix.replace("KEY", name))
-    unseen = [name for name in ("content-type", "content-length", "transfer-encoding") if not is_visible(guarded, name)]
+    unseen = [name for name in _OF_BODY if not is_visible(guarded, name)]
     if unseen:
         yield FORM_HIDDEN.at(where, f"authz does not see {', '.join(unseen)}")
 

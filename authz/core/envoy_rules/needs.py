@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from authz.core.policy.policy import Policy
-from authz.core.policy.route import Access, BindingLocation, Route
+from authz.core.policy.route import WITHOUT_BODY, Access, BindingLocation, Route
 from authz.core.policy.template import ANY_DEPTH, HOLE, ONE, Template, is_grpc
 
 _ANY_METHOD = "*"
@@ -69,7 +69,7 @@ def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
 
     return Needs(
         key_headers=policy.keys.headers,
-        bodies=rows(it for it in policy.routes if any(at.location is BindingLocation.BODY for at in it.accounts)),
+        bodies=rows(filter(_binds_body, policy.routes)),
         streams=rows(it for it in policy.routes if it.stream),
         sessions=rows(it for it in policy.routes if it.access is Access.SESSION),
         stream_ttl_s=min((stream.ttl_s for stream in policy.streams.values()), default=0),
@@ -77,6 +77,12 @@ def needs_of(policy: Policy, deadlines: Deadlines) -> Needs:
         has_hosts=policy.router.has_hosts,
         key_in_query=bool(policy.keys.query_parameter),
     )
+
+
+def _binds_body(route: Route) -> bool:
+    """Tell whether authz must see the bodies of a row: to read an account in them, or to refuse those of a GET."""
+    unread = BindingLocation.QUERY if route.method in WITHOUT_BODY else BindingLocation.BODY
+    return any(at.location in {unread, BindingLocation.BODY} for at in route.accounts)
 
 
 def _row(route: Route, policy: Policy) -> Row:

@@ -23,8 +23,9 @@ from authz.edge.check.gaps import EnvoyGap, note, note_reserved
 
 _HEADERS_MAX = 512  # Envoy itself accepts 100, unless its max_headers_count says otherwise
 _PARTIAL = "x-envoy-auth-partial-body"
+_OF_BODY = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding", _PARTIAL})
 # Cached bytes contain no other headers: nothing secret, and few values that differ between requests.
-_CACHED_HEADERS = METHOD_HEADERS | PATH_HEADERS | {"content-type", "content-length", "transfer-encoding", _PARTIAL}
+_CACHED_HEADERS = METHOD_HEADERS | PATH_HEADERS | _OF_BODY
 _CACHED_BYTES_MAX, _CACHE_MAX = 256, 4_096
 # Set by Envoy, which removes a client's header of this name. Present only where Envoy's configuration sends it.
 _EXTERNAL_ADDRESS = "x-envoy-external-address"
@@ -160,36 +161,39 @@ def _request_id(headers: Sequence[HeaderValue]) -> bytes:
 
 
 def _header_flags(headers: Sequence[HeaderValue], key_header: str) -> _HeaderFlags:
-    is_grpc = has_body = has_length = is_partial = False
     overrides: Override | None = None
-    content_types: list[str] = []
+    of_body: list[tuple[str, bytes]] = []
     candidates: list[str] = []
     for header in headers:
         name = header.key
-        if name == "content-type":
-            # As Envoy decides. gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
-            value = _value(header)
-            is_grpc = value == _GRPC or value.startswith(_GRPC_SUBTYPE)
-            # Replaced, not cut: the beginning alone may be another type.
-            content_types.append((value if len(value) <= _CONTENT_TYPE_BYTES_MAX else _TOO_LONG).decode("latin-1"))
-        elif name == "content-length":
-            has_length = True
-            has_body = has_body or _value(header) != b"0"
-        elif name == "transfer-encoding":
-            has_body = True
-        elif name == _PARTIAL:
-            is_partial = is_partial or _value(header) != b"false"
-            if is_partial:
-                note(EnvoyGap.BODY_PARTIAL)
+        if name in _OF_BODY:
+            of_body.append((name, _value(header)))
         elif (found := override_of(name)) is not None:
             overrides = overrides if overrides is Override.ALIAS else found
         elif may_be_reserved(name, key_header):
             candidates.append(name)
-    form = BodyForm(",".join(content_types), is_partial)
     names = reserved(candidates, key_header) if candidates else ()
     if names:
         note_reserved(is_refused=is_refused(names))
-    return _HeaderFlags(is_grpc, overrides, has_body, has_length, form, names)
+    types, lengths = _values(of_body, "content-type"), _values(of_body, "content-length")
+    has_body = any(value != b"0" for value in lengths) or bool(_values(of_body, "transfer-encoding"))
+    # As Envoy decides. gRPC-Web clients get an HTTP response; only native gRPC has trailers for a status.
+    is_grpc = bool(types) and (types[-1] == _GRPC or types[-1].startswith(_GRPC_SUBTYPE))
+    return _HeaderFlags(is_grpc, overrides, has_body, bool(lengths), _body_form(of_body, types), names)
+
+
+def _body_form(of_body: Sequence[tuple[str, bytes]], types: Sequence[bytes]) -> BodyForm:
+    is_partial = any(value != b"false" for value in _values(of_body, _PARTIAL))
+    if is_partial:
+        note(EnvoyGap.BODY_PARTIAL)
+    # Replaced, not cut: the beginning alone may be another type.
+    content_types = [value if len(value) <= _CONTENT_TYPE_BYTES_MAX else _TOO_LONG for value in types]
+    is_encoded = any(value.lower() != b"identity" for value in _values(of_body, "content-encoding"))
+    return BodyForm(b",".join(content_types).decode("latin-1"), is_partial, is_encoded)
+
+
+def _values(headers: Sequence[tuple[str, bytes]], name: str) -> list[bytes]:
+    return [value for each, value in headers if each == name]
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Sequence[HeaderValue]:

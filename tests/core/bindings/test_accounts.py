@@ -172,6 +172,12 @@ def test_a_body_of_another_content_type_is_refused(content_type: str) -> None:
     assert named(create(b"", content_type=content_type)) == ([], empty)
 
 
+def test_a_body_that_a_backend_would_decompress_is_refused() -> None:
+    form = BodyForm("application/json", is_encoded=True)
+    body = b'{"accountId": "acct_1"}'
+    assert named(request("POST", "/v1/servers", KEY, body=body, body_form=form)) == ([], DenyReason.BODY_NOT_JSON)
+
+
 def test_a_body_that_is_not_whole_is_refused() -> None:
     whole = b'{"accountId": "a"}'
     assert named(create(whole, is_partial=True)) == ([], DenyReason.BODY_TOO_LARGE)

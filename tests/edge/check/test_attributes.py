@@ -253,6 +253,16 @@ def test_a_content_type_is_read_whole_or_not_at_all(tail: bytes, blank: bytes) -
         assert content_type == value.decode() or not is_json(content_type)
 
 
+def test_a_content_encoding_is_noticed() -> None:
+    reader = AttributesReader(KEYS)
+    for value in (b"gzip", b"br", b"", b"identity, gzip", b"identity", b"Identity"):
+        is_encoded = value.lower() != b"identity"
+        for _ in range(2):
+            form = reader.read(message(("content-encoding", value), ("x-api-key", KEY.encode()))).body_form
+            assert form.is_encoded is is_encoded
+    assert read(message(("content-encoding", b"identity"), ("content-encoding", b"gzip"))).body_form.is_encoded
+
+
 def test_the_form_of_a_body_is_read() -> None:
     form = read(message(("content-type", b"application/json"), ("x-envoy-auth-partial-body", b"false"))).body_form
     assert form == BodyForm("application/json")
