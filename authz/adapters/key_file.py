@@ -129,7 +129,17 @@ def _word(fields: dict[str, Any], name: str) -> str:
         raise ValueError(f"{name} is missing")
     if len(value) > LINE_CHARS_MAX:
         raise ValueError(f"{name} is too long")
+    if "\0" in value or not _is_text(value):
+        raise ValueError(f"{name} has a character that cannot be stored")
     return value.strip()
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, from an escape in JSON
+        return False
+    return True
 
 
 def _digest(text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_a_faulty_line_is_named_and_not_repeated(row: str, message: str) -> None
 def test_any_other_text_is_an_error(text: str) -> None:
     with pytest.raises(PolicyError):
         keys_of(text)
+
+
+@pytest.mark.parametrize("name", ["owner", "name", "plan", "hint"])
+@pytest.mark.parametrize("char", ["\\u0000", "\\ud800"])
+def test_what_postgres_cannot_store_is_a_fault_of_its_line(name: str, char: str) -> None:
+    fields = {"digest": DIGEST.hex(), "owner": "a", "name": "n", "scopes": "s", name: "CHAR"}
+    with pytest.raises(PolicyError, match=f"{name} has a character that cannot be stored"):
+        keys_of(json.dumps(fields).replace("CHAR", f"a{char}"))
 
 
 def test_an_empty_file_has_no_keys() -> None:

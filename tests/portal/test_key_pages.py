@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import pytest
 from fastapi import FastAPI
 from support.clients.portal_browser import Browser, client, key_ids, make_key, secret_of
 from support.fakes.projection import MemoryProjection
@@ -230,6 +231,12 @@ async def test_keys_that_have_ended_come_in_pages(
     api = (await owner.fetch(f"/v1/dashboard/keys?before={api[-1]['id']}")).json()
     assert api[0]["name"] == "dead 9901"
     assert (await owner.fetch("/dashboard/keys?before=key_of_nobody")).status_code == 200
+
+
+@pytest.mark.parametrize("target", ["?before=%00", "?before=key%00", "?%00=1", "/key%00/rotate", "/%00:rotate"])
+@pytest.mark.parametrize("path", ["/dashboard/keys", "/v1/dashboard/keys"])
+async def test_a_target_with_a_nul_is_refused_before_postgres_is_asked(owner: Browser, path: str, target: str) -> None:
+    assert (await owner.fetch(path + target)).status_code == 400
 
 
 async def test_too_many_new_keys_are_a_429_with_a_time_to_wait(owner: Browser, use_cases: PortalUseCases) -> None:

@@ -68,13 +68,11 @@ def corrected(document: dict[str, Any], *, cookie_name: str, key_header: str) ->
 
 
 def _statuses(path: str, method: str) -> list[str]:
-    statuses = ["403", "414", "503"]
+    statuses = ["400", "403", "414", "503"]
     if method in _WITH_BODY:
-        statuses += ["400", "413", "429"]
+        statuses += ["413", "429"]
     if path.startswith(_SESSION_PATHS) or path in {WHO_AM_I, "/v1/public/login"}:
-        statuses += ["400", "401", "404", "429"]
-    if path == WHO_AM_I:
-        statuses.append("400")
+        statuses += ["401", "404", "429"]
     if path == "/v1/public/signup":
         statuses.append("409")
     return statuses

@@ -1,4 +1,4 @@
-"""Limits the size of requests before anything parses them: target, cookies and body.
+"""Limits requests before anything parses them: the size of target, cookies and body, and no NUL in a target.
 
 The limits of the framework would respond in plain text, without the response headers of the portal. What a field may
 contain is checked where it is used, in `core/` and `service/`.
@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_BAD_REQUEST = 400
 _TOO_LARGE = 413
 _TARGET_TOO_LONG = 414
 _TARGET_BYTES_MAX = 8192
@@ -15,7 +16,9 @@ _COOKIE_BYTES_MAX = 512
 
 
 class RequestLimits:
-    """ASGI middleware. Too long a target is 414; too large a body is a 413, raised where the body is read.
+    """ASGI middleware. Too long a target is 414, and one with a NUL 400, because PostgreSQL stores none.
+
+    Too large a body is a 413, raised where the body is read.
 
     Only the cookies in `cookie_names` are forwarded, each of at most 512 bytes: the framework parses the cookies of
     each request, and the standard library unquotes a value in quadratic time.
@@ -31,8 +34,12 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > _TARGET_BYTES_MAX:
+        target = scope.get("raw_path", b"") + b"?" + scope["query_string"]
+        if len(target) > _TARGET_BYTES_MAX + 1:
             await JSONResponse({"error": "uri too long"}, status_code=_TARGET_TOO_LONG)(scope, receive, send)
+            return
+        if b"%00" in target:
+            await JSONResponse({"error": "bad request"}, status_code=_BAD_REQUEST)(scope, receive, send)
             return
         body_bytes = 0
 
