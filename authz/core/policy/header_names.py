@@ -3,21 +3,32 @@
 The grammar of names is the schema's (`adapters/policy_file/document.py`).
 """
 
-from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS
+from authz.core.policy.overrides import HOST_HEADERS, METHOD_HEADERS, PATH_HEADERS
 
 _HTTP = frozenset(
     """
     accept age allow cache-control connection cookie cookie2 date dnt early-data etag expect expires forwarded from host
-    http2-settings keep-alive last-event-id link location max-forwards origin pragma prefer priority range referer
-    retry-after server set-cookie te trailer transfer-encoding upgrade user-agent vary via warning www-authenticate
-    x-real-ip x-request-id x-requested-with
+    http2-settings idempotency-key keep-alive last-event-id link location max-forwards origin pragma prefer priority
+    range referer retry-after server set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests
+    user-agent vary via warning www-authenticate x-csrf-token x-request-id x-requested-with x-xsrf-token
     """.split()  # noqa: SIM905 -- a list of strings would take 50 lines
 )
-_TRACING = frozenset({"traceparent", "tracestate", "baggage", "b3", "x-client-trace-id", "x-cloud-trace-context"})
+_TRACING = frozenset(
+    """
+    b3 baggage traceparent tracestate uber-trace-id x-amzn-trace-id x-client-trace-id x-cloud-trace-context
+    """.split()  # noqa: SIM905 -- as above
+)
+_ADDRESSES = frozenset(
+    """
+    client-ip fastly-client-ip true-client-ip x-client-ip x-cluster-client-ip x-original-forwarded-for x-real-ip
+    """.split()  # noqa: SIM905 -- as above
+)
 _PREFIXES = {
     "x-authz-": "authz sets headers of this prefix",
     "x-envoy-": "Envoy owns headers of this prefix",
     "x-forwarded-": "proxies own headers of this prefix",
+    "cf-": "proxies own headers of this prefix",
+    "x-azure-": "proxies own headers of this prefix",
     "x-b3-": "tracing owns headers of this prefix",
     "x-ot-": "tracing owns headers of this prefix",
     "x-ratelimit-": "authz sets headers of this prefix",
@@ -43,6 +54,10 @@ def key_header_fault(name: str, *, has_scheme: bool = False) -> str | None:
         return f"{name} has a meaning of its own in HTTP"
     if name in _TRACING:
         return f"{name} belongs to tracing"
+    if name in _ADDRESSES:
+        return f"proxies put the client's address into {name}"
+    if name in HOST_HEADERS:
+        return f"{name} names another host to some backends"
     if name in METHOD_HEADERS | PATH_HEADERS:
         return f"{name} names another method or path to some backends"
     return next((f"{name}: {fault}" for prefix, fault in _PREFIXES.items() if name.startswith(prefix)), None)
