@@ -24,10 +24,12 @@ _SETTLE = (
     "DELETE FROM account_outbox WHERE account_id = $1 "
     "RETURNING extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_s"
 )
+# A rotated key passes its share on to its successor. Otherwise each rotation with an overlap would add one.
 _OWN_LIMITS = (
     "UPDATE accounts SET (keys_capacity, keys_refill_per_s) = ("
-    "SELECT coalesce(sum(capacity), 0), coalesce(sum(refill_per_s), 0) FROM api_keys WHERE account_id = $1 "
-    "AND capacity IS NOT NULL AND revoked_at IS NULL AND (expires_at > now() OR expires_at IS NULL)) WHERE id = $1"
+    "SELECT coalesce(sum(capacity), 0), coalesce(sum(refill_per_s), 0) FROM api_keys k WHERE account_id = $1 "
+    "AND capacity IS NOT NULL AND revoked_at IS NULL AND (expires_at > now() OR expires_at IS NULL) "
+    "AND NOT EXISTS (SELECT FROM api_keys successor WHERE successor.replaces = k.id)) WHERE id = $1"
 )
 
 

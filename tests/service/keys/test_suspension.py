@@ -211,3 +211,16 @@ async def test_the_own_limits_of_live_keys_add_up_in_their_accounts_record(
     assert own() == Limit(50, 0.5)
     await admin.change_key(other.key.id, AuditEvent.KEY_LIMITED, ME, None)
     assert own() == Limit(0, 0)
+
+
+async def test_rotations_with_an_overlap_do_not_multiply_an_own_limit(
+    admin: KeyAdmin, projection: MemoryProjection
+) -> None:
+    made = await created(admin, limit=Limit(1000, 10))
+    account_id, latest, seen = made.key.account_id, made.key, set()
+    for overlap_s in (3600, 0, 3600, 3600, 0):
+        latest = (await admin.rotate(latest.id, overlap_s, ME)).made.key
+        seen.add(projection.accounts[account_id].own)
+    assert len(await admin.live_keys(account_id)) > 1
+    await admin.change_key(latest.id, AuditEvent.KEY_REVOKED, ME)
+    assert (seen, projection.accounts[account_id].own) == ({Limit(1000, 10)}, Limit(0, 0))
