@@ -20,6 +20,9 @@ VALUES_MAX = 2_500
 MEMBERS_MAX = 256
 """The most members of the document itself."""
 
+SIMILAR_MAX = 8
+"""The most members of which somewhat more must be looked at, because their names contain or begin a bound one."""
+
 _JSON = re.compile(r'application/json[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE)
 _METHOD_NAMES = frozenset(name.decode() for name in METHOD_NAMES)
 _FOREIGN_CHARS_MAX = 2048
@@ -49,7 +52,7 @@ def bound_texts(body: bytes, bound: BoundNames) -> list[str]:
     """
     members = _members(body)
     texts: list[str] = []
-    foreign_chars = 0
+    foreign_chars = similar = 0
     for name, value in members:
         if not name.isascii():
             foreign_chars += len(name)
@@ -57,8 +60,11 @@ def bound_texts(body: bytes, bound: BoundNames) -> list[str]:
                 raise Ambiguous("too many names outside ASCII")
         if name in bound.exact:
             texts.append(_text(value))
-        else:
-            _check_other(name, value, bound)
+            continue
+        similar += bound.occur_in(name) or (isinstance(value, tuple) and bound.is_started(name))
+        if similar > SIMILAR_MAX:
+            raise Ambiguous("too many names like a bound one")
+        _check_other(name, value, bound)
     # A repeated name is one name too many even if one of the two is absent.
     return texts if len(texts) > 1 else [text for text in texts if text]
 

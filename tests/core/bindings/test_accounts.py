@@ -199,6 +199,24 @@ def test_a_row_that_can_bind_no_body_refuses_one(method: str, target: str) -> No
         assert denied.reason is DenyReason.BODY_UNREADABLE
 
 
+def test_few_names_may_resemble_a_bound_one() -> None:
+    """Each of them costs more to look at than others."""
+    like = ['"my_account_id_x%d": 1', '"a%d": {"ccountId": 1}', '"account.%d": {"b.c": 1}']
+    for text in like:
+        others = [text % number for number in range(8)]
+        assert named(create(b'{"accountId": "a", %b}' % ", ".join(others).encode())) == (["a"], None)
+    for text in (like[0], '"account_": {"%d": 1}', '"ACCOUNT": {"x%d": 1}'):
+        others = [text % number for number in range(9)]
+        body = b'{"accountId": "a", %b}' % ", ".join(others).encode()
+        assert named(create(body)) == ([], DenyReason.BODY_UNREADABLE)
+
+
+def test_a_member_of_a_bound_name_in_two_parts_has_no_nul() -> None:
+    for member in ("i\\u0000d", "\\u0000", "x\\u0000id", "i_d", "\uff49d"):
+        body = f'{{"account": {{"a": 1, "{member}": "b"}}, "accountId": "a"}}'.encode()
+        assert named(create(body)) == ([], DenyReason.BODY_UNREADABLE)
+
+
 def test_a_required_account_must_be_named() -> None:
     for query in ("", "?account_id="):
         assert named(request("GET", f"/v1/reports{query}", KEY)) == ([], DenyReason.ACCOUNT_ABSENT)
