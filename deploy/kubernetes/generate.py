@@ -33,6 +33,11 @@ replacements:
 """
 _POLICY_NOTE = (
     "# Put your policy in place of policy.yaml, and its SHA-256 into the annotation (`sha256sum policy.yaml`).\n"
+    "# Files that it includes are further `files`; the SHA-256 is then that of all: `sha256sum FILES | sha256sum`.\n"
+)
+_ADMIN_TLS_NOTE = (
+    "# TLS on the admin listeners of the components that are listed before this one. Secret authz-admin-tls: tls.crt,\n"
+    "# tls.key and, for the PodMonitors, ca.crt; the certificate has the DNS name authz-admin.\n"
 )
 
 
@@ -112,6 +117,7 @@ def kustomize_files() -> dict[Path, str]:
     full = render(examples / "standalone-portal.yaml")
     sidecar = _documents(render(examples / "sidecar.yaml")["sidecar.yaml"])
     stores = render(examples / "try-out.yaml")["try-out-stores.yaml"]
+    tls = render(examples / "standalone-admin-tls.yaml")
     policy = (ROOT / "policies/truetick.yaml").read_text()
     base, parts = KUBERNETES / "base", KUBERNETES / "components"
     return {
@@ -125,6 +131,7 @@ def kustomize_files() -> dict[Path, str]:
         **_component(parts / "try-out-stores", "try-out-stores.yaml", stores),
         **_component(parts / "sidecar", "sidecar.yaml", "---\n".join(sidecar[:2]), patch="patch.yaml"),
         parts / "sidecar/patch.yaml": NOTE + _patch(sidecar[2]),
+        **_admin_tls(parts / "admin-tls", tls),
     }
 
 
@@ -171,7 +178,60 @@ def _patch(deployment: str) -> str:
     return (
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: any}\nspec:\n  template:\n"
         '    metadata:\n      labels: {authz/protected: "true"}\n    spec:\n      enableServiceLinks: false\n'
+        "      # SECURITY: NetworkPolicies do not hold for the node's network: the application's port would be open.\n"
+        "      hostNetwork: false\n"
     ) + pod
+
+
+def _admin_tls(folder: Path, rendered: dict[str, str]) -> dict[Path, str]:
+    """Return the component that gives TLS to the admin listeners of what is there."""
+    head = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\npatches:\n"
+    authz, portal = (yaml.safe_load(_documents(rendered[name])[0]) for name in ("standalone.yaml", "portal.yaml"))
+    monitors = [yaml.safe_load(text) for text in _documents(rendered["pod-monitor.yaml"]) if text.strip()]
+    targets = {
+        "authz.yaml": ("{kind: Deployment, name: authz}", _with_tls(authz, "containers")),
+        "sidecar.yaml": (
+            "{kind: Deployment, annotationSelector: authz/sidecar=true}",
+            _with_tls(authz, "initContainers"),
+        ),
+        "portal.yaml": ("{kind: Deployment, name: authz-portal}", _with_tls(portal, "containers")),
+        **{
+            f"{monitor['metadata']['name']}-monitor.yaml": (
+                f"{{kind: PodMonitor, name: {monitor['metadata']['name']}}}",
+                {name: monitor[name] for name in ("apiVersion", "kind")}
+                | {"metadata": {"name": monitor["metadata"]["name"]}}
+                | {"spec": {"podMetricsEndpoints": monitor["spec"]["podMetricsEndpoints"]}},
+            )
+            for monitor in monitors
+        },
+    }
+    listed = "".join(f"- path: {name}\n  target: {target}\n" for name, (target, _) in targets.items())
+    return {folder / "kustomization.yaml": NOTE + _ADMIN_TLS_NOTE + head + listed} | {
+        folder / name: NOTE + yaml.safe_dump(patch, sort_keys=False) for name, (_, patch) in targets.items()
+    }
+
+
+def _with_tls(deployment: dict[str, Any], containers: str) -> dict[str, Any]:
+    """Return the patch of a Deployment for TLS of its admin listener: the files, and HTTPS for the probes."""
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    patch = {
+        "name": container["name"],
+        **{
+            probe: {"httpGet": {"scheme": container[probe]["httpGet"]["scheme"]}}
+            for probe in container
+            if "Probe" in probe
+        },
+        "env": [each for each in container["env"] if re.search("ADMIN_(CERTIFICATE|KEY)_FILE", each["name"])],
+        "volumeMounts": [each for each in container["volumeMounts"] if each["name"] == "authz-admin-tls"],
+    }
+    volumes = [each for each in pod["volumes"] if each["name"] == "authz-admin-tls"]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "any"},
+        "spec": {"template": {"spec": {containers: [patch], "volumes": volumes}}},
+    }
 
 
 if __name__ == "__main__":

@@ -60,8 +60,13 @@ def folder() -> Path:
 @pytest.fixture(scope="session")
 def manifest(stack: Stack, folder: Path) -> Manifest:
     del folder  # configures podman
+    return sidecar_manifest(stack, ROOT / "deploy/kubernetes/overlays/sidecar")
+
+
+def sidecar_manifest(stack: Stack, overlay: Path) -> Manifest:
+    """Build an overlay of the sidecar for the runner."""
     kubectl = ROOT / ".venv/tools/manifests/bin/kubectl"
-    command: list[str | Path] = [kubectl, "kustomize", ROOT / "deploy/kubernetes/overlays/sidecar"]
+    command: list[str | Path] = [kubectl, "kustomize", overlay]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     maps = {m["metadata"]["name"]: m["data"] for m in yaml.safe_load_all(text) if m["kind"] == "ConfigMap"}
     # The portal's Service is a name that only a cluster knows.
@@ -89,12 +94,12 @@ def manifest(stack: Stack, folder: Path) -> Manifest:
 def new_pod(manifest: Manifest, stack: Stack, folder: Path) -> Iterator[NewPod]:
     pods: list[Pod] = []
 
-    def make(**urls: str) -> Pod:
-        contents = deepcopy(manifest.contents)
+    def make(of: Manifest = manifest, **urls: str) -> Pod:
+        contents = deepcopy(of.contents)
         contents["authz-stores"] |= {name.replace("_", "-"): url for name, url in urls.items()}
         name = Path(tempfile.mkdtemp(prefix="authz-pod-", dir=folder)).name
         (folder / name).chmod(0o755)
-        pod = Pod(manifest.pod, name, folder, contents, manifest.images)
+        pod = Pod(of.pod, name, folder, contents, of.images)
         (folder / pod.name / "postgres").symlink_to(stack.folder / "postgres")
         pods.append(pod)
         pod.start()

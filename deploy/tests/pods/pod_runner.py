@@ -7,6 +7,8 @@ native sidecars. Probes are the tests' own requests.
 
 import json
 import os
+import shutil
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -39,7 +41,9 @@ def podman(*arguments: str | Path) -> str:
 
 
 def answers(url: str, status: int = 200) -> bool:
-    with suppress(URLError, OSError), urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 -- ours
+    """Return whether a probe succeeds; like a kubelet's, it has no certificate and does not verify the server's."""
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001 -- as a kubelet does
+    with suppress(URLError, OSError), urllib.request.urlopen(url, timeout=1, context=context) as answer:  # noqa: S310 -- ours
         return int(answer.status) == status
     return False
 
@@ -69,7 +73,9 @@ class Pod:
 
     @property
     def admin_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports['9090']}"
+        sidecar = next(each for each in self.manifest["initContainers"] if each["name"] == "authz")
+        scheme = sidecar["readinessProbe"]["httpGet"].get("scheme", "HTTP").lower()
+        return f"{scheme}://127.0.0.1:{self.ports['9090']}"
 
     def start(self) -> None:
         """Start the sidecars one after the other, then the application, as the kubelet does."""
@@ -111,9 +117,27 @@ class Pod:
             folder = self.folder / self.name / volume["name"]
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o777)
-            for name, text in self.contents.get(volume["name"], {}).items():
-                (folder / name).write_text(self._with_ports(text))
-                (folder / name).chmod(0o644)
+            if volume["name"] in self.contents:
+                self.publish(volume["name"], self.contents[volume["name"]])
+
+    def publish(self, volume: str, contents: dict[str, str]) -> None:
+        """Write a ConfigMap's or Secret's volume as a kubelet does: a new folder, then one rename of `..data`."""
+        folder = self.folder / self.name / volume
+        inner = folder / f"..{time.time_ns()}"
+        inner.mkdir()
+        for name, text in contents.items():
+            (inner / name).write_text(self._with_ports(text))
+            (inner / name).chmod(0o644)
+        data, new = folder / "..data", folder / "..data_tmp"
+        old = data.resolve() if data.is_symlink() else None
+        new.symlink_to(inner.name)
+        new.rename(data)
+        for gone in (each for each in folder.iterdir() if not each.name.startswith("..") and each.name not in contents):
+            gone.unlink()
+        for name in (each for each in contents if not (folder / each).is_symlink()):
+            (folder / name).symlink_to(f"..data/{name}")
+        if old is not None:
+            shutil.rmtree(old)
 
     def _with_ports(self, text: str) -> str:
         for port, own in self.ports.items():

@@ -1,10 +1,15 @@
 {{- define "authz.image" -}}
-{{ .repository }}:{{ .tag | default .version }}
+{{- if .image.digest -}}
+{{ printf "%s@%s" .image.repository .image.digest | quote }}
+{{- else -}}
+{{ printf "%s:%s" .image.repository (.image.tag | default .version) | quote }}
+{{- end -}}
 {{- end }}
 
+{{- /* Quoted: 1e3 is the name of a release, too. */}}
 {{- define "authz.labels" -}}
 app.kubernetes.io/name: authz
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -23,13 +28,30 @@ seccompProfile: {type: RuntimeDefault}
 {{ .Values.policy.text | default (.Files.Get "files/policy.yaml") }}
 {{- end }}
 
+{{- define "authz.policyFiles" -}}
+{{- toYaml (merge (dict "policy.yaml" (include "authz.policyText" .)) (.Values.policy.files | default dict)) }}
+{{- end }}
+
+{{- /* Of one file, as `sha256sum` prints it; of several, that of what `sha256sum` prints for all of them, in order of their names. */}}
+{{- define "authz.policyHash" -}}
+{{- if .Values.policy.files }}
+{{- $lines := "" }}
+{{- range $name, $text := merge (dict "policy.yaml" (include "authz.policyText" .)) .Values.policy.files }}
+{{- $lines = printf "%s%s  %s\n" $lines (sha256sum $text) $name }}
+{{- end }}
+{{- sha256sum $lines }}
+{{- else }}
+{{- include "authz.policyText" . | sha256sum }}
+{{- end }}
+{{- end }}
+
 {{- define "authz.storesEnv" -}}
 # Secrets are files: they do not appear in the pod's description, and a changed PostgreSQL URL needs no restart.
 - {name: AUTHZ_POLICY_FILE, value: /etc/authz/policy/policy.yaml}
 - {name: AUTHZ_REDIS_URL_FILE, value: /etc/authz/stores/redis-url}
 - {name: AUTHZ_POSTGRES_URL_FILE, value: /etc/authz/stores/postgres-url}
 {{- range $name, $value := .Values.env }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+- {name: {{ $name }}, value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}}
 {{- end }}
 {{- end }}
 
@@ -38,47 +60,63 @@ seccompProfile: {type: RuntimeDefault}
 - {name: authz-policy, mountPath: /etc/authz/policy, readOnly: true}
 - {name: authz-stores, mountPath: /etc/authz/stores, readOnly: true}
 - {name: authz-stores-ca, mountPath: /etc/authz/stores-ca, readOnly: true}
+{{- if (.Values.adminTls).secretName }}
+- {name: authz-admin-tls, mountPath: /etc/authz/admin-tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "authz.adminEnv" -}}
+{{- if (.root.Values.adminTls).secretName -}}
+# Without a CA for clients: a kubelet has no certificate, so that no probe would succeed.
+- {name: {{ .prefix }}_CERTIFICATE_FILE, value: /etc/authz/admin-tls/tls.crt}
+- {name: {{ .prefix }}_KEY_FILE, value: /etc/authz/admin-tls/tls.key}
+{{- end }}
 {{- end }}
 
 {{- define "authz.storesVolumes" -}}
 - name: authz-policy
   configMap: {name: authz-policy}
 - name: authz-stores
-  secret: {secretName: {{ .Values.stores.secretName }}}
+  secret: {secretName: {{ .Values.stores.secretName | quote }}}
 - name: authz-stores-ca
-  secret: {secretName: {{ .Values.stores.caSecretName }}, optional: true}
+  secret: {secretName: {{ .Values.stores.caSecretName | quote }}, optional: true}
+{{- with (.Values.adminTls).secretName }}
+- name: authz-admin-tls
+  secret: {secretName: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
 {{- define "authz.probes" -}}
+{{- $scheme := (.root.Values.adminTls).secretName | empty | ternary "" ", scheme: HTTPS" -}}
 # Started: the process answers; a start takes one to two seconds, also on a busy node.
 startupProbe:
-  httpGet: {path: /healthz, port: {{ . }}}
+  httpGet: {path: /healthz, port: {{ .port }}{{ $scheme }}}
   periodSeconds: 1
   failureThreshold: 30
 # Ready: both stores were reachable once, and no drain is under way. It does not go back when a store fails later: all pods
 # would leave the Service at once, and a 503 from authz says more than no connection.
 readinessProbe:
-  httpGet: {path: /readyz, port: {{ . }}}
+  httpGet: {path: /readyz, port: {{ .port }}{{ $scheme }}}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
 # Alive: the event loop answers. It asks no store, since a restart mends none.
 livenessProbe:
-  httpGet: {path: /healthz, port: {{ . }}}
+  httpGet: {path: /healthz, port: {{ .port }}{{ $scheme }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 {{- end }}
 
 {{- define "authz.serve" -}}
-image: {{ include "authz.image" (dict "repository" .Values.image.repository "tag" .Values.image.tag "version" .Chart.AppVersion) }}
+image: {{ include "authz.image" (dict "image" .Values.image "version" .Chart.AppVersion) }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve]
-{{ include "authz.probes" "authz-admin" }}
+{{ include "authz.probes" (dict "root" . "port" "authz-admin") }}
 resources:
   # One process on one thread of Python: more than one CPU is never used. There is no CPU limit: a throttled process stops
   # for up to a tenth of a second, half of Envoy's timeout for a check.
-  requests: {cpu: {{ .Values.resources.cpu }}, memory: {{ .Values.resources.memory }}}
+  requests: {cpu: {{ .Values.resources.cpu | quote }}, memory: {{ .Values.resources.memory }}}
   # docs/kubernetes.md says what the memory is made of.
   limits: {memory: {{ .Values.resources.memory }}}
 securityContext:
@@ -87,10 +125,12 @@ securityContext:
 
 {{- define "authz.dns" -}}
 - ports:
-  - {protocol: UDP, port: 53}
-  - {protocol: TCP, port: 53}
+  {{- range (.Values.network).dnsPorts | default (list 53) }}
+  - {protocol: UDP, port: {{ . }}}
+  - {protocol: TCP, port: {{ . }}}
+  {{- end }}
 - ports:
-  {{- range .Values.stores.ports }}
+  {{- range concat .Values.stores.ports ((.Values.network).egressPorts | default list) }}
   - {protocol: TCP, port: {{ . }}}
   {{- end }}
 {{- end }}
