@@ -56,6 +56,8 @@ def listening_socket(listen: str, rights: SocketRights = SocketRights(), *, shar
 
 def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
     """Return the first address of a host, of IPv4 if it has one."""
+    if host in _ANY:  # on a kernel without IPv6
+        return socket.AF_INET, "0.0.0.0"  # noqa: S104 -- as the setting says
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     family, *_, where = min(found, key=lambda info: info[0] is not socket.AF_INET)
     return family, str(where[0])

@@ -24,6 +24,15 @@ def test_an_address_without_a_host_means_both_families(listen: str) -> None:
         assert reached(socket.AF_INET6, "::1", port_of(listener))
 
 
+@pytest.mark.parametrize("listen", [":0", "[::]:0"])
+def test_an_address_without_a_host_means_ipv4_where_the_kernel_has_no_ipv6(
+    monkeypatch: pytest.MonkeyPatch, listen: str
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with listening_socket(listen) as listener:
+        assert reached(socket.AF_INET, "127.0.0.1", port_of(listener))
+
+
 def test_an_address_of_one_family_means_that_one() -> None:
     with listening_socket("127.0.0.1:0") as listener:
         assert reached(socket.AF_INET, "127.0.0.1", port_of(listener))
