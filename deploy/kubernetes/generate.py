@@ -180,6 +180,8 @@ def _patch(deployment: str) -> str:
         '    metadata:\n      labels: {authz/protected: "true"}\n    spec:\n      enableServiceLinks: false\n'
         "      # SECURITY: NetworkPolicies do not hold for the node's network: the application's port would be open.\n"
         "      hostNetwork: false\n"
+        "      # SECURITY: an application with the user of authz could read its files, and so the URLs of the stores.\n"
+        "      hostPID: false\n      shareProcessNamespace: false\n"
     ) + pod
 
 

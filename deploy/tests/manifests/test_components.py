@@ -27,6 +27,7 @@ spec:
     metadata: {labels: {app: web}, annotations: {mine: kept}}
     spec:
       hostNetwork: true
+      shareProcessNamespace: true
       terminationGracePeriodSeconds: 120
       securityContext: {runAsUser: 1000, fsGroup: 2000}
       imagePullSecrets: [{name: registry}]
@@ -82,8 +83,9 @@ def test_a_deployment_keeps_what_it_has_beside_the_sidecars(tmp_path: Path) -> N
     assert metadata == {"labels": {"app": "web", "authz/protected": "true"}, "annotations": {"mine": "kept"}}
 
 
-def test_a_protected_pod_is_not_in_the_network_of_the_node(tmp_path: Path) -> None:
-    assert pod_of(built(tmp_path, ["sidecar"])["Deployment/web"])["hostNetwork"] is False
+def test_a_protected_pod_shares_neither_network_nor_processes(tmp_path: Path) -> None:
+    pod = pod_of(built(tmp_path, ["sidecar"])["Deployment/web"])
+    assert [pod[name] for name in ("hostNetwork", "hostPID", "shareProcessNamespace")] == [False] * 3
 
 
 def test_the_patch_changes_nothing_when_it_is_applied_again(tmp_path: Path) -> None:

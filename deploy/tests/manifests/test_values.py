@@ -82,6 +82,10 @@ REFUSED: list[tuple[str, Values]] = [
     ("container named envoy", app({"containers": [{"name": "envoy", "image": "web:1"}]})),
     ("volume named authz-stores", app({**POD, "volumes": [{"name": "authz-stores", "emptyDir": {}}]})),
     ("sidecar.app.pod.hostNetwork", app({**POD, "hostNetwork": True})),
+    ("sidecar.app.pod.hostPID", app({**POD, "hostPID": True})),
+    ("sidecar.app.pod.shareProcessNamespace", app({**POD, "shareProcessNamespace": True})),
+    ("/pods/annotations/a", {"pods": {"annotations": {"a": True}}}),
+    ("'spec' not allowed", {"pods": {"spec": {}}}),
     ("sidecar.app.pod.terminationGracePeriodSeconds", app({**POD, "terminationGracePeriodSeconds": 5})),
     ("/portal/publicUrl", {"portal": {"publicUrl": "https://api example"}}),
 ]
@@ -99,6 +103,16 @@ ACCEPTED: dict[str, Values] = {
         **app({**POD, "enableServiceLinks": True, "imagePullSecrets": [{"name": "own"}]}),
         "imagePullSecrets": [{"name": "all"}],
     },
+    "pods": {
+        "portal": {"enabled": True},
+        "pods": {
+            "labels": {"team": "1e3", "app.kubernetes.io/name": "mine"},
+            "annotations": {"note": '{{ fail "no" }}: "x" # y\n', "sidecar.istio.io/inject": "false"},
+            "nodeSelector": {"disk": "true"},
+            "tolerations": [{"key": "edge", "operator": "Exists"}],
+            "priorityClassName": "high",
+        },
+    },
     "ipv6": {"mode": "sidecar", "sidecar": {"envoy": {"ipv6": True}}},
     "swapped ports": {"mode": "sidecar", "sidecar": {"port": 8081, "app": {"name": "web", "pod": POD, "port": 3000}}},
     # What `helm upgrade --reuse-values` of 0.2.0 leaves out, and what it keeps.
@@ -107,6 +121,7 @@ ACCEPTED: dict[str, Values] = {
         "policy": {"files": None},
         "adminTls": None,
         "network": None,
+        "pods": None,
         "portal": {"enabled": True, "image": {"digest": None}, "mailNotices": None, "mailPorts": None},
     },
     "defaults": {"portal": {"enabled": True}},
@@ -205,6 +220,20 @@ def test_envoy_listens_on_the_port_that_the_application_has_by_default(accepted:
     config = accepted["swapped ports"]["ConfigMap/authz-envoy"]["data"]["envoy.yaml"]
     assert config.count("address: 0.0.0.0, port_value: 8081}") == 1
     assert config.count("address: 127.0.0.1, port_value: 3000}") == 2
+
+
+def test_pods_have_what_the_site_adds_and_keep_the_labels_of_their_selectors(
+    accepted: dict[str, dict[str, Values]],
+) -> None:
+    added = ACCEPTED["pods"]["pods"]
+    for name in ("Deployment/authz", "Deployment/authz-portal", "Job/authz-migrate"):
+        pod, metadata = pod_of(accepted["pods"][name]), accepted["pods"][name]["spec"]["template"]["metadata"]
+        assert {each: pod[each] for each in ("nodeSelector", "tolerations", "priorityClassName")} == {
+            each: added[each] for each in ("nodeSelector", "tolerations", "priorityClassName")
+        }
+        assert metadata["annotations"].items() >= added["annotations"].items()
+        assert metadata["labels"]["team"] == "1e3"
+        assert metadata["labels"]["app.kubernetes.io/name"] == "authz"
 
 
 def test_envoy_listens_on_both_families_of_addresses_if_asked(accepted: dict[str, dict[str, Values]]) -> None:

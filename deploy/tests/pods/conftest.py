@@ -39,6 +39,8 @@ def stack() -> Iterator[Stack]:
     # The image's user connects to the sockets of the stores.
     made.folder.chmod(0o755)
     (made.folder / "postgres").chmod(0o711)
+    # Elsewhere, stores have machines of their own: they do not wait for the other processes of this one.
+    configure(made.redis.pid, made.postgres.pid)
     yield made
     made.stop()
 

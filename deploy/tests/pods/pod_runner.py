@@ -181,12 +181,15 @@ def pod_template(text: str, name: str) -> dict[str, Any]:
     return pod
 
 
-def configure() -> None:
-    """Set podman's configuration, and the share of CPU that the pods have together."""
+def configure(*pids: int) -> None:
+    """Set podman's configuration, and the share of CPU that the pods and these processes have together."""
     for root, name, shares in (("cpu", "cpu.shares", _CPU_SHARES), (".", "cpu.weight", _CPU_SHARES // 10)):
         group = Path("/sys/fs/cgroup") / root / _PARENT[1:]
         if (group.parent / "cgroup.procs").exists():
             group.mkdir(exist_ok=True)
             if (group / name).exists():
                 (group / name).write_text(str(shares))
+                for pid in pids:
+                    (group / "stores").mkdir(exist_ok=True)
+                    (group / "stores" / "cgroup.procs").write_text(str(pid))
     os.environ["CONTAINERS_CONF"] = str(ROOT / "deploy/image/containers.conf")

@@ -72,18 +72,31 @@ async def test_files_are_replaced_under_load_and_no_request_fails(
     pod = await asyncio.to_thread(new_pod, manifest)
     load = Load(key, 100, [pod.port])
     running = asyncio.create_task(load.run())
+    try:
+        await replace_files(pod, key, authority, first)
+    finally:
+        load.end()
+        await running
+    print(f"\n{dict(load.statuses)} while files were replaced")
+    assert set(load.statuses) == {"200"}
+    await asyncio.to_thread(pod.remove)
+
+
+async def replace_files(pod: Pod, key: str, authority: Authority, first: dict[str, str]) -> None:
+    """Widen an included file, break it, mend it, and rotate the certificate; each must show."""
 
     async def becomes(condition: Callable[[], bool]) -> None:
         await asyncio.to_thread(wait_until, condition)
 
     assert await asyncio.to_thread(served_certificate, pod) == first["tls.crt"].strip()
     before = await asyncio.to_thread(policy_state, pod, authority)
-    assert await asyncio.to_thread(status, pod.port, "", "/v1/invoices") == 403  # no row: not even a key is asked for
-    assert await asyncio.to_thread(status, pod.port, "", "/v1/orders") == 401
+    refused = await asyncio.to_thread(status, pod.port, key, "/v1/invoices")
+    admitted = await asyncio.to_thread(status, pod.port, key, "/v1/orders")
+    assert refused != admitted
 
     widened = {"policy.yaml": _POLICY, "orders.yaml": _ORDERS + "- {scope: servers:read, match: GET /v1/invoices}\n"}
     pod.publish("authz-policy", widened)
-    await becomes(lambda: status(pod.port, "", "/v1/invoices") == 401)
+    await becomes(lambda: status(pod.port, key, "/v1/invoices") == admitted)
     after = await asyncio.to_thread(policy_state, pod, authority)
     assert (after["routes"] - before["routes"], after["last_reload"]) == (1, "reloaded")
 
@@ -95,8 +108,3 @@ async def test_files_are_replaced_under_load_and_no_request_fails(
     second = certified(authority)
     pod.publish("authz-admin-tls", second)
     await becomes(lambda: served_certificate(pod) == second["tls.crt"].strip())
-    load.end()
-    await running
-    print(f"\n{dict(load.statuses)} while files were replaced")
-    assert set(load.statuses) == {"200"}
-    await asyncio.to_thread(pod.remove)

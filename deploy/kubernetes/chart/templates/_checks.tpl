@@ -57,6 +57,11 @@
 {{- if .hostNetwork }}
 {{- fail "sidecar.app.pod.hostNetwork: NetworkPolicies do not hold there, and the application's own port would be open" }}
 {{- end }}
+{{- range $shared := list "hostPID" "shareProcessNamespace" }}
+{{- if index $ $shared }}
+{{- fail (printf "sidecar.app.pod.%s: an application with the user of authz could read its files" $shared) }}
+{{- end }}
+{{- end }}
 {{- if hasKey . "terminationGracePeriodSeconds" }}
 {{- fail "sidecar.app.pod.terminationGracePeriodSeconds follows from drain and sidecar.app.stopSeconds" }}
 {{- end }}

@@ -86,6 +86,26 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- end }}
 
+{{- define "authz.pods" -}}
+{{- /* What a site adds to every pod of authz' own: where it runs, and for how much it counts. */}}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
+{{- with index ($.Values.pods | default dict) $name }}
+{{ $name }}: {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "authz.podMetadata" -}}
+{{- /* Labels of a site never replace those that the selectors have. */}}
+labels:
+  {{- merge (fromYaml .labels) ((.root.Values.pods).labels | default dict) | toYaml | nindent 2 }}
+{{- $annotations := merge (.rolls | ternary (dict "authz/policy-sha256" (include "authz.policyHash" .root)) dict) ((.root.Values.pods).annotations | default dict) }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "authz.probes" -}}
 {{- $scheme := (.root.Values.adminTls).secretName | empty | ternary "" ", scheme: HTTPS" -}}
 # Started: the process answers; a start takes one to two seconds, also on a busy node.
