@@ -1,4 +1,4 @@
-"""Installs, upgrades and rolls back the chart on a server, by Helm's own engine; prints each revision as JSON.
+"""Takes a release through its life on a server, by Helm's own engine; prints each revision as JSON.
 
 It runs in the environment `.venv/tools/manifests`, which has the engine.
 """
@@ -11,10 +11,15 @@ from typing import Any
 import helm_python
 
 
-def main(kubeconfig: str, chart: str, namespace: str) -> None:
-    """Run one release through its life."""
+def main(kubeconfig: str, chart: str, namespace: str, former: str = "") -> None:
+    """Install, upgrade and roll back; or, with a former chart, upgrade from it with its values, and uninstall."""
     with helm_python.Config(kubeconfig_path=kubeconfig, namespace=namespace) as cluster:
-        steps: list[Callable[[], Any]] = [
+        values = {"mode": "standalone", "portal": {"enabled": True}}
+        from_former: list[Callable[[], Any]] = [
+            lambda: cluster.install(former, "authz", values, timeout=120),
+            lambda: cluster.upgrade(chart, "authz", {}, timeout=120, reuse_values=True),
+        ]
+        life: list[Callable[[], Any]] = [
             lambda: cluster.install(chart, "authz", {"mode": "standalone"}, timeout=120),
             lambda: cluster.upgrade(chart, "authz", {"mode": "standalone", "portal": {"enabled": True}}, timeout=120),
             lambda: cluster.upgrade(
@@ -22,7 +27,7 @@ def main(kubeconfig: str, chart: str, namespace: str) -> None:
             ),
             lambda: cluster.rollback("authz", version=1) or cluster.status("authz"),
         ]
-        for step in steps:
+        for step in from_former if former else life:
             release = step()
             print(json.dumps({"revision": release["revision"], "status": release["status"]}), flush=True)
 

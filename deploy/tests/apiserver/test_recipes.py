@@ -14,7 +14,7 @@ KUBERNETES = ROOT / "deploy/kubernetes"
 def recipe(project: str) -> str:
     if project != "prometheus":
         return (KUBERNETES / "recipes" / f"{project}.yaml").read_text()
-    command: list[str | Path] = [KUBECTL, "kustomize", KUBERNETES / "overlays/standalone-portal"]
+    command: list[str | Path] = [KUBECTL, "kustomize", KUBERNETES / "overlays/standalone-admin-tls"]
     built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return yaml.safe_dump_all(m for m in yaml.safe_load_all(built) if m["kind"] == "PodMonitor")
 

@@ -1,0 +1,71 @@
+"""A release of the chart of the newest tag is upgraded with its own values, and uninstalled; needs that tag.
+
+A release's life within one chart is in `test_apiserver.py`.
+"""
+
+import io
+import json
+import subprocess
+import tarfile
+import threading
+from pathlib import Path
+
+from apiserver.cluster import ROOT, Cluster
+from apiserver.test_apiserver import KUBERNETES, complete_jobs
+
+_HELM = """
+import helm_python, sys
+with helm_python.Config(kubeconfig_path=sys.argv[1], namespace=sys.argv[2]) as cluster:
+    cluster.uninstall("authz", timeout=60)
+"""
+_KINDS = (
+    "deployments,services,configmaps,serviceaccounts,networkpolicies,poddisruptionbudgets,"
+    "horizontalpodautoscalers,jobs,secrets"
+)
+
+
+def former_chart(folder: Path) -> Path:
+    tag = subprocess.run(
+        ["git", "describe", "--tags", "--abbrev=0", "--match", "v*"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    packed = subprocess.run(
+        ["git", "archive", tag, "deploy/kubernetes/chart"], cwd=ROOT, check=True, capture_output=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "deploy/kubernetes/chart"
+
+
+def test_a_release_of_the_version_before_is_upgraded_with_its_values_and_uninstalled(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace = cluster.namespace("former")
+    ended = threading.Event()
+    completing = threading.Thread(target=complete_jobs, args=(cluster, namespace, ended))
+    completing.start()
+    python = ROOT / ".venv/tools/manifests/bin/python"
+    program = Path(__file__).with_name("releases.py")
+    try:
+        chart: list[str | Path] = [KUBERNETES / "chart", namespace, former_chart(tmp_path)]
+        done = subprocess.run(
+            [python, program, cluster.kubeconfig, *chart], check=False, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        seen = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(step["revision"], step["status"]) for step in seen] == [(1, "deployed"), (2, "deployed")]
+        portal = json.loads(cluster.kubectl("get", "deployment", "authz-portal", "-n", namespace, "-o", "json").stdout)
+        (container,) = portal["spec"]["template"]["spec"]["containers"]
+        settings = {each["name"]: each.get("value") for each in container["env"]}
+        assert (settings["AUTHZ_MAIL_NOTICES"], settings["AUTHZ_PORTAL_LISTEN"]) == ("true", "[::]:8080")
+        subprocess.run(
+            [python, "-c", _HELM, cluster.kubeconfig, namespace], check=True, capture_output=True, timeout=120
+        )
+    finally:
+        ended.set()
+        completing.join()
+    left = cluster.kubectl("get", _KINDS, "-n", namespace, "-o", "name").stdout.split()
+    assert left == ["job.batch/authz-migrate"]
