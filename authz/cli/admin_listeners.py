@@ -5,6 +5,7 @@ What the responses mean is in the commands.
 
 import ssl
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -34,15 +35,25 @@ class AdminListeners:
     def url(self, address: str, path: str) -> str:
         """Return the URL of a path at `HOST:PORT` or `http[s]://HOST:PORT`; raises `ValueError` for anything else."""
         text = address if "://" in address else f"{'https' if self.tls else 'http'}://{address}"
-        url = urlsplit(text)
-        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query or url.port is None:
-            raise ValueError(f"not an address of an admin listener, such as 127.0.0.1:9090: {address}")
+        if "@" in text:
+            raise ValueError("an admin listener has no user and no password: give its host and port only")
+        try:
+            url = urlsplit(text)
+            has_place = bool(url.hostname) and url.port is not None
+        except ValueError:
+            has_place = False
+        if not has_place or url.scheme not in {"http", "https"} or url.query or not text.isprintable():
+            raise ValueError(f"not an address of an admin listener, such as 127.0.0.1:9090: {ascii(address)[1:-1]}")
         return f"{url.scheme}://{url.netloc}{path}"
 
     def read(self, url: str, bytes_max: int, timeout_s: float) -> tuple[int, bytes]:
-        """Return the status and the first bytes of the body. Raises `OSError`, and `ValueError` for other protocols."""
+        """Return the status and the first bytes of the body. Raises `OSError`, and `ValueError` for other protocols.
+
+        Neither a proxy of the environment nor a redirect leads anywhere else.
+        """
+        handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.tls), _NoRedirects()
         try:
-            with urllib.request.urlopen(url, timeout=timeout_s, context=self.tls) as response:  # noqa: S310 -- by `url`
+            with urllib.request.build_opener(*handlers).open(url, timeout=timeout_s) as response:
                 return int(response.status), bytes(response.read(bytes_max))
         except HTTPError as error:
             with error:
@@ -76,9 +87,21 @@ def admin_listeners(
     return made
 
 
+def distinct(addresses: Iterable[str]) -> list[str]:
+    """Return addresses in order, each of them once: twice, its process would count twice."""
+    return list(dict.fromkeys(addresses))
+
+
 def described_error(error: Exception) -> str:
     """Return in a few words why a listener could not be read."""
     return str(getattr(error, "reason", "") or error) or type(error).__name__
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Makes a redirect an error with its status."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Return nothing to request instead (`urllib.request.HTTPRedirectHandler`)."""
 
 
 class _NamedContext(ssl.SSLContext):

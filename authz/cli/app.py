@@ -15,7 +15,7 @@ import typer
 from authz.build_info import version_line
 from authz.cli import output
 from authz.cli.accounts import app as accounts
-from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners
+from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners, distinct
 from authz.cli.envoy.commands import app as envoy
 from authz.cli.extras import extra
 from authz.cli.failures import reporting
@@ -141,6 +141,7 @@ def top(
     """Show what sidecars do now: checks, latencies, stores, refusals and routes, until Ctrl-C."""
     from authz.cli.top import ADDRESSES_MAX, show_top  # noqa: PLC0415 -- see the module's docstring
 
+    addresses = distinct(addresses)
     listeners = admin_listeners(addresses, ADDRESSES_MAX, ca_file, certificate_file, key_file, server_name)
     show_top(listeners, addresses, interval, once=once, as_json=as_json)
 
@@ -163,7 +164,7 @@ def doctor(
     """
     from authz.cli.doctor.command import ADDRESSES_MAX, examine  # noqa: PLC0415 -- see the module's docstring
 
-    addresses = admin or []
+    addresses = distinct(admin or [])
     listeners = admin_listeners(addresses, ADDRESSES_MAX, ca_file, certificate_file, key_file, server_name)
     examine(listeners, addresses, as_json=as_json)
 

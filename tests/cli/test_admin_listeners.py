@@ -1,6 +1,7 @@
 """Commands read admin listeners over TLS: they trust one CA, show their own certificate, and expect a name."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -106,3 +107,45 @@ async def test_unusable_files_are_wrong_usage(command: str, tmp_path: Path, file
         words = [*COMMANDS[command], "localhost:1", *options]
         result = await asyncio.to_thread(CliRunner().invoke, app, words)
         assert result.exit_code == 2, (options, result.output)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("secret", ["ada:hunter2@", ":hunter2@", "hunter2@", "http://ada:hunter2@", "https://hunter2@"])
+async def test_credentials_in_an_address_are_refused_and_not_shown(command: str, secret: str) -> None:
+    result = CliRunner().invoke(app, [*COMMANDS[command], f"{secret}127.0.0.1:9090"])
+    assert (result.exit_code, "hunter2" in result.output) == (2, False)
+    assert "no user and no password" in result.output
+
+
+@pytest.mark.parametrize(
+    "address", ["[::1:9090", "http://[:9090", "h:99999", "h:x", "h", "a\x1b[2J:1", "ftp://h:1", "h:1?a"]
+)
+def test_what_is_no_address_is_named(address: str) -> None:
+    result = CliRunner().invoke(app, ["top", "--once", address])
+    assert result.exit_code == 2
+    assert "not an address of an admin listener" in result.output
+    assert "\x1b[2J" not in result.output
+
+
+async def test_neither_a_proxy_nor_a_redirect_leads_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = AdminServer(NoMetrics(), lambda: {"redis": True}, "127.0.0.1:0", policy=lambda: {"digest": "abcdef123456"})
+    server.start()
+
+    async def redirect(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:{server.port}/policy\r\n\r\n".encode())
+        writer.close()
+
+    redirecting = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    assert READ["policy status"] in await run("policy status", f"127.0.0.1:{server.port}")
+    address = f"127.0.0.1:{redirecting.sockets[0].getsockname()[1]}"
+    assert READ["policy status"] not in await run("policy status", address)
+    redirecting.close()
+    await server.stop()
+
+
+def test_an_address_that_is_given_twice_counts_once() -> None:
+    result = CliRunner().invoke(app, ["top", "--once", "--interval", "0.1", "--json", "127.0.0.1:1", "127.0.0.1:1"])
+    assert [each["address"] for each in json.loads(result.output)["processes"]] == ["127.0.0.1:1"]

@@ -14,7 +14,7 @@ import typer
 from authz.adapters.policy_file import yaml
 from authz.adapters.policy_file.document import schema_text
 from authz.adapters.policy_file.loader import load_policy, row_key, row_lines
-from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners
+from authz.cli.admin_listeners import CaFile, CertificateFile, KeyFile, ServerName, admin_listeners, distinct
 from authz.cli.failures import EXIT_FAILED, EXIT_REFUSED
 from authz.cli.output import AsJson, safe, write
 from authz.cli.policy import coverage, importing
@@ -163,6 +163,7 @@ def status(
     """Show which policy each process uses; exits with 1 if they differ, or one does not respond."""
     from authz.cli.policy.status import ADDRESSES_MAX, show_status  # noqa: PLC0415 -- see the module's docstring
 
+    addresses = distinct(addresses)
     listeners = admin_listeners(addresses, ADDRESSES_MAX, ca_file, certificate_file, key_file, server_name)
     show_status(listeners, addresses, as_json=as_json)
 
