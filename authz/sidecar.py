@@ -20,6 +20,7 @@ from authz.adapters.check_telemetry import CheckTelemetry
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.log_limits import LineLimits
 from authz.adapters.policy_file.yaml import rendered
+from authz.adapters.postgres.audit import AuditedChanges
 from authz.adapters.postgres.directory import PostgresDirectory
 from authz.adapters.postgres.key_uses import PostgresUses
 from authz.adapters.postgres.keys import PostgresKeys
@@ -37,7 +38,7 @@ from authz.edge.sockets import SocketRights
 from authz.policy_reload.parts import admin_reload, watch
 from authz.process import OTHER_FILES, add_signal_handlers, connections_within, prepare
 from authz.service.check.checker import Checker
-from authz.service.check.failure_modes import FailureModes, RecentKeys
+from authz.service.check.failure_modes import FailureMode, FailureModes, RecentKeys
 from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.key_uses import KeyUses
 from authz.service.check.leases import Leases
@@ -49,7 +50,7 @@ from authz.sidecar_metrics import SidecarMetrics
 from authz.sidecar_parts import grpc_server, load_limits, redis_of, sidecar_reload
 from authz.traces import Traces
 
-_PING_INTERVAL_S, _HEALTH_INTERVAL_S = 1.0, 0.1
+_PING_INTERVAL_S, _HEALTH_INTERVAL_S, _FOLLOW_INTERVAL_S = 1.0, 0.1, 0.25
 _GC_OBJECTS = 20_000
 _UNAVAILABLE = "postgres is unavailable"
 _DENIALS_BURST_S = 10
@@ -102,6 +103,7 @@ class Sidecar:
             heartbeat_s=settings.stream_heartbeat_s,
         )
         self._traces = Traces(settings, "authz")
+        self._recent = RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time)
         tracer = self._traces.of_checks(self._log.masked, metrics.checks.traced)
         self._checker = Checker(
             policy,
@@ -110,7 +112,7 @@ class Sidecar:
             CheckTelemetry(metrics.checks, self._decisions, None if tracer is None else tracer.decided),
             leases=self._leases,
             failure=modes,
-            recent=RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time),
+            recent=self._recent,
             invalid_keys=invalid_keys,
             loads=load_limits(settings),
             tracer=tracer,
@@ -131,7 +133,7 @@ class Sidecar:
             shares_port=settings.check_share_port,
         )
         self._grpc = grpc_server(self._checker, settings, rights)
-        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health", "policy"))
+        self._supervisor = Supervisor(("postgres", "reconcile", "last_use", "log", "health", "policy", "changes"))
         faults = self._supervisor.faults
         of_admin = admin_tls(settings)
         self.registry = metrics.registered(
@@ -200,6 +202,9 @@ class Sidecar:
         self._supervisor.keep("last_use", partial(self._uses.write, interval_s), interval_s, event=unwritten)
         self._supervisor.keep("log", self._report_suppressed_denials, _SUPPRESSED_INTERVAL_S)
         self._supervisor.keep("health", self._serving.update, _HEALTH_INTERVAL_S)
+        if FailureMode.DEGRADE in {self._settings.redis_failure, self._settings.postgres_failure}:
+            follow = partial(self._recent.follow, AuditedChanges(self._postgres))
+            self._supervisor.keep("changes", follow, _FOLLOW_INTERVAL_S, event="changes are not followed")
         watch(self._policy_reload, self._supervisor, self._settings.policy_watch_s)
         at = self._settings
         _log.info("listening", extra={"check": at.check_listen, "grpc": at.grpc_listen, "admin": at.admin_listen})

@@ -38,6 +38,21 @@ class AuditEvent(StrEnum):
     SESSION_ENDED = "session_ended"
 
 
+DECISIVE = frozenset(
+    {
+        AuditEvent.ACCOUNT_SUSPENDED,
+        AuditEvent.ACCOUNT_REINSTATED,
+        AuditEvent.KEY_REVOKED,
+        AuditEvent.KEY_DISABLED,
+        AuditEvent.KEY_ENABLED,
+        AuditEvent.KEY_LIMITED,
+        AuditEvent.KEY_PLAN_SET,
+        AuditEvent.KEY_ROTATED,
+    }
+)
+"""The events after which a check of an existing key may be decided in another way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The author of a change and the address it came from."""

@@ -13,6 +13,7 @@ from authz.core.check import AccountRecord, Decision, Held, KeyRecord, Lookup, R
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import KeyLimits, Limit
 from authz.core.streams import AcquireOutcome, Acquisition, Lease, OpenStream, ReleaseCause, Renewal, StreamClass
+from authz.core.value import Value
 
 TakeReply: TypeAlias = Take | StoreUnavailable | None
 """A store's reply to a lookup: a take, None if it holds no record of the key, or the failure as a value."""
@@ -85,6 +86,25 @@ class KeyDirectory(Protocol):
         record in the state `UNKNOWN`. A key that does not exist or has ended comes without its account. A key that is
         being changed has no record here: read it again a moment later. Raises `StoreUnavailable`, also if the server
         that responds may not know every key.
+        """
+        ...
+
+
+class Changed(Value):
+    """A change of a key or an account: whether the account is suspended now, and the digest and record of the key."""
+
+    account_id: str
+    is_suspended: bool
+    key: tuple[bytes, KeyRecord] | None = None
+
+
+class Changes(Protocol):
+    """The changes of keys and accounts as they are committed (Postgres)."""
+
+    async def changed(self) -> list[Changed]:
+        """Return the changes since the previous call, and none at the first. Raises `StoreUnavailable`.
+
+        The second call may also return those of the half minute before the first.
         """
         ...
 

@@ -65,8 +65,8 @@ ALERTS = (
         TICKET,
         "a background loop of authz fails",
         Runbook(
-            "The rounds of the loop in the label `loop` fail: `postgres`, `reconcile`, `last_use` or `log`.",
-            "`reconcile`: changes of keys have no effect. Others: nothing.",
+            "The rounds of the loop in the label `loop` fail: `postgres`, `reconcile`, `last_use`, `changes` or `log`.",
+            "`reconcile`: changes of keys have no effect; `changes`: in `degrade`, revoked keys may pass. Others: nothing.",
             "`/readyz` shows the cause under `faults`; the log has one line for each change of it.",
             "Remove the cause. The loop runs again by itself.",
             "`a background loop recovered` is in the log.",

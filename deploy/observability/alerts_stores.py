@@ -158,7 +158,7 @@ ALERTS = (
         "authz decides from memory, because a store is unavailable",
         Runbook(
             "The failure mode is `degrade`: recently seen keys are decided from memory.",
-            "Known keys work. A revocation during the outage has no effect until the store is back.",
+            "Known keys work. PostgreSQL tells of revocations within a second, unless it is unavailable, too.",
             "`authz_store_up` and the log name the store.",
             "Restore the store. If a key must be stopped now, set the failure mode to `deny` and restart the sidecars.",
             "The rate is 0.",

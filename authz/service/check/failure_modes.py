@@ -1,6 +1,7 @@
 """The decision on a check during an outage of a store, as the operator chose: refuse, or use recently seen keys.
 
-Each recently seen key has a local bucket, and so has its account. Changes that are made during the outage are unknown.
+Each recently seen key has a local bucket, and so has its account. Of changes that are made during the outage, Postgres
+tells (`follow`).
 """
 
 import time
@@ -11,8 +12,9 @@ from enum import StrEnum
 from weakref import WeakValueDictionary
 
 from authz.core.buckets.bucket_set import BucketSet
-from authz.core.check import Bucket, KeyRecord, Lookup, Take, TakeOutcome
+from authz.core.check import Bucket, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.limits import ACCOUNT_ITEM, KeyLimits, Limit, TokenBucket, take_all, take_both
+from authz.service.ports import Changes
 
 _VALID = frozenset({TakeOutcome.GRANTED, TakeOutcome.LIMITED})
 
@@ -74,11 +76,16 @@ class RecentKeys:
         self._unix_s = now_s
         self._steady_s = steady_s
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        # What is known of changes: the revisions that keys have at least, and accounts that are suspended.
+        self._revisions: OrderedDict[bytes, int] = OrderedDict()
+        self._suspended: OrderedDict[str, None] = OrderedDict()
         # An account is kept as long as one of its keys is.
         self._accounts: WeakValueDictionary[str, _Account] = WeakValueDictionary()
 
     def remember(self, digest: bytes, take: Take) -> None:
         """Store the result of a check; a refused key is removed, and so are all keys of a suspended account."""
+        if self._revisions and take.record.revision < self._revisions.get(digest, 0):
+            return  # an answer that was given before a change of the key
         bucket, account = take.bucket, self._accounts.get(take.record.account_id)
         if take.outcome not in _VALID or bucket is None:
             self._seen.pop(digest, None)
@@ -106,6 +113,28 @@ class RecentKeys:
         if len(self._seen) > self._size:
             self._seen.popitem(last=False)
 
+    async def follow(self, changes: Changes) -> None:
+        """Apply the changes since the previous call: forget keys that were stopped. Raises `StoreUnavailable`."""
+        for changed in await changes.changed():
+            self._suspended.pop(changed.account_id, None)
+            if changed.is_suspended:
+                self._suspended[changed.account_id] = None
+            if changed.key is not None:
+                self._renew(*changed.key)
+        for memory in (self._suspended, self._revisions):
+            while len(memory) > self._size:
+                memory.popitem(last=False)
+
+    def _renew(self, digest: bytes, record: KeyRecord) -> None:
+        self._revisions[digest] = record.revision
+        self._revisions.move_to_end(digest)
+        seen = self._seen.get(digest)
+        if seen is not None and seen.record.revision < record.revision:
+            if record.state is KeyState.ACTIVE:
+                seen.record = record
+            else:
+                del self._seen[digest]
+
     def _several(self, digest: bytes, bucket: Bucket, shown: TokenBucket) -> tuple[TokenBucket, dict[str, TokenBucket]]:
         """Return the bucket of the key and its further ones: the shown one is known, the others are as they were."""
         seen, items = self._seen.get(digest), () if bucket.quotas is None else bucket.quotas.items
@@ -125,6 +154,8 @@ class RecentKeys:
         """Replace the store's answer; None for a key that was not seen recently."""
         seen, now_s = self._seen.get(lookup.digest), self._steady_s()
         if seen is None or now_s - seen.seen_at_s > self._window_s or seen.account.is_suspended:
+            return None
+        if self._suspended and seen.record.account_id in self._suspended:
             return None
         if 0 < seen.record.expires_at_ms <= self._unix_s() * 1000:
             return Take(TakeOutcome.EXPIRED, seen.record)

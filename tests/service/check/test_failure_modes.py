@@ -11,6 +11,7 @@ from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.limits import KeyLimits, Limit, NamedLimit
 from authz.core.policy.route import Access, Route
 from authz.service.check.failure_modes import FailureMode, FailureModes, RecentKeys
+from authz.service.ports import Changed
 
 
 async def test_degrade_admits_keys_seen_lately_and_nobody_else() -> None:
@@ -146,3 +147,46 @@ def test_degrade_takes_from_every_bucket_or_from_none() -> None:
     recent.remember(digest, Take(TakeOutcome.GRANTED, gold, BucketSet((search,), None).bucket(0, 4)))
     found = [recent.take(Lookup(digest, 1, row), limit, limits=limits) for _ in range(5)]
     assert [take and take.outcome for take in found] == [TakeOutcome.GRANTED] * 4 + [TakeOutcome.LIMITED]
+
+
+class Told:
+    """Changes as Postgres would tell them."""
+
+    def __init__(self, *changes: Changed) -> None:
+        self.changes = list(changes)
+
+    async def changed(self) -> list[Changed]:
+        told, self.changes = self.changes, []
+        return told
+
+
+async def test_of_a_change_during_an_outage_postgres_tells() -> None:
+    recent, limit = RecentKeys(size=9, window_s=60, now_s=FakeClock(), steady_s=FakeClock()), Limit(120, 2)
+    digest, lookup, old = b"1" * 32, Lookup(b"1" * 32, 1, None), record()
+    granted = Take(TakeOutcome.GRANTED, old, Bucket(limit, 119))
+    recent.remember(digest, granted)
+    scoped = replace(old, revision=2, scopes=frozenset({"servers:write"}))
+    await recent.follow(Told(Changed("acct_1", is_suspended=False, key=(digest, scoped))))
+    take = recent.take(lookup, limit)
+    assert take is not None
+    assert take.record == scoped
+    revoked = replace(old, revision=3, state=KeyState.REVOKED)
+    await recent.follow(Told(Changed("acct_1", is_suspended=False, key=(digest, revoked))))
+    assert recent.take(lookup, limit) is None
+    recent.remember(digest, granted)  # an answer that was on its way
+    assert recent.take(lookup, limit) is None
+    recent.remember(digest, Take(TakeOutcome.GRANTED, replace(old, revision=4), Bucket(limit, 119)))
+    assert recent.take(lookup, limit) is not None
+
+
+async def test_a_suspension_holds_until_postgres_tells_of_its_end() -> None:
+    recent, limit = RecentKeys(size=2, window_s=60, now_s=FakeClock(), steady_s=FakeClock()), Limit(120, 2)
+    lookup, granted = Lookup(b"1" * 32, 1, None), Take(TakeOutcome.GRANTED, record(), Bucket(limit, 119))
+    await recent.follow(Told(Changed("acct_1", is_suspended=True)))
+    recent.remember(b"1" * 32, granted)
+    assert recent.take(lookup, limit) is None
+    await recent.follow(Told(Changed("acct_1", is_suspended=False)))
+    assert recent.take(lookup, limit) is not None
+    keys = [(bytes([number]) * 32, replace(record(), revision=2)) for number in range(9)]
+    await recent.follow(Told(*(Changed(f"acct_{n}", is_suspended=True, key=key) for n, key in enumerate(keys))))
+    assert (len(recent._suspended), len(recent._revisions)) == (2, 2)  # noqa: SLF001 -- a bound nothing else shows
