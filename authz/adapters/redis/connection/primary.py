@@ -8,10 +8,10 @@ import time
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
 
+from authz.adapters.redis.connection.sentinel import Sentinel
 from authz.adapters.redis.connection.url import Address, Form, RedisUrl
 
 _SENTINELS_DEADLINE_S = 0.2
@@ -172,7 +172,7 @@ class SentinelPrimary:
 
     async def close(self) -> None:
         """Close the connections to the Sentinels."""
-        await asyncio.gather(*(sentinel.aclose() for sentinel in self._sentinels), return_exceptions=True)
+        await asyncio.gather(*(sentinel.close() for sentinel in self._sentinels), return_exceptions=True)
 
     async def _named(self) -> Address:
         answers = await self._ask()
@@ -192,7 +192,7 @@ class SentinelPrimary:
 
     async def _ask(self) -> list[Any]:
         """Query every Sentinel; returns the states, and the errors, of those that answered in time."""
-        asked = [asyncio.ensure_future(sentinel.sentinel_master(self._url.name)) for sentinel in self._sentinels]
+        asked = [asyncio.ensure_future(sentinel.state(self._url.name)) for sentinel in self._sentinels]
         try:
             await asyncio.wait(asked, timeout=_SENTINELS_DEADLINE_S)
         finally:
@@ -209,8 +209,8 @@ def _pool(url: str) -> ConnectionPool:
     return pool
 
 
-def _clients(url: RedisUrl) -> list[Redis]:
-    return [Redis.from_pool(_pool(url.sentinel_url(node))) for node in url.nodes]
+def _clients(url: RedisUrl) -> list[Sentinel]:
+    return [Sentinel(_pool(url.sentinel_url(node))) for node in url.nodes]
 
 
 def find_primary(url: RedisUrl) -> Primary:

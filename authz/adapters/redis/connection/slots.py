@@ -15,11 +15,12 @@ from redis.exceptions import RedisError
 from authz.adapters.redis.connection.errors import shown
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.primary import OneServer
+from authz.adapters.redis.connection.scripts import packed
 from authz.adapters.redis.connection.url import Address, RedisUrl
 from authz.core.errors import StoreUnavailable
 
 _ASKED_MAX = 2
-_DEADLINE_S = 0.5
+_DEADLINE_S = 1.0  # opening the connection included, which takes several round trips
 T = TypeVar("T")
 
 _QUESTIONS = (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
@@ -65,10 +66,8 @@ async def _from(url: RedisUrl, address: Address) -> Layout | StoreUnavailable:
     try:
         async with asyncio.timeout(_DEADLINE_S):
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
-            replies = []
-            for words in _QUESTIONS:
-                await connection.send_command(*words)
-                replies.append(await connection.read_response(disable_decoding=True))
+            await connection.send_packed_command(b"".join(packed(*words) for words in _QUESTIONS))  # in one round trip
+            replies = [await connection.read_response(disable_decoding=True) for _ in _QUESTIONS]
             return _layout(address, *replies)
     except StoreUnavailable as error:
         return error
