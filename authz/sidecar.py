@@ -87,7 +87,9 @@ class Sidecar:
         )
         self._uses = KeyUses(PostgresUses(self._postgres), _now)
         on_plan = metrics.policy.plan_unknown
-        redis = redis_of(settings, metrics.checks.redis_answered, self._uses.note, metrics.skews["redis"], on_plan)
+        self._recent = RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time)
+        on_skew = metrics.skews["redis"]
+        redis = redis_of(settings, metrics.checks.redis_answered, self._uses.note, on_skew, on_plan, self._recent)
         self._link = redis.link
         self._directory = PostgresDirectory(self._postgres)
         self._decisions = DecisionLog(
@@ -103,7 +105,6 @@ class Sidecar:
             heartbeat_s=settings.stream_heartbeat_s,
         )
         self._traces = Traces(settings, "authz")
-        self._recent = RecentKeys(size=settings.degrade_keys_max, window_s=settings.degrade_window_s, now_s=time.time)
         tracer = self._traces.of_checks(self._log.masked, metrics.checks.traced)
         self._checker = Checker(
             policy,

@@ -18,6 +18,7 @@ from authz.core.policy.policy import Policy
 from authz.edge.sockets import SocketRights
 from authz.policy_reload.reload import PolicyReload
 from authz.service.check.checker import Checker
+from authz.service.check.failure_modes import FailureMode, RecentKeys
 from authz.service.check.leases import PENDING_HEARTBEATS
 from authz.service.check.loads import LoadLimits
 from authz.settings import Settings
@@ -61,7 +62,12 @@ def grpc_server(checker: Checker, settings: Settings, rights: SocketRights) -> "
 
 
 def redis_of(
-    settings: Settings, on_answered: OnAnswered, on_use: OnUse, on_skew: OnSkew, on_unknown_plan: Callable[[], None]
+    settings: Settings,
+    on_answered: OnAnswered,
+    on_use: OnUse,
+    on_skew: OnSkew,
+    on_unknown_plan: Callable[[], None],
+    recent: RecentKeys,
 ) -> RedisStore:
     """Create the store of records, buckets and leases; it is not connected yet."""
     return redis_store(
@@ -76,6 +82,7 @@ def redis_of(
         connect_s=settings.redis_connect_s,
         lost_buckets=settings.lost_buckets,
         on_unknown_plan=on_unknown_plan,
+        on_late=recent.learn if FailureMode.DEGRADE in {settings.redis_failure, settings.postgres_failure} else None,
     )
 
 

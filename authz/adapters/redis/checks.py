@@ -19,7 +19,7 @@ from authz.adapters.redis.connection.errors import failure, is_forgotten
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.known import Known, KnownKeys
 from authz.adapters.redis.leases import acquire_words, acquisition
-from authz.adapters.redis.limit_checks import LimitChecks
+from authz.adapters.redis.limit_checks import LimitChecks, OnLate, at
 from authz.adapters.redis.records import (
     CHECK_HEAD,
     CHECK_MANY,
@@ -58,6 +58,7 @@ _HEAD_BYTES = 1 + _BUCKET.size
 _GRANTED = TakeOutcome.GRANTED
 _GRANTED_BYTE, _CHANGED_BYTE = ord(_GRANTED), ord("x")
 _ANY_BUCKET = Bucket(NO_LIMIT, 0)
+_Sent: TypeAlias = tuple[Sequence[Lookup], Sequence[Known], Sequence[Sequence[int]]]
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 
 
@@ -78,6 +79,7 @@ class RedisChecks:
         on_use: OnUse,
         on_skew: OnSkew | None = None,
         on_unknown_plan: Callable[[], None] = lambda: None,
+        on_late: OnLate | None = None,
     ) -> None:
         self._link = link
         self._has_accounts = has_accounts
@@ -86,6 +88,7 @@ class RedisChecks:
         self._head = (CHECK_HEAD if has_accounts else CLUSTER_CHECK_HEAD) % check.sha.encode()
         self._on_use = on_use
         self._on_skew = on_skew or ClockSkew("redis")
+        self._on_late = on_late
         self._cache = KnownKeys(has_accounts=has_accounts, on_unknown_plan=on_unknown_plan)
         usual = partial(self.take, is_usual=True)
         self._several = LimitChecks(
@@ -96,6 +99,7 @@ class RedisChecks:
             usual=usual,
             on_use=on_use,
             on_skew=self._on_skew,
+            on_late=on_late,
         )
 
     def take(
@@ -146,7 +150,8 @@ class RedisChecks:
                     words += (arguments, _COUNTS[len(part)])
                 commands.append(b"".join(words))
         again = partial(self.take, default=default, account=account, limits=limits)
-        self._link.submit_all(commands, partial(self._replied, lookups, known, asked, taken, again, is_second))
+        late = None if self._on_late is None else partial(self._came_late, self._on_late, (lookups, known, asked))
+        self._link.submit_all(commands, partial(self._replied, lookups, known, asked, taken, again, is_second), late)
 
     def _command(self, lookup: Lookup, known: Known, arguments: bytes) -> bytes:
         """Return the command for one check; for a stream it acquires the lease if a cached record may use the route."""
@@ -198,12 +203,26 @@ class RedisChecks:
         if answered:
             taken(answered, [replies[index] for index in answered])
 
+    def _came_late(self, on_late: OnLate, sent: _Sent, start: int, values: Sequence[Any]) -> None:
+        lookups, known, asked = sent
+        replies: dict[int, TakeReply] = {}
+        for indices, value in zip(asked[start:], values, strict=True):
+            if len(indices) == 1:
+                replies[indices[0]] = self._one(lookups[indices[0]], known[indices[0]], value)
+                continue
+            for index in self._many(indices, known, value, replies):
+                self._cache.forget(lookups[index].digest, known[index])
+                on_late(lookups[index].digest, None)
+        for index, reply in replies.items():
+            if isinstance(reply, Take):
+                on_late(lookups[index].digest, reply)
+
     def _many(
         self,
         indices: Sequence[int],
         known: Sequence[Known],
         value: object,
-        replies: list[TakeReply],
+        replies: list[TakeReply] | dict[int, TakeReply],
     ) -> list[int]:
         """Note the replies to checks that shared a script; return those whose key is not as in the cache."""
         if not isinstance(value, bytes) or len(value) != len(indices) * _ONE_OF_MANY.size:
@@ -279,8 +298,3 @@ def divided(groups: dict[bytes, list[int]]) -> Iterator[list[tuple[bytes, list[i
             count += len(part)
     if parts:
         yield parts
-
-
-def at(places: Sequence[int], taken: Taken) -> Taken:
-    """Return a callback that maps the indexes of a partial call to `places`, the indexes of the whole call."""
-    return lambda answered, replies: taken([places[number] for number in answered], replies)

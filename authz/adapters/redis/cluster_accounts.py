@@ -14,12 +14,12 @@ import hiredis
 from msgspec.structs import replace
 from redis.crc import key_slot
 
-from authz.adapters.redis.checks import at
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster, guarded
 from authz.adapters.redis.connection.errors import Redirected, failure, is_forgotten
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.scripts import packed
 from authz.adapters.redis.leases import note_account
+from authz.adapters.redis.limit_checks import at
 from authz.adapters.redis.record_writes import noted, write
 from authz.adapters.redis.records import ACCOUNT, PUT, REFUND, account_header, account_key, further_key, redis_key
 from authz.core.check import AccountRecord, Bucket, Lookup, Quotas, Take, TakeOutcome

@@ -13,12 +13,13 @@ from functools import partial
 from redis.crc import key_slot
 
 from authz.adapters.clock_skew import OnSkew
-from authz.adapters.redis.checks import OnUse, at
+from authz.adapters.redis.checks import OnUse
 from authz.adapters.redis.cluster_accounts import ClusterAccounts, granted
 from authz.adapters.redis.connection.cluster import REDIRECTS_MAX, RedisCluster, guarded
 from authz.adapters.redis.connection.errors import Redirected
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.keys import RedisKeys
+from authz.adapters.redis.limit_checks import OnLate, at
 from authz.adapters.redis.records import CHECK, LIMITS, LOOK, PUT, KeyScripts, LimitScripts, redis_key
 from authz.core.check import AccountRecord, KeyRecord, Lookup, Take
 from authz.core.errors import StoreUnavailable
@@ -49,6 +50,7 @@ class RedisClusterKeys:
         on_use: OnUse,
         on_skew: OnSkew | None = None,
         on_unknown_plan: Callable[[], None] = lambda: None,
+        on_late: OnLate | None = None,
     ) -> None:
         self._cluster = cluster
         self._accounts = ClusterAccounts(cluster)
@@ -56,6 +58,7 @@ class RedisClusterKeys:
         self._on_use = on_use
         self._on_skew = on_skew
         self._on_unknown_plan = on_unknown_plan
+        self._on_late = on_late
         self._at: dict[RedisLink, RedisKeys] = {}
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- the node of the key's account is not known yet
@@ -145,6 +148,7 @@ class RedisClusterKeys:
                 on_skew=self._on_skew,
                 scripts=IN_CLUSTER,
                 on_unknown_plan=self._on_unknown_plan,
+                on_late=self._on_late,
                 cluster=self._cluster,
             )
             self._at[link] = keys

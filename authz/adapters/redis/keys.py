@@ -13,6 +13,7 @@ from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.scripts import Caller
 from authz.adapters.redis.connection.settling import confirm, until_others_left
 from authz.adapters.redis.leases import note_account, note_key
+from authz.adapters.redis.limit_checks import OnLate
 from authz.adapters.redis.record_writes import noted, write
 from authz.adapters.redis.records import (
     KEY_SCRIPTS,
@@ -40,7 +41,7 @@ class RedisKeys:
     an account may be on another node: its record and its leases are not part of the check, and lost buckets are full.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- parts and settings, each by its name
         self,
         link: RedisLink,
         *,
@@ -51,6 +52,7 @@ class RedisKeys:
         cluster: Caller | None = None,
         lost_buckets: LostBuckets = LostBuckets.FULL,
         on_unknown_plan: Callable[[], None] = lambda: None,
+        on_late: OnLate | None = None,
     ) -> None:
         self._link = link
         self._all = cluster or link
@@ -64,6 +66,7 @@ class RedisKeys:
             on_use=on_use,
             on_skew=on_skew,
             on_unknown_plan=on_unknown_plan,
+            on_late=on_late,
         )
 
     def epoch_of(self, digest: bytes) -> str:  # noqa: ARG002 -- all keys are on one server

@@ -46,6 +46,9 @@ _ANY_BUCKET = Bucket(NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 _UNSETTLED = StoreUnavailable("redis", "a record that changes again and again")
 
+OnLate: TypeAlias = Callable[[bytes, Take | None], None]
+"""Receives the digest of a key and the reply to its check that came after the deadline; None if its record changed."""
+
 Usual: TypeAlias = Callable[..., None]
 """Makes checks of a usual bucket only."""
 
@@ -72,6 +75,7 @@ class LimitChecks:
         usual: Usual,
         on_use: Callable[[str], None],
         on_skew: OnSkew,
+        on_late: OnLate | None = None,
     ) -> None:
         self._link = link
         self._scripts = scripts
@@ -80,6 +84,7 @@ class LimitChecks:
         self._usual = usual
         self._on_use = on_use
         self._on_skew = on_skew
+        self._on_late = on_late
 
     def take(
         self,
@@ -104,14 +109,15 @@ class LimitChecks:
             known = self._cache.active.get(lookup.digest, self._cache.stranger)
             checks.append(_Check(index, lookup, known, self._buckets(limits, lookup, known, row)))
         if usual:
-            told = _at(usual, taken)
+            told = at(usual, taken)
             own = [lookups[index] for index in usual]
             self._usual(own, default, told, account=account, limits=limits, is_second=is_second)
         if checks:
             sent = list(self._divided(checks))
             again = partial(self.take, default=default, account=account, limits=limits)
             commands = [self._command(part) for part in sent]
-            self._link.submit_all(commands, partial(self._replied, sent, taken, again, tries - 1))
+            late = None if self._on_late is None else partial(self._came_late, self._on_late, sent)
+            self._link.submit_all(commands, partial(self._replied, sent, taken, again, tries - 1), late)
 
     def _buckets(self, limits: KeyLimits, lookup: Lookup, known: Known, row: tuple[NamedLimit, ...]) -> Applied | None:
         """Return the buckets of a check; None if they cannot be known before the record is read."""
@@ -207,10 +213,22 @@ class LimitChecks:
         if repeated and tries <= 0:
             replies |= {check.index: _UNSETTLED for check in repeated}
         elif repeated:
-            told = _at([check.index for check in repeated], taken)
+            told = at([check.index for check in repeated], taken)
             again([check.lookup for check in repeated], taken=told, tries=tries)
         if replies:
             taken(list(replies), list(replies.values()))
+
+    def _came_late(self, on_late: OnLate, sent: Sequence[Sequence[_Check]], start: int, values: Sequence[Any]) -> None:
+        for checks, value in zip(sent[start:], values, strict=True):
+            if checks[0].buckets is None:
+                found: Sequence[TakeReply | Known] = [self._looked(checks[0], value)]
+            else:
+                found = self._read(checks, value)
+            for check, reply in zip(checks, found, strict=True):
+                if isinstance(reply, Take):
+                    on_late(check.lookup.digest, reply)
+                elif isinstance(reply, Known) and check.buckets is not None:
+                    on_late(check.lookup.digest, None)  # its record has changed
 
     def _looked(self, check: _Check, value: Any) -> TakeReply | Known:  # noqa: ANN401 -- any reply
         """Read the reply to a look: that to the check, or the record with which to repeat it."""
@@ -259,5 +277,6 @@ class LimitChecks:
         return Take(outcome, record, buckets.bucket(index, tokens))
 
 
-def _at(indices: Sequence[int], taken: Taken) -> Taken:
+def at(indices: Sequence[int], taken: Taken) -> Taken:
+    """Return a callback that maps the indexes of a partial call to `indices`, those of the whole call."""
     return lambda answered, replies: taken([indices[number] for number in answered], replies)

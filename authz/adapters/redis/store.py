@@ -18,6 +18,7 @@ from authz.adapters.redis.connection.pipe import OnAnswered
 from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.connection.url import Form, Source, UrlSource
 from authz.adapters.redis.keys import RedisKeys
+from authz.adapters.redis.limit_checks import OnLate
 from authz.adapters.redis.records import CHECK, CHECK_MANY, KEY_SCRIPTS, OPENING, PUT
 from authz.core.limits import LostBuckets
 
@@ -43,6 +44,7 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
     on_skew: OnSkew | None = None,
     lost_buckets: LostBuckets = LostBuckets.FULL,
     on_unknown_plan: Callable[[], None] = lambda: None,
+    on_late: OnLate | None = None,
 ) -> RedisStore:
     """Build the adapter for a URL, or what reads one for each connection; `link.start()` connects it.
 
@@ -63,6 +65,7 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
             on_use=on_use,
             on_skew=on_skew,
             on_unknown_plan=on_unknown_plan,
+            on_late=on_late,
         )
         return RedisStore(cluster, of_cluster)
     link = RedisLink(
@@ -80,5 +83,6 @@ def redis_store(  # noqa: PLR0913 -- settings, each by its name
         on_skew=on_skew,
         lost_buckets=lost_buckets,
         on_unknown_plan=on_unknown_plan,
+        on_late=on_late,
     )
     return RedisStore(link, keys)

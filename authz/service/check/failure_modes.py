@@ -1,7 +1,7 @@
 """The decision on a check during an outage of a store, as the operator chose: refuse, or use recently seen keys.
 
 Each recently seen key has a local bucket, and so has its account. Of changes that are made during the outage, Postgres
-tells (`follow`).
+tells (`follow`), and so do replies that come late (`learn`).
 """
 
 import time
@@ -134,6 +134,13 @@ class RecentKeys:
                 seen.record = record
             else:
                 del self._seen[digest]
+
+    def learn(self, digest: bytes, take: Take | None) -> None:
+        """Store what became known of a key after its check was decided; None if its record has changed."""
+        if take is None:
+            self._seen.pop(digest, None)
+        else:
+            self.remember(digest, take)
 
     def _several(self, digest: bytes, bucket: Bucket, shown: TokenBucket) -> tuple[TokenBucket, dict[str, TokenBucket]]:
         """Return the bucket of the key and its further ones: the shown one is known, the others are as they were."""

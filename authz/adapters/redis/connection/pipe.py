@@ -9,8 +9,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import hiredis
 from msgspec import Struct
@@ -22,8 +23,10 @@ _ReplyError = hiredis.ReplyError
 Reply: TypeAlias = Callable[[Any], None]
 """Called once with a parsed reply (an error reply is a `hiredis.ReplyError`) or a `StoreUnavailable`; never raises."""
 
+Late: TypeAlias = Callable[[int, list[Any]], None]
+"""Called with the replies that arrived after the deadline, and the number of those of the same call before it."""
+
 Submit: TypeAlias = Callable[[bytes, Reply], None]
-SubmitAll: TypeAlias = Callable[[list[bytes], Reply], None]
 OnAnswered: TypeAlias = Callable[[float, int, int], None]
 """Receives the duration of every write in s, until its replies or its deadline, its number of commands, and how many
 of them had no reply by then."""
@@ -47,12 +50,21 @@ _log = logging.getLogger("authz.redis")
 class _Asked(Struct):
     """Commands that were submitted together: their number, the replies so far, and the callback.
 
-    `reply` is None once they were refused: later replies are counted and dropped.
+    `reply` is None once they were refused: replies after the first `in_time` are for `late` only, if that is set.
     """
 
     count: int
     reply: Reply | None
     replies: list[Any] = []
+    late: Late | None = None
+    in_time: int = 0
+
+
+class SubmitAll(Protocol):
+    """Sends several commands in one write (`Pipe.submit_all`)."""
+
+    def __call__(self, commands: list[bytes], reply: Reply, late: Late | None = None) -> None:
+        """Submit packed commands."""
 
 
 class Pipe(asyncio.Protocol):
@@ -60,8 +72,8 @@ class Pipe(asyncio.Protocol):
 
     `on_other_data` is called when a script finds another mark of the data than the caller knows (`data_mark.py`).
 
-    Every command is answered within `deadline_s` of its write, possibly with `StoreUnavailable`. A later reply is
-    dropped in its order, so that no other command receives it. After ten more deadlines without a reply the connection
+    Every command is answered within `deadline_s` of its write, possibly with `StoreUnavailable`. A later reply is read
+    in its order, so that no other command receives it. After ten more deadlines without a reply the connection
     closes.
 
     `fault` says why commands fail on a connection that is open: replies are late, or the server refuses them. It is
@@ -121,17 +133,20 @@ class Pipe(asyncio.Protocol):
         self._waiting.append(_Asked(1, lambda replies: reply(replies[0])))
         self._asked += 1
 
-    def submit_all(self, commands: list[bytes], reply: Reply) -> None:
+    def submit_all(self, commands: list[bytes], reply: Reply, late: Late | None = None) -> None:
         """Write packed commands, at least one, all or none of them: none if too many are pending.
 
-        `reply` is called once, with the list of their replies. The write does not wait for the end of the turn: Redis
-        works on the commands while the next connection of Envoy is read.
+        `reply` is called once, with the list of their replies, and `late` with those that arrive later. The write does
+        not wait for the end of the turn: Redis works on the commands while the next connection of Envoy is read.
         """
         if self._asked - self._answered >= self._in_flight_max:
             refuse_all(len(commands), reply, "too many commands wait for an answer")
             return
         self._commands += commands
-        self._waiting.append(_Asked(len(commands), reply))
+        asked = _Asked(len(commands), reply)
+        if late is not None:
+            asked.late = late
+        self._waiting.append(asked)
         self._asked += len(commands)
         self._flush()
 
@@ -176,6 +191,8 @@ class Pipe(asyncio.Protocol):
             _deliver(asked.reply, asked.replies)
         else:
             self._refused -= 1
+            if asked.late is not None:
+                _deliver(partial(asked.late, asked.in_time), asked.replies[asked.in_time :])
         if _ReplyError in map(type, asked.replies):
             self._inspect(asked.replies)
 
@@ -258,7 +275,7 @@ def not_connected(_command: bytes, reply: Reply) -> None:
     refuse(reply, "not connected")
 
 
-def none_connected(commands: list[bytes], reply: Reply) -> None:
+def none_connected(commands: list[bytes], reply: Reply, late: Late | None = None) -> None:  # noqa: ARG001 -- nothing comes
     """Refuse commands: the `SubmitAll` of a link without a connection."""
     refuse_all(len(commands), reply, "not connected")
 
@@ -267,7 +284,8 @@ def _refuse_rest(asked: _Asked, why: str) -> None:
     """Call the callback, unless it was called: received replies stay, missing ones are refused."""
     reply, asked.reply = asked.reply, None
     if reply is not None:
-        missing = asked.count - len(asked.replies)
+        asked.in_time = len(asked.replies)
+        missing = asked.count - asked.in_time
         _deliver(reply, [*asked.replies, *[StoreUnavailable("redis", why)] * missing])
 
 
