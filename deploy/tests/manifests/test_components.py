@@ -99,6 +99,17 @@ def test_a_patch_of_ones_own_comes_after_the_component(tmp_path: Path) -> None:
     assert pod_of(built(tmp_path, ["sidecar"], more=more)["Deployment/web"])["terminationGracePeriodSeconds"] == 135
 
 
+def test_images_are_replaced_in_the_sidecars_and_the_portal_alone(tmp_path: Path) -> None:
+    digest = f"sha256:{'a' * 64}"
+    more = f"images:\n- {{name: authz, newName: registry.example/authz, digest: '{digest}'}}\n"
+    found = built(tmp_path, ["sidecar", "portal", "migrate"], more=more)
+    authz, envoy = pod_of(found["Deployment/web"])["initContainers"][:2]
+    assert authz["image"] == pod_of(found["Job/authz-migrate"])["containers"][0]["image"]
+    assert authz["image"] == f"registry.example/authz@{digest}"
+    assert envoy["image"].startswith("envoyproxy/envoy:")
+    assert pod_of(found["Deployment/authz-portal"])["containers"][0]["image"].startswith("authz-portal:")
+
+
 def test_helm_puts_the_sidecars_before_the_init_containers_as_well(tmp_path: Path) -> None:
     application = yaml.safe_load(APP)["spec"]["template"]["spec"]
     pod = {name: value for name, value in application.items() if name in {"containers", "initContainers"}}

@@ -49,6 +49,11 @@ REFUSED: list[tuple[str, Values]] = [
     ),
     ("/standalone/clients", {"standalone": {"clients": []}}),
     ("/portal/clients", {"portal": {"clients": []}}),
+    # Null takes a default away, and nothing as clients is everybody.
+    ("missing property 'clients'", {"standalone": {"clients": None}}),
+    ("missing property 'standalone'", {"standalone": None}),
+    ("missing property 'ports'", {"stores": {"ports": None}}),
+    ("/cpuLimit", {"cpuLimit": 2}),
     ("/standalone/clients/0", {"standalone": {"clients": [{}]}}),
     ("'secret' not allowed", {"standalone": {"tls": {"secret": "authz-tls"}}}),
     ("/standalone/tls/clientNames/0", {"standalone": {"tls": {"clientNames": ["a,b"]}}}),
@@ -113,6 +118,7 @@ ACCEPTED: dict[str, Values] = {
             "priorityClassName": "high",
         },
     },
+    "quota": {"cpuLimit": "2", "portal": {"enabled": True}},
     "ipv6": {"mode": "sidecar", "sidecar": {"envoy": {"ipv6": True}}},
     "swapped ports": {"mode": "sidecar", "sidecar": {"port": 8081, "app": {"name": "web", "pod": POD, "port": 3000}}},
     # What `helm upgrade --reuse-values` of 0.2.0 leaves out, and what it keeps.
@@ -122,6 +128,7 @@ ACCEPTED: dict[str, Values] = {
         "adminTls": None,
         "network": None,
         "pods": None,
+        "cpuLimit": None,
         "portal": {"enabled": True, "image": {"digest": None}, "mailNotices": None, "mailPorts": None},
     },
     "defaults": {"portal": {"enabled": True}},
@@ -234,6 +241,12 @@ def test_pods_have_what_the_site_adds_and_keep_the_labels_of_their_selectors(
         assert metadata["annotations"].items() >= added["annotations"].items()
         assert metadata["labels"]["team"] == "1e3"
         assert metadata["labels"]["app.kubernetes.io/name"] == "authz"
+
+
+def test_a_limit_of_cpu_is_one_of_every_container(accepted: dict[str, dict[str, Values]]) -> None:
+    for name in ("Deployment/authz", "Deployment/authz-portal", "Job/authz-migrate"):
+        assert {each["resources"]["limits"]["cpu"] for each in pod_of(accepted["quota"][name])["containers"]} == {"2"}
+        assert "cpu" not in pod_of(accepted["defaults"][name])["containers"][0]["resources"]["limits"]
 
 
 def test_envoy_listens_on_both_families_of_addresses_if_asked(accepted: dict[str, dict[str, Values]]) -> None:

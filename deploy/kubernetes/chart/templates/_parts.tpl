@@ -128,6 +128,10 @@ livenessProbe:
   failureThreshold: 6
 {{- end }}
 
+{{- define "authz.limits" -}}
+{ {{- with .root.Values.cpuLimit }}cpu: {{ . | quote }}, {{ end }}memory: {{ .memory }}}
+{{- end }}
+
 {{- define "authz.serve" -}}
 image: {{ include "authz.image" (dict "image" .Values.image "version" .Chart.AppVersion) }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -138,7 +142,7 @@ resources:
   # for up to a tenth of a second, half of Envoy's timeout for a check.
   requests: {cpu: {{ .Values.resources.cpu | quote }}, memory: {{ .Values.resources.memory }}}
   # docs/kubernetes.md says what the memory is made of.
-  limits: {memory: {{ .Values.resources.memory }}}
+  limits: {{ include "authz.limits" (dict "root" . "memory" .Values.resources.memory) }}
 securityContext:
   {{- include "authz.security" . | nindent 2 }}
 {{- end }}
