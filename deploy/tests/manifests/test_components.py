@@ -88,6 +88,16 @@ def test_a_protected_pod_shares_neither_network_nor_processes(tmp_path: Path) ->
     assert [pod[name] for name in ("hostNetwork", "hostPID", "shareProcessNamespace")] == [False] * 3
 
 
+def test_the_sidecars_have_no_token_of_the_application(tmp_path: Path) -> None:
+    pod = pod_of(built(tmp_path, ["sidecar"])["Deployment/web"])
+    # Where a container has a mount at this path, Kubernetes adds no token to it.
+    path = "/var/run/secrets/kubernetes.io/serviceaccount"
+    for container in pod["initContainers"][:2]:
+        (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == path]
+        (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+        assert set(volume) == {"name", "emptyDir"}
+
+
 def test_the_patch_changes_nothing_when_it_is_applied_again(tmp_path: Path) -> None:
     once = built(tmp_path, ["sidecar", "admin-tls"])["Deployment/web"]
     assert built(tmp_path, ["sidecar", "admin-tls"], yaml.safe_dump(once))["Deployment/web"] == once

@@ -50,7 +50,7 @@
 {{- end }}
 {{- end }}
 {{- range .volumes }}
-{{- if has .name (list "authz-policy" "authz-stores" "authz-stores-ca" "authz-admin-tls" "authz-envoy" "authz-socket") }}
+{{- if has .name (list "authz-policy" "authz-stores" "authz-stores-ca" "authz-admin-tls" "authz-envoy" "authz-socket" "authz-no-token") }}
 {{- fail (printf "sidecar.app.pod has a volume named %s, as one of the sidecars" .name) }}
 {{- end }}
 {{- end }}
