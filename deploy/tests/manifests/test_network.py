@@ -3,10 +3,11 @@
 Whether a network plugin enforces them is the cluster's business.
 """
 
+import re
 from typing import Any
 
 import pytest
-from manifests.test_manifests import EXAMPLES, Manifest, manifests, of_kustomize
+from manifests.test_manifests import EXAMPLES, ROOT, Manifest, manifests, of_kustomize
 
 
 def selected(policy: Manifest, labels: dict[str, str]) -> bool:
@@ -48,3 +49,22 @@ def test_only_the_port_of_envoy_is_open_to_everybody(overlay: str) -> None:
         for rule in policy["spec"].get("ingress", []) if policy["kind"] == "NetworkPolicy" else []:
             if not rule.get("from"):
                 assert (name, rule["ports"]) == ("NetworkPolicy/authz-sidecar", [{"protocol": "TCP", "port": 8000}])
+
+
+def test_envoy_in_the_pods_of_an_application_may_connect_to_the_portal() -> None:
+    protected = manifests(of_kustomize("sidecar"))["Deployment/notes"]["spec"]["template"]["metadata"]["labels"]
+    (rule, _) = manifests(of_kustomize("standalone-portal"))["NetworkPolicy/authz-portal"]["spec"]["ingress"]
+    peers = [peer["podSelector"]["matchLabels"] for peer in rule["from"]]
+    assert any(peer.items() <= protected.items() for peer in peers)
+
+
+def test_a_pod_monitor_finds_every_sidecar_under_the_names_that_alerts_select() -> None:
+    rules = (ROOT / "deploy/observability/rules.yaml").read_text()
+    (selected_jobs,) = set(re.findall('job=~"([^"]+)"', rules))
+    monitors = [each for each in manifests(of_kustomize("standalone-portal")).values() if each["kind"] == "PodMonitor"]
+    assert len(monitors) == 2
+    for monitor in monitors:
+        assert monitor["spec"]["selector"] == {}  # labels of applications are their own
+        (relabeling,) = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]
+        assert relabeling["targetLabel"] == "job"
+        assert re.fullmatch(selected_jobs, relabeling["replacement"].replace("$1", "shop"))
