@@ -23,6 +23,7 @@ _ROLLED = {
     "standalone.yaml": "{kind: Deployment, name: authz}",
     "portal.yaml": "{kind: Deployment, name: authz-portal}",
 }
+_PROTECTED = "{kind: Deployment|StatefulSet|DaemonSet, annotationSelector: authz/sidecar=true}"
 _REPLACEMENT = """# A changed policy replaces the pods, in a rolling update.
 replacements:
 - source: {{kind: ConfigMap, name: authz-policy, fieldPath: metadata.annotations.authz/policy-sha256}}
@@ -163,11 +164,10 @@ def _base(policy: str) -> str:
 def _component(folder: Path, name: str, text: str, patch: str = "") -> dict[Path, str]:
     head = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
     patches = (
-        "# Into every Deployment that has this annotation.\n"
-        f"patches:\n- path: {patch}\n  target: {{kind: Deployment, annotationSelector: authz/sidecar=true}}\n"
+        f"# Into everything with pods that has this annotation.\npatches:\n- path: {patch}\n  target: {_PROTECTED}\n"
     )
     kustomization = f"{NOTE}{head}resources: [{name}]\n" + (patches if patch else "")
-    select = "{kind: Deployment, annotationSelector: authz/sidecar=true}" if patch else _ROLLED.get(name, "")
+    select = "{annotationSelector: authz/sidecar=true}" if patch else _ROLLED.get(name, "")
     if select:
         kustomization += _REPLACEMENT.format(select=select)
     return {folder / "kustomization.yaml": kustomization, folder / name: NOTE + _plain(text)}
@@ -193,7 +193,7 @@ def _admin_tls(folder: Path, rendered: dict[str, str]) -> dict[Path, str]:
     targets = {
         "authz.yaml": ("{kind: Deployment, name: authz}", _with_tls(authz, "containers")),
         "sidecar.yaml": (
-            "{kind: Deployment, annotationSelector: authz/sidecar=true}",
+            _PROTECTED,
             _with_tls(authz, "initContainers"),
         ),
         "portal.yaml": ("{kind: Deployment, name: authz-portal}", _with_tls(portal, "containers")),

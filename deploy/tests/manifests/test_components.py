@@ -109,6 +109,13 @@ def test_a_patch_of_ones_own_comes_after_the_component(tmp_path: Path) -> None:
     assert pod_of(built(tmp_path, ["sidecar"], more=more)["Deployment/web"])["terminationGracePeriodSeconds"] == 135
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_every_kind_that_has_pods_for_good_gets_the_sidecars(tmp_path: Path, kind: str) -> None:
+    found = built(tmp_path, ["sidecar", "admin-tls"], APP.replace("kind: Deployment", f"kind: {kind}"))[f"{kind}/web"]
+    expected = built(tmp_path, ["sidecar", "admin-tls"])["Deployment/web"]
+    assert found["spec"] == expected["spec"]
+
+
 def test_images_are_replaced_in_the_sidecars_and_the_portal_alone(tmp_path: Path) -> None:
     digest = f"sha256:{'a' * 64}"
     more = f"images:\n- {{name: authz, newName: registry.example/authz, digest: '{digest}'}}\n"

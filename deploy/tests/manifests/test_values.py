@@ -118,6 +118,7 @@ ACCEPTED: dict[str, Values] = {
             "priorityClassName": "high",
         },
     },
+    "no delay": {"drain": {"delaySeconds": 0}, "portal": {"enabled": True}},
     "quota": {"cpuLimit": "2", "portal": {"enabled": True}},
     "ipv6": {"mode": "sidecar", "sidecar": {"envoy": {"ipv6": True}}},
     "swapped ports": {"mode": "sidecar", "sidecar": {"port": 8081, "app": {"name": "web", "pod": POD, "port": 3000}}},
@@ -241,6 +242,11 @@ def test_pods_have_what_the_site_adds_and_keep_the_labels_of_their_selectors(
         assert metadata["annotations"].items() >= added["annotations"].items()
         assert metadata["labels"]["team"] == "1e3"
         assert metadata["labels"]["app.kubernetes.io/name"] == "authz"
+
+
+def test_a_drain_without_a_delay_has_no_hook(accepted: dict[str, dict[str, Values]]) -> None:
+    # Kubernetes before 1.33 refuses to sleep for no time.
+    assert "lifecycle" not in pod_of(accepted["no delay"]["Deployment/authz-portal"])["containers"][0]
 
 
 def test_a_limit_of_cpu_is_one_of_every_container(accepted: dict[str, dict[str, Values]]) -> None:
