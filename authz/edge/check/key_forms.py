@@ -49,8 +49,10 @@ class KeyFormsReader:
     def _presented(self, headers: Sequence[HeaderValue]) -> tuple[bytes, ...]:
         for name in self._headers:
             values = tuple(_value(header) for header in headers if header.key == name)
+            if len(values) > 1:  # refused, so none of them is decoded
+                return (_UNREADABLE,) * len(values)
             if values:
-                return tuple(_key(self._schemes[name], value) for value in values)
+                return (_key(self._schemes[name], values[0]),)
         return ()
 
     def _reserved(self, headers: Sequence[HeaderValue], found: tuple[str, ...]) -> tuple[str, ...]:
