@@ -79,7 +79,7 @@ def test_a_merge_keeps_clusters_and_routes_and_adds_what_is_missing() -> None:
     names = [cluster["name"] for cluster in merged["static_resources"]["clusters"]]
     assert names == ["sidecar", "app", "authz-streams"]
     (host,) = manager["route_config"]["virtual_hosts"]
-    assert [route["route"]["cluster"] for route in host["routes"]] == ["app", "app", "app"]
+    assert [route["route"]["cluster"] for route in host["routes"]] == ["app", "app", "app", "app"]
     assert host["routes"][-1] == {"match": {"prefix": "/"}, "route": {"cluster": "app"}}
 
 
