@@ -22,7 +22,7 @@ from authz.core.streams import StreamClass
 
 _FREE_METHOD = frozenset({Access.BARRED, Access.SESSION})
 _KEYED = frozenset({Access.SCOPE, Access.ANY, Access.OPTIONAL})
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SAMPLE = "\x00"  # a segment that no literal can be
 
 
