@@ -18,6 +18,7 @@ from authz.core.policy.overrides import REFUSALS
 from authz.core.policy.path import parse
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Access, Route
+from authz.core.policy.shapes import ANY_METHOD
 from authz.core.reserved_headers import is_refused
 from authz.core.streams import AcquireOutcome, Acquisition, StreamClass, StreamUse
 
@@ -79,7 +80,7 @@ def plan(policy: Policy, attributes: RequestAttributes) -> Plan:
         return Deny(DenyReason.PATH_NOT_CANONICAL)
     route = match.route
     if route is not None and not route.needs_key and (planned := _without_key(route, attributes)) is not None:
-        return planned
+        return _refused_if_overridden(policy, planned, target.query) if target.query else planned
     api_keys = attributes.api_keys
     if len(api_keys) != 1:
         return Deny(DenyReason.KEY_REPEATED if api_keys else DenyReason.KEY_MISSING, route)
@@ -114,6 +115,18 @@ def _without_key(route: Route, attributes: RequestAttributes) -> Allow | Deny | 
     if route.access is Access.SESSION and attributes.api_keys:
         return Deny(DenyReason.KEY_ON_SESSION_ROUTE, route)
     return Allow(route)
+
+
+def _refused_if_overridden(policy: Policy, planned: Allow | Deny, query: str) -> Allow | Deny:
+    """Refuse a query that names another method, or is too costly to tell, except where any method is admitted."""
+    route = planned.route
+    if route is None or route.method == ANY_METHOD or not policy.overrides.in_query:
+        return planned
+    try:
+        is_overridden = names_a_method(query)
+    except Ambiguous:
+        is_overridden = True
+    return Deny(DenyReason.METHOD_OVERRIDDEN, route) if is_overridden else planned
 
 
 def conclude(lookup: Lookup, take: Take) -> Decision:

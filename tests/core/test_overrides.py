@@ -9,6 +9,7 @@ from authz.core.check import Allow, Deny, Lookup, RequestAttributes, Take, TakeO
 from authz.core.decision import conclude, plan
 from authz.core.errors import DENIALS, DenyReason, GrpcCode
 from authz.core.policy.overrides import METHOD_HEADERS, PATH_HEADERS, Override, Overrides, override_of
+from authz.core.policy.route import Access, Route
 
 POLICY = policy()
 
@@ -73,6 +74,21 @@ def test_a_policy_may_ignore_methods_in_queries() -> None:
     planned = plan(replace(POLICY, overrides=Overrides(in_query=False)), attributes)
     assert isinstance(planned, Lookup)
     assert isinstance(conclude(planned, take()), Allow)
+
+
+@pytest.mark.parametrize("access", [Access.PUBLIC, Access.SESSION, Access.OPTIONAL])
+def test_a_query_names_no_other_method_where_no_key_is_needed(access: Access) -> None:
+    """The backend would otherwise serve, to anyone, a method that the table does not have."""
+    table = policy(Route("POST", "/v1/things", access), Route("*", "/pages/**", Access.SESSION))
+    for query in ("_method=DELETE", "a=1&%5Fmethod=PUT", "X-HTTP-Method-Override=PUT", "%" * 20_000):
+        denied = plan(table, request("POST", f"/v1/things?{query}"))
+        assert isinstance(denied, Deny)
+        assert denied.reason is DenyReason.METHOD_OVERRIDDEN
+        assert isinstance(plan(table, request("POST", f"/pages/a?{query}")), Allow)
+        ignoring = replace(table, overrides=Overrides(in_query=False))
+        assert isinstance(plan(ignoring, request("POST", f"/v1/things?{query}")), Allow)
+    for query in ("", "?", "?payment_method=card", "?a=%5Fmethodical"):
+        assert isinstance(plan(table, request("POST", f"/v1/things{query}")), Allow)
 
 
 def test_nothing_that_a_request_names_is_read_before_its_key_proved_valid() -> None:

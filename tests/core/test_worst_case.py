@@ -28,6 +28,7 @@ KNOWN = {
         b"&xaccountidx" + b"%255ba" * 18,
     ],
     "bound query of 60 KiB": [b"%&", b"&", b"%61", b"%zz_method"],
+    "public query": [b"%&", b"%26", b"%26;", b"_m&"],
     "other query": [b"%&", b"&_method", b"%26", b"\\", b"%zz", b"%5F", b"&+_methodx"],
     "array in a body": [
         b"[],",

@@ -183,6 +183,7 @@ PARSERS = (
     Parser("bound query", 8 * KIB, _PAIRS, _target("GET", "/v1/servers?account_id={}")),
     Parser("bound query of 60 KiB", 60 * KIB, _PAIRS, _target("GET", "/v1/servers?{}")),
     Parser("other query", 60 * KIB, _PAIRS, _target("GET", "/v1/regions?{}")),
+    Parser("public query", 60 * KIB, _PAIRS, _target("POST", "/v1/public/login?{}")),
     Parser("body", 64 * KIB, _JSON, lambda text: _body(b'{"a":' + text)),
     Parser("array in a body", 64 * KIB, _JSON, lambda text: _body(_OWN_BODY + b'"a":[' + text[:-64] + b"0]}")),
     Parser("names in a body", 64 * KIB, _JSON, lambda text: _body(_OWN_BODY + text[:-64] + b'"b":0}')),
