@@ -12,7 +12,7 @@ TOP = ("authz", "tests", "docs", "deploy", "policies", "protos", "envoy.yaml", "
 # `tests/e2e/test_paths.py`, `authz/core/`, envoy.yaml: what begins like something at the top.
 _NAMED = re.compile(r"(?<![\w./~-])((?:" + "|".join(map(re.escape, TOP)) + r")(?:/[\w.-]+)*/?)(?![\w*…/-])")
 _TEST = re.compile(r"(?<![\w/])((?:[a-z0-9_]+/)*test_[a-z0-9_]+\.py)")
-_LABELS = {"authz/client", "authz/sidecar"}  # of Kubernetes
+_LABELS = {"authz/client", "authz/sidecar", "authz/protected", "authz/NAMESPACE"}  # of Kubernetes and PodMonitors
 _LINK = re.compile(r"\]\(([^)#]+)(?:#([^)]+))?\)")
 _STEP = re.compile(r"^\|[^|]+\| `(authz/[^`]+)` \| `([a-z_]+)` \|$", re.MULTILINE)
 
