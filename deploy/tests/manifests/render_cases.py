@@ -31,14 +31,15 @@ def _result(chart: helm_python.Chart, case: dict[str, Any]) -> dict[str, Any]:
     return {"documents": loaded}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # where libyaml is missing, too
     """A loader that refuses what Kubernetes refuses: the same key twice in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 -- PyYAML's
         keys = [self.construct_object(key) for key, _ in node.value]
         if len(keys) != len(set(keys)):
             raise ValueError(f"a key twice among {keys}")
-        return super().construct_mapping(node, deep)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
 
 if __name__ == "__main__":
