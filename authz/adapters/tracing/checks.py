@@ -20,8 +20,9 @@ from authz.adapters.tracing.messages import (
     TEXT_CHARS_MAX,
     Clock,
     RequestMessage,
-    attribute,
-    repeated_attribute,
+    own_attribute,
+    shared_fields,
+    span,
     span_id,
 )
 from authz.core.check import Allow, Decision, RequestAttributes
@@ -33,8 +34,7 @@ _OPEN_MAX: Final = 4_096
 _STEPS_MAX: Final = 8
 _WITHOUT_BREAK: Final = 16
 _BREAK_S: Final = 0.001
-_REDIS: Final = attribute("db.system.name", "redis")
-_POSTGRES: Final = attribute("db.system.name", "postgresql")
+_POSTGRES: Final = shared_fields("postgres", proto.Span.SPAN_KIND_CLIENT, LOCAL, (("db.system.name", "postgresql"),))
 
 
 @dataclass(slots=True)
@@ -161,53 +161,47 @@ class CheckSpans:
         return step
 
     def _export(self, checks: Sequence[_Check]) -> bool:
-        clock, spans = Clock(), list[proto.Span]()
+        clock, spans = Clock(), list[bytes]()
         for number, check in enumerate(checks):
             spans += self._spans(check, clock)
             if number % _WITHOUT_BREAK == 0:
                 sleep(_BREAK_S)  # the event loop needs the interpreter lock
         return not spans or self._send(self._message.of(spans))
 
-    def _spans(self, check: _Check, clock: Clock) -> list[proto.Span]:
+    def _spans(self, check: _Check, clock: Clock) -> list[bytes]:
         attributes, decision = check.attributes, check.decision
         parent = trace_context("" if attributes.call is None else attributes.call.traceparent)
         if parent is None or decision is None:
             return []
-        is_allowed = isinstance(decision, Allow)
-        texts = {"authz.decision": "allow" if is_allowed else "deny"}
-        if decision.route is not None:
-            texts |= {"http.route": decision.route.template, "http.request.method": decision.route.method}
-        if decision.principal is not None:
-            texts |= {"authz.account_id": decision.principal.account_id, "authz.key_id": decision.principal.key_id}
-        span = proto.Span(
-            trace_id=bytes.fromhex(parent.trace_id),
-            span_id=span_id(),
-            parent_span_id=bytes.fromhex(parent.span_id),
-            name="authz.check",
-            kind=proto.Span.SPAN_KIND_SERVER,
-            start_time_unix_nano=clock.ns(check.start_s),
-            end_time_unix_nano=clock.ns(check.end_s),
-            flags=REMOTE,
-        )
-        if not isinstance(decision, Allow):
-            texts["authz.reason"] = decision.reason.value
-            if DENIALS[decision.reason].http >= FAILED_HTTP:
-                span.status.CopyFrom(proto.Status(code=proto.Status.STATUS_CODE_ERROR, message=decision.reason.value))
-        request_id = self._masked(attributes.logged_id)[:TEXT_CHARS_MAX]
-        repeated = [repeated_attribute(name, text) for name, text in texts.items()]
-        span.attributes.extend([attribute("authz.request_id", request_id), *repeated])
-        return [*(_child(span, step, check.end_s, clock) for step in check.steps), span]
+        trace_id, own_id, end_ns = bytes.fromhex(parent.trace_id), span_id(), clock.ns(check.end_s)
+        spans = [
+            span(
+                (trace_id, span_id(), own_id),
+                (clock.ns(step.start_s), clock.ns(step.end_s) if step.end_s else end_ns),
+                _POSTGRES if step.name == "postgres" else _of_redis(step.name),
+            )
+            for step in check.steps
+        ]
+        own = own_attribute("authz.request_id", self._masked(attributes.logged_id)[:TEXT_CHARS_MAX])
+        ids = trace_id, own_id, bytes.fromhex(parent.span_id)
+        spans.append(span(ids, (clock.ns(check.start_s), end_ns), own + _described(decision)))
+        return spans
 
 
-def _child(span: proto.Span, step: _Step, end_s: float, clock: Clock) -> proto.Span:
-    return proto.Span(
-        trace_id=span.trace_id,
-        span_id=span_id(),
-        parent_span_id=span.span_id,
-        name=step.name,
-        kind=proto.Span.SPAN_KIND_CLIENT,
-        start_time_unix_nano=clock.ns(step.start_s),
-        end_time_unix_nano=clock.ns(step.end_s or end_s),
-        flags=LOCAL,
-        attributes=(_POSTGRES,) if step.name == "postgres" else (_REDIS,),
-    )
+def _described(decision: Decision) -> bytes:
+    """Serialise what a decision says, and all decisions that are like it."""
+    is_allowed = isinstance(decision, Allow)
+    texts = {"authz.decision": "allow" if is_allowed else "deny"}
+    if decision.route is not None:
+        texts |= {"http.route": decision.route.template, "http.request.method": decision.route.method}
+    if decision.principal is not None:
+        texts |= {"authz.account_id": decision.principal.account_id, "authz.key_id": decision.principal.key_id}
+    error = ""
+    if not isinstance(decision, Allow):
+        texts["authz.reason"] = decision.reason.value
+        error = decision.reason.value if DENIALS[decision.reason].http >= FAILED_HTTP else ""
+    return shared_fields("authz.check", proto.Span.SPAN_KIND_SERVER, REMOTE, tuple(texts.items()), error)
+
+
+def _of_redis(name: str) -> bytes:
+    return shared_fields(name, proto.Span.SPAN_KIND_CLIENT, LOCAL, (("db.system.name", "redis"),))

@@ -4,7 +4,7 @@ Those of checks are `checks.py`.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2 as proto
@@ -30,7 +30,7 @@ class RequestSpans:
         self._message = RequestMessage(service, "authz.portal")
         self._send = send
         self._masked = masked
-        self._queue: SpanQueue[proto.Span] = SpanQueue(lambda spans: self._send(self._message.of(spans)))
+        self._queue: SpanQueue[proto.Span] = SpanQueue(self._export)
 
     def dropped(self) -> Mapping[str, int]:
         """Return the number of spans that were not exported, by cause."""
@@ -61,6 +61,9 @@ class RequestSpans:
         if status >= FAILED_HTTP:
             span.status.code = proto.Status.STATUS_CODE_ERROR
         self._queue.put(span)
+
+    def _export(self, spans: Sequence[proto.Span]) -> bool:
+        return self._send(self._message.of(span.SerializeToString() for span in spans))
 
     def close(self, deadline_s: float) -> None:
         """Export what is queued, as far as that is possible within `deadline_s`; blocks."""
