@@ -18,8 +18,11 @@ from authz.adapters.postgres.grants import grant
 from authz.adapters.postgres.session import Session
 from authz.core.errors import StoreUnavailable
 
-_LOCK: Final = 0x61757469  # any number, as long as every migrating process takes the same
+# Any numbers, as long as every migrating process takes the same.
+_TURN_LOCK: Final = 0x61757468
+_LOCK: Final = 0x61757469
 _CONNECT_S: Final = 10.0
+_SECOND_S: Final = 2.0
 _STATEMENT_S: Final = 600.0
 # While a migration waits for a table, everybody else who wants the table waits behind it. So it waits for less time
 # than a check does, lets the others pass, and tries again.
@@ -62,14 +65,24 @@ async def migrate(
 
     An `app_role` receives the privileges that the application needs.
 
-    Safe to run from several processes at once, each of which applies what is missing when its turn comes, and while
-    others use the tables: a table that somebody uses for long is asked for again and again, up to `patience_s` seconds
-    for each migration. One connection suffices, as a pooler may have no other. Raises `StoreUnavailable` when Postgres
+    Safe to run from several processes at once, and while others use the tables: a table that somebody uses for long is
+    asked for again and again, up to `patience_s` seconds for each migration. Raises `StoreUnavailable` when Postgres
     is unavailable or a table did not become free, and when a migration that was applied has changed since.
     """
-    session = await Connector(url, connect_s=_CONNECT_S).connect()
+    sessions = [await Connector(url, connect_s=_CONNECT_S).connect()]
     try:
-        turn = _Turn(session, report, patience_s)
+        # One transaction stays open until the end: whoever migrates as well waits for all of it.
+        whole = _Turn(sessions[0], _TURN_LOCK, report, patience_s)
+        await whole.take()
+        try:
+            async with asyncio.timeout(_SECOND_S):
+                sessions.append(await Connector(url, connect_s=_SECOND_S).connect())
+        except (StoreUnavailable, TimeoutError):
+            # A pooler may have no other. Then processes take turns with each migration, which is still applied once.
+            await whole.session.rollback()
+            report("there is one connection only; another process may apply some of the migrations")
+        session = sessions[-1]
+        turn = _Turn(session, _LOCK, report, patience_s)
         await turn.take()
         await session.run(_TABLE)
         if newer := await _newer(session):
@@ -85,7 +98,8 @@ async def migrate(
         message = f"{type(error).__name__}: {error}" if isinstance(error, asyncpg.PostgresError) else description(error)
         raise StoreUnavailable("postgres", message) from error
     finally:
-        session.terminate()
+        for session in sessions:
+            session.terminate()
     return applied
 
 
@@ -138,9 +152,10 @@ def shipped_migrations() -> Sequence[Migration]:
 class _Turn:
     """A connection that waits for locks a moment at a time, so that nobody waits behind it for longer."""
 
-    def __init__(self, session: Session, report: Report, patience_s: float) -> None:
+    def __init__(self, session: Session, lock: int, report: Report, patience_s: float) -> None:
         self.session = session
         self.report = report
+        self._lock = lock
         self._patience_s = patience_s
 
     async def take(self, migration: Migration | None = None) -> bool:
@@ -154,7 +169,7 @@ class _Turn:
                 await self.session.run(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
                 # Such a lock ends with its transaction, also behind a pooler, where one of a session would stay with
                 # the server's connection.
-                await self.session.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+                await self.session.execute("SELECT pg_advisory_xact_lock($1)", self._lock)
                 if migration is None:
                     return False
                 busy = f"{migration.name}: a table is in use"

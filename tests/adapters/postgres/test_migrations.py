@@ -72,7 +72,7 @@ async def test_a_migration_that_finds_no_moment_ends_with_a_clear_line(another_u
     await reader.close()
 
 
-async def test_processes_that_migrate_at_once_share_the_work(empty_url: str) -> None:
+async def test_processes_that_migrate_at_once_apply_each_migration_once(empty_url: str) -> None:
     lines: list[str] = []
     applied = await asyncio.gather(*(migrate(empty_url, lines.append) for _ in range(4)))
     assert sorted(chain(*applied)) == [migration.name for migration in shipped_migrations()]
