@@ -103,7 +103,7 @@ class Server:
     def start(self, is_ready: Callable[[], bool]) -> None:
         """Start the process and wait until `is_ready`; raises `ServerFailed` after 20 s or if it ends before."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 -- our own command lines
+            process = self._process = subprocess.Popen(  # noqa: S603 -- our own command lines
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -114,7 +114,7 @@ class Server:
             )
         deadline = time.monotonic() + _START_S
         while not is_ready():
-            ended = self._process.poll() is not None
+            ended = process.poll() is not None
             if ended or time.monotonic() > deadline:
                 self.stop()
                 raise ServerFailed(f"{self.name} {'ended' if ended else 'is not ready'}: {self.log_end()}")
@@ -127,15 +127,16 @@ class Server:
 
     def stop(self) -> int | None:
         """Stop the process, and kill it after 5 s; returns its exit status, None if it did not run."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return None
-        if self._process.poll() is None:
-            self._process.send_signal(self.stop_signal)
+        if process.poll() is None:
+            process.send_signal(self.stop_signal)
             try:
-                self._process.wait(_STOP_S)
+                process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-        status = self._process.wait()
+                process.kill()
+        status = process.wait()
         self._process = None
         return status
 

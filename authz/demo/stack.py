@@ -11,6 +11,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -171,40 +172,43 @@ class Stack:
 
     def start_sidecar(self, number: int) -> None:
         """Start one sidecar and wait until it is ready; also after a stop."""
-        admin_url = f"http://127.0.0.1:{self.admin_ports[number]}"
-        self.sidecars[number].start(lambda: _status(f"{admin_url}/readyz") == 200)  # noqa: PLR2004 -- HTTP
+        self.sidecars[number].start(_is_ready(self.admin_urls[number]))
 
     def start_envoy(self) -> None:
         """Start Envoy and wait until it responds; also after a stop."""
         self.envoy.start(self._answers)
 
     def _start(self, report: Callable[[str], None]) -> None:
-        if self.settings.redis_url.get_secret_value() == self.redis.socket_url:
-            report("Redis")
-            self._run(self.redis, self.redis.start)
-        report("PostgreSQL")
-        self._run(self.postgres, self.postgres.start)
-        report("schema")
+        report("the stores")
+        has_redis = self.settings.redis_url.get_secret_value() == self.redis.socket_url
+        self._together((self.postgres, self.postgres.start), *[(self.redis, self.redis.start)] * has_redis)
+        report("the schema")
         asyncio.run(migrate(self.postgres.url))
-        report("authz")
-        for number, sidecar in enumerate(self.sidecars):
-            self._run(sidecar, partial(self.start_sidecar, number))
+        report("authz" if self.portal is None else "authz and the portal")
+        starts = [(sidecar, partial(self.start_sidecar, number)) for number, sidecar in enumerate(self.sidecars)]
         if self.portal is not None:
-            report("the portal")
-            admin_url = self.portal_admin_url
-            self._run(self.portal, partial(self.portal.start, lambda: _status(f"{admin_url}/readyz") == 200))  # noqa: PLR2004 -- HTTP
+            starts.append((self.portal, partial(self.portal.start, _is_ready(self.portal_admin_url))))
         if self._own is None:
-            report("a backend")
             is_up = partial(self.backend.start, lambda: _status(self.backend_url) == 200)  # noqa: PLR2004 -- HTTP
-            self._run(self.backend, is_up)
+            starts.append((self.backend, is_up))
+        self._together(*starts)
         report("Envoy")
-        self._run(self.envoy, self.start_envoy)
+        self._together((self.envoy, self.start_envoy))
         report("a first account")
         self.account_id = self._signed_up(self.owner) if self.owner else self.create_account("Demo")
 
-    def _run(self, server: Server, start: Callable[[], None]) -> None:
-        self._down.callback(server.stop)
-        start()
+    def _together(self, *starts: tuple[Server, Callable[[], None]]) -> None:
+        """Start servers side by side, and wait until all of them are ready."""
+        for server, _ in starts:
+            self._down.callback(server.stop)
+        with ThreadPoolExecutor(len(starts)) as pool:
+            try:
+                for started in [pool.submit(start) for _, start in starts]:
+                    started.result()
+            except BaseException:
+                for server, _ in starts:  # so that nobody waits for those that may never be ready
+                    server.stop()
+                raise
 
     def _answers(self) -> bool:
         # Without a key, authz refuses: the whole path works, and no token is spent.
@@ -255,6 +259,10 @@ class SidecarServer(Server):
 
     def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
         super().__init__(name, [sys.executable, "-m", "authz", "serve"], folder / f"{name}.log", env=environment)
+
+
+def _is_ready(admin_url: str) -> Callable[[], bool]:
+    return lambda: _status(f"{admin_url}/readyz") == 200  # noqa: PLR2004 -- HTTP
 
 
 def _status(url: str) -> int:
