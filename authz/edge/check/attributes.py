@@ -6,6 +6,7 @@ objects for each request.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -31,6 +32,8 @@ _EXTERNAL_ADDRESS = "x-envoy-external-address"
 _CONTENT_TYPE_BYTES_MAX = 128
 _REQUEST_ID, _REQUEST_ID_BYTES, _REQUEST_ID_BYTES_MAX = "x-request-id", 36, 256  # Envoy writes a UUID
 _TOO_LONG = b"[too long]"
+K = TypeVar("K")
+
 _GRPC, _GRPC_SUBTYPE = b"application/grpc", b"application/grpc+"
 
 
@@ -43,6 +46,10 @@ class _HeaderFlags(Value):
     has_length: bool
     body_form: BodyForm
     reserved_headers: tuple[str, ...] = ()
+
+
+_Headers: TypeAlias = tuple[_HeaderFlags, tuple[bytes, ...], bytes, bytes]
+"""What all headers tell: the flags, the keys, the request id, and the client's address as Envoy's hops have it."""
 
 
 class _Source(Value):
@@ -70,10 +77,11 @@ class AttributesReader:
         self._before_id, self._of_id = slice(self._key_bytes, -_REQUEST_ID_BYTES), slice(-_REQUEST_ID_BYTES, None)
         self._head = _head(keys.header, self._key_bytes)
         self._id_head = _head(_REQUEST_ID, _REQUEST_ID_BYTES)
-        self._around: dict[tuple[bytes, bytes], _HeaderFlags] = {}
-        # With a request id at the end: the bytes behind the key end before the id, with the beginning of its header.
-        # Apart from the others, because without the last bytes some other header may look like the end of the map.
-        self._identified: dict[tuple[bytes, bytes], _HeaderFlags] = {}
+        # By the bytes before the key, and those behind it that end before a request id at the end, with the beginning
+        # of its header: most requests are so.
+        self._usual: dict[tuple[bytes, bytes], _HeaderFlags] = {}
+        # By the bytes before a key, behind it, and behind a request id. The first and the last may be missing.
+        self._around: dict[tuple[bytes, bytes, bytes], _HeaderFlags] = {}
 
     def read(self, request: CheckRequest, call: Traced | None = None) -> RequestAttributes:
         """Read the attributes of one request; raises `DecodeError` where its headers cannot be read.
@@ -82,24 +90,14 @@ class AttributesReader:
         """
         attributes = request.attributes
         http = attributes.request.http
-        before, _, rest = http.header_map.partition(self._head)
-        key = rest[self._of_key]
-        flags = self._identified.get((before, rest[self._before_id])) if self._identified else None
-        external = request_id = b""
+        before, head, rest = http.header_map.partition(self._head)
+        key, external = rest[self._of_key], b""
+        flags = self._usual.get((before, rest[self._before_id]))
         if flags is not None:
+            api_keys: tuple[bytes, ...] = (key,)
             request_id = rest[self._of_id]
         else:
-            flags = self._around.get((before, rest[self._behind_key]))
-        if flags is not None and len(key) == self._key_bytes:
-            api_keys: tuple[bytes, ...] = (key,)
-        else:
-            headers = _headers(http)
-            api_keys = tuple(_value(header) for header in headers if header.key == self._key_header)
-            external = next((_value(header) for header in headers if header.key == _EXTERNAL_ADDRESS), b"")
-            request_id = _request_id(headers)
-            flags = _header_flags(headers, self._key_header)
-            if len(key) == self._key_bytes:
-                self._cache(before, rest[self._behind_key], flags)
+            flags, api_keys, request_id, external = self._parsed(http, before, rest, has_key=bool(head))
         method = http.method
         has_body = flags.has_body
         if not has_body and not flags.has_length and method != "GET" and method != "HEAD":  # noqa: PLR1714 -- a set is slower
@@ -126,26 +124,46 @@ class AttributesReader:
             call,
         )
 
-    def _cache(self, before: bytes, after: bytes, flags: _HeaderFlags) -> None:
-        """Cache the bytes around a key if they are complete headers: then any other key can stand between them.
+    def _parsed(self, http: AttributeContext.HttpRequest, before: bytes, rest: bytes, *, has_key: bool) -> _Headers:
+        """Read headers that are not as usual, from the cache where nothing but the key and the request id is new."""
+        middle, id_head, tail = (rest[self._behind_key] if has_key else before).partition(self._id_head)
+        around = before if has_key else b"", middle, tail[_REQUEST_ID_BYTES:]
+        is_whole = len(rest) >= self._key_bytes if has_key else bool(before)  # empty where Envoy sends the other form
+        is_whole = is_whole and len(tail) >= _REQUEST_ID_BYTES * bool(id_head)
+        if is_whole and (flags := self._around.get(around)) is not None:
+            return flags, (rest[self._of_key],) if has_key else (), tail[:_REQUEST_ID_BYTES], b""
+        headers = _headers(http)
+        flags = _header_flags(headers, self._key_header)
+        if is_whole and _is_cacheable(around, self._key_header):
+            is_usual = has_key and len(tail) == _REQUEST_ID_BYTES
+            if is_usual:
+                _keep(self._usual, (before, middle + id_head), flags)
+            else:
+                _keep(self._around, around, flags)
+        api_keys = tuple(_value(header) for header in headers if header.key == self._key_header)
+        external = next((_value(header) for header in headers if header.key == _EXTERNAL_ADDRESS), b"")
+        return flags, api_keys, _request_id(headers), external
 
-        Messages are merged by concatenating their bytes
-        (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
-        """
-        cache, parsed = self._around, after
-        if after[:-_REQUEST_ID_BYTES].endswith(self._id_head):
-            cache, parsed = self._identified, after[: -_REQUEST_ID_BYTES - len(self._id_head)]
-            after = after[:-_REQUEST_ID_BYTES]
-        if len(before) + len(after) > _CACHED_BYTES_MAX:
-            return
-        try:
-            headers = [header for part in (before, parsed) for header in HeaderMap.FromString(part).headers[:]]
-        except DecodeError:
-            return
-        if all(header.key in _CACHED_HEADERS and header.key != self._key_header for header in headers):
-            if len(cache) >= _CACHE_MAX:
-                cache.clear()
-            cache[before, after] = flags
+
+def _is_cacheable(around: Sequence[bytes], key_header: str) -> bool:
+    """Tell whether bytes are complete headers with nothing secret: then any key and id can stand between them.
+
+    Messages are merged by concatenating their bytes
+    (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    """
+    if sum(map(len, around)) > _CACHED_BYTES_MAX:
+        return False
+    try:
+        headers = [header for part in around for header in HeaderMap.FromString(part).headers[:]]
+    except DecodeError:
+        return False
+    return all(header.key in _CACHED_HEADERS and header.key != key_header for header in headers)
+
+
+def _keep(cache: dict[K, _HeaderFlags], around: K, flags: _HeaderFlags) -> None:
+    if len(cache) >= _CACHE_MAX:
+        cache.clear()
+    cache[around] = flags
 
 
 def _head(name: str, value_bytes: int) -> bytes:

@@ -5,9 +5,10 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support.builders import KEY, KEYS
+from support.check_requests import ID, Header, message
 
-from authz._pb.base_pb2 import HeaderMap, HeaderValue
-from authz._pb.check_pb2 import AttributeContext, CheckRequest
+from authz._pb.base_pb2 import HeaderMap
+from authz._pb.check_pb2 import CheckRequest
 from authz.core.bindings.json_body import is_json
 from authz.core.check import BodyForm, RequestAttributes
 from authz.core.keys import KeyFormat
@@ -24,7 +25,6 @@ NAMES = (
     "transfer-encoding",
     *METHOD_HEADERS,
 )
-ID = b"0b1e64a5-93b4-4a4f-8a36-9f1c5d0c7b1e"
 VALUES = st.one_of(
     st.just(KEY.encode()),
     st.binary(min_size=len(KEY), max_size=len(KEY)),
@@ -34,26 +34,6 @@ VALUES = st.one_of(
 )
 HEADERS = st.tuples(st.sampled_from(NAMES), VALUES)
 OLD_HAND = AttributesReader(KEYS)
-Header = tuple[str, bytes]
-
-
-def message(*headers: Header, raw: bool = True, **http: str) -> CheckRequest:
-    sent, peer = CheckRequest(), AttributeContext.Peer()
-    peer.address.socket_address.address = "203.0.113.9"
-    sent.attributes.source = peer.SerializeToString()
-    target = sent.attributes.request.http
-    target.id, target.method, target.path = "42", http.get("method", "GET"), http.get("path", "/v1/servers?x=1")
-    target.body, target.protocol = http.get("body", ""), http.get("protocol", "HTTP/1.1")
-    if raw:
-        target.header_map = header_map(*headers).SerializeToString()
-    else:
-        for name, value in headers:
-            target.headers[name] = value.decode()
-    return sent
-
-
-def header_map(*headers: Header) -> HeaderMap:
-    return HeaderMap(headers=[HeaderValue(key=name, raw_value=value) for name, value in headers])
 
 
 def read(sent: CheckRequest, keys: KeyRules = KEYS) -> RequestAttributes:
@@ -154,43 +134,8 @@ def test_a_key_inside_of_another_header_stays_one_header() -> None:
         assert_agrees(message(("content-type", whole.replace(KEY.encode(), key.encode())), ("x-api-key", b"b")))
 
 
-def test_the_id_of_each_request_is_read_beside_cached_headers() -> None:
-    reader = AttributesReader(KEYS)
-    for number in range(100):
-        request_id = b"%036d" % number
-        sent = message(("x-api-key", KEY.encode()), ("content-length", b"2"), ("x-request-id", request_id))
-        assert reader.read(sent).x_request_id == request_id
-    assert (len(reader._identified), len(reader._around)) == (1, 0)  # noqa: SLF001
-
-
-def test_another_header_of_the_size_of_an_id_is_not_left_out() -> None:
-    reader = AttributesReader(KEYS)
-    name = "x-authz-account-id"
-    value = b"1" * (36 - len(header_map((name, b"")).SerializeToString()) - 2)
-    forged = message(("x-api-key", KEY.encode()), (name, value))
-    assert len(header_map((name, value)).SerializeToString()) == 36
-    for _ in range(2):
-        assert reader.read(message(("x-api-key", KEY.encode()))).reserved_headers == ()
-        assert reader.read(message(("x-api-key", KEY.encode()), ("x-request-id", ID))).reserved_headers == ()
-        assert reader.read(forged).reserved_headers == (name,)
-
-
 def test_an_id_that_is_too_long_is_replaced() -> None:
     assert read(message(("x-request-id", b"7" * 60_000))).x_request_id == b"[too long]"
-
-
-def test_only_headers_without_secrets_are_kept_and_not_for_ever() -> None:
-    reader = AttributesReader(KEYS)
-    for name in ("cookie", "x-envoy-external-address", "x-api-key"):
-        reader.read(message((name, b"secret"), ("x-api-key", KEY.encode())))
-    reader.read(message(("content-type", b"a" * 300), ("x-api-key", KEY.encode())))
-    assert not reader._around  # noqa: SLF001
-    for size in range(5_000):
-        assert reader.read(message(("content-length", b"%d" % size), ("x-api-key", KEY.encode()))).has_body is (
-            size > 0
-        )
-    assert 0 < len(reader._around) <= 4_096  # noqa: SLF001
-    assert KEY not in repr(reader._around)  # noqa: SLF001
 
 
 @pytest.mark.parametrize(
