@@ -25,9 +25,11 @@ from authz.adapters.tracing.messages import (
     span,
     span_id,
 )
-from authz.core.check import Allow, Decision, RequestAttributes
-from authz.core.errors import DENIALS
+from authz.core.check import Allow, Principal, RequestAttributes
+from authz.core.errors import DENIALS, DenyReason
+from authz.core.policy.route import Route
 from authz.core.traces.context import Traced, trace_context
+from authz.core.value import Value
 from authz.service.ports import Decided, Taken, TakeReply
 
 _OPEN_MAX: Final = 4_096
@@ -52,9 +54,23 @@ class _Check:
 
     attributes: RequestAttributes
     steps: list[_Step] = field(default_factory=list)
-    decision: Decision | None = None
-    start_s: float = 0.0
-    end_s: float = 0.0
+
+
+class _Finished(Value):
+    """What a span says of a decided check.
+
+    It holds neither the request with its key, nor much memory: what stays behind among the objects of later checks
+    costs them cache misses.
+    """
+
+    call: Traced
+    request_id: str
+    route: Route | None
+    principal: Principal | None
+    reason: DenyReason | None
+    start_s: float
+    end_s: float
+    steps: list[_Step]
 
 
 class CheckSpans:
@@ -136,11 +152,14 @@ class CheckSpans:
             check = is_open.pop(id(attributes), None)
             if check is None or attributes.call is None:
                 continue
-            check.decision, check.end_s = decision, now_s
             # The latency ended a moment ago, with the answer.
-            check.start_s = min([now_s - latency_s, *(step.start_s for step in check.steps)])
-            self._queue.put(check)
-            self._on_traced(latency_s, attributes.call)
+            start_s = min([now_s - latency_s, *(step.start_s for step in check.steps)])
+            reason = None if isinstance(decision, Allow) else decision.reason
+            call, logged_id = attributes.call, attributes.logged_id
+            self._queue.put(
+                _Finished(call, logged_id, decision.route, decision.principal, reason, start_s, now_s, check.steps)
+            )
+            self._on_traced(latency_s, call)
 
     def close(self, deadline_s: float) -> None:
         """Export what is queued, as far as that is possible within `deadline_s`; blocks."""
@@ -160,7 +179,7 @@ class CheckSpans:
             steps.append(step)
         return step
 
-    def _export(self, checks: Sequence[_Check]) -> bool:
+    def _export(self, checks: Sequence[_Finished]) -> bool:
         clock, spans = Clock(), list[bytes]()
         for number, check in enumerate(checks):
             spans += self._spans(check, clock)
@@ -168,10 +187,9 @@ class CheckSpans:
                 sleep(_BREAK_S)  # the event loop needs the interpreter lock
         return not spans or self._send(self._message.of(spans))
 
-    def _spans(self, check: _Check, clock: Clock) -> list[bytes]:
-        attributes, decision = check.attributes, check.decision
-        parent = trace_context("" if attributes.call is None else attributes.call.traceparent)
-        if parent is None or decision is None:
+    def _spans(self, check: _Finished, clock: Clock) -> list[bytes]:
+        parent = trace_context(check.call.traceparent)
+        if parent is None:
             return []
         trace_id, own_id, end_ns = bytes.fromhex(parent.trace_id), span_id(), clock.ns(check.end_s)
         spans = [
@@ -182,24 +200,24 @@ class CheckSpans:
             )
             for step in check.steps
         ]
-        own = own_attribute("authz.request_id", self._masked(attributes.logged_id)[:TEXT_CHARS_MAX])
+        own = own_attribute("authz.request_id", self._masked(check.request_id)[:TEXT_CHARS_MAX])
         ids = trace_id, own_id, bytes.fromhex(parent.span_id)
-        spans.append(span(ids, (clock.ns(check.start_s), end_ns), own + _described(decision)))
+        spans.append(span(ids, (clock.ns(check.start_s), end_ns), own + _described(check)))
         return spans
 
 
-def _described(decision: Decision) -> bytes:
+def _described(check: _Finished) -> bytes:
     """Serialise what a decision says, and all decisions that are like it."""
-    is_allowed = isinstance(decision, Allow)
-    texts = {"authz.decision": "allow" if is_allowed else "deny"}
-    if decision.route is not None:
-        texts |= {"http.route": decision.route.template, "http.request.method": decision.route.method}
-    if decision.principal is not None:
-        texts |= {"authz.account_id": decision.principal.account_id, "authz.key_id": decision.principal.key_id}
+    route, principal, reason = check.route, check.principal, check.reason
+    texts = {"authz.decision": "allow" if reason is None else "deny"}
+    if route is not None:
+        texts |= {"http.route": route.template, "http.request.method": route.method}
+    if principal is not None:
+        texts |= {"authz.account_id": principal.account_id, "authz.key_id": principal.key_id}
     error = ""
-    if not isinstance(decision, Allow):
-        texts["authz.reason"] = decision.reason.value
-        error = decision.reason.value if DENIALS[decision.reason].http >= FAILED_HTTP else ""
+    if reason is not None:
+        texts["authz.reason"] = reason.value
+        error = reason.value if DENIALS[reason].http >= FAILED_HTTP else ""
     return shared_fields("authz.check", proto.Span.SPAN_KIND_SERVER, REMOTE, tuple(texts.items()), error)
 
 
