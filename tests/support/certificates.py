@@ -19,6 +19,8 @@ class Authority:
         self._key = folder / f"{name}.ca.key"
         self._made = 0
         new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        # Python verifies strictly from 3.13 on.
+        new += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
         _openssl(*new, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.certificate)
 
     def issue(self, san: str, *, is_expired: bool = False, days: int = 1) -> tuple[Path, Path]:
@@ -39,7 +41,7 @@ class Authority:
             "/CN=leaf",
         ]
         _openssl(*new, "-keyout", key, "-out", request)
-        extension.write_text(f"subjectAltName={san}\n")
+        extension.write_text(f"subjectAltName={san}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
         sign: list[str | Path] = [
             "x509",
             "-req",
