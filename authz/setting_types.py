@@ -15,9 +15,9 @@ from authz.adapters.postgres.url import read_postgres_url
 from authz.adapters.public_url import canonical_host, canonical_origin
 from authz.adapters.redis.connection.url import read_url
 from authz.core.errors import Refused
+from authz.core.text import CONTROL
 
 _SECRET_BYTES_MAX = 65_536
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNIX = "unix:"
 _PORT_MAX = 65535
 _LOCAL_SENDER = re.compile(r"[\w.+-]+@localhost")
@@ -151,6 +151,6 @@ def read_secret(file: Path) -> str:
     with file.open("rb") as opened:
         content = opened.read(_SECRET_BYTES_MAX + 1)
     secret = content.decode("utf-8-sig").rstrip("\r\n")  # some editors write a mark of the encoding first
-    if len(content) > _SECRET_BYTES_MAX or _CONTROL.search(secret):
+    if len(content) > _SECRET_BYTES_MAX or CONTROL.search(secret):
         raise ValueError("must be one line of text, of 64 KiB at most")
     return secret

@@ -12,6 +12,9 @@ NONSTARTERS_MAX = 30
 HIDDEN_KEY = "[api key]"
 """What a log has instead of a text that may hold an API key."""
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""A control character of ASCII."""
+
 _KEY_CHARS = 49  # of the secret and the checksum
 _LONG_WORD = re.compile(rf"[0-~]{{{_KEY_CHARS}}}")
 # Characters that Unicode calls letters or symbols, and that no font shows.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from authz.core.text import CONTROL
+
 # Read by the driver.
 _DRIVER = {
     *("dbname", "user", "password", "passfile"),
@@ -54,7 +56,6 @@ _SECONDS_MAX = 3600
 _PORT_MAX = 65_535
 _ESCAPES = "percent-encode / as %2F, # as %23, ? as %3F, @ as %40, : as %3A and % as %25, or use a passfile"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def url_reader(source: str | Callable[[], str]) -> Callable[[], PostgresUrl]:
 
 
 def _parts(url: str) -> SplitResult:
-    if _CONTROL.search(url):  # the library below removes line ends silently
+    if CONTROL.search(url):  # the library below removes line ends silently
         raise ValueError("there is a line end or another control character in it")
     try:
         return urlsplit(url)

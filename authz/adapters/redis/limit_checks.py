@@ -204,8 +204,7 @@ class LimitChecks:
             if is_forgotten(value):
                 repeated += checks
                 continue
-            found = [self._looked(checks[0], value)] if checks[0].buckets is None else self._read(checks, value)
-            for check, reply in zip(checks, found, strict=True):
+            for check, reply in zip(checks, self._found(checks, value), strict=True):
                 if isinstance(reply, Known):
                     repeated.append(check)
                 else:
@@ -220,15 +219,15 @@ class LimitChecks:
 
     def _came_late(self, on_late: OnLate, sent: Sequence[Sequence[_Check]], start: int, values: Sequence[Any]) -> None:
         for checks, value in zip(sent[start:], values, strict=True):
-            if checks[0].buckets is None:
-                found: Sequence[TakeReply | Known] = [self._looked(checks[0], value)]
-            else:
-                found = self._read(checks, value)
-            for check, reply in zip(checks, found, strict=True):
+            for check, reply in zip(checks, self._found(checks, value), strict=True):
                 if isinstance(reply, Take):
                     on_late(check.lookup.digest, reply)
                 elif isinstance(reply, Known) and check.buckets is not None:
                     on_late(check.lookup.digest, None)  # its record has changed
+
+    def _found(self, checks: Sequence[_Check], value: Any) -> Sequence[TakeReply | Known]:  # noqa: ANN401 -- any reply
+        """Read the replies to the checks of one command; a `Known` is the entry with which to repeat a check."""
+        return [self._looked(checks[0], value)] if checks[0].buckets is None else self._read(checks, value)
 
     def _looked(self, check: _Check, value: Any) -> TakeReply | Known:  # noqa: ANN401 -- any reply
         """Read the reply to a look: that to the check, or the record with which to repeat it."""

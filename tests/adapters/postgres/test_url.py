@@ -11,6 +11,16 @@ from authz.core.errors import StoreUnavailable
 from authz.settings import Settings
 
 
+async def assert_unavailable(postgres: Postgres, why: str) -> None:
+    """Assert that the pool says why it cannot connect, without the password hunter2."""
+    await postgres.start()
+    with pytest.raises(StoreUnavailable, match=why) as raised:
+        async with postgres.transaction():
+            pass
+    assert "hunter2" not in str(raised.value)
+    await postgres.close()
+
+
 @pytest.mark.parametrize(
     ("url", "hosts"),
     [
@@ -174,12 +184,7 @@ def test_several_servers_of_the_environment_are_tried_one_by_one(monkeypatch: py
 async def test_why_a_connection_fails_is_said_without_a_value(where: str, why: str) -> None:
     at = "" if where.startswith("/") else "u:hunter2@"
     postgres = Postgres(f"postgresql://{at}{where}", deadline_s=1, pool_max=1)
-    await postgres.start()
-    with pytest.raises(StoreUnavailable, match=why) as raised:
-        async with postgres.transaction():
-            pass
-    assert "hunter2" not in str(raised.value)
-    await postgres.close()
+    await assert_unavailable(postgres, why)
 
 
 async def test_a_url_that_breaks_later_is_a_fault_without_its_value(tmp_path: Path) -> None:
@@ -219,9 +224,4 @@ async def test_a_file_that_changes_into_something_else_is_named(
         file.mkdir()
     else:
         file.write_bytes(content)
-    await postgres.start()
-    with pytest.raises(StoreUnavailable, match=why) as raised:
-        async with postgres.transaction():
-            pass
-    assert "hunter2" not in str(raised.value)
-    await postgres.close()
+    await assert_unavailable(postgres, why)

@@ -7,7 +7,6 @@
 Connections belong to `primary.py` and `cluster.py`.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,11 +14,11 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from authz.core.errors import StoreUnavailable
+from authz.core.text import CONTROL
 
 Source: TypeAlias = str | Callable[[], str]
 """A URL, or what reads one, which may raise OSError and ValueError."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _PORT_MAX = 65535
@@ -147,7 +146,7 @@ class _UrlError(ValueError):
 
 def _check_parts(form: Form, rest: str) -> None:
     """Refuse what redis-py would ignore: it is the rest of a password that needs escapes, or a slip."""
-    if _CONTROL.search(rest):  # urlsplit removes line ends silently
+    if CONTROL.search(rest):  # urlsplit removes line ends silently
         raise _UrlError("has a line end or another control character")
     before, asked, query = rest.partition("?")
     path = before.partition("/")[2]
