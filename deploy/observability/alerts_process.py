@@ -52,7 +52,7 @@ ALERTS = (
             "More connections, calls or bytes than the limits of the check listener.",
             "503 where Envoy has no other connection.",
             "The label `cause`; `authz_check_connections` against `AUTHZ_CHECK_CONNECTIONS_MAX`.",
-            "`no_descriptor`: raise `ulimit -n`. `full`: something other than Envoy connects; restrict the network.",
+            "`no_descriptor`: raise `ulimit -n`. `full`, `queue_full`: something other than Envoy connects; restrict the network.",
             "The rate is 0.",
         ),
         (Series(f'authz_check_connections_refused_total{{{_IN},cause="full"}}', 0, 60, Kind.COUNTER),),

@@ -1,7 +1,8 @@
 """The acceptor of the check listener: it accepts at a bounded rate, and costs little for connections that are silent.
 
-An accepted socket waits without a transport until its first byte arrives. What a connection does then is in `peer.py`,
-the number of connections in `listener.py`.
+Linux keeps a silent TCP connection to itself for a minute, as long as it has room. An accepted socket waits without a
+transport until its first byte arrives. What a connection does then is in `peer.py`, the number of connections in
+`listener.py`.
 """
 
 import asyncio
@@ -12,16 +13,23 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 
 from authz.edge.check.rates import TokenBucket
 
-_BACKLOG = 512
-_ACCEPTS_A_TURN = 4
+_BACKLOG = 4_096  # how many silent connections the kernel may hold back; net.core.somaxconn limits it
+_ACCEPTS_A_TURN = 2
 _ACCEPTS_PER_S, _OPENINGS_PER_S = 2_000, 300
 _BURST = 128
 _PAUSE_S = 0.005
 _NO_DESCRIPTORS_PAUSE_S = 0.1
 _SILENCE_S_MAX = 5.0
+_SILENCE_IN_KERNEL_S = 60
+_EXPIRED_A_TURN = 2
+_READY_MAX = 512
+_REQUEST_BYTES_MIN = 192  # more than the greeting of HTTP/2 has
+_SYNCOOKIES = Path("/proc/sys/net/ipv4/tcp_syncookies")
 _HANDSHAKE_S_MAX = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
@@ -53,10 +61,11 @@ class Acceptor:
         self._accepts = TokenBucket(_ACCEPTS_PER_S, _BURST)
         self._openings = TokenBucket(_OPENINGS_PER_S, _BURST)
         self._is_paused = False
-        self._is_waiting = False
+        self._is_opening = False
         self._is_closed = False
         self.silenced = 0  # connections closed without their first byte
         self.refused = 0  # connections for which there was no descriptor
+        self.unopened = 0  # connections closed because too many others waited to be opened
         self._reserve: int | None = os.open(os.devnull, os.O_RDONLY)
 
     @property
@@ -67,6 +76,8 @@ class Acceptor:
     def start(self) -> None:
         """Accept connections."""
         self._listener.setblocking(False)
+        if self._listener.family != socket.AF_UNIX:
+            _set_options(self._listener)
         self._listener.listen(_BACKLOG)
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
@@ -94,11 +105,16 @@ class Acceptor:
         self._close_silent(next(iter(self._silent)))
         return True
 
-    def expire(self, now_s: float) -> None:
-        """Close the connections that have been silent for too long."""
-        for sock in [sock for sock, since_s in self._silent.items() if now_s - since_s > _SILENCE_S_MAX]:
+    def expire(self) -> None:
+        """Close the connections that have been silent for too long, a few at a time: checks come in between."""
+        silent_since_s = self._loop.time() - _SILENCE_S_MAX
+        for sock, since_s in list(islice(self._silent.items(), _EXPIRED_A_TURN)):
+            if since_s > silent_since_s:
+                return
             self.silenced += 1
             self._close_silent(sock)
+        if self._silent and not self._is_closed:
+            self._loop.call_later(_PAUSE_S, self.expire)
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_A_TURN):  # the checks of other connections come in between
@@ -119,42 +135,43 @@ class Acceptor:
 
     def _keep(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            with suppress(OSError):  # closed by its peer already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                for option, value in _KEEPALIVE:
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self._silent[sock] = self._loop.time()
         self._loop.add_reader(sock.fileno(), self._arrived, sock)
 
     def _arrived(self, sock: socket.socket) -> None:
         """Open a connection whose first bytes have arrived; close one that its peer has closed."""
         try:
-            is_open = bool(sock.recv(1, socket.MSG_PEEK))
+            sent = len(sock.recv(_REQUEST_BYTES_MIN, socket.MSG_PEEK))
         except BlockingIOError:
             return
         except OSError:
-            is_open = False
-        if not is_open:
+            sent = 0
+        if not sent:
             self._close_silent(sock)
             return
         self._loop.remove_reader(sock.fileno())
         del self._silent[sock]
-        self._ready.append(sock)
-        self._open_ready()
+        if sent < _REQUEST_BYTES_MIN:  # last, as Envoy connects when it has a request
+            self._ready.appendleft(sock)
+        else:  # the newest first, as its client still waits for an answer
+            self._ready.append(sock)
+        if len(self._ready) > _READY_MAX:
+            self._ready.popleft().close()
+            self.unopened += 1
+        if not self._is_opening:
+            self._is_opening = True
+            self._open_next()
 
-    def _open_ready(self) -> None:
-        while self._ready and not self._is_waiting:
-            if self._openings.take(self._loop.time()):
-                self._open(self._ready.popleft())
-            else:
-                self._is_waiting = True
-                self._loop.call_later(_PAUSE_S, self._open_later)
-
-    def _open_later(self) -> None:
-        self._is_waiting = False
-        self._open_ready()
+    def _open_next(self) -> None:
+        """Open one connection, and the next in another turn of the loop: the checks of others come in between."""
+        self._is_opening = bool(self._ready)
+        if not self._is_opening:
+            return
+        if self._openings.take(self._loop.time()):
+            self._open(self._ready.pop())
+            self._loop.call_soon(self._open_next)
+        else:
+            self._loop.call_later(_PAUSE_S, self._open_next)
 
     def _open(self, sock: socket.socket) -> None:
         task = self._loop.create_task(self._connect(sock))
@@ -205,3 +222,15 @@ class Acceptor:
         del self._silent[sock]
         self._loop.remove_reader(sock.fileno())
         sock.close()
+
+
+def _set_options(listener: socket.socket) -> None:
+    """Set the options of a TCP listener, which accepted sockets inherit."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)
+    # Without SYN cookies, silent connections in the kernel would keep others out.
+    with suppress(OSError, ValueError):
+        if int(_SYNCOOKIES.read_text()):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENCE_IN_KERNEL_S)

@@ -95,6 +95,7 @@ class CheckListener:
             **self._closed,
             "silent": 0 if acceptor is None else acceptor.silenced,
             "no_descriptor": 0 if acceptor is None else acceptor.refused,
+            "queue_full": 0 if acceptor is None else acceptor.unopened,
         }
 
     def serve_health(self, *, serving: bool) -> None:
@@ -171,7 +172,7 @@ class CheckListener:
     def _run_sweep(self) -> None:
         now_s = asyncio.get_running_loop().time()
         if self._acceptor is not None:
-            self._acceptor.expire(now_s)
+            self._acceptor.expire()
         for peer in list(self.peers):
             peer.expire(now_s)
         self._limit(_CALLS, {peer: peer.streams for peer in self.peers}, _STREAMS_MAX)
