@@ -5,7 +5,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,9 +67,7 @@ def open_files(pid: int) -> int:
 def verify_unharmed(stack: Stack, good: GoodKey, port: int, attacks: list[tuple[str, int]]) -> None:
     @contextmanager
     def attack() -> Iterator[None]:
-        with ExitStack() as running:
-            for kind, count in attacks:
-                running.enter_context(attacking(kind, str(port), count))
+        with attacking(str(port), *attacks):
             yield
             assert max(probe(stack, path) for path in ("/healthz", "/readyz") for _ in range(5)) < 1
 

@@ -137,7 +137,7 @@ def test_a_sidecar_that_runs_out_of_descriptors_goes_on(stack: Stack) -> None:
         assert client.get(f"{stack.url}/v1/servers").status_code == 200
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 10, before[1]))
         try:
-            with attacking("silent", str(stack.check_ports[0]), 50):
+            with attacking(str(stack.check_ports[0]), ("greet", 50)):
                 for _ in range(50):
                     assert client.get(f"{stack.url}/v1/servers").status_code == 200
         finally:

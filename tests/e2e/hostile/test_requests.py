@@ -26,4 +26,4 @@ def stack() -> Iterator[Stack]:
 def test_a_hundred_costly_requests_a_second_cost_good_keys_nothing(stack: Stack) -> None:
     good = GoodKey(stack, stack.create_key("good", "servers:read", limit=ROOMY).secret)
     port = stack.url.rpartition(":")[2]
-    compare(good, lambda: attacking("costly", port, ATTACKERS))
+    compare(good, lambda: attacking(port, ("costly", ATTACKERS)))

@@ -1,4 +1,4 @@
-"""Clients that take what they can of a port, each as a process of its own: `python -m support.clients.attackers`.
+"""Clients that take what they can of a port, in one process: `python -m support.clients.attackers PORT KIND:COUNT…`.
 
 They hold what they got until they are terminated, and print a line once they have begun.
 """
@@ -37,10 +37,12 @@ _SCRAPE = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
 @contextmanager
-def attacking(kind: str, target: str, count: int) -> Iterator[None]:
-    """Attack `PORT` or the path of a unix socket with `count` connections from begin to end."""
-    # An attacker has a machine of its own; here it must not take the processors of the attacked one.
-    command = ["nice", "-n", "19", sys.executable, "-m", "support.clients.attackers", kind, target, str(count)]
+def attacking(target: str, *attacks: tuple[str, int]) -> Iterator[None]:
+    """Attack `PORT` or the path of a unix socket from begin to end, each kind with its number of connections."""
+    # Attackers have machines of their own; here they must not take the processors of the attacked one: four busy
+    # processes that leave authz alone would triple the latencies on two of them.
+    command = ["nice", "-n", "19", sys.executable, "-m", "support.clients.attackers", target]
+    command += [f"{kind}:{count}" for kind, count in attacks]
     env = {"PYTHONPATH": f"{_ROOT / 'tests'}:{_ROOT}"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
     try:
@@ -152,20 +154,19 @@ async def costly(target: str) -> None:
         await asyncio.sleep(0.2)
 
 
-async def main(kind: str, target: str, count: int) -> None:
-    attack = globals()[kind]
-
-    async def again() -> None:
+async def main(target: str, *attacks: str) -> None:
+    async def again(kind: str) -> None:
         while True:
             with suppress(OSError, asyncio.IncompleteReadError):
-                await attack(target)
+                await globals()[kind](target)
             await asyncio.sleep(0.2)
 
     tasks = []
-    for number in range(count):
-        tasks.append(asyncio.create_task(again()))
-        if number % 100 == 99:
-            await asyncio.sleep(0.01)
+    for kind, count in (attack.split(":") for attack in attacks):
+        for number in range(int(count)):
+            tasks.append(asyncio.create_task(again(kind)))
+            if number % 100 == 99:
+                await asyncio.sleep(0.01)
     await asyncio.sleep(0.5)
     sys.stdout.write("begun\n")
     sys.stdout.flush()
@@ -175,4 +176,4 @@ async def main(kind: str, target: str, count: int) -> None:
 if __name__ == "__main__":
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(*sys.argv[1:]))
