@@ -64,11 +64,16 @@ class RequestAttributes(Value):
     @property
     def logged_id(self) -> str:
         """The id of the request in every log: x-request-id, or Envoy's stream id where Envoy does not send that."""
-        return without_key(self.x_request_id.decode("ascii", "replace")) or self.request_id
+        return logged_id(self.x_request_id, self.request_id)
 
     def __repr__(self) -> str:
         """Omit fields that may contain a secret."""
         return f"{type(self).__name__}(request_id={self.request_id!r}, method={self.method!r})"
+
+
+def logged_id(x_request_id: bytes, stream_id: str) -> str:
+    """Return the id of a request as it is logged: x-request-id, or Envoy's stream id where Envoy does not send that."""
+    return without_key(x_request_id.decode("ascii", "replace")) or stream_id
 
 
 class Principal(Value, eq=False):

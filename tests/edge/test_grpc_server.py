@@ -31,7 +31,7 @@ class FixedChecker:
         self.decision: Decision | Exception = Allow(ROUTE)
         self.received: list[RequestAttributes] = []
 
-    def check(self, requests: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+    def check(self, requests: Sequence[tuple[int, RequestAttributes]], answer: Answer, *_: object) -> None:
         for number, attributes in requests:
             self.received.append(attributes)
             if isinstance(self.decision, Exception):

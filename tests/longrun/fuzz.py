@@ -42,7 +42,7 @@ class NoChecker:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer, *_: object) -> None:
         denied: list[Decided] = [(number, attributes, Deny(DenyReason.KEY_MISSING)) for number, attributes in asked]
         at_once = self._chance.randint(0, len(denied))
         answer(denied[:at_once])

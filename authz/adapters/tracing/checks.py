@@ -6,10 +6,10 @@ export makes the spans. What is measured between the start and the end of a chec
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter, sleep
 from typing import Final
 
+from msgspec import Struct
 from opentelemetry.proto.trace.v1 import trace_pb2 as proto
 
 from authz.adapters.tracing.export import Send, SpanQueue
@@ -25,7 +25,7 @@ from authz.adapters.tracing.messages import (
     span,
     span_id,
 )
-from authz.core.check import Allow, Principal, RequestAttributes
+from authz.core.check import Allow, Principal, RequestAttributes, logged_id
 from authz.core.errors import DENIALS, DenyReason
 from authz.core.policy.route import Route
 from authz.core.traces.context import Traced, trace_context
@@ -34,13 +34,12 @@ from authz.service.ports import Decided, Taken, TakeReply
 
 _OPEN_MAX: Final = 4_096
 _STEPS_MAX: Final = 8
-_WITHOUT_BREAK: Final = 16
+_WITHOUT_BREAK: Final = 64  # about a millisecond
 _BREAK_S: Final = 0.001
 _POSTGRES: Final = shared_fields("postgres", proto.Span.SPAN_KIND_CLIENT, LOCAL, (("db.system.name", "postgresql"),))
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(Struct):
     """A part of a check: its times are of `perf_counter`; `end_s` is 0 until its end."""
 
     name: str
@@ -48,12 +47,11 @@ class _Step:
     end_s: float = 0.0
 
 
-@dataclass(slots=True)
-class _Check:
+class _Check(Struct):
     """A sampled check. It holds its attributes, so that their identity stays its key until the decision."""
 
     attributes: RequestAttributes
-    steps: list[_Step] = field(default_factory=list)
+    steps: list[_Step]
 
 
 class _Finished(Value):
@@ -65,10 +63,11 @@ class _Finished(Value):
 
     call: Traced
     request_id: str
+    x_request_id: bytes
     route: Route | None
     principal: Principal | None
     reason: DenyReason | None
-    start_s: float
+    latency_s: float
     end_s: float
     steps: list[_Step]
 
@@ -99,13 +98,13 @@ class CheckSpans:
         """Return the number of sampled checks whose spans were not exported, by cause."""
         return self._queue.dropped
 
-    def timed(self, requests: Sequence[tuple[int, RequestAttributes]], taken: Taken) -> Taken:
+    def timed(self, requests: Sequence[tuple[int, RequestAttributes]], sampled: frozenset[int], taken: Taken) -> Taken:
         """Measure one call of the store for the sampled requests among its own; `taken` itself if there are none."""
-        sampled = [at for at, (_, it) in enumerate(requests) if (call := it.call) is not None and call.is_sampled]
-        if not sampled:
+        indices = [index for index, (number, _) in enumerate(requests) if number in sampled] if sampled else []
+        if not indices:
             return taken
         start_s = perf_counter()
-        steps = {index: self._added(requests[index][1], _Step("redis", start_s)) for index in sampled}
+        steps = {index: self._added(requests[index][1], _Step("redis", start_s)) for index in indices}
 
         def noted(indices: Sequence[int], replies: Sequence[TakeReply]) -> None:
             end_s = perf_counter()
@@ -117,10 +116,10 @@ class CheckSpans:
 
         return noted
 
-    def arrived(self, decided: Sequence[Decided]) -> None:
+    def arrived(self, decided: Sequence[Decided], sampled: frozenset[int]) -> None:
         """Begin the sampled ones among checks that were decided without a store."""
-        for _, attributes, _ in decided:
-            if (call := attributes.call) is not None and call.is_sampled:
+        for number, attributes, _ in decided if sampled else ():
+            if number in sampled:
                 self._check(attributes)
 
     def begin(self, attributes: RequestAttributes, step: str) -> None:
@@ -148,18 +147,14 @@ class CheckSpans:
         if not self._open:
             return
         now_s, is_open = perf_counter(), self._open
-        for _, attributes, decision in [each for each in decided if id(each[1]) in is_open]:
-            check = is_open.pop(id(attributes), None)
-            if check is None or attributes.call is None:
+        for _, it, decision in [each for each in decided if id(each[1]) in is_open]:
+            check = is_open.pop(id(it), None)
+            if check is None or it.call is None:
                 continue
-            # The latency ended a moment ago, with the answer.
-            start_s = min([now_s - latency_s, *(step.start_s for step in check.steps)])
             reason = None if isinstance(decision, Allow) else decision.reason
-            call, logged_id = attributes.call, attributes.logged_id
-            self._queue.put(
-                _Finished(call, logged_id, decision.route, decision.principal, reason, start_s, now_s, check.steps)
-            )
-            self._on_traced(latency_s, call)
+            id_, x_id, route, principal = it.request_id, it.x_request_id, decision.route, decision.principal
+            self._queue.put(_Finished(it.call, id_, x_id, route, principal, reason, latency_s, now_s, check.steps))
+            self._on_traced(latency_s, it.call)
 
     def close(self, deadline_s: float) -> None:
         """Export what is queued, as far as that is possible within `deadline_s`; blocks."""
@@ -168,7 +163,7 @@ class CheckSpans:
     def _check(self, attributes: RequestAttributes) -> _Check:
         check = self._open.get(id(attributes))
         if check is None:
-            check = _Check(attributes)
+            check = _Check(attributes, [])
             if len(self._open) < _OPEN_MAX:
                 self._open[id(attributes)] = check
         return check
@@ -183,7 +178,7 @@ class CheckSpans:
         clock, spans = Clock(), list[bytes]()
         for number, check in enumerate(checks):
             spans += self._spans(check, clock)
-            if number % _WITHOUT_BREAK == 0:
+            if number % _WITHOUT_BREAK == _WITHOUT_BREAK - 1:
                 sleep(_BREAK_S)  # the event loop needs the interpreter lock
         return not spans or self._send(self._message.of(spans))
 
@@ -200,9 +195,12 @@ class CheckSpans:
             )
             for step in check.steps
         ]
-        own = own_attribute("authz.request_id", self._masked(check.request_id)[:TEXT_CHARS_MAX])
+        request_id = self._masked(logged_id(check.x_request_id, check.request_id))[:TEXT_CHARS_MAX]
+        own = own_attribute("authz.request_id", request_id)
         ids = trace_id, own_id, bytes.fromhex(parent.span_id)
-        spans.append(span(ids, (clock.ns(check.start_s), end_ns), own + _described(check)))
+        # The latency ended a moment ago, with the answer.
+        start_s = min([check.end_s - check.latency_s, *(step.start_s for step in check.steps)])
+        spans.append(span(ids, (clock.ns(start_s), end_ns), own + _described(check)))
         return spans
 
 

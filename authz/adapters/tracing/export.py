@@ -93,11 +93,16 @@ class SpanQueue(Generic[T]):
         while not self._is_closed:
             self._is_due.wait(_INTERVAL_S)
             self._is_due.clear()
-            while self._waiting:
+            self._export_some()
+            while len(self._waiting) >= _BATCH_MAX:  # fewer are not worth a request of their own yet
                 self._export_some()
+        while self._waiting:
+            self._export_some()
 
     def _export_some(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(_BATCH_MAX, len(self._waiting)))]
+        if not batch:
+            return
         try:
             is_exported = self._export(batch)
         except Exception:  # noqa: BLE001 -- the next batch may succeed

@@ -35,6 +35,8 @@ _REPEATED_MAX: Final = 4_096
 _SEVEN_BITS, _MORE = 0x7F, 0x80  # of a variable length
 # The tags of ExportTraceServiceRequest.resource_spans, ResourceSpans.scope_spans, ScopeSpans.spans and Span.attributes
 _RESOURCE_SPANS, _SCOPE_SPANS, _SPANS, _ATTRIBUTES = b"\x0a", b"\x12", b"\x12", b"\x4a"
+# The tags of KeyValue.key and value, and of AnyValue.string_value
+_KEY, _VALUE, _STRING = b"\x0a", b"\x12", b"\x0a"
 # Span.trace_id, span_id and parent_span_id, start_time_unix_nano and end_time_unix_nano, each with its tag
 _PACK: Final = Struct("<2s16s2s8s2s8sBQBQ").pack
 LOCAL: Final = _SAMPLED | proto.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
@@ -93,7 +95,8 @@ def shared_fields(
 
 def own_attribute(name: str, text: str) -> bytes:
     """Serialise an attribute of one span, as a field of it."""
-    return _sized(_ATTRIBUTES, attribute(name, text).SerializeToString())
+    value = _sized(_VALUE, _sized(_STRING, text.encode()))
+    return _sized(_ATTRIBUTES, _sized(_KEY, name.encode()) + value)
 
 
 def _sized(tag: bytes, content: bytes) -> bytes:

@@ -5,7 +5,7 @@ aborted call, which Envoy would retry.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -41,10 +41,15 @@ class Checks:
         self.batches = [0] * (BATCH_MAX + 1)
         self._begin(checker.policy)
 
-    def check(self, calls: Iterable[tuple[int, CheckRequest, Traced | None]], answer: Answer) -> bool:
+    def check(
+        self,
+        calls: Iterable[tuple[int, CheckRequest, Traced | None]],
+        answer: Answer,
+        sampled: Collection[int] | None = None,
+    ) -> bool:
         """Decide calls that arrived together, with ids and trace contexts; return whether a store request is in flight.
 
-        `answer` is called once for each call, before or after this returns (`Checker.check`).
+        `answer` is called once for each call, before or after this returns; `sampled` is as in `Checker.check`.
         """
         if self._answers.policy is not self._checker.policy:
             self._begin(self._checker.policy)
@@ -61,7 +66,7 @@ class Checks:
                 answer(answers, [(call_id, _UNKNOWN_REQUEST, _INTERNAL_ERROR)])
         self.batches[min(len(batch), BATCH_MAX)] += 1
         try:
-            return self._checker.check(batch, partial(answer, answers))
+            return self._checker.check(batch, partial(answer, answers), sampled)
         except Exception:  # noqa: BLE001 -- as above; a call with a response ignores a second one
             _log.exception("checks failed")
             answer(answers, [(call_id, attributes, _INTERNAL_ERROR) for call_id, attributes in batch])

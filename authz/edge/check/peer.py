@@ -175,7 +175,7 @@ class Peer(asyncio.Protocol):
         responses in one write lead to requests in one write.
         """
         requests: list[tuple[int, CheckRequest, Traced]] = []
-        check_s_max = self._listener.check_s_max
+        check_s_max, sampled = self._listener.check_s_max, list[int]()
         for event in self._connection.receive(data, self._loop.time()):
             if not isinstance(event, Request):
                 self._end_call(event)
@@ -189,9 +189,11 @@ class Peer(asyncio.Protocol):
             except DecodeError:
                 self._connection.refuse(event.stream_id, _UNREADABLE)
             timeout_s = call.timeout_s
+            if call.is_sampled:
+                sampled.append(event.stream_id)
             if timeout_s is not None and timeout_s < check_s_max:
                 self._loop.call_later(timeout_s, self._expire, event.stream_id)
-        return bool(requests) and self._listener.checks.check(requests, self._answer)
+        return bool(requests) and self._listener.checks.check(requests, self._answer, sampled)
 
     def _call(self, request: Request) -> None:
         if request.call.method is _ACCESS_LOG:

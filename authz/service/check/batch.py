@@ -26,7 +26,8 @@ Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
 class Batch(Struct):
     """Checks that arrived together. `requests` and `lookups` list those that need the projection, in the same order.
 
-    All of them use the policy that was in force when they arrived. `loaded` is set after their key was loaded.
+    All of them use the policy that was in force when they arrived. `sampled` has the numbers of those whose callers
+    record their traces. `loaded` is set after their key was loaded.
     """
 
     policy: Policy
@@ -34,6 +35,7 @@ class Batch(Struct):
     started_s: float
     requests: list[tuple[int, RequestAttributes]]
     lookups: list[Lookup]
+    sampled: frozenset[int]
     loaded: bool = False
 
 
@@ -47,8 +49,8 @@ class PendingCheck(Struct):
 
     def alone(self, *, loaded: bool = False) -> Batch:
         """Return a batch of this check only."""
-        requests = [(self.number, self.attributes)]
-        return Batch(self.batch.policy, self.batch.answer, self.batch.started_s, requests, [self.lookup], loaded)
+        of, requests = self.batch, [(self.number, self.attributes)]
+        return Batch(of.policy, of.answer, of.started_s, requests, [self.lookup], of.sampled, loaded)
 
 
 def broken(attributes: RequestAttributes) -> Deny:

@@ -13,11 +13,14 @@ from authz.service.ports import Decided, Taken
 class CheckTracer(Protocol):
     """Measures the steps of sampled checks; a check that is not sampled costs one look at a flag. Never raises."""
 
-    def timed(self, requests: Sequence[tuple[int, RequestAttributes]], taken: Taken) -> Taken:
-        """Return a callback to use instead of `taken`, which measures a call of the projection that begins now."""
+    def timed(self, requests: Sequence[tuple[int, RequestAttributes]], sampled: frozenset[int], taken: Taken) -> Taken:
+        """Return a callback to use instead of `taken`, which measures a call of the projection that begins now.
+
+        `sampled` has the numbers of sampled requests, among others.
+        """
         ...
 
-    def arrived(self, decided: Sequence[Decided]) -> None:
+    def arrived(self, decided: Sequence[Decided], sampled: frozenset[int]) -> None:
         """Begin the sampled ones among checks that are decided without the projection."""
         ...
 

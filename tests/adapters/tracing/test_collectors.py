@@ -142,3 +142,26 @@ def test_no_credential_is_logged_where_an_export_fails(
         assert not Exporter(url.replace("http://", "http://me:s3cret@") + "/s3cret?token=s3cret").send(b"spans")
     assert [record.message for record in caplog.records] == ["spans not exported"]
     assert "s3cret" not in "".join(f"{vars(record)}" for record in caplog.records)
+
+
+def test_what_arrives_during_an_export_waits_for_company_and_the_end_exports_it() -> None:
+    exported: list[int] = []
+    has_begun, may_go = threading.Event(), threading.Event()
+
+    def slow(spans: Sequence[int]) -> bool:
+        exported.append(len(spans))
+        has_begun.set()
+        return may_go.wait(5)
+
+    queue = SpanQueue(slow)
+    for number in range(512):
+        queue.put(number)
+    assert has_begun.wait(5)
+    for number in range(30):
+        queue.put(number)
+    may_go.set()
+    time.sleep(0.1)
+    assert exported == [512]
+    queue.close(5)
+    assert exported == [512, 30]
+    assert set(queue.dropped.values()) == {0}

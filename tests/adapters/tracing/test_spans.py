@@ -153,7 +153,7 @@ async def test_what_is_not_sampled_has_no_span_and_leaves_nothing(memory: Memory
     await stack.decide_all(asked("00"), untraced, asked("02"))
     assert memory.checks.unfinished == 0
     broken = [(1, replace(asked(), call=call(f"00-{'0' * 32}-{PARENT}-01")), Allow(stack.checker.policy.routes[0]))]
-    memory.checks.arrived(broken)
+    memory.checks.arrived(broken, frozenset({1}))
     memory.checks.decided(broken, 0.001)
     assert memory.checks.unfinished == 0
     assert memory.spans() == {}

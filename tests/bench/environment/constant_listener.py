@@ -5,7 +5,7 @@ Its one response is as long as a real one and has the same headers, so that the 
 
 import argparse
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import uvloop
 
@@ -33,7 +33,12 @@ class NoChecker:
     policy = POLICY
 
 
-def check(self: Checks, calls: Iterable[tuple[int, CheckRequest, Traced | None]], answer: Answer) -> bool:  # noqa: ARG001
+def check(
+    self: Checks,  # noqa: ARG001
+    calls: Iterable[tuple[int, CheckRequest, Traced | None]],
+    answer: Answer,
+    sampled: Collection[int] | None = None,  # noqa: ARG001
+) -> bool:
     answer(ANSWERS, [(call_id, REQUEST, ALLOW) for call_id, _, _ in calls])
     return False
 

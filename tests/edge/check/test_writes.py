@@ -34,7 +34,7 @@ class HeldChecker(AllowingChecker):
         super().__init__()
         self.answer: Callable[[], object] = bool
 
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> bool:  # type: ignore[override]
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer, *_: object) -> bool:  # type: ignore[override]
         decided = [(number, request, Allow(ROUTE)) for number, request in asked]
         if now := [one for one in decided if one[1].target == "/now"]:
             answer(now)

@@ -31,7 +31,7 @@ class AllowingChecker:
         self.delay_s: Callable[[], float] = lambda: 0
         self.failure: Exception | None = None
 
-    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer) -> None:
+    def check(self, asked: Sequence[tuple[int, RequestAttributes]], answer: Answer, *_: object) -> None:
         if self.failure is not None:
             raise self.failure
         for number, attributes in asked:
