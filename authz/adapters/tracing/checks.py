@@ -100,7 +100,7 @@ class CheckSpans:
 
     def timed(self, requests: Sequence[tuple[int, RequestAttributes]], sampled: frozenset[int], taken: Taken) -> Taken:
         """Measure one call of the store for the sampled requests among its own; `taken` itself if there are none."""
-        indices = [index for index, (number, _) in enumerate(requests) if number in sampled] if sampled else []
+        indices = [index for index, (number, _) in enumerate(requests) if number in sampled]
         if not indices:
             return taken
         start_s = perf_counter()
@@ -118,7 +118,7 @@ class CheckSpans:
 
     def arrived(self, decided: Sequence[Decided], sampled: frozenset[int]) -> None:
         """Begin the sampled ones among checks that were decided without a store."""
-        for number, attributes, _ in decided if sampled else ():
+        for number, attributes, _ in decided:
             if number in sampled:
                 self._check(attributes)
 
