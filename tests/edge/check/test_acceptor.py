@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,15 @@ async def begin(server: socket.socket, sent: list[bytes]) -> AsyncIterator[Begin
 
 
 @pytest.fixture
-def connect(server: socket.socket) -> Connect:
-    def connect(said: bytes) -> socket.socket:
-        sock = socket.create_connection(server.getsockname())
-        sock.sendall(said)
-        return sock
+def connect(server: socket.socket) -> Iterator[Connect]:
+    with ExitStack() as opened:
 
-    return connect
+        def connect(said: bytes) -> socket.socket:
+            sock = opened.enter_context(socket.create_connection(server.getsockname()))
+            sock.sendall(said)
+            return sock
+
+        yield connect
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -84,12 +87,10 @@ async def test_silent_connections_wait_in_the_kernel(
     silent = [connect(b"") for _ in range(50)]
     await asyncio.sleep(0.1)
     assert made.count == 0
-    speaking = connect(REQUEST)
+    connect(REQUEST)
     await until(lambda: sent == [REQUEST])
     silent[0].sendall(GREETING)  # one that speaks at last is heard
     await until(lambda: sent == [REQUEST, GREETING])
-    for sock in [*silent, speaking]:
-        sock.close()
 
 
 async def test_without_syn_cookies_silent_connections_leave_the_kernel(
@@ -109,13 +110,12 @@ async def test_accepted_sockets_have_no_delay_and_keepalives(
 ) -> None:
     without_cookies(tmp_path / "cookies", monkeypatch)
     made = begin()
-    client = connect(b"")
+    connect(b"")
     await until(lambda: made.count == 1)
     (sock,) = made._silent  # noqa: SLF001 -- has no public name
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
-    client.close()
 
 
 async def test_connections_with_a_request_are_opened_first_and_of_those_the_newest(
@@ -128,8 +128,6 @@ async def test_connections_with_a_request_are_opened_first_and_of_those_the_newe
     made._openings = TokenBucket(1_000, 1)  # noqa: SLF001
     await until(lambda: len(sent) == len(clients))
     assert sent == [REQUEST + b"2", REQUEST + b"1", GREETING, GREETING, GREETING]
-    for client in clients:
-        client.close()
 
 
 async def test_what_waits_to_be_opened_is_bounded_and_requests_stay(
@@ -138,13 +136,12 @@ async def test_what_waits_to_be_opened_is_bounded_and_requests_stay(
     monkeypatch.setattr(acceptor, "_READY_MAX", 8)
     made = begin()
     made._openings = TokenBucket(0, 0)  # noqa: SLF001
-    clients = [connect(REQUEST), *(connect(GREETING) for _ in range(20))]
+    for said in (REQUEST, *[GREETING] * 20):
+        connect(said)
     await until(lambda: made.unopened == 13)
     made._openings = TokenBucket(1_000, 8)  # noqa: SLF001
     await until(lambda: len(sent) == 8)
     assert sent[0] == REQUEST
-    for client in clients:
-        client.close()
 
 
 async def test_many_silent_connections_end_without_holding_the_loop(
@@ -152,12 +149,11 @@ async def test_many_silent_connections_end_without_holding_the_loop(
 ) -> None:
     without_cookies(tmp_path / "cookies", monkeypatch)
     made = begin()
-    clients = [connect(b"") for _ in range(200)]
+    for _ in range(200):
+        connect(b"")
     await until(lambda: made.count == 200)
     monkeypatch.setattr(acceptor, "_SILENCE_S_MAX", -1.0)
     made.expire()
     assert made.count == 198
     await until(lambda: made.count == 0)
     assert made.silenced == 200
-    for client in clients:
-        client.close()
