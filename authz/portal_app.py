@@ -40,7 +40,7 @@ from authz.edge.sockets import SocketRights, listening_socket
 from authz.policy_reload.parts import admin_reload, watch
 from authz.policy_reload.reload import PolicyReload
 from authz.portal.app import application
-from authz.portal.http_server import BoundedHttp, QuietServer
+from authz.portal.http_server import HEAD_BYTES_MAX, BoundedHttp, QuietServer
 from authz.portal.services import Services
 from authz.process import add_signal_handlers, prepare
 from authz.service.keys.admin import KeyAdmin
@@ -141,6 +141,7 @@ class Portal:
             lifespan="off",
             ws="none",
             http=BoundedHttp,
+            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             log_config=None,
             access_log=False,
             proxy_headers=False,

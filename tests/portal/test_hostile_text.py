@@ -113,8 +113,9 @@ async def test_a_hostile_form_field_delays_nobody(portal: httpx.AsyncClient, fie
         ("/dashboard/login?" + "a&" * 27_000, {}),
         ("/dashboard/" + "%cc%81" * 5_000, {}),
         ("/v1/public/device/start", {"user-agent": "x" * 50_000}),
+        ("/dashboard/login", {"x-large": "x" * 900_000}),
     ],
-    ids=["cookie", "cookie-api", "cookie-octal", "query", "query-names", "path", "header"],
+    ids=["cookie", "cookie-api", "cookie-octal", "query", "query-names", "path", "header", "too-large"],
 )
 async def test_a_hostile_head_delays_nobody(portal: httpx.AsyncClient, path: str, headers: dict[str, str]) -> None:
     method = "POST" if path.endswith("start") else "GET"
