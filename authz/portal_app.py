@@ -36,7 +36,7 @@ from authz.check_transport import portal_admin_tls
 from authz.core.errors import SettingsError
 from authz.core.policy.policy import Policy
 from authz.edge.admin.server import AdminServer
-from authz.edge.sockets import SocketRights, listening_socket
+from authz.edge.sockets import SocketRights, hold_silent, listening_socket
 from authz.policy_reload.parts import admin_reload, watch
 from authz.policy_reload.reload import PolicyReload
 from authz.portal.app import application
@@ -167,6 +167,7 @@ class Portal:
     async def start(self) -> None:
         """Open the listeners and connect to the stores."""
         listener = listening_socket(self._settings.portal_listen, self._rights)
+        hold_silent(listener)
         await self._postgres.start()
         self._redis.link.start()
         self._admin.start()

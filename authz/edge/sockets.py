@@ -14,9 +14,14 @@ from pathlib import Path
 
 from authz.core.errors import SettingsError
 
+BACKLOG = 4_096
+"""How many connections wait in the kernel, silent ones included; net.core.somaxconn limits it."""
+
 _UNIX = "unix:"
 _ANY = {"", "::"}
 _PROBE_S = 0.2
+_SILENCE_IN_KERNEL_S = 60
+_SYNCOOKIES = Path("/proc/sys/net/ipv4/tcp_syncookies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,16 @@ def listening_socket(listen: str, rights: SocketRights = SocketRights(), *, shar
         return socket.create_server((address, int(port)), family=family, reuse_port=shares_port)
     except (OSError, LookupError, ValueError, OverflowError) as error:
         raise cannot_listen(listen, error) from error
+
+
+def hold_silent(listener: socket.socket) -> None:
+    """Let Linux keep silent connections to a TCP listener to itself for a minute, as long as it has room.
+
+    Without SYN cookies they would keep others out there, so they are accepted then.
+    """
+    with suppress(OSError, ValueError):
+        if listener.family != socket.AF_UNIX and int(_SYNCOOKIES.read_text()):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENCE_IN_KERNEL_S)
 
 
 def _resolved(host: str) -> tuple[socket.AddressFamily, str]:

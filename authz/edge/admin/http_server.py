@@ -17,8 +17,8 @@ from contextlib import suppress
 from authz.edge.admin.connection import HttpConnection, HttpLimits, Serve, State
 from authz.edge.admin.pace import CpuPace
 from authz.edge.admin.tls import TlsSocket
+from authz.edge.sockets import BACKLOG, hold_silent
 
-_BACKLOG = 1_024
 _ACCEPTS_MAX = 16
 _TICK_S = 0.25
 _ACCEPT_PAUSE_S = 0.1  # after an accept that failed for want of descriptors
@@ -57,7 +57,8 @@ class HttpServer:
 
     def start(self) -> None:
         """Accept connections."""
-        self._listener.listen(_BACKLOG)
+        hold_silent(self._listener)
+        self._listener.listen(BACKLOG)
         self._thread.start()
 
     def stop(self) -> None:

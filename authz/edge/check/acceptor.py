@@ -14,22 +14,19 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 
 from authz.edge.check.rates import TokenBucket
+from authz.edge.sockets import BACKLOG, hold_silent
 
-_BACKLOG = 4_096  # how many silent connections the kernel may hold back; net.core.somaxconn limits it
 _ACCEPTS_A_TURN = 2
 _ACCEPTS_PER_S, _OPENINGS_PER_S = 2_000, 300
 _BURST = 128
 _PAUSE_S = 0.005
 _NO_DESCRIPTORS_PAUSE_S = 0.1
 _SILENCE_S_MAX = 5.0
-_SILENCE_IN_KERNEL_S = 60
 _EXPIRED_A_TURN = 2
 _READY_MAX = 512
 _REQUEST_BYTES_MIN = 192  # more than the greeting of HTTP/2 has
-_SYNCOOKIES = Path("/proc/sys/net/ipv4/tcp_syncookies")
 _HANDSHAKE_S_MAX = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
@@ -78,7 +75,7 @@ class Acceptor:
         self._listener.setblocking(False)
         if self._listener.family != socket.AF_UNIX:
             _set_options(self._listener)
-        self._listener.listen(_BACKLOG)
+        self._listener.listen(BACKLOG)
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
@@ -230,7 +227,4 @@ def _set_options(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
-    # Without SYN cookies, silent connections in the kernel would keep others out.
-    with suppress(OSError, ValueError):
-        if int(_SYNCOOKIES.read_text()):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENCE_IN_KERNEL_S)
+    hold_silent(listener)

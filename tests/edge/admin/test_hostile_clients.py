@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from support.builders import request
 from authz.adapters.prometheus.checks import Metrics, registry
 from authz.core.check import Deny
 from authz.core.errors import DenyReason
+from authz.edge import sockets
 from authz.edge.admin.connection import HttpLimits
 from authz.edge.admin.server import AdminServer
 
@@ -102,11 +104,35 @@ async def test_pipelined_requests_are_answered_in_order_up_to_a_number(admin: Ad
     assert answer.count(b"HTTP/1.1 200 OK") == LIMITS.requests_max
 
 
-async def test_silent_and_slow_connections_are_replaced_and_closed(admin: AdminServer) -> None:
+@pytest.fixture
+async def without_cookies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AdminServer]:
+    (tmp_path / "cookies").write_text("0\n")
+    monkeypatch.setattr(sockets, "_SYNCOOKIES", tmp_path / "cookies")
+    server = AdminServer(CountedMetrics(), lambda: {"redis": True}, "127.0.0.1:0", LIMITS)
+    server.start()
+    yield server
+    await server.stop()
+
+
+async def test_silent_connections_wait_in_the_kernel(admin: AdminServer) -> None:
+    silent = [await asyncio.open_connection("127.0.0.1", admin.port) for _ in range(40)]
+    assert await is_healthy(admin)
+    await asyncio.sleep(2 * LIMITS.head_s)
+    assert not any(reader.at_eof() for reader, _ in silent)  # accepted, they would have made room, or been too slow
+    reader, writer = silent[0]
+    writer.write(PROBE)  # one that speaks at last is heard
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    for _, writer in silent:
+        writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /heal"])
+async def test_silent_and_slow_connections_are_replaced_and_closed(without_cookies: AdminServer, said: bytes) -> None:
+    admin = without_cookies
     crowd = []
     for number in range(40):
         reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
-        writer.write(b"GET /heal" if number % 2 else b"")
+        writer.write(said)
         crowd.append((reader, writer))
         if number % 10 == 9:
             assert await is_healthy(admin)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from authz.edge import sockets
 from authz.edge.check import acceptor
 from authz.edge.check.acceptor import Acceptor
 from authz.edge.check.rates import TokenBucket
@@ -75,14 +76,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def without_cookies(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("0\n")
-    monkeypatch.setattr(acceptor, "_SYNCOOKIES", path)
+    monkeypatch.setattr(sockets, "_SYNCOOKIES", path)
 
 
 async def test_silent_connections_wait_in_the_kernel(
     begin: Begin, connect: Connect, sent: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cookies").write_text("1\n")
-    monkeypatch.setattr(acceptor, "_SYNCOOKIES", tmp_path / "cookies")
+    monkeypatch.setattr(sockets, "_SYNCOOKIES", tmp_path / "cookies")
     made = begin()
     silent = [connect(b"") for _ in range(50)]
     await asyncio.sleep(0.1)
