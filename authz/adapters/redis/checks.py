@@ -6,7 +6,8 @@ records belong to `keys.py`, the connection to `connection/link.py`.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from struct import Struct, error
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from authz.adapters.clock_skew import ClockSkew, OnSkew
 from authz.adapters.redis.connection.errors import failure, is_forgotten
 from authz.adapters.redis.connection.link import RedisLink
-from authz.adapters.redis.known import Known, KnownKeys
+from authz.adapters.redis.known import Known, KnownKeys, arguments_for
 from authz.adapters.redis.leases import acquire_words, acquisition
 from authz.adapters.redis.limit_checks import LimitChecks, OnLate, at
 from authz.adapters.redis.records import (
@@ -27,10 +28,10 @@ from authz.adapters.redis.records import (
     OPENING,
     OPENING_HEAD,
     KeyScripts,
-    check_many_head,
     encoded_key,
     encoded_words,
 )
+from authz.adapters.redis.shared_scripts import Arguments, command, divided
 from authz.core.check import Bucket, Deny, Lookup, Take, TakeOutcome
 from authz.core.decision import conclude
 from authz.core.errors import StoreUnavailable
@@ -41,9 +42,6 @@ from authz.service.ports import Taken, TakeReply
 OnUse: TypeAlias = Callable[[str], None]
 """Receives the id of a key that was used."""
 
-MANY_MAX = 64
-"""How many checks share a script: Redis answers nobody else meanwhile, and more would save nothing."""
-
 _BUCKET, _ONE_OF_MANY = Struct("<2d"), Struct("<B2d")
 # The outcomes by the first byte of a reply.
 _OUTCOMES = {ord(outcome): outcome for outcome in TakeOutcome}
@@ -53,7 +51,6 @@ _BUCKETS = {
     for outcome, letters in ((TakeOutcome.GRANTED, "gGhH"), (TakeOutcome.LIMITED, "lLmM"))
     for letter in letters
 }
-_COUNTS = [encoded_words(b"%d" % count) for count in range(MANY_MAX + 1)]
 _HEAD_BYTES = 1 + _BUCKET.size
 _GRANTED = TakeOutcome.GRANTED
 _GRANTED_BYTE, _CHANGED_BYTE = ord(_GRANTED), ord("x")
@@ -124,38 +121,36 @@ class RedisChecks:
         cache.fit(self._link.epoch, default, account, limits)
         known_of, stranger = cache.active.get, cache.stranger
         known: list[Known] = []
-        groups: dict[bytes, list[int]] = {}
+        once: dict[Arguments, int] = {}
+        again: defaultdict[Arguments, list[int]] = defaultdict(list)
         commands: list[bytes] = []
         asked: list[Sequence[int]] = []
         for index, lookup in enumerate(lookups):
             found = known_of(lookup.digest, stranger)
             known.append(found)
-            cost = lookup.cost
-            arguments = found.usual if cost == 1 else found.arguments.get(cost)
-            arguments = arguments or cache.arguments_for(found, cost)
             if found.keys and lookup.opening is None:
-                groups.setdefault(arguments, []).append(index)
+                of_key, cost = found.of_key, lookup.cost
+                of_both = of_key.usual if cost == 1 else arguments_for(of_key, cost), found.of_account.argument
+                if once.setdefault(of_both, index) != index:
+                    again[of_both].append(index)
             else:
-                commands.append(self._command(lookup, found, arguments))
+                commands.append(self._command(lookup, found))
                 asked.append((index,))
-        for parts in divided(groups):
-            indices = [index for _, part in parts for index in part]
+        for indices, same in divided(once, again):
             asked.append(indices)
             if len(indices) == 1:
-                commands.append(self._command(lookups[indices[0]], known[indices[0]], parts[0][0]))
+                commands.append(self._command(lookups[indices[0]], known[indices[0]]))
             else:
-                words = [known[index].keys for index in indices]
-                words.insert(0, check_many_head(len(words), len(parts)))
-                for arguments, part in parts:
-                    words += (arguments, _COUNTS[len(part)])
-                commands.append(b"".join(words))
-        again = partial(self.take, default=default, account=account, limits=limits)
+                keys = [known[index].keys for index in indices]
+                commands.append(command(keys, same))
+        repeat = partial(self.take, default=default, account=account, limits=limits)
         late = None if self._on_late is None else partial(self._came_late, self._on_late, (lookups, known, asked))
-        self._link.submit_all(commands, partial(self._replied, lookups, known, asked, taken, again, is_second), late)
+        self._link.submit_all(commands, partial(self._replied, lookups, known, asked, taken, repeat, is_second), late)
 
-    def _command(self, lookup: Lookup, known: Known, arguments: bytes) -> bytes:
+    def _command(self, lookup: Lookup, known: Known) -> bytes:
         """Return the command for one check; for a stream it acquires the lease if a cached record may use the route."""
-        keys = known.keys or encoded_key(lookup.digest) + known.account
+        keys = known.keys or encoded_key(lookup.digest) + self._cache.no_account
+        arguments = self._cache.alone(known, lookup.cost)
         opening: Opening | None = lookup.opening
         if opening is None:
             return self._head + keys + arguments
@@ -234,8 +229,9 @@ class RedisChecks:
         for index, (letter, tokens, at_us) in zip(indices, _ONE_OF_MANY.iter_unpack(value), strict=True):
             found = known[index]
             record = found.record
-            if letter == _GRANTED_BYTE and record is not None and not record.expires_at_ms:
-                replies[index] = Take(_GRANTED, record, Bucket(found.limit, tokens, found.account_limit))
+            of_key = found.of_key
+            if letter == _GRANTED_BYTE and record is not None and not of_key.expires_at_ms:
+                replies[index] = Take(_GRANTED, record, Bucket(of_key.limit, tokens, found.of_account.limit))
             elif letter == _CHANGED_BYTE:
                 changed.append(index)
             else:
@@ -278,23 +274,7 @@ class RedisChecks:
         if is_first:
             self._on_use(record.key_id)
             self._on_skew(at_us / 1_000_000 - time.time())
-        key_limit, account_limit = known.limit, known.account_limit
+        key_limit, account_limit = known.of_key.limit, known.of_account.limit
         if is_account and account_limit is not None:
             return Take(outcome, record, Bucket(account_limit, tokens, key_limit, is_account=True))
         return Take(outcome, record, Bucket(key_limit, tokens, account_limit))
-
-
-def divided(groups: dict[bytes, list[int]]) -> Iterator[list[tuple[bytes, list[int]]]]:
-    """Divide checks, by their arguments, into scripts of at most `MANY_MAX` checks."""
-    parts: list[tuple[bytes, list[int]]] = []
-    count = 0
-    for arguments, indices in groups.items():
-        for start in range(0, len(indices), MANY_MAX):
-            part = indices[start : start + MANY_MAX]
-            if count + len(part) > MANY_MAX:
-                yield parts
-                parts, count = [], 0
-            parts.append((arguments, part))
-            count += len(part)
-    if parts:
-        yield parts

@@ -14,45 +14,54 @@ from authz.core.limits import NO_LIMIT, KeyLimits, Limit
 from authz.core.value import Value, force_setattr
 
 _CACHED_MAX = 16_384
-_ASKED = Struct("<10d")
+_ALONE, _OF_KEY, _OF_ACCOUNT = Struct("<10d"), Struct("<4d"), Struct("<2d")
 _UNKNOWN_HEADER = "-"
 
 
-class Known(Value):
-    """The cache entry of a key: its record, the limits that apply, and the encoded arguments of the check, by cost.
+class KeyHeader(Value):
+    """What the header of a key says, parsed once for all keys that have the same one.
 
-    Keys with the same headers of key and account share the arguments. `usual` are those of cost 1, apart because with
-    thousands of keys every object on the way to them costs a cache miss. `record` is None if the key is not cached.
-    `account_limit` is None if accounts have no bucket; `account` is the encoded Redis key of the account, and `keys`
-    those of key and account together. Both are empty in a cluster, and `keys` if the key is not cached.
+    `own` is None if the policy's limit applies. `arguments` are the encoded arguments of check_many.lua by the cost of
+    the check, `usual` those of cost 1.
     """
 
-    record: KeyRecord | None
-    limit: Limit
-    account_limit: Limit | None
-    account: bytes
-    keys: bytes
-    header: str
-    account_header: str
-    arguments: dict[int, bytes]
-    usual: bytes = b""
-
-
-_NOBODY = Known(None, NO_LIMIT, None, b"", b"", "", "", {})
-
-
-class _Headers(Value):
-    """What the headers of a key and of its account say, parsed once for all keys that have the same ones."""
-
-    header: str
-    account_header: str
+    text: str
     state: KeyState
     revision: int
     expires_at_ms: int
     own: Limit | None
     limit: Limit
-    account_limit: Limit | None
     arguments: dict[int, bytes]
+    usual: bytes = b""
+
+
+class AccountHeader(Value):
+    """What the header of an account says, parsed once for all accounts that have the same one.
+
+    `limit` is None if accounts have no bucket. `argument` is the encoded argument of check_many.lua, and `alone` holds
+    all arguments of check.lua by the header of the key and the cost.
+    """
+
+    text: str
+    limit: Limit | None
+    argument: bytes
+    alone: dict[tuple[str, int], bytes]
+
+
+class Known(Value):
+    """The cache entry of a key: its record, the encoded Redis keys of key and account, and what their headers say.
+
+    It is small and shares what it can: with thousands of keys, all that is read of one key alone is a cache miss.
+    `record` is None, and `keys` are empty, if the key is not cached; in a cluster `keys` are empty, too.
+    """
+
+    record: KeyRecord | None
+    keys: bytes
+    of_key: KeyHeader
+    of_account: AccountHeader
+
+
+_NO_HEADERS = KeyHeader("", KeyState.UNKNOWN, 0, 0, None, NO_LIMIT, {}), AccountHeader("", None, b"", {})
 
 
 class KnownKeys:
@@ -69,11 +78,13 @@ class KnownKeys:
         self.account_limit: Limit | None = None
         self.limits: KeyLimits | None = None
         self.applied: dict[tuple[str, str, str, int, int], Applied] = {}
-        self.stranger = _NOBODY
+        self.stranger = Known(None, b"", *_NO_HEADERS)
+        self.no_account = b""
         self.active: dict[bytes, Known] = {}
         self._count = 0
         self._stopped: dict[bytes, Known] = {}
-        self._headers: dict[tuple[str, str], _Headers] = {}
+        self._key_headers: dict[str, KeyHeader] = {}
+        self._account_headers: dict[str, AccountHeader] = {}
         self._scopes: dict[str, frozenset[str]] = {}
         self._limits: dict[tuple[str, str], Limit] = {}
         self._accounts: dict[str, bytes] = {}
@@ -86,17 +97,21 @@ class KnownKeys:
         self._drop()
         self.epoch, self.limit, self.account_limit, self.limits = epoch, limit, account_limit, limits
         # No account has this key, and no string begins with this header.
-        self.stranger = Known(None, limit, account_limit, self._account(""), b"", epoch, _UNKNOWN_HEADER, {})
-        force_setattr(self.stranger, "usual", self.arguments_for(self.stranger, 1))
+        self.no_account = self._account("")
+        of_key = KeyHeader(epoch, KeyState.UNKNOWN, 0, 0, None, limit, {})
+        self.stranger = Known(None, b"", of_key, AccountHeader(_UNKNOWN_HEADER, account_limit, b"", {}))
 
-    def arguments_for(self, known: Known, cost: int) -> bytes:
-        """Return the encoded arguments of a check; keys with the same headers share them."""
-        expires_at_ms = 0 if known.record is None else known.record.expires_at_ms
-        limits = (known.limit, known.account_limit or NO_LIMIT, self.limit, self.account_limit or NO_LIMIT)
-        numbers = (number for limit in limits for number in (limit.capacity, limit.refill_per_s))
-        asked = _ASKED.pack(cost, expires_at_ms, *numbers)
-        headers = (known.header.encode() + b"\n", known.account_header.encode() + b"\n")
-        return known.arguments.setdefault(cost, encoded_words(*headers, asked))
+    def alone(self, known: Known, cost: int) -> bytes:
+        """Return the encoded arguments of a check of its own (check.lua)."""
+        of_key, of_account = known.of_key, known.of_account
+        found = of_account.alone.get((of_key.text, cost))
+        if found is None:
+            limits = (of_key.limit, of_account.limit, self.limit, self.account_limit)
+            numbers = (number for limit in limits for number in _numbers(limit))
+            asked = _ALONE.pack(cost, of_key.expires_at_ms, *numbers)
+            found = encoded_words(of_key.text.encode() + b"\n", of_account.text.encode() + b"\n", asked)
+            of_account.alone[of_key.text, cost] = found
+        return found
 
     def remember(self, digest: bytes, changed: bytes) -> Known:
         """Parse the headers and the record of a reply; raises ValueError. Only an active key stays in the cache."""
@@ -109,35 +124,28 @@ class KnownKeys:
             self._drop()
         self._count += 1
         header, text, account_header = (*changed.decode().split("\n"), "", "")[:3]
-        headers = self._headers.get((header, account_header)) or self._parsed(header, account_header)
+        of_key = self._key_headers.get(header) or self._key_header(header)
+        # A key that has expired is refused before its account is read.
+        account_header = account_header or _UNKNOWN_HEADER
+        of_account = self._account_headers.get(account_header) or self._account_header(account_header)
         key_id, _, rest = text.partition(" ")
         account_id, _, scopes = rest.partition(" ")
         scopes, _, plan = scopes.partition(PLAN_MARK)
         if plan and (self.limits is None or plan not in self.limits.plans):
             self._on_unknown_plan()
         record = KeyRecord(
-            state=headers.state,
-            revision=headers.revision,
+            state=of_key.state,
+            revision=of_key.revision,
             key_id=key_id,
             # Keys share equal values to save memory.
             account_id=intern(account_id),
             scopes=self._scopes.get(scopes) or self._scopes.setdefault(scopes, frozenset(scopes.split())),
-            limit=headers.own,
-            expires_at_ms=headers.expires_at_ms,
+            limit=of_key.own,
+            expires_at_ms=of_key.expires_at_ms,
             plan=intern(plan),
         )
         account = self._account(account_id)
-        known = Known(
-            record,
-            headers.limit,
-            headers.account_limit,
-            account,
-            encoded_key(digest) + account if account else b"",
-            headers.header,
-            headers.account_header,
-            headers.arguments,
-        )
-        force_setattr(known, "usual", known.arguments.get(1) or self.arguments_for(known, 1))
+        known = Known(record, encoded_key(digest) + account if account else b"", of_key, of_account)
         if record.state is KeyState.ACTIVE:
             self.active[digest] = known
         else:
@@ -150,23 +158,17 @@ class KnownKeys:
         if self.active.get(digest) is known:
             del self.active[digest]
 
-    def _parsed(self, header: str, account_header: str) -> _Headers:
-        _epoch, revision, state, expires_at_ms, capacity, refill = header.split(" ")
+    def _key_header(self, text: str) -> KeyHeader:
+        _epoch, revision, state, expires_at_ms, capacity, refill = text.split(" ")
         own = None if capacity == "-" else self._limit(capacity, refill)
-        # A key that has expired is refused before its account is read.
-        account = account_header or _UNKNOWN_HEADER
-        parsed = _Headers(
-            header,
-            account,
-            KeyState(state),
-            int(revision),
-            int(expires_at_ms),
-            own,
-            own or self.limit,
-            self._account_limit(account),
-            {},
-        )
-        return self._headers.setdefault((header, account_header), parsed)
+        of_key = KeyHeader(text, KeyState(state), int(revision), int(expires_at_ms), own, own or self.limit, {})
+        force_setattr(of_key, "usual", arguments_for(of_key, 1))
+        return self._key_headers.setdefault(text, of_key)
+
+    def _account_header(self, text: str) -> AccountHeader:
+        limit = self._account_limit(text)
+        argument = encoded_words(_OF_ACCOUNT.pack(*_numbers(limit)) + text.encode() + b"\n")
+        return self._account_headers.setdefault(text, AccountHeader(text, limit, argument, {}))
 
     def _account(self, account_id: str) -> bytes:
         if not self._has_accounts:
@@ -190,7 +192,21 @@ class KnownKeys:
         return found or self._limits.setdefault((capacity, refill), Limit(int(capacity), float(refill)))
 
     def _drop(self) -> None:
-        memories = (self.active, self._stopped, self._headers, self._scopes, self._limits, self._accounts)
+        headers = (self._key_headers, self._account_headers)
+        memories = (self.active, self._stopped, *headers, self._scopes, self._limits, self._accounts)
         self._count = 0
         for memory in (*memories, self.applied):
             memory.clear()
+
+
+def arguments_for(of_key: KeyHeader, cost: int) -> bytes:
+    """Return the encoded argument of check_many.lua for keys with a header."""
+    found = of_key.arguments.get(cost)
+    if found is None:
+        numbers = _OF_KEY.pack(cost, of_key.expires_at_ms, *_numbers(of_key.limit))
+        found = of_key.arguments[cost] = encoded_words(numbers + of_key.text.encode() + b"\n")
+    return found
+
+
+def _numbers(limit: Limit | None) -> tuple[float, float]:
+    return (0, 0) if limit is None else (limit.capacity, limit.refill_per_s)

@@ -124,12 +124,13 @@ class LimitChecks:
         record = known.record
         if record is None:
             return None
-        key = (known.header, known.account_header, record.plan, id(row), lookup.cost)
+        of_key, of_account = known.of_key, known.of_account
+        key = (of_key.text, of_account.text, record.plan, id(row), lookup.cost)
         found = self._cache.applied.get(key)
         if found is None or found.row is not row:
-            account_header = known.account_header.encode() + b"\n" if self._has_accounts else b""
-            headers = known.header.encode() + b"\n", account_header
-            account = known.account_limit if self._has_accounts else None
+            account_header = of_account.text.encode() + b"\n" if self._has_accounts else b""
+            headers = of_key.text.encode() + b"\n", account_header
+            account = of_account.limit if self._has_accounts else None
             if len(self._cache.applied) >= _APPLIED_MAX:
                 self._cache.applied.clear()
             found = applied(limits, record, row, lookup.cost, headers=headers, account=account)

@@ -82,12 +82,6 @@ KEY_SCRIPTS = KeyScripts(CHECK, PUT, LimitScripts(LOOK, LIMITS, OPENING_LIMITS))
 CHECK_HEAD = b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n"
 CLUSTER_CHECK_HEAD = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n"
 OPENING_HEAD = b"*17\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n5\r\n" % OPENING.sha.encode()
-_CHECK_MANY_HEAD = b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % CHECK_MANY.sha.encode()
-
-
-def check_many_head(checks: int, groups: int) -> bytes:
-    """Encode the start of a command for several checks, up to the keys."""
-    return _CHECK_MANY_HEAD % (3 + 2 * checks + 4 * groups) + encoded_words(b"%d" % (2 * checks))
 
 
 def encoded_key(digest: bytes) -> bytes:

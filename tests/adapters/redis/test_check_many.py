@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.contracts.key_lookups import DEFAULT, account, put, record, take_many, take_one
 
-from authz.adapters.redis.checks import MANY_MAX, divided
 from authz.adapters.redis.connection.link import RedisLink
 from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, CHECK_MANY, account_header, account_key, header_of, redis_key
+from authz.adapters.redis.shared_scripts import MANY_MAX, divided
 from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
@@ -96,11 +96,11 @@ async def test_checks_in_one_script_are_the_same_checks_one_after_the_other(
             names, arguments = keys.words(0, number, cost)
             singly.append(await link.call(clocked(CHECK, now_s), names, *arguments))
         names_of_all: list[bytes] = []
-        groups: list[bytes] = []
+        groups: list[bytes] = [b"0"]  # none of several checks
         for number, cost in in_order:
-            names, arguments = keys.words(1, number, cost)
+            names, (header, account_line, asked) = keys.words(1, number, cost)
             names_of_all += names
-            groups += [*arguments, b"1"]
+            groups += [asked[:32] + header, asked[32:48] + account_line]
         together = await link.call(clocked(CHECK_MANY, now_s), tuple(names_of_all), *groups)
         assert [together[at : at + 17] for at in range(0, len(together), 17)] == [
             reply if len(reply) == 17 else reply + bytes(16) for reply in singly
@@ -169,13 +169,43 @@ async def test_a_key_that_ended_is_asked_about_once_per_check(link: RedisLink) -
     assert await calls(link) - before == 2  # one for two cached keys, one for the key that ended
 
 
-def test_checks_are_divided_into_scripts_of_bounded_size() -> None:
-    groups = {b"one": list(range(150)), b"two": [150], b"three": list(range(151, 200))}
-    scripts = list(divided(groups))
-    assert [sum(len(part) for _, part in parts) for parts in scripts] == [64, 64, 22 + 1, 49]
-    found = [(arguments, index) for parts in scripts for arguments, part in parts for index in part]
-    assert sorted(found) == sorted((arguments, index) for arguments, all_ in groups.items() for index in all_)
-    assert list(divided({})) == []
+Pair = tuple[bytes, bytes]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scripts"),
+    [
+        ({}, []),
+        ({b"one": 1}, [1]),
+        ({b"one": 64}, [64]),
+        ({b"one": 150, b"two": 1, b"three": 49}, [64, 64, 22, 50]),
+        ({b"%d" % number: 1 for number in range(150)}, [64, 64, 22]),
+        ({b"%d" % number: 1 + number % 3 for number in range(90)}, [62, 63, 55]),
+    ],
+)
+def test_checks_are_divided_into_scripts_of_bounded_size(sizes: dict[bytes, int], scripts: list[int]) -> None:
+    once: dict[Pair, int] = {}
+    again: dict[Pair, list[int]] = {}
+    asked: dict[int, Pair] = {}
+    for name, size in sizes.items():
+        pair = name, name + b" account"
+        first, *others = range(len(asked), len(asked) + size)
+        once[pair] = first
+        if others:
+            again[pair] = others
+        asked |= dict.fromkeys((first, *others), pair)
+    found: dict[int, Pair] = {}
+    sent = list(divided(once, again))
+    for indices, words in sent:
+        numbers, several = iter(indices), int(words[0].split(b"\r\n")[1])
+        rest = iter(words[1:])
+        for of_key, of_account in zip(rest, rest, strict=False):
+            count = int(next(rest).split(b"\r\n")[1]) if several > 0 else 1
+            several -= 1
+            found |= {next(numbers): (of_key, of_account) for _ in range(count)}
+        assert next(numbers, None) is None
+    assert found == asked
+    assert [len(indices) for indices, _ in sent] == scripts
 
 
 def outcome(reply: Take | StoreUnavailable | None) -> TakeOutcome:

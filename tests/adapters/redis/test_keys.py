@@ -167,7 +167,7 @@ async def test_a_record_is_parsed_once_and_the_memory_of_it_is_bounded(
         await take_one(store.keys, gone)
     cache = server_keys(store, digest)._checks._cache  # noqa: SLF001 -- a bound nothing else shows
     assert len(cache.active) + len(cache._stopped) <= 3  # noqa: SLF001 -- as above
-    assert len(cache._headers) <= 3  # noqa: SLF001 -- as above
+    assert len(cache._key_headers) <= 3  # noqa: SLF001 -- as above
     assert (await take_one(store.keys, digest)).record == first.record
 
 
@@ -178,7 +178,7 @@ async def test_a_key_that_changes_again_and_again_does_not_fill_the_memory(
     for revision in range(1, 12):
         await put(store.keys, digest, replace(record(), revision=revision))
         assert (await take_one(store.keys, digest)).record.revision == revision
-    assert len(server_keys(store, digest)._checks._cache._headers) <= 3  # noqa: SLF001 -- a bound nothing else shows
+    assert len(server_keys(store, digest)._checks._cache._key_headers) <= 3  # noqa: SLF001 -- a bound nothing else shows
 
 
 async def test_of_a_remembered_key_only_the_header_is_read(store: RedisStore, digest: bytes) -> None:

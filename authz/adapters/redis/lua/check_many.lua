@@ -1,8 +1,10 @@
 -- Decide several checks of keys in the caller's cache as check.lua does one after the other, with one read for all.
 -- KEYS in pairs: the string of a key and that of its account, as in check.lua
--- ARGV in groups of four: HEADER "\n" of key and account, both active, as in the caller's cache; doubles, of which the
--- first six are those of check.lua; and the number of the checks to which these apply, whose KEYS follow those of the
--- group before
+-- ARGV[1] how many of the following groups are of several checks; then a group for each: an argument of the key and one
+-- of the account, and for several checks their number. KEYS are in the order of the groups.
+-- The argument of the key: doubles, cost in tokens, and by its header its expiry in milliseconds, capacity in tokens and
+-- refill in tokens per second; then HEADER "\n" of the key as in the caller's cache, which says active. That of the
+-- account: doubles, its capacity and refill, 0 if accounts have no bucket; then its HEADER "\n", which says active.
 -- Reply: one string, OUTCOME BUCKET of each check in the order of KEYS, 17 bytes. OUTCOME is g, l, h or m as in
 -- check.lua, upper case on the first use in a half minute; or without a bucket, which is then 0, e expired, or x if a
 -- string is missing or has another header: check.lua can tell why.
@@ -19,14 +21,19 @@ local now_us = time[1] * 1000000 + time[2]
 local half_minute_us = now_us - now_us % 30000000
 local no_bucket = pack('<dd', 0, 0)
 -- The buckets so far: several checks may be of one key or one account.
-local bucket_of, replies, first = {}, {}, 1
-for group = 1, #ARGV, 4 do
-  local header, account_header = ARGV[group], ARGV[group + 1]
-  local cost, expires_ms, capacity, refill, account_capacity, account_refill =
-    struct.unpack('<dddddd', ARGV[group + 2])
+local bucket_of, replies, first, at, several = {}, {}, 1, 2, tonumber(ARGV[1])
+while at < #ARGV do
+  local of_key, of_account, last = ARGV[at], ARGV[at + 1], first
+  at = at + 2
+  if several > 0 then
+    last, at, several = first + 2 * ARGV[at] - 2, at + 1, several - 1
+  end
+  local header, account_header = sub(of_key, 33), sub(of_account, 17)
+  local cost, expires_ms, capacity, refill = struct.unpack('<dddd', of_key)
+  local account_capacity, account_refill = struct.unpack('<dd', of_account)
   local is_expired = expires_ms > 0 and now_us >= expires_ms * 1000
-  local header_end, next_first = 16 + #header, first + 2 * ARGV[group + 3]
-  for index = first, next_first - 2, 2 do
+  local header_end = 16 + #header
+  for index = first, last, 2 do
     local value, account = values[index], values[index + 1]
     local outcome, bucket = 'x', no_bucket
     if value and account and sub(value, 17, header_end) == header and sub(account, 17) == account_header then
@@ -55,7 +62,7 @@ for group = 1, #ARGV, 4 do
     end
     replies[#replies + 1] = outcome .. bucket
   end
-  first = next_first
+  first = last + 2
 end
 for key, bucket in pairs(bucket_of) do call('SETRANGE', key, '0', bucket) end
 return table.concat(replies)
