@@ -15,6 +15,7 @@ from support.clients.h2_peers import SETTLED, block, data, headers
 from support.fakes.allowing_checker import AllowingChecker, check_request
 
 from authz._pb.check_pb2 import CheckRequest, CheckResponse
+from authz.edge import sockets
 from authz.edge.check import acceptor, listener, peer
 from authz.edge.check.listener import CheckListener
 from authz.edge.check.messages import SERVICE
@@ -26,7 +27,7 @@ GREETING = SETTLED
 async def check_listener(
     request: pytest.FixtureRequest, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[CheckListener]:
-    monkeypatch.setattr(acceptor, "_SYNCOOKIES", scratch / "absent")  # the kernel holds nothing back
+    monkeypatch.setattr(sockets, "_SYNCOOKIES", scratch / "absent")  # the kernel holds nothing back
     checker: Any = AllowingChecker()
     address = "127.0.0.1:0" if request.param == "tcp" else f"unix:{scratch}/bounds.sock"
     made = CheckListener(checker, address, check_s_max=0.2, connections_max=8)
