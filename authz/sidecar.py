@@ -110,13 +110,13 @@ class Sidecar:
             policy,
             redis.keys,
             self._directory,
-            CheckTelemetry(metrics.checks, self._decisions, None if tracer is None else tracer.decided),
+            CheckTelemetry(metrics.checks, self._decisions),
             leases=self._leases,
             failure=modes,
             recent=self._recent,
             invalid_keys=invalid_keys,
             loads=load_limits(settings),
-            tracer=tracer,
+            on_sampled=None if tracer is None else tracer.decided,
         )
         ledger = self._ledger = PostgresKeys(self._postgres, metrics.changes.settled)
         self._reconciler = Reconciler(ledger, redis.keys)

@@ -1,32 +1,26 @@
-"""The metrics, the decision log and the traces as one observer of checks.
+"""The metrics and the decision log as one observer of checks.
 
-What they record is in `prometheus/checks.py`, `decision_log.py` and `tracing/`.
+What they record is in `prometheus/checks.py` and `decision_log.py`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from authz.adapters.decision_log import DecisionLog
 from authz.adapters.prometheus.checks import Metrics
 from authz.service.ports import Decided
 
-OnDecided: TypeAlias = Callable[[Sequence[Decided], float], None]
-
 
 class CheckTelemetry:
-    """The observer of checks (`service.ports.CheckObserver`); `trace` exports spans, None without a collector."""
+    """The observer of checks (`service.ports.CheckObserver`)."""
 
-    def __init__(self, metrics: Metrics, log: DecisionLog, trace: OnDecided | None = None) -> None:
+    def __init__(self, metrics: Metrics, log: DecisionLog) -> None:
         self.store_answered = metrics.store_answered
         self.store_failed = metrics.store_failed
         self.degraded = metrics.degraded
         self._count = metrics.decided
         self._log = log.decided
-        self._trace = trace
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         """Count decisions and log some of them."""
         self._count(decided, latency_s)
         self._log(decided, latency_s)
-        if self._trace is not None:
-            self._trace(decided, latency_s)

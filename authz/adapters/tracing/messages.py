@@ -7,7 +7,7 @@ share is serialised once. A test compares the result with protobuf.
 import random
 import time
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from struct import Struct
 from time import perf_counter
 from typing import Final
@@ -95,8 +95,16 @@ def shared_fields(
 
 def own_attribute(name: str, text: str) -> bytes:
     """Serialise an attribute of one span, as a field of it."""
-    value = _sized(_VALUE, _sized(_STRING, text.encode()))
-    return _sized(_ATTRIBUTES, _sized(_KEY, name.encode()) + value)
+    key, value = _key(name), text.encode()
+    size, key_size = len(value), len(key)
+    if key_size + size + 4 <= _SEVEN_BITS:  # every length is one byte, as usual
+        return b"%b%c%b%b%c%b%c%b" % (_ATTRIBUTES, key_size + size + 4, key, _VALUE, size + 2, _STRING, size, value)
+    return _sized(_ATTRIBUTES, key + _sized(_VALUE, _sized(_STRING, value)))
+
+
+@cache
+def _key(name: str) -> bytes:
+    return _sized(_KEY, name.encode())
 
 
 def _sized(tag: bytes, content: bytes) -> bytes:

@@ -13,6 +13,7 @@ from authz.core.check import Deny, Lookup, RequestAttributes
 from authz.core.errors import DenyReason, StoreUnavailable
 from authz.core.policy.policy import Policy
 from authz.core.policy.route import Route
+from authz.service.check.steps import Steps
 from authz.service.ports import Decided
 
 _RETRY_AFTER_S = 1
@@ -26,8 +27,8 @@ Answer: TypeAlias = Callable[[Sequence[Decided]], bool | None]
 class Batch(Struct):
     """Checks that arrived together. `requests` and `lookups` list those that need the projection, in the same order.
 
-    All of them use the policy that was in force when they arrived. `sampled` has the numbers of those whose callers
-    record their traces. `loaded` is set after their key was loaded.
+    All of them use the policy that was in force when they arrived. `steps` measures those whose callers record their
+    traces, and is None if there are none. `loaded` is set after their key was loaded.
     """
 
     policy: Policy
@@ -35,7 +36,7 @@ class Batch(Struct):
     started_s: float
     requests: list[tuple[int, RequestAttributes]]
     lookups: list[Lookup]
-    sampled: frozenset[int]
+    steps: Steps | None
     loaded: bool = False
 
 
@@ -50,7 +51,18 @@ class PendingCheck(Struct):
     def alone(self, *, loaded: bool = False) -> Batch:
         """Return a batch of this check only."""
         of, requests = self.batch, [(self.number, self.attributes)]
-        return Batch(of.policy, of.answer, of.started_s, requests, [self.lookup], of.sampled, loaded)
+        steps = None if of.steps is None else of.steps.alone(self.number)
+        return Batch(of.policy, of.answer, of.started_s, requests, [self.lookup], steps, loaded)
+
+    def begin(self, step: str) -> None:
+        """Begin a step, if the check is sampled (`steps.Steps`)."""
+        if self.batch.steps is not None:
+            self.batch.steps.begin(self.number, step)
+
+    def end(self) -> None:
+        """End the step that began last."""
+        if self.batch.steps is not None:
+            self.batch.steps.end(self.number)
 
 
 def broken(attributes: RequestAttributes) -> Deny:

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 
+from msgspec.structs import replace
+
 from authz.core.check import Decision, Deny, Lookup, RequestAttributes, Take
 from authz.core.decision import conclude, enforce, plan
 from authz.core.errors import StoreUnavailable
@@ -18,8 +20,8 @@ from authz.service.check.failure_modes import FailureMode, FailureModes, RecentK
 from authz.service.check.invalid_keys import InvalidKeys
 from authz.service.check.leases import Leases
 from authz.service.check.loads import KeyLoads, LoadLimits
+from authz.service.check.steps import OnSampled, Steps
 from authz.service.check.streams import StreamOpenings
-from authz.service.check.tracer import CheckTracer
 from authz.service.ports import CheckObserver, Decided, KeyDirectory, KeyProjection, Taken, TakeReply
 
 _log = logging.getLogger("authz.check")
@@ -40,7 +42,7 @@ class Checker:
         recent: RecentKeys,
         invalid_keys: InvalidKeys | None = None,
         loads: LoadLimits = LoadLimits(),  # noqa: B008 -- a frozen value
-        tracer: CheckTracer | None = None,
+        on_sampled: OnSampled | None = None,
     ) -> None:
         self.policy = policy
         self.leases = leases
@@ -51,8 +53,8 @@ class Checker:
         self._recent = recent
         self._invalid_keys = invalid_keys or InvalidKeys()
         self._loads = KeyLoads(projection, directory, observer, self._invalid_keys, self._loaded, limits=loads)
-        self._tracer = tracer
-        self._streams = StreamOpenings(leases, observer, self._finish_one, tracer)
+        self._on_sampled = on_sampled
+        self._streams = StreamOpenings(leases, observer, self._finish_one)
 
     def loads(self) -> Mapping[str, int]:
         """Return the number of loads of missing keys, by outcome."""
@@ -74,8 +76,9 @@ class Checker:
         """
         if sampled is None:
             sampled = [number for number, it in requests if it.call is not None and it.call.is_sampled]
+        steps = Steps(frozenset(sampled)) if sampled and self._on_sampled is not None else None
         policy = self.policy
-        batch = Batch(policy, answer, perf_counter(), [], [], frozenset(sampled))
+        batch = Batch(policy, answer, perf_counter(), [], [], steps)
         decided: list[Decided] = []
         for request in requests:
             attributes = request[1]
@@ -95,9 +98,8 @@ class Checker:
         if batch.lookups:
             self._query(batch)
         if decided:
-            if sampled and self._tracer is not None:
-                self._tracer.arrived(decided, batch.sampled)
-            self._finish(batch, decided)
+            # These have not waited for the projection, which may have failed already.
+            self._finish(batch if steps is None else replace(batch, steps=Steps(steps.sampled)), decided)
         return bool(batch.lookups)
 
     async def close(self) -> None:
@@ -106,6 +108,8 @@ class Checker:
         await self._streams.close()
 
     def _taken(self, batch: Batch, indices: Sequence[int], replies: Sequence[TakeReply]) -> None:
+        if batch.steps is not None:
+            batch.steps.replied()
         decided: list[Decided] = []
         requests, lookups = batch.requests, batch.lookups
         for index, reply in zip(indices, replies, strict=True):
@@ -135,14 +139,13 @@ class Checker:
     def _query(self, batch: Batch) -> None:
         """Query the projection for the lookups of a batch."""
         taken: Taken = partial(self._taken, batch)
-        if batch.sampled and self._tracer is not None:
-            taken = self._tracer.timed(batch.requests, batch.sampled, taken)
+        if batch.steps is not None:
+            batch.steps.asked()
         policy = batch.policy
         self._take(batch.lookups, policy.limit, taken, account=policy.account_limit, limits=policy.key_limits)
 
     def _miss(self, check: PendingCheck) -> None:
-        if self._tracer is not None:
-            self._tracer.begin(check.attributes, "postgres")
+        check.begin("postgres")
         refusal = self._loads.begin(check)
         if isinstance(refusal, Deny):
             self._finish_one(check, refusal)
@@ -152,8 +155,7 @@ class Checker:
     def _loaded(self, checks: Sequence[PendingCheck], result: StoreUnavailable | Take | None) -> None:
         """Continue the checks that waited for a load."""
         for check in checks:
-            if self._tracer is not None:
-                self._tracer.end(check.attributes, "postgres")
+            check.end()
             if isinstance(result, StoreUnavailable):
                 self._store_failed(check, result)
             elif result is not None:
@@ -188,6 +190,8 @@ class Checker:
         is_wanted = batch.answer(decided)
         try:
             self._observer.decided(decided, took_s)
+            if batch.steps is not None and self._on_sampled is not None:
+                self._on_sampled(batch.steps.traced(decided), took_s)
         except Exception:  # noqa: BLE001 -- the answers have been sent
             _log.exception("checks were answered but could not be counted")
         return is_wanted

@@ -16,7 +16,6 @@ from authz.core.streams import Acquisition, Lease
 from authz.service.check.batch import PendingCheck, unavailable
 from authz.service.check.leases import Leases
 from authz.service.check.tasks import Tasks
-from authz.service.check.tracer import CheckTracer
 from authz.service.ports import CheckObserver
 
 Finish: TypeAlias = Callable[[PendingCheck, Decision], bool | None]
@@ -26,13 +25,10 @@ Finish: TypeAlias = Callable[[PendingCheck, Decision], bool | None]
 class StreamOpenings:
     """Acquires leases for checks that open a stream, and undoes those whose caller has gone."""
 
-    def __init__(
-        self, leases: Leases, observer: CheckObserver, finish: Finish, tracer: CheckTracer | None = None
-    ) -> None:
+    def __init__(self, leases: Leases, observer: CheckObserver, finish: Finish) -> None:
         self._leases = leases
         self._observer = observer
         self._finish = finish
-        self._tracer = tracer
         self._tasks = Tasks()
 
     def with_opening(self, policy: Policy, attributes: RequestAttributes, lookup: Lookup, stream: str) -> Lookup:
@@ -50,8 +46,8 @@ class StreamOpenings:
         else:
             stream = check.batch.policy.streams[decision.route.stream]
             self._leases.acquired(stream, acquired)
-            if self._tracer is not None:
-                self._tracer.repeat(check.attributes, "lease")
+            if check.batch.steps is not None:
+                check.batch.steps.repeat(check.number, "lease")
             self._finish_leased(check, admit(decision, stream, check.attributes.request_id, acquired))
 
     async def close(self) -> None:
@@ -66,16 +62,14 @@ class StreamOpenings:
         stream = check.batch.policy.streams[route.stream]
         lease = Lease(request_id, principal.account_id, principal.key_id, stream.name)
         decision: Decision = unavailable(route, StoreUnavailable("redis", "acquiring the lease was interrupted"))
-        if self._tracer is not None:
-            self._tracer.begin(check.attributes, "lease")
+        check.begin("lease")
         try:
             decision = admit(allow, stream, request_id, await self._leases.acquire(lease, stream))
         except StoreUnavailable as failure:
             self._observer.store_failed(failure.store)
             decision = unavailable(route, failure)
         finally:
-            if self._tracer is not None:
-                self._tracer.end(check.attributes, "lease")
+            check.end()
             self._finish_leased(check, decision)
 
     def _finish_leased(self, check: PendingCheck, decision: Decision) -> None:

@@ -11,7 +11,7 @@ from authz.adapters.tracing.messages import LOCAL, RequestMessage, attribute, ow
 ATTRIBUTES = (("a", "x"), ("b", "é" * 70))
 
 
-@pytest.mark.parametrize("chars", [0, 1, 108, 109, 127, 128, 16_350, 16_384, 2_100_000])
+@pytest.mark.parametrize("chars", [0, 1, 108, 109, 118, 119, 127, 128, 16_350, 16_384, 2_100_000])
 def test_a_span_from_fragments_is_the_same_message(chars: int) -> None:
     ids, text = (secrets.token_bytes(16), secrets.token_bytes(8), secrets.token_bytes(8)), "x" * chars
     shared = shared_fields("check", proto.Span.SPAN_KIND_SERVER, LOCAL, ATTRIBUTES, "broken")

@@ -1,8 +1,9 @@
 """The spans of checks and requests, as they are exported: which there are, when, and what they say."""
 
+import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,8 +22,9 @@ from authz.core.check import Allow, RequestAttributes
 from authz.core.errors import StoreUnavailable
 from authz.core.streams import AcquireOutcome, Acquisition
 from authz.core.traces.context import Traced, trace_context
+from authz.core.traces.steps import SampledCheck
 from authz.edge.h2.call import Call, sampled
-from authz.service.ports import Decided
+from authz.service.ports import Taken
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
@@ -68,17 +70,6 @@ class Memory:
     def spans(self) -> dict[str, ReceivedSpan]:
         return {span.name: span for span in self.exported()}
 
-    def trace(self, stack: CheckerUnderTest) -> CheckerUnderTest:
-        """Report the decisions of a checker, which measures its steps already."""
-        record = stack.observed.decided
-
-        def decided(these: Sequence[Decided], latency_s: float) -> None:
-            record(these, latency_s)
-            self.checks.decided(these, latency_s)
-
-        stack.observed.decided = decided  # type: ignore[method-assign, assignment]
-        return stack
-
 
 @pytest.fixture
 def memory() -> Iterator[Memory]:
@@ -101,7 +92,7 @@ def test_the_flag_of_a_context_is_read_without_decoding_it(*, huffman: bool) -> 
 
 
 async def test_a_sampled_check_is_a_span_with_its_store_as_a_child(memory: Memory) -> None:
-    stack = memory.trace(CheckerUnderTest(take("servers:read"), tracer=memory.checks))
+    stack = CheckerUnderTest(take("servers:read"), on_sampled=memory.checks.decided)
     before_ns = time.time_ns()
     assert isinstance(await stack.decide(asked()), Allow)
     spans = memory.spans()
@@ -122,7 +113,7 @@ async def test_a_sampled_check_is_a_span_with_its_store_as_a_child(memory: Memor
 
 
 async def test_a_load_and_a_separate_lease_are_children_too(memory: Memory) -> None:
-    stack = memory.trace(CheckerUnderTest(None, take("servers:read"), tracer=memory.checks))
+    stack = CheckerUnderTest(None, take("servers:read"), on_sampled=memory.checks.decided)
     assert isinstance(await stack.decide(asked(path=STREAM)), Allow)
     assert [span.name for span in memory.exported()] == ["redis", "postgres", "redis", "lease", "authz.check"]
     assert memory.spans()["postgres"].attributes == {"db.system.name": "postgresql"}
@@ -131,7 +122,7 @@ async def test_a_load_and_a_separate_lease_are_children_too(memory: Memory) -> N
 
 async def test_a_lease_that_came_with_the_token_has_its_span(memory: Memory) -> None:
     acquired = Acquisition(AcquireOutcome.GRANTED, 1, 5, 1)
-    stack = memory.trace(CheckerUnderTest(replace(take("servers:read"), acquired=acquired), tracer=memory.checks))
+    stack = CheckerUnderTest(replace(take("servers:read"), acquired=acquired), on_sampled=memory.checks.decided)
     assert isinstance(await stack.decide(asked(path=STREAM)), Allow)
     spans = memory.spans()
     assert spans["lease"].start_ns == spans["redis"].start_ns
@@ -139,7 +130,7 @@ async def test_a_lease_that_came_with_the_token_has_its_span(memory: Memory) -> 
 
 async def test_a_refusal_names_its_reason_and_only_a_failure_is_an_error(memory: Memory) -> None:
     failure = StoreUnavailable("redis", "not connected")
-    stack = memory.trace(CheckerUnderTest(failure, tracer=memory.checks))
+    stack = CheckerUnderTest(failure, on_sampled=memory.checks.decided)
     await stack.decide(asked(key=None))
     await stack.decide(asked())
     refused, _, failed = memory.exported()
@@ -148,27 +139,48 @@ async def test_a_refusal_names_its_reason_and_only_a_failure_is_an_error(memory:
 
 
 async def test_what_is_not_sampled_has_no_span_and_leaves_nothing(memory: Memory) -> None:
-    stack = memory.trace(CheckerUnderTest(*[take("servers:read")] * 3, tracer=memory.checks))
+    stack = CheckerUnderTest(*[take("servers:read")] * 3, on_sampled=memory.checks.decided)
     untraced = replace(asked(), call=None)
     await stack.decide_all(asked("00"), untraced, asked("02"))
-    assert memory.checks.unfinished == 0
-    broken = [(1, replace(asked(), call=call(f"00-{'0' * 32}-{PARENT}-01")), Allow(stack.checker.policy.routes[0]))]
-    memory.checks.arrived(broken, frozenset({1}))
-    memory.checks.decided(broken, 0.001)
-    assert memory.checks.unfinished == 0
+    broken = replace(asked(), call=call(f"00-{'0' * 32}-{PARENT}-01"))
+    memory.checks.decided([SampledCheck(broken, Allow(stack.checker.policy.routes[0]), [])], 0.001)
     assert memory.spans() == {}
 
 
 async def test_a_batch_traces_its_sampled_checks_only_and_each_once(memory: Memory) -> None:
-    stack = memory.trace(CheckerUnderTest(*[take("servers:read")] * 4, tracer=memory.checks))
+    stack = CheckerUnderTest(*[take("servers:read")] * 4, on_sampled=memory.checks.decided)
     await stack.decide_all(asked("00"), asked("01"), asked("00"), asked("01"))
     names = sorted(span.name for span in memory.exported())
     assert names == ["authz.check", "authz.check", "redis", "redis"]
-    assert memory.checks.unfinished == 0
+
+
+async def test_a_check_that_needs_no_store_has_no_step_beside_those_that_do(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the projection fails at once, so before the others are reported."""
+    stack = CheckerUnderTest(on_sampled=memory.checks.decided)
+
+    def fail_at_once(_lookups: object, _default: object, taken: Taken, **_: object) -> None:
+        taken([0], [StoreUnavailable("redis", "not connected")])
+
+    monkeypatch.setattr(stack.checker, "_take", fail_at_once)
+    await stack.decide_all(asked(), asked(key=None))
+    spans = memory.exported()
+    assert [span.name for span in spans] == ["redis", "authz.check", "authz.check"]
+    assert [span.attributes["authz.reason"] for span in spans[1:]] == ["store_unavailable", "key_missing"]
+
+
+@pytest.mark.parametrize("order", [(5, 1, 3), (3, 5, 1), (1, 3, 5)])
+async def test_sampled_checks_are_found_in_any_order_of_calls(memory: Memory, order: tuple[int, ...]) -> None:
+    stack = CheckerUnderTest(*[take("servers:read")] * 3, on_sampled=memory.checks.decided)
+    requests = [(number, asked(f"0{int(number != 3)}")) for number in order]
+    stack.checker.check(requests, lambda _: None, [1, 5, 7])
+    await asyncio.sleep(0.01)  # the reply of the projection comes in another turn
+    assert [span.name for span in memory.exported()] == ["redis", "authz.check"] * 2
 
 
 async def test_a_key_in_the_id_of_a_request_is_masked(memory: Memory) -> None:
-    stack = memory.trace(CheckerUnderTest(take("servers:read"), tracer=memory.checks))
+    stack = CheckerUnderTest(take("servers:read"), on_sampled=memory.checks.decided)
     await stack.decide(replace(asked(), x_request_id=KEY.encode()))
     assert memory.spans()["authz.check"].attributes["authz.request_id"] == "[api key]"
 

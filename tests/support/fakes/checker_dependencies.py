@@ -13,7 +13,7 @@ from authz.core.limits import KeyLimits, Limit
 from authz.service.check.checker import Checker
 from authz.service.check.failure_modes import FailureModes, RecentKeys
 from authz.service.check.leases import Leases
-from authz.service.check.tracer import CheckTracer
+from authz.service.check.steps import OnSampled
 from authz.service.ports import Decided, Taken, TakeReply
 
 REQUEST = request("GET", "/v1/servers/s1", KEY)
@@ -139,7 +139,7 @@ class CheckerUnderTest:
         *replies: TakeReply,
         found: KeyRecord | StoreUnavailable | None = None,
         failure: FailureModes | None = None,
-        tracer: CheckTracer | None = None,
+        on_sampled: OnSampled | None = None,
     ) -> None:
         self.projection = ScriptedProjection(*replies)
         self.directory = ScriptedDirectory(found or record("servers:read"))
@@ -157,7 +157,7 @@ class CheckerUnderTest:
             leases=leases,
             failure=failure or FailureModes(),
             recent=recent,
-            tracer=tracer,
+            on_sampled=on_sampled,
         )
 
     async def decide(self, attributes: RequestAttributes = REQUEST) -> Decision:
