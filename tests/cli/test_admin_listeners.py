@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from support.certificates import MountedFiles
+from support.stream_server import stream_server
 from typer.testing import CliRunner
 
 from authz.adapters.prometheus.checks import Metrics, registry
@@ -135,14 +136,12 @@ async def test_neither_a_proxy_nor_a_redirect_leads_elsewhere(monkeypatch: pytes
         writer.write(f"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:{server.port}/policy\r\n\r\n".encode())
         writer.close()
 
-    redirecting = await asyncio.start_server(redirect, "127.0.0.1", 0)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
     assert READ["policy status"] in await run("policy status", f"127.0.0.1:{server.port}")
-    address = f"127.0.0.1:{redirecting.sockets[0].getsockname()[1]}"
-    assert READ["policy status"] not in await run("policy status", address)
-    redirecting.close()
+    async with stream_server(redirect) as port:
+        assert READ["policy status"] not in await run("policy status", f"127.0.0.1:{port}")
     await server.stop()
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from support.stream_server import aborted, stream_server
 
 _DELAY_S = 0.001
 _STALL_S = 0.07
@@ -27,11 +28,13 @@ async def slowed(url: str, chance: random.Random) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         redis_reader, redis_writer = await asyncio.open_connection(where.hostname, where.port)
-        await asyncio.gather(_copy(reader, redis_writer), _copy(redis_reader, writer, chance))
+        try:
+            await asyncio.gather(_copy(reader, redis_writer), _copy(redis_reader, writer, chance))
+        finally:
+            await aborted([redis_writer])
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield where._replace(netloc=f"127.0.0.1:{server.sockets[0].getsockname()[1]}").geturl()
-    server.close()
+    async with stream_server(serve) as port:
+        yield where._replace(netloc=f"127.0.0.1:{port}").geturl()
 
 
 @asynccontextmanager

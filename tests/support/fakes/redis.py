@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from support.stream_server import aborted, stream_server
+
 TLS_HANDSHAKE = b"\x16"
 CERTIFICATE = Path(__file__).parents[2] / "data" / "tls" / "localhost.pem"
 
@@ -41,11 +43,10 @@ class ScriptedRedis:
 
 @asynccontextmanager
 async def scripted_redis(info: bytes, *, hangs_up: bool = False) -> AsyncIterator[tuple[ScriptedRedis, int]]:
-    """Yield a server and its port on loopback; what is connected to it must be closed by then."""
+    """Yield a server and its port on loopback."""
     fake = ScriptedRedis(info, hangs_up=hangs_up)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
-    yield fake, server.sockets[0].getsockname()[1]
-    server.close()
+    async with stream_server(fake.serve) as port:
+        yield fake, port
 
 
 @asynccontextmanager
@@ -71,7 +72,6 @@ async def _proxy(
     choose: Callable[[bytes], int], port: int = 0, ssl: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Yield the port of a proxy that chooses the target port by the first bytes of a connection."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -80,31 +80,17 @@ async def _proxy(
         sink.close()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers = [writer]
+        first = await reader.read(65536)
         try:
-            first = await reader.read(65536)
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", choose(first))
-            writers.append(there_writer)
+        except OSError:  # the target is gone
+            writer.close()
+            return
+        try:
             there_writer.write(first)
             await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
-        except asyncio.CancelledError:
-            for each in writers:
-                each.transport.abort()
-            raise
-        except OSError:  # the client, or the target, is gone
-            for each in writers:
-                each.close()
+        finally:
+            await aborted([there_writer])
 
-    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(forward(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=ssl)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with stream_server(forward, port, tls=ssl) as found:
+        yield found

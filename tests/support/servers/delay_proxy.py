@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from support.stream_server import aborted
+
 Address = tuple[str, int] | str
 
 _READ_BYTES = 65_536
@@ -33,11 +35,10 @@ class DelayProxy:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await aborted(self._writers)
 
     def forget(self) -> None:
         """Drop every connection silently: nothing that is sent on it arrives, and nobody is told."""

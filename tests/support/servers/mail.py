@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from support.stream_server import stream_server
+
 
 class MailServer:
     """Supports the SMTP commands of one mail, without TLS.
@@ -18,10 +20,8 @@ class MailServer:
         self.drops = drops
         self.commands: list[str] = []
         self.text = ""
-        self.serving: list[asyncio.Task[None] | None] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.serving.append(asyncio.current_task())
         if self.drops:
             self.drops -= 1
             writer.close()
@@ -51,10 +51,5 @@ class MailServer:
 async def mail_server(refuses: str = "", later: int = 0, drops: int = 0) -> AsyncIterator[tuple[MailServer, int]]:
     """Yield a server and its port, on every address of loopback."""
     mail = MailServer(refuses, later, drops)
-    server = await asyncio.start_server(mail.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    other = await asyncio.start_server(mail.serve, "127.0.0.2", port)
-    yield mail, port
-    server.close()
-    other.close()
-    await asyncio.gather(*filter(None, mail.serving))
+    async with stream_server(mail.serve) as port, stream_server(mail.serve, port, host="127.0.0.2"):
+        yield mail, port
