@@ -5,7 +5,7 @@ The rules that compute one from another are in `decision.py`.
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from authz.core.errors import DenyReason
 from authz.core.limits import NO_LIMIT, Limit, NamedLimit
@@ -209,18 +209,37 @@ class Quotas(Value):
     name: str
 
 
-class Bucket(Value):
-    """The bucket that restricts a key the most after a check: tokens left (a fraction) under the applied limit.
+class BucketLimits(Value):
+    """The limits of the buckets of a check, and which one is shown: `limit` is its limit.
 
     It is the key's own, or with `is_account` that of its account. `other` is the limit of the other one; None if
     accounts have no bucket. `quotas` is set if the check took from further buckets, one of which may be this one.
     """
 
     limit: Limit
-    remaining: float
     other: Limit | None = None
     is_account: bool = False
     quotas: Quotas | None = None
+
+
+class Bucket(Value):
+    """The bucket that restricts a key the most after a check: tokens left (a fraction) under the applied limit.
+
+    Checks of a key share its limits, so that an adapter can tell by identity whether they are the same.
+    """
+
+    limits: BucketLimits
+    remaining: float
+
+    @property
+    def limit(self) -> Limit:
+        """The limit of this bucket."""
+        return self.limits.limit
+
+    @classmethod
+    def of(cls, limit: Limit, remaining: float, other: Limit | None = None, *, is_account: bool = False) -> Self:
+        """Return a bucket with limits of its own."""
+        return cls(BucketLimits(limit, other, is_account), remaining)
 
 
 class Take(Value):

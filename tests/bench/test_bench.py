@@ -38,6 +38,7 @@ from bench.report import Report
 from bench.run import run
 from support.clients.h2_peers import block
 from support.servers.programs import program
+from support.stream_server import stream_server
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.demo.servers import free_port
@@ -217,9 +218,8 @@ def request(target: str, status: int) -> Prepared:
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    async with stream_server(answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_a_request_that_is_answered_otherwise_is_counted(url: str) -> None:

@@ -139,9 +139,9 @@ async def test_the_emptier_bucket_is_shown_beside_both_limits(keys: Subject, acc
             bucket = reply.bucket
             assert bucket is not None
             if is_account is not None:
-                assert bucket.is_account is is_account
-            key = bucket.other if bucket.is_account else bucket.limit
-            shown = bucket.limit if bucket.is_account else bucket.other
+                assert bucket.limits.is_account is is_account
+            key = bucket.limits.other if bucket.limits.is_account else bucket.limit
+            shown = bucket.limit if bucket.limits.is_account else bucket.limits.other
             assert (key, shown) == (Limit(10, SLOW), limit)
 
 
@@ -154,7 +154,10 @@ async def test_the_own_limits_of_keys_come_on_top_of_the_policys(keys: Subject, 
     reply = await asked(keys, digest, 10, limit)
     assert isinstance(reply, Take)
     assert reply.bucket is not None
-    assert {reply.bucket.limit.capacity, reply.bucket.other and reply.bucket.other.capacity} == {1000, 1020}
+    assert {reply.bucket.limit.capacity, reply.bucket.limits.other and reply.bucket.limits.other.capacity} == {
+        1000,
+        1020,
+    }
     assert await remaining(keys, digest, limit) == pytest.approx(10, abs=0.5)  # a larger bucket is not a fuller one
 
 

@@ -51,7 +51,7 @@ async def taken(
 def shown(reply: TakeReply) -> tuple[TakeOutcome, str, int]:
     assert isinstance(reply, Take)
     assert reply.bucket is not None
-    quotas = reply.bucket.quotas
+    quotas = reply.bucket.limits.quotas
     return reply.outcome, "default" if quotas is None else quotas.name, round(reply.bucket.remaining)
 
 
@@ -75,8 +75,8 @@ async def test_the_limits_of_the_plan_replace_the_usual_ones(keys: Subject) -> N
     assert isinstance(reply, Take)
     assert reply.record.plan == "gold"
     assert isinstance(reply.bucket, Bucket)
-    assert reply.bucket.quotas is not None
-    assert reply.bucket.quotas.items == GOLD
+    assert reply.bucket.limits.quotas is not None
+    assert reply.bucket.limits.quotas.items == GOLD
 
 
 async def test_an_unknown_plan_has_the_limits_of_a_key_without_one(keys: Subject) -> None:
@@ -105,8 +105,8 @@ async def test_the_account_takes_part_in_all_or_none(keys: Subject) -> None:
         assert shown(reply) == (LIMITED, "account", 0)
     assert isinstance(reply, Take)
     assert reply.bucket is not None
-    assert reply.bucket.quotas is not None
-    assert [it.name for it in reply.bucket.quotas.items] == ["default", "daily", "search", "account"]
+    assert reply.bucket.limits.quotas is not None
+    assert [it.name for it in reply.bucket.limits.quotas.items] == ["default", "daily", "search", "account"]
     # A refund in a cluster follows its reply.
     await asyncio.sleep(0.02)
     assert shown((await taken(keys, [Lookup(digest, 1, ROW)]))[0]) == (GRANTED, "search", 0)
@@ -118,7 +118,7 @@ async def test_rows_without_limits_are_as_before_where_rows_only_have_some(keys:
     for _ in range(2):
         found = await taken(keys, lookups, ROWS_ONLY)
         usual = [it.bucket for it in (found[0], found[2]) if isinstance(it, Take)]
-        assert [it is not None and it.quotas for it in usual] == [None, None]
+        assert [it is not None and it.limits.quotas for it in usual] == [None, None]
     assert [shown(it)[0] for it in found] == [GRANTED, LIMITED, GRANTED, LIMITED]
 
 
@@ -162,6 +162,6 @@ async def test_a_hundred_checks_at_once_are_each_decided_once(keys: Subject) -> 
     for index, reply in enumerate(found):
         assert isinstance(reply, Take)
         assert reply.bucket is not None
-        assert reply.bucket.quotas is not None
+        assert reply.bucket.limits.quotas is not None
         of_key = GOLD if index % 2 else LIMITS.default
-        assert reply.bucket.quotas.items == (*of_key, SEARCH)
+        assert reply.bucket.limits.quotas.items == (*of_key, SEARCH)

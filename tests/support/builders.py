@@ -119,4 +119,4 @@ def record(*scopes: str, state: KeyState = KeyState.ACTIVE, revision: int = 1) -
 def take(
     *scopes: str, outcome: TakeOutcome = TakeOutcome.GRANTED, remaining: float = 119, limit: Limit = LIMIT
 ) -> Take:
-    return Take(outcome, record(*scopes), Bucket(limit, remaining))
+    return Take(outcome, record(*scopes), Bucket.of(limit, remaining))

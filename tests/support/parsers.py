@@ -56,7 +56,7 @@ def _decide(table: Policy, attributes: RequestAttributes) -> Allow | Deny:
     if not isinstance(planned, Lookup):
         return planned
     keyed = KeyRecord(record().state, 1, "key_1", "acct_1", frozenset(table.scopes))
-    return conclude(planned, Take(TakeOutcome.GRANTED, keyed, Bucket(table.limit, 100)))
+    return conclude(planned, Take(TakeOutcome.GRANTED, keyed, Bucket.of(table.limit, 100)))
 
 
 def _target(method: str, form: str, table: Policy = _SHIPPED) -> Callable[[bytes], Run]:

@@ -54,7 +54,7 @@ _BUCKETS = {
 _HEAD_BYTES = 1 + _BUCKET.size
 _GRANTED = TakeOutcome.GRANTED
 _GRANTED_BYTE, _CHANGED_BYTE = ord(_GRANTED), ord("x")
-_ANY_BUCKET = Bucket(NO_LIMIT, 0)
+_ANY_BUCKET = Bucket.of(NO_LIMIT, 0)
 _Sent: TypeAlias = tuple[Sequence[Lookup], Sequence[Known], Sequence[Sequence[int]]]
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 
@@ -229,9 +229,8 @@ class RedisChecks:
         for index, (letter, tokens, at_us) in zip(indices, _ONE_OF_MANY.iter_unpack(value), strict=True):
             found = known[index]
             record = found.record
-            of_key = found.of_key
-            if letter == _GRANTED_BYTE and record is not None and not of_key.expires_at_ms:
-                replies[index] = Take(_GRANTED, record, Bucket(of_key.limit, tokens, found.of_account.limit))
+            if letter == _GRANTED_BYTE and record is not None and not found.of_key.expires_at_ms:
+                replies[index] = Take(_GRANTED, record, Bucket(found.shown, tokens))
             elif letter == _CHANGED_BYTE:
                 changed.append(index)
             else:
@@ -274,7 +273,5 @@ class RedisChecks:
         if is_first:
             self._on_use(record.key_id)
             self._on_skew(at_us / 1_000_000 - time.time())
-        key_limit, account_limit = known.of_key.limit, known.of_account.limit
-        if is_account and account_limit is not None:
-            return Take(outcome, record, Bucket(account_limit, tokens, key_limit, is_account=True))
-        return Take(outcome, record, Bucket(key_limit, tokens, account_limit))
+        shown = self._cache.shown_account(known) if is_account else known.shown
+        return Take(outcome, record, Bucket(shown, tokens))

@@ -22,7 +22,7 @@ from authz.adapters.redis.leases import note_account
 from authz.adapters.redis.limit_checks import at
 from authz.adapters.redis.record_writes import noted, write
 from authz.adapters.redis.records import ACCOUNT, PUT, REFUND, account_header, account_key, further_key, redis_key
-from authz.core.check import AccountRecord, Bucket, Lookup, Quotas, Take, TakeOutcome
+from authz.core.check import AccountRecord, Bucket, BucketLimits, Lookup, Quotas, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import ACCOUNT_ITEM, NO_LIMIT, Limit, NamedLimit
 from authz.service.ports import Taken, TakeReply
@@ -127,7 +127,7 @@ class ClusterAccounts:
         return self._cluster.follow(result, link) if link is not None and isinstance(result, Redirected) else None
 
     def _refund(self, lookup: Lookup, take: Take) -> None:
-        key, quotas = redis_key(lookup.digest), None if take.bucket is None else take.bucket.quotas
+        key, quotas = redis_key(lookup.digest), None if take.bucket is None else take.bucket.limits.quotas
         names = "" if quotas is None else " ".join(it.name for it in quotas.items[1:])
         link = self._cluster.owner(key_slot(key))
         if link is not None:
@@ -151,15 +151,15 @@ def _whole(take: Take, value: Any) -> TakeReply:  # noqa: ANN401 -- any reply
     except (KeyError, TypeError, error):
         return StoreUnavailable("redis", "a record that cannot be read", transient=False)
     limit, key = Limit(int(capacity), refill_per_s), take.bucket
-    quotas = None if key is None else key.quotas
+    quotas = None if key is None else key.limits.quotas
     if quotas is not None:
         quotas = Quotas((*quotas.items, NamedLimit(ACCOUNT_ITEM, limit)), quotas.name)
     if outcome is TakeOutcome.GRANTED and key is not None and key.remaining <= tokens:
-        return replace(take, bucket=Bucket(key.limit, key.remaining, limit, quotas=quotas))
+        return replace(take, bucket=Bucket(BucketLimits(key.limit, limit, quotas=quotas), key.remaining))
     first = None if key is None else key.limit
     if quotas is not None:
         first, quotas = quotas.items[0].limit, replace(quotas, name=ACCOUNT_ITEM)
-    return Take(outcome, take.record, Bucket(limit, tokens, first, is_account=True, quotas=quotas))
+    return Take(outcome, take.record, Bucket(BucketLimits(limit, first, is_account=True, quotas=quotas), tokens))
 
 
 def granted(reply: TakeReply) -> bool:

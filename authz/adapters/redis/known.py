@@ -9,7 +9,7 @@ from sys import intern
 
 from authz.adapters.redis.limit_buckets import Applied
 from authz.adapters.redis.records import PLAN_MARK, account_key, encoded_key, encoded_words
-from authz.core.check import KeyRecord, KeyState
+from authz.core.check import BucketLimits, KeyRecord, KeyState
 from authz.core.limits import NO_LIMIT, KeyLimits, Limit
 from authz.core.value import Value, force_setattr
 
@@ -52,16 +52,19 @@ class Known(Value):
     """The cache entry of a key: its record, the encoded Redis keys of key and account, and what their headers say.
 
     It is small and shares what it can: with thousands of keys, all that is read of one key alone is a cache miss.
-    `record` is None, and `keys` are empty, if the key is not cached; in a cluster `keys` are empty, too.
+    `record` is None, and `keys` are empty, if the key is not cached; in a cluster `keys` are empty, too. `shown` are
+    the limits of both, for when the bucket of the key is the one to show.
     """
 
     record: KeyRecord | None
     keys: bytes
     of_key: KeyHeader
     of_account: AccountHeader
+    shown: BucketLimits
 
 
 _NO_HEADERS = KeyHeader("", KeyState.UNKNOWN, 0, 0, None, NO_LIMIT, {}), AccountHeader("", None, b"", {})
+_NOTHING_SHOWN = BucketLimits(NO_LIMIT)
 
 
 class KnownKeys:
@@ -78,7 +81,7 @@ class KnownKeys:
         self.account_limit: Limit | None = None
         self.limits: KeyLimits | None = None
         self.applied: dict[tuple[str, str, str, int, int], Applied] = {}
-        self.stranger = Known(None, b"", *_NO_HEADERS)
+        self.stranger = Known(None, b"", *_NO_HEADERS, _NOTHING_SHOWN)
         self.no_account = b""
         self.active: dict[bytes, Known] = {}
         self._count = 0
@@ -88,6 +91,8 @@ class KnownKeys:
         self._scopes: dict[str, frozenset[str]] = {}
         self._limits: dict[tuple[str, str], Limit] = {}
         self._accounts: dict[str, bytes] = {}
+        # By the headers of key and account, and whether the account's bucket is shown.
+        self._shown: dict[tuple[str, str, bool], BucketLimits] = {}
 
     def fit(self, epoch: str, limit: Limit, account_limit: Limit | None, limits: KeyLimits | None) -> None:
         """Drop all entries if they are of another epoch or of other limits than these, and continue with these."""
@@ -99,7 +104,8 @@ class KnownKeys:
         # No account has this key, and no string begins with this header.
         self.no_account = self._account("")
         of_key = KeyHeader(epoch, KeyState.UNKNOWN, 0, 0, None, limit, {})
-        self.stranger = Known(None, b"", of_key, AccountHeader(_UNKNOWN_HEADER, account_limit, b"", {}))
+        of_account = AccountHeader(_UNKNOWN_HEADER, account_limit, b"", {})
+        self.stranger = Known(None, b"", of_key, of_account, _NOTHING_SHOWN)
 
     def alone(self, known: Known, cost: int) -> bytes:
         """Return the encoded arguments of a check of its own (check.lua)."""
@@ -145,13 +151,28 @@ class KnownKeys:
             plan=intern(plan),
         )
         account = self._account(account_id)
-        known = Known(record, encoded_key(digest) + account if account else b"", of_key, of_account)
+        known = Known(
+            record,
+            encoded_key(digest) + account if account else b"",
+            of_key,
+            of_account,
+            self._shown_key(of_key, of_account),
+        )
         if record.state is KeyState.ACTIVE:
             self.active[digest] = known
         else:
             self.active.pop(digest, None)
             self._stopped[changed] = known  # all unknown keys share one entry
         return known
+
+    def shown_account(self, known: Known) -> BucketLimits:
+        """Return the limits of a key where the bucket of its account is shown."""
+        of_key, of_account = known.of_key, known.of_account
+        if of_account.limit is None:
+            return known.shown
+        found = self._shown.get((of_key.text, of_account.text, True))
+        shown = found or BucketLimits(of_account.limit, of_key.limit, is_account=True)
+        return found or self._shown.setdefault((of_key.text, of_account.text, True), shown)
 
     def forget(self, digest: bytes, known: Known) -> None:
         """Drop the entry of a key unless a newer one has replaced it."""
@@ -169,6 +190,11 @@ class KnownKeys:
         limit = self._account_limit(text)
         argument = encoded_words(_OF_ACCOUNT.pack(*_numbers(limit)) + text.encode() + b"\n")
         return self._account_headers.setdefault(text, AccountHeader(text, limit, argument, {}))
+
+    def _shown_key(self, of_key: KeyHeader, of_account: AccountHeader) -> BucketLimits:
+        found = self._shown.get((of_key.text, of_account.text, False))
+        shown = found or BucketLimits(of_key.limit, of_account.limit)
+        return found or self._shown.setdefault((of_key.text, of_account.text, False), shown)
 
     def _account(self, account_id: str) -> bytes:
         if not self._has_accounts:
@@ -193,7 +219,7 @@ class KnownKeys:
 
     def _drop(self) -> None:
         headers = (self._key_headers, self._account_headers)
-        memories = (self.active, self._stopped, *headers, self._scopes, self._limits, self._accounts)
+        memories = (self.active, self._stopped, *headers, self._scopes, self._limits, self._accounts, self._shown)
         self._count = 0
         for memory in (*memories, self.applied):
             memory.clear()

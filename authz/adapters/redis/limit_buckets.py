@@ -6,7 +6,7 @@ Which limits apply is `core/limits.py`; the commands and replies are `limit_chec
 from struct import Struct
 
 from authz.core.buckets.bucket_set import BucketSet
-from authz.core.check import Bucket, KeyRecord
+from authz.core.check import Bucket, BucketLimits, KeyRecord
 from authz.core.limits import NO_LIMIT, KeyLimits, Limit, NamedLimit
 from authz.core.value import Value
 
@@ -17,17 +17,16 @@ _SPARE_MS = 60_000
 class Applied(Value):
     """The buckets of a check of a row with the limits `row`, and the arguments of the script without the count.
 
-    `shown` has an example of each bucket that may be shown, so that all checks share what headers say.
+    `shown` has what headers say of each bucket that may be shown, so that all checks share it.
     """
 
     row: tuple[NamedLimit, ...]
     words: tuple[bytes, ...]
-    shown: tuple[Bucket, ...]
+    shown: tuple[BucketLimits, ...]
 
     def bucket(self, index: int, remaining: float) -> Bucket:
         """Return the bucket to show, by its index from 1; raises IndexError."""
-        it = self.shown[index - 1]
-        return Bucket(it.limit, remaining, it.other, it.is_account, it.quotas)
+        return Bucket(self.shown[index - 1], remaining)
 
 
 def applied(
@@ -48,4 +47,4 @@ def applied(
         numbers += (it.limit.capacity, it.limit.refill_per_s)
     names = " ".join(it.name for it in buckets.items[1:]).encode()
     words = (*headers, Struct(f"<{len(numbers)}d").pack(*numbers), names)
-    return Applied(row, words, tuple(buckets.bucket(index, 0) for index in range(len(buckets.listed))))
+    return Applied(row, words, tuple(buckets.shown(index) for index in range(len(buckets.listed))))

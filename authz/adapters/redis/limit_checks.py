@@ -42,7 +42,7 @@ _KNOWN_BYTE, _EXPIRED_BYTE, _CHANGED_BYTE = b"kex"
 _LOWER = 0x20
 _APPLIED_MAX = 16_384
 _NO_ROW: tuple[NamedLimit, ...] = ()
-_ANY_BUCKET = Bucket(NO_LIMIT, 0)
+_ANY_BUCKET = Bucket.of(NO_LIMIT, 0)
 _UNREADABLE = StoreUnavailable("redis", "a record that cannot be read", transient=False)
 _UNSETTLED = StoreUnavailable("redis", "a record that changes again and again")
 

@@ -3,7 +3,7 @@
 Which limits apply to a key is `core/limits.py`.
 """
 
-from authz.core.check import Bucket, Quotas
+from authz.core.check import Bucket, BucketLimits, Quotas
 from authz.core.limits import ACCOUNT_ITEM, KEY_ITEM, Limit, NamedLimit
 from authz.core.value import Value
 
@@ -21,10 +21,14 @@ class BucketSet(Value):
 
     def bucket(self, index: int, remaining: float) -> Bucket:
         """Return the bucket to show; raises IndexError."""
+        return Bucket(self.shown(index), remaining)
+
+    def shown(self, index: int) -> BucketLimits:
+        """Return what is shown if that is the bucket with this index; raises IndexError."""
         listed, account = self.listed, self.account
         shown = listed[index]
         is_usual = len(self.items) == 1 and self.items[0].name == KEY_ITEM
         quotas = None if is_usual else Quotas(listed, shown.name)
         if index == len(self.items):
-            return Bucket(shown.limit, remaining, self.items[0].limit, is_account=True, quotas=quotas)
-        return Bucket(shown.limit, remaining, account, quotas=quotas)
+            return BucketLimits(shown.limit, self.items[0].limit, is_account=True, quotas=quotas)
+        return BucketLimits(shown.limit, account, quotas=quotas)

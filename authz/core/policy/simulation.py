@@ -64,7 +64,7 @@ def _key(key_format: KeyFormat) -> bytes:
 def _granted(policy: Policy, lookup: Lookup, caller: Caller) -> Take:
     account_id = caller.account_id or _named(lookup) or _OWN
     record = KeyRecord(KeyState.ACTIVE, 1, "key_simulation", account_id, caller.scopes)
-    return Take(TakeOutcome.GRANTED, record, Bucket(policy.limit, policy.limit.capacity))
+    return Take(TakeOutcome.GRANTED, record, Bucket.of(policy.limit, policy.limit.capacity))
 
 
 def _named(lookup: Lookup) -> str:

@@ -16,7 +16,7 @@ from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpRespons
 from authz._pb.http_status_pb2 import HttpStatus, StatusCode
 from authz._pb.rpc_status_pb2 import Status
 from authz.core.bodies.template import REQUEST_ID, RETRY_AFTER_S, shown_id, values_of
-from authz.core.check import Allow, Bucket, Decision, Deny, Principal, RequestAttributes
+from authz.core.check import Allow, Bucket, BucketLimits, Decision, Deny, Principal, RequestAttributes
 from authz.core.error_body import error_body, problem_body
 from authz.core.errors import DENIALS, Denial, DenyReason, GrpcCode
 from authz.core.limits import ACCOUNT_ITEM, KEY_ITEM, Limit, NamedLimit, full_after_s
@@ -202,10 +202,10 @@ def rate_headers(families: RateHeaders, bucket: Bucket | None, streams: StreamUs
     if bucket is None:
         return []
     quotas, left = ("", "") if streams is None else _stream_quotas(streams)
-    return limit_headers(families, bucket, quotas) + left_headers(families, bucket, left)
+    return limit_headers(families, bucket.limits, quotas) + left_headers(families, bucket, left)
 
 
-def limit_headers(families: RateHeaders, bucket: Bucket, quotas: str = "") -> Headers:
+def limit_headers(families: RateHeaders, limits: BucketLimits, quotas: str = "") -> Headers:
     """Write the rate headers about limits: those of the key and, if it has a bucket, of the account; then `quotas`.
 
     If the check took from further buckets, every one of them is listed.
@@ -214,24 +214,24 @@ def limit_headers(families: RateHeaders, bucket: Bucket, quotas: str = "") -> He
     """
     headers: Headers = []
     if families.ietf:
-        headers.append(("ratelimit-policy", ", ".join(_quota(it.name, it.limit) for it in _listed(bucket)) + quotas))
+        headers.append(("ratelimit-policy", ", ".join(_quota(it.name, it.limit) for it in _listed(limits)) + quotas))
     if families.legacy:
-        headers.append(("x-ratelimit-limit", str(bucket.limit.capacity)))
+        headers.append(("x-ratelimit-limit", str(limits.limit.capacity)))
     return headers
 
 
-def _listed(bucket: Bucket) -> tuple[NamedLimit, ...]:
-    if bucket.quotas is not None:
-        return bucket.quotas.items
-    key, account = (bucket.other, bucket.limit) if bucket.is_account else (bucket.limit, bucket.other)
+def _listed(limits: BucketLimits) -> tuple[NamedLimit, ...]:
+    if limits.quotas is not None:
+        return limits.quotas.items
+    key, account = (limits.other, limits.limit) if limits.is_account else (limits.limit, limits.other)
     return tuple(NamedLimit(name, it) for name, it in ((KEY_ITEM, key), (ACCOUNT_ITEM, account)) if it is not None)
 
 
-def shown_name(bucket: Bucket) -> str:
+def shown_name(limits: BucketLimits) -> str:
     """Return the name of the bucket that is shown."""
-    if bucket.quotas is not None:
-        return bucket.quotas.name
-    return ACCOUNT_ITEM if bucket.is_account else KEY_ITEM
+    if limits.quotas is not None:
+        return limits.quotas.name
+    return ACCOUNT_ITEM if limits.is_account else KEY_ITEM
 
 
 def _quota(name: str, limit: Limit) -> str:
@@ -241,7 +241,7 @@ def _quota(name: str, limit: Limit) -> str:
 def left_headers(families: RateHeaders, bucket: Bucket, further: str = "") -> Headers:
     """Build the rate limit headers that change with every request; `further` is the rest of other quotas."""
     left, full_s = int(bucket.remaining), full_after_s(bucket.limit, bucket.remaining)
-    forms = left_forms(families, shown_name(bucket))
+    forms = left_forms(families, shown_name(bucket.limits))
     headers = [(name, form.format(left=left, full_s=full_s)) for name, form in forms]
     return [(name, value + further if name == _RATELIMIT else value) for name, value in headers]
 

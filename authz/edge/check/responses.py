@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from authz._pb.check_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
-from authz.core.check import Allow, Bucket, Decision, Deny, Principal, Quotas, RequestAttributes
-from authz.core.limits import Limit, full_after_s
+from authz.core.check import Allow, Bucket, BucketLimits, Decision, Deny, Principal, RequestAttributes
+from authz.core.limits import full_after_s
 from authz.core.policy.policy import Policy, RateHeaders
 from authz.core.policy.route import Route
 from authz.core.streams import StreamUse
@@ -36,8 +36,7 @@ class _Caller(Value):
     """The fragments of one caller: its headers, the headers of its set of scopes, and its metadata.
 
     The metadata contains the decision, `allowed` or `denied`, because it stands in the middle. All fragments belong to
-    one policy, whose identity is `policy`. `rates` are the headers of the latest pair of limits, `limit` and `other`,
-    which rarely change; `is_account` tells whose bucket the first is, and `quotas` lists further buckets.
+    one policy, whose identity is `policy`. `rates` are the headers of the latest limits, which rarely change.
     """
 
     policy: object
@@ -45,10 +44,7 @@ class _Caller(Value):
     scopes: bytes
     allowed: bytes
     denied: bytes
-    limit: Limit | None = None
-    other: Limit | None = None
-    is_account: bool = False
-    quotas: Quotas | None = None
+    limits: BucketLimits | None = None
     rates: bytes = b""
 
 
@@ -96,22 +92,15 @@ class ResponseWriter:
         if decision.streams is not None:
             return self._stream(decision, caller, ok)
         if bucket is not None:
-            is_same = caller.limit is bucket.limit and caller.other is bucket.other
-            if not is_same or caller.is_account is not bucket.is_account or caller.quotas is not bucket.quotas:
-                self._note_rates(caller, bucket)
+            if caller.limits is not bucket.limits:
+                force_setattr(caller, "limits", bucket.limits)
+                force_setattr(caller, "rates", self._rates.limits(bucket.limits))
             ok += self._rates.left(bucket, caller.rates)
         metadata = caller.allowed
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
         metadata += route.fragment or _route_fragment(route)
         return b"".join((_STATUS_AND_OK, LENGTH[len(ok)], ok, _METADATA, LENGTH[len(metadata)], metadata))
-
-    def _note_rates(self, caller: _Caller, bucket: Bucket) -> None:
-        force_setattr(caller, "limit", bucket.limit)
-        force_setattr(caller, "other", bucket.other)
-        force_setattr(caller, "is_account", bucket.is_account)
-        force_setattr(caller, "quotas", bucket.quotas)
-        force_setattr(caller, "rates", self._rates.limits(bucket))
 
     def _stream(self, allow: Allow, caller: _Caller, ok: bytes) -> bytes:
         """Serialise the response to a request that opens a stream; `ok` begins its OkHttpResponse."""
@@ -217,30 +206,30 @@ class _Rates:
 
     def of(self, bucket: Bucket) -> bytes:
         """Serialise the headers of a bucket."""
-        return self.left(bucket, self.limits(bucket))
+        return self.left(bucket, self.limits(bucket.limits))
 
-    def limits(self, bucket: Bucket) -> bytes:
-        """Serialise the headers of the limits of a bucket."""
+    def limits(self, shown: BucketLimits) -> bytes:
+        """Serialise the headers of limits."""
         if not self._count:
             return b""
-        limit, other = bucket.limit, bucket.other
+        limit, other, quotas = shown.limit, shown.other, shown.quotas
         # Of plain numbers, because a limit is slow to hash.
         key: tuple[object, ...] = (limit.capacity, limit.refill_per_s)
         if other is not None:
-            key += (other.capacity, other.refill_per_s, bucket.is_account)
-        if bucket.quotas is not None:
-            key += tuple((it.name, it.limit.capacity, it.limit.refill_per_s) for it in bucket.quotas.items)
+            key += (other.capacity, other.refill_per_s, shown.is_account)
+        if quotas is not None:
+            key += tuple((it.name, it.limit.capacity, it.limit.refill_per_s) for it in quotas.items)
         found = self._limits.get(key)
-        return found or _cached(self._limits, key, self._write(codec.limit_headers(self._families, bucket)))
+        return found or _cached(self._limits, key, self._write(codec.limit_headers(self._families, shown)))
 
     def left(self, bucket: Bucket, limits: bytes) -> bytes:
         """Serialise the headers of the tokens left, behind those of the limits."""
         if not self._count:
             return b""
-        remaining = bucket.remaining
-        left, full_s = b"%d" % remaining, b"%d" % full_after_s(bucket.limit, remaining)
-        quotas = bucket.quotas
-        key = (len(left), len(full_s), bucket.is_account if quotas is None else quotas.name)
+        remaining, shown = bucket.remaining, bucket.limits
+        left, full_s = b"%d" % remaining, b"%d" % full_after_s(shown.limit, remaining)
+        quotas = shown.quotas
+        key = (len(left), len(full_s), shown.is_account if quotas is None else quotas.name)
         form = self._forms.get(key) or self._form(bucket, key)
         return limits + form % ((left, full_s) * self._count)
 
@@ -257,7 +246,7 @@ class _Rates:
     def _form(self, bucket: Bucket, key: tuple[int, int, bool | str]) -> bytes:
         left, full_s, _ = key
         form = b""
-        for name, text in codec.left_forms(self._families, codec.shown_name(bucket)):
+        for name, text in codec.left_forms(self._families, codec.shown_name(bucket.limits)):
             size = len(text.format(left="0" * left, full_s="0" * full_s))
             head = self._header(name).head(size).replace(b"%", b"%%")
             form += head + text.format(left="%b", full_s="%b").encode() + ACTION

@@ -96,17 +96,18 @@ class RecentKeys:
         if account is None:
             account = self._accounts.setdefault(take.record.account_id, _Account())
         account.is_suspended = False
-        tokens, account_limit = TokenBucket(bucket.limit, bucket.remaining, now_s), bucket.other
+        limits = bucket.limits
+        tokens, account_limit = TokenBucket(bucket.limit, bucket.remaining, now_s), limits.other
         further: dict[str, TokenBucket] = {}
-        if bucket.quotas is not None:
+        if limits.quotas is not None:
             tokens, further = self._several(digest, bucket, tokens)
-            if bucket.is_account:
+            if limits.is_account:
                 account.tokens = TokenBucket(bucket.limit, bucket.remaining, now_s)
-            account_limit = next((it.limit for it in bucket.quotas.items if it.name == ACCOUNT_ITEM), None)
-        elif bucket.is_account:
+            account_limit = next((it.limit for it in limits.quotas.items if it.name == ACCOUNT_ITEM), None)
+        elif limits.is_account:
             # The account's bucket is the emptier one, so that it decides.
             account.tokens, account_limit = tokens, bucket.limit
-            limit = bucket.other or bucket.limit
+            limit = limits.other or bucket.limit
             tokens = TokenBucket(limit, limit.capacity, now_s)
         self._seen[digest] = _Seen(take.record, tokens, now_s, account, account_limit, further)
         self._seen.move_to_end(digest)
@@ -144,14 +145,14 @@ class RecentKeys:
 
     def _several(self, digest: bytes, bucket: Bucket, shown: TokenBucket) -> tuple[TokenBucket, dict[str, TokenBucket]]:
         """Return the bucket of the key and its further ones: the shown one is known, the others are as they were."""
-        seen, items = self._seen.get(digest), () if bucket.quotas is None else bucket.quotas.items
-        name = "" if bucket.quotas is None else bucket.quotas.name
+        seen, quotas = self._seen.get(digest), bucket.limits.quotas
+        items, name = ((), "") if quotas is None else (quotas.items, quotas.name)
         first = items[0].limit
         further = {} if seen is None else seen.further
         tokens = TokenBucket(first, first.capacity, shown.at_s) if seen is None else seen.tokens
         if name == items[0].name:
             tokens = shown
-        elif not bucket.is_account:
+        elif not bucket.limits.is_account:
             further = further | {name: shown}
         return tokens, further
 
@@ -173,7 +174,7 @@ class RecentKeys:
         if account is None:
             granted, seen.tokens = seen.tokens.take(lookup.cost, now_s)
             outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
-            return Take(outcome, seen.record, Bucket(limit, seen.tokens.remaining))
+            return Take(outcome, seen.record, Bucket.of(limit, seen.tokens.remaining))
         return _taken_from_both(seen, lookup.cost, limit, seen.account_limit or account, now_s)
 
 
@@ -183,8 +184,8 @@ def _taken_from_both(seen: _Seen, cost: int, limit: Limit, account_limit: Limit,
     seen.account.tokens = tokens
     outcome = TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED
     if is_account:
-        return Take(outcome, seen.record, Bucket(account_limit, tokens.remaining, limit, is_account=True))
-    return Take(outcome, seen.record, Bucket(limit, seen.tokens.remaining, account_limit))
+        return Take(outcome, seen.record, Bucket.of(account_limit, tokens.remaining, limit, is_account=True))
+    return Take(outcome, seen.record, Bucket.of(limit, seen.tokens.remaining, account_limit))
 
 
 def _taken_from_all(seen: _Seen, lookup: Lookup, limits: KeyLimits, account: Limit | None, now_s: float) -> Take:

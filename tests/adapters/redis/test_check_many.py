@@ -1,8 +1,9 @@
 """Checks that share a script: the same as one after the other, each with its own outcome."""
 
+import asyncio
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,9 +16,10 @@ from authz.adapters.redis.connection.scripts import Script
 from authz.adapters.redis.keys import RedisKeys
 from authz.adapters.redis.records import CHECK, CHECK_MANY, account_header, account_key, header_of, redis_key
 from authz.adapters.redis.shared_scripts import MANY_MAX, divided
-from authz.core.check import KeyRecord, KeyState, Take, TakeOutcome
+from authz.core.check import BucketLimits, KeyRecord, KeyState, Lookup, Take, TakeOutcome
 from authz.core.errors import StoreUnavailable
 from authz.core.limits import Limit
+from authz.service.ports import TakeReply
 
 START_S = 1_700_000_000.0
 ACCOUNT_LIMIT = Limit(40, 4)
@@ -223,3 +225,27 @@ def _counts(stats: str) -> Iterator[str]:
     for line in stats.splitlines():
         if line.startswith("cmdstat_evalsha:"):
             yield line.partition("calls=")[2].partition(",")[0]
+
+
+@pytest.mark.parametrize("shared", [None, Limit(100, 0.001), Limit(5, 0.001)], ids=["none", "fuller", "emptier"])
+@pytest.mark.parametrize("checks", [1, 2])
+async def test_checks_of_a_key_share_their_limits(link: RedisLink, shared: Limit | None, checks: int) -> None:
+    """Because response headers are cached by them."""
+    keys, digest, account_id = RedisKeys(link, negative_ttl_s=5), os.urandom(32), f"acct_{os.urandom(8).hex()}"
+
+    async def limits() -> list[BucketLimits]:
+        done: asyncio.Future[Sequence[TakeReply]] = asyncio.get_running_loop().create_future()
+        lookups = [Lookup(digest, 1, None)] * checks
+        keys.take(lookups, DEFAULT, lambda _places, replies: done.set_result(replies), account=shared)
+        return [reply.bucket.limits for reply in await done if isinstance(reply, Take) and reply.bucket is not None]
+
+    of = replace(record(limit=Limit(10, 0.001)), account_id=account_id)
+    await put(keys, digest, of)
+    await limits()
+    found = await limits() + await limits()
+    assert len(found) == 2 * checks
+    assert all(each is found[0] for each in found)
+    assert found[0].is_account is (shared == Limit(5, 0.001))
+    await put(keys, digest, replace(of, revision=2, limit=Limit(9, 0.001)))
+    for each in await limits() + await limits():
+        assert Limit(9, 0.001) in {each.limit, each.other}

@@ -199,7 +199,7 @@ async def test_whatever_changes_a_remembered_key_is_effective_at_once(store: Red
     await put(store.keys, digest, record())
     assert (await take_one(store.keys, digest)).outcome is TakeOutcome.GRANTED
     await put(store.keys, digest, record(revision=2, limit=Limit(1, 0.001)))
-    assert (await take_one(store.keys, digest)).bucket == Bucket(Limit(1, 0.001), 0)
+    assert (await take_one(store.keys, digest)).bucket == Bucket.of(Limit(1, 0.001), 0)
     assert (await take_one(store.keys, digest)).outcome is TakeOutcome.LIMITED
     await put(store.keys, digest, replace(record(revision=3), scopes=frozenset({"logs:read"})))
     assert (await take_one(store.keys, digest)).record.scopes == {"logs:read"}

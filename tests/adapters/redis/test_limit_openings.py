@@ -59,8 +59,8 @@ async def test_buckets_and_lease_are_taken_together_or_not_at_all(own_link: Redi
     await command(own_link, "SCRIPT", "FLUSH")
     (third,) = await taken(keys, opening(digest, "3"))
     assert third.bucket is not None
-    assert third.bucket.quotas is not None
-    assert (third.outcome, third.acquired, third.bucket.quotas.name) == (TakeOutcome.LIMITED, None, "opened")
+    assert third.bucket.limits.quotas is not None
+    assert (third.outcome, third.acquired, third.bucket.limits.quotas.name) == (TakeOutcome.LIMITED, None, "opened")
     assert {it.lease.lease_id for it in await RedisLeases(own_link).streams(key.account_id, LOGS.name)} == {"1"}
     await keys.put(digest, replace(key, revision=2, state=KeyState.REVOKED))
     assert (await taken(keys, opening(digest, "4")))[0].outcome is TakeOutcome.REVOKED

@@ -23,7 +23,7 @@ POLICY = load_policy(shipped("policies/truetick.yaml"))
 ANSWERS = ResponseWriter(POLICY)
 REQUEST = RequestAttributes("1", "GET", "/")
 CALLER = Principal("acct_3f9d2c81b6a04e57", "key_8c1e5d90a7b34f26", frozenset(POLICY.scopes))
-ALLOW = Allow(POLICY.routes[0], CALLER, Bucket(POLICY.limit, 93.5))
+ALLOW = Allow(POLICY.routes[0], CALLER, Bucket.of(POLICY.limit, 93.5))
 ANSWER = ANSWERS.write(REQUEST, ALLOW)
 
 

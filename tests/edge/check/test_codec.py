@@ -68,7 +68,7 @@ def test_an_allow_removes_every_identity_header_of_the_client_that_it_does_not_s
 
 
 def test_rate_headers_replace_what_a_backend_sends() -> None:
-    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, Bucket(Limit(120, 2), 118.6)))
+    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, Bucket.of(Limit(120, 2), 118.6)))
     assert headers(answer) == {
         "ratelimit-policy": '"default";q=120;w=60',
         "ratelimit": '"default";r=118;t=1',
@@ -82,9 +82,9 @@ def test_rate_headers_replace_what_a_backend_sends() -> None:
 def test_an_accounts_bucket_is_a_second_policy_and_shown_where_it_is_the_emptier_one() -> None:
     policies = '"default";q=120;w=60, "account";q=3000;w=60'
     key, account = Limit(120, 2), Limit(3000, 50)
-    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, Bucket(key, 118.6, account)))
+    answer = encode(POLICY, request(), Allow(ROUTE, PRINCIPAL, Bucket.of(key, 118.6, account)))
     assert (headers(answer)["ratelimit-policy"], headers(answer)["ratelimit"]) == (policies, '"default";r=118;t=1')
-    refusal = Deny(DenyReason.RATE_LIMITED, ROUTE, PRINCIPAL, Bucket(account, 0.4, key, is_account=True), (), 1)
+    refusal = Deny(DenyReason.RATE_LIMITED, ROUTE, PRINCIPAL, Bucket.of(account, 0.4, key, is_account=True), (), 1)
     denied = {
         option.header.key: option.header.value for option in encode(POLICY, request(), refusal).denied_response.headers
     }
@@ -138,7 +138,7 @@ def test_a_401_says_how_to_authenticate() -> None:
 
 
 def test_a_429_carries_retry_after() -> None:
-    answer = refusal(DenyReason.RATE_LIMITED, bucket=Bucket(Limit(120, 2), 0.5), retry_after_s=1)
+    answer = refusal(DenyReason.RATE_LIMITED, bucket=Bucket.of(Limit(120, 2), 0.5), retry_after_s=1)
     sent = headers(answer)
     assert sent["retry-after"] == "1"
     assert sent["ratelimit"] == '"default";r=0;t=60'
@@ -195,7 +195,7 @@ def test_too_many_streams_are_refused_in_the_routes_format(reason: DenyReason, w
 
 
 def test_remaining_stream_slots_are_reported_in_concurrent_requests() -> None:
-    bucket, use = Bucket(Limit(120, 2), 118), StreamUse(LOGS, of_key=1, of_account=4, lease_id="42")
+    bucket, use = Bucket.of(Limit(120, 2), 118), StreamUse(LOGS, of_key=1, of_account=4, lease_id="42")
     allowed = headers(encode(POLICY, request(), Allow(STREAM, PRINCIPAL, bucket, streams=use)))
     assert allowed["ratelimit-policy"] == (
         '"default";q=120;w=60, "logs-key";q=3;qu="concurrent-requests", "logs-account";q=10;qu="concurrent-requests"'

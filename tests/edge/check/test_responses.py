@@ -34,9 +34,9 @@ def _several(limits: list[Limit], account: Limit | None, shown: int) -> Bucket:
 
 
 BUCKETS = (
-    st.builds(Bucket, LIMITS, st.floats(0, 10**6))
-    | st.builds(Bucket, st.just(LIMIT), st.floats(0, 120))
-    | st.builds(Bucket, LIMITS, st.floats(0, 10**6), LIMITS, is_account=st.booleans())
+    st.builds(Bucket.of, LIMITS, st.floats(0, 10**6))
+    | st.builds(Bucket.of, st.just(LIMIT), st.floats(0, 120))
+    | st.builds(Bucket.of, LIMITS, st.floats(0, 10**6), LIMITS, is_account=st.booleans())
     | st.builds(_several, st.lists(LIMITS, min_size=1, max_size=5), st.none() | LIMITS, st.integers(0, 9))
 )
 REASONS = st.sampled_from(DenyReason)
@@ -94,7 +94,7 @@ def test_what_is_kept_is_bounded() -> None:
         answers = ResponseWriter(POLICIES[0])
         for number in range(50):
             principal = Principal(f"acct_{number}", f"key_{number}", frozenset())
-            answers.write(request(), Allow(ROUTES[0], principal, Bucket(Limit(number + 1, 1.0), 1)))
+            answers.write(request(), Allow(ROUTES[0], principal, Bucket.of(Limit(number + 1, 1.0), 1)))
             answers.write(request(), Deny(DenyReason.KEY_MISSING, retry_after_s=number))
         assert all(len(pieces) <= 10 for pieces in (answers._waits, answers._rates._limits, answers._refusals))  # noqa: SLF001 -- what is bounded
     finally:

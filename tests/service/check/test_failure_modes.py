@@ -84,7 +84,7 @@ async def test_degrade_limits_the_keys_of_an_account_to_its_bucket() -> None:
     recent, limit = RecentKeys(size=9, window_s=60, now_s=clock, steady_s=clock), Limit(120, 2)
     digests = [bytes([number]) * 32 for number in range(3)]
     for digest in digests:
-        recent.remember(digest, Take(TakeOutcome.GRANTED, record(), Bucket(limit, 119, Limit(130, 2))))
+        recent.remember(digest, Take(TakeOutcome.GRANTED, record(), Bucket.of(limit, 119, Limit(130, 2))))
 
     def admitted() -> int:
         takes = [recent.take(Lookup(digest, 1, None), limit, account=Limit(130, 2)) for digest in digests * 100]
@@ -95,25 +95,25 @@ async def test_degrade_limits_the_keys_of_an_account_to_its_bucket() -> None:
     assert admitted() == 10
     # What the store said last of the account's bucket counts.
     clock.now_s += 1000
-    shown = Bucket(Limit(130, 2), 7, limit, is_account=True)
+    shown = Bucket.of(Limit(130, 2), 7, limit, is_account=True)
     for digest in digests:
         recent.remember(digest, Take(TakeOutcome.GRANTED, record(), shown))
     assert admitted() == 7
     take = recent.take(Lookup(digests[0], 1, None), limit, account=Limit(130, 2))
     assert take is not None
     assert take.bucket is not None
-    assert (take.bucket.is_account, take.bucket.limit, take.bucket.other) == (True, Limit(130, 2), limit)
+    assert (take.bucket.limits.is_account, take.bucket.limit, take.bucket.limits.other) == (True, Limit(130, 2), limit)
 
 
 def test_of_a_suspended_account_no_key_is_remembered() -> None:
     recent, limit = RecentKeys(size=9, window_s=60, now_s=FakeClock(), steady_s=FakeClock()), Limit(120, 2)
     mine, other = record(), replace(record(), account_id="acct_2")
     for digest, of in ((b"1" * 32, mine), (b"2" * 32, mine), (b"3" * 32, other)):
-        recent.remember(digest, Take(TakeOutcome.GRANTED, of, Bucket(limit, 119)))
+        recent.remember(digest, Take(TakeOutcome.GRANTED, of, Bucket.of(limit, 119)))
     recent.remember(b"1" * 32, Take(TakeOutcome.SUSPENDED, mine))
     found = [recent.take(Lookup(digest * 32, 1, None), limit) is not None for digest in (b"1", b"2", b"3")]
     assert found == [False, False, True]
-    recent.remember(b"2" * 32, Take(TakeOutcome.GRANTED, mine, Bucket(limit, 119)))
+    recent.remember(b"2" * 32, Take(TakeOutcome.GRANTED, mine, Bucket.of(limit, 119)))
     assert recent.take(Lookup(b"2" * 32, 1, None), limit) is not None
 
 
@@ -133,8 +133,8 @@ def test_degrade_takes_from_every_bucket_or_from_none() -> None:
         take = recent.take(Lookup(digest, cost, route), limit, account=Limit(130, 2), limits=limits)
         assert take is not None
         assert take.bucket is not None
-        assert take.bucket.quotas is not None
-        return take.outcome, take.bucket.quotas.name, take.bucket.remaining
+        assert take.bucket.limits.quotas is not None
+        return take.outcome, take.bucket.limits.quotas.name, take.bucket.remaining
 
     assert taken(row, 2) == (TakeOutcome.GRANTED, "search", 1)
     assert taken(row, 2) == (TakeOutcome.LIMITED, "search", 1)
@@ -163,7 +163,7 @@ class Told:
 async def test_of_a_change_during_an_outage_postgres_tells() -> None:
     recent, limit = RecentKeys(size=9, window_s=60, now_s=FakeClock(), steady_s=FakeClock()), Limit(120, 2)
     digest, lookup, old = b"1" * 32, Lookup(b"1" * 32, 1, None), record()
-    granted = Take(TakeOutcome.GRANTED, old, Bucket(limit, 119))
+    granted = Take(TakeOutcome.GRANTED, old, Bucket.of(limit, 119))
     recent.remember(digest, granted)
     scoped = replace(old, revision=2, scopes=frozenset({"servers:write"}))
     await recent.follow(Told(Changed("acct_1", is_suspended=False, key=(digest, scoped))))
@@ -175,13 +175,13 @@ async def test_of_a_change_during_an_outage_postgres_tells() -> None:
     assert recent.take(lookup, limit) is None
     recent.remember(digest, granted)  # an answer that was on its way
     assert recent.take(lookup, limit) is None
-    recent.remember(digest, Take(TakeOutcome.GRANTED, replace(old, revision=4), Bucket(limit, 119)))
+    recent.remember(digest, Take(TakeOutcome.GRANTED, replace(old, revision=4), Bucket.of(limit, 119)))
     assert recent.take(lookup, limit) is not None
 
 
 async def test_a_suspension_holds_until_postgres_tells_of_its_end() -> None:
     recent, limit = RecentKeys(size=2, window_s=60, now_s=FakeClock(), steady_s=FakeClock()), Limit(120, 2)
-    lookup, granted = Lookup(b"1" * 32, 1, None), Take(TakeOutcome.GRANTED, record(), Bucket(limit, 119))
+    lookup, granted = Lookup(b"1" * 32, 1, None), Take(TakeOutcome.GRANTED, record(), Bucket.of(limit, 119))
     await recent.follow(Told(Changed("acct_1", is_suspended=True)))
     recent.remember(b"1" * 32, granted)
     assert recent.take(lookup, limit) is None

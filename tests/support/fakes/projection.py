@@ -101,15 +101,15 @@ class MemoryProjection:
         bucket = self._buckets.get(lookup.digest, TokenBucket(limit, limit.capacity, now_s)).under(limit)
         if account_limit is None:
             granted, bucket = bucket.take(lookup.cost, now_s)
-            shown = Bucket(limit, bucket.remaining)
+            shown = Bucket.of(limit, bucket.remaining)
         else:
             full = TokenBucket(account_limit, account_limit.capacity, now_s)
             of_account = self._account_buckets.get(record.account_id, full).under(account_limit)
             granted, bucket, of_account, is_account = take_both(bucket, of_account, lookup.cost, now_s)
             self._account_buckets[record.account_id] = of_account
-            shown = Bucket(limit, bucket.remaining, account_limit)
+            shown = Bucket.of(limit, bucket.remaining, account_limit)
             if is_account:
-                shown = Bucket(account_limit, of_account.remaining, limit, is_account=True)
+                shown = Bucket.of(account_limit, of_account.remaining, limit, is_account=True)
         self._buckets[lookup.digest] = bucket
         return Take(TakeOutcome.GRANTED if granted else TakeOutcome.LIMITED, record, shown)
 
