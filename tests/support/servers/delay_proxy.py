@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from support.stream_server import aborted
-
 Address = tuple[str, int] | str
 
 _READ_BYTES = 65_536
@@ -38,7 +36,10 @@ class DelayProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await aborted(self._writers)
+        # As `support.stream_server.aborted`, which this module, as a program of its own, cannot import.
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     def forget(self) -> None:
         """Drop every connection silently: nothing that is sent on it arrives, and nobody is told."""
