@@ -44,11 +44,11 @@ class DecisionLog:
 
     def decided(self, decided: Sequence[Decided], latency_s: float) -> None:
         """Log decisions that were made together, except ordinary allows outside the sample."""
-        write = self.write
+        write, chance, sample = self.write, self._chance, self._sample
         for _, attributes, decision in decided:
             reason = decision.would_deny if isinstance(decision, Allow) else decision.reason
             if reason is None:
-                if self._chance() < self._sample and write is not None:
+                if chance() < sample and write is not None:
                     write(_fields(attributes, decision, latency_s))
                 continue
             suppressed = self._limits.admit(reason, always=self._is_first(reason, decision))

@@ -19,7 +19,7 @@ from authz.adapters.log_fields import Rename
 
 QUEUE_BYTES_MAX = 4_194_304
 _WRITE_BYTES_MAX = 65_536
-_GATHER_S = 0.02  # lines of this time are one write: the thread needs the interpreter lock at most 50 times a second
+_GATHER_S = 0.05  # lines of this time are one write: the thread needs the interpreter lock at most 20 times a second
 _BACKOFF_S = 0.25
 _POLL_MS = 1_000
 

@@ -99,7 +99,8 @@ class LimitChecks:
     ) -> None:
         """Look up keys and charge their buckets (`service.ports.KeyProjection`)."""
         self._cache.fit(self._link.epoch, default, account, limits)
-        is_single, usual = limits.is_single, list[int]()
+        is_single = limits.is_single
+        usual: list[int] = []
         checks: list[_Check] = []
         for index, lookup in enumerate(lookups):
             row = _NO_ROW if lookup.route is None else lookup.route.limits

@@ -81,10 +81,12 @@ def names_a_method(query: str) -> bool:
     Every allowed request with a query comes here. Raises `Ambiguous` for a long query with broken escapes
     or that word.
     """
-    text = query.encode()
-    if b"%" in text:
-        text = _unescaped_bytes(query.replace("\\", "/"))  # no name contains either
-    text = text.lower()
+    if "%" in query:
+        text = _unescaped_bytes(query.replace("\\", "/")).lower()  # no name contains either
+    elif "method" in (lower := query.lower()):
+        text = lower.encode()
+    else:
+        return False
     if b"method" not in text:
         return False
     if len(text) > METHOD_BYTES_MAX:

@@ -76,6 +76,15 @@ class Checks:
         self._reader, self._answers = reader_of(policy), writer_of(policy)
 
 
+def write_all(answers: ResponseWriter, decided: Sequence[Decided]) -> list[tuple[int, bytes]]:
+    """Serialise the CheckResponses to several calls; return each with the id of its call."""
+    write_one = answers.write
+    try:
+        return [(call_id, write_one(attributes, decision)) for call_id, attributes, decision in decided]
+    except Exception:  # noqa: BLE001 -- once more and one by one, so that the others are as they would be without it
+        return [(call_id, write(answers, attributes, decision)) for call_id, attributes, decision in decided]
+
+
 def write(answers: ResponseWriter, attributes: RequestAttributes, decision: Decision) -> bytes:
     """Serialise the CheckResponse to one call."""
     try:

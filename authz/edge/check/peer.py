@@ -20,7 +20,7 @@ from authz.core.errors import GrpcCode
 from authz.core.traces.context import Traced
 from authz.edge import access_log
 from authz.edge.access_log import Reporter
-from authz.edge.check.messages import SERVICE, write
+from authz.edge.check.messages import SERVICE, write, write_all
 from authz.edge.check.peer_owner import PeerOwner
 from authz.edge.check.responses import ResponseWriter
 from authz.edge.h2 import Cancelled, Connection, Event, Limits, Method, Request
@@ -175,7 +175,8 @@ class Peer(asyncio.Protocol):
         responses in one write lead to requests in one write.
         """
         requests: list[tuple[int, CheckRequest, Traced]] = []
-        check_s_max, sampled = self._listener.check_s_max, list[int]()
+        check_s_max = self._listener.check_s_max
+        sampled: list[int] = []  # `list[int]()` raises an exception within CPython, which costs a microsecond
         for event in self._connection.receive(data, self._loop.time()):
             if not isinstance(event, Request):
                 self._end_call(event)
@@ -264,7 +265,7 @@ class Peer(asyncio.Protocol):
         if self._is_finished:
             return
         for answers, decided in self._unwritten:
-            self._connection.respond_all([(call[0], write(answers, call[1], call[2])) for call in decided])
+            self._connection.respond_all(write_all(answers, decided))
         self._unwritten.clear()
         data = self._connection.take_output()
         if data:

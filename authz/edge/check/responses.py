@@ -36,7 +36,8 @@ class _Caller(Value):
     """The fragments of one caller: its headers, the headers of its set of scopes, and its metadata.
 
     The metadata contains the decision, `allowed` or `denied`, because it stands in the middle. All fragments belong to
-    one policy, whose identity is `policy`. `rates` are the headers of the latest limits, which rarely change.
+    one policy, whose identity is `policy`. `ok` is all that precedes the tokens left in the usual response, with the
+    headers of the latest `limits`, which rarely change.
     """
 
     policy: object
@@ -45,7 +46,7 @@ class _Caller(Value):
     allowed: bytes
     denied: bytes
     limits: BucketLimits | None = None
-    rates: bytes = b""
+    ok: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +87,19 @@ class ResponseWriter:
         caller: Any = self._nobody if principal is None else principal.fragments
         if caller is None or caller.policy is not self._identity:
             caller = self._caller(principal, attributes)
-        ok = caller.headers + caller.scopes
-        if attributes.reserved_headers:
-            ok += _removed(codec.further_removed(self.policy, attributes.reserved_headers))
-        if decision.streams is not None:
-            return self._stream(decision, caller, ok)
-        if bucket is not None:
+        if bucket is None or decision.streams is not None or attributes.reserved_headers:
+            ok = caller.headers + caller.scopes
+            if attributes.reserved_headers:
+                ok += _removed(codec.further_removed(self.policy, attributes.reserved_headers))
+            if decision.streams is not None:
+                return self._stream(decision, caller, ok)
+            if bucket is not None:
+                ok += self._rates.of(bucket)
+        else:
             if caller.limits is not bucket.limits:
                 force_setattr(caller, "limits", bucket.limits)
-                force_setattr(caller, "rates", self._rates.limits(bucket.limits))
-            ok += self._rates.left(bucket, caller.rates)
+                force_setattr(caller, "ok", caller.headers + caller.scopes + self._rates.limits(bucket.limits))
+            ok = self._rates.with_left(caller.ok, bucket)
         metadata = caller.allowed
         if decision.would_deny is not None:
             metadata += _ENTRIES["reason"](decision.would_deny.value)
@@ -206,7 +210,7 @@ class _Rates:
 
     def of(self, bucket: Bucket) -> bytes:
         """Serialise the headers of a bucket."""
-        return self.left(bucket, self.limits(bucket.limits))
+        return self.with_left(self.limits(bucket.limits), bucket)
 
     def limits(self, shown: BucketLimits) -> bytes:
         """Serialise the headers of limits."""
@@ -222,16 +226,16 @@ class _Rates:
         found = self._limits.get(key)
         return found or _cached(self._limits, key, self._write(codec.limit_headers(self._families, shown)))
 
-    def left(self, bucket: Bucket, limits: bytes) -> bytes:
-        """Serialise the headers of the tokens left, behind those of the limits."""
+    def with_left(self, before: bytes, bucket: Bucket) -> bytes:
+        """Append the headers of the tokens left to what is `before` them."""
         if not self._count:
-            return b""
+            return before
         remaining, shown = bucket.remaining, bucket.limits
         left, full_s = b"%d" % remaining, b"%d" % full_after_s(shown.limit, remaining)
         quotas = shown.quotas
         key = (len(left), len(full_s), shown.is_account if quotas is None else quotas.name)
         form = self._forms.get(key) or self._form(bucket, key)
-        return limits + form % ((left, full_s) * self._count)
+        return before + form % ((left, full_s) * self._count)
 
     def with_streams(self, bucket: Bucket | None, use: StreamUse | None) -> bytes:
         """Serialise the headers of a bucket and of the caps on open streams."""

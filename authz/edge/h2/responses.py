@@ -10,7 +10,7 @@ from urllib.parse import quote
 from hpack.hpack import encode_integer
 
 from authz.core.errors import GrpcCode
-from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, PREFIX_BYTES, frame
+from authz.edge.h2.wire import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
 
 _OK = 200
 _TEXT_CHARS_MAX = 1_024  # percent-encoded, at most 12 bytes a character, this fits one frame
@@ -49,21 +49,14 @@ TABLE_SIZE_0 = b"\x20"
 RESPONSE_BLOCK = _STATUS_200 + _CONTENT_TYPE
 TRAILERS_BLOCK = _field(b"grpc-status", b"0")
 
-_RESPONSE_HEAD = frame(HEADERS, END_HEADERS, 0, RESPONSE_BLOCK)[:5]  # up to the stream id
-_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_BLOCK)[:5]
-_PACK_HEAD = Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI").pack
-_PACK_TRAILERS = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
+RESPONSE_HEAD = frame(HEADERS, END_HEADERS, 0, RESPONSE_BLOCK)[:5]  # up to the stream id
+TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_BLOCK)[:5]
+PACK_START = Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI").pack
+"""Serialises what precedes a message that fits one frame: RESPONSE_HEAD, the stream id, RESPONSE_BLOCK, then the header
+of the DATA frame (its size and type, 0, the stream id) and the gRPC prefix (0, the size of the message)."""
 
-
-def plain_response(stream_id: int, message: bytes) -> tuple[bytes, bytes, bytes]:
-    """Serialise a response whose message fits one frame: HEADERS and the header of its DATA, message, trailers."""
-    size = len(message)
-    data_size = size + PREFIX_BYTES << 8 | DATA
-    return (
-        _PACK_HEAD(_RESPONSE_HEAD, stream_id, RESPONSE_BLOCK, data_size, 0, stream_id, 0, size),
-        message,
-        _PACK_TRAILERS(_TRAILERS_HEAD, stream_id, TRAILERS_BLOCK),
-    )
+PACK_END = Struct(f">5sI{len(TRAILERS_BLOCK)}s").pack
+"""Serialises what follows it: TRAILERS_HEAD, the stream id, TRAILERS_BLOCK."""
 
 
 def data_head(stream_id: int, size: int) -> bytes:

@@ -4,16 +4,20 @@ The state of each stream is in `streams.py`.
 """
 
 from authz.edge.h2.responses import (
+    PACK_END,
+    PACK_START,
     RESPONSE_BLOCK,
+    RESPONSE_HEAD,
     TABLE_SIZE_0,
     TRAILERS_BLOCK,
+    TRAILERS_HEAD,
     Refusal,
     data_head,
-    plain_response,
     refusal_block,
     with_grpc_prefix,
 )
 from authz.edge.h2.wire import (
+    DATA,
     END_HEADERS,
     END_STREAM,
     FRAME_BYTES_MAX,
@@ -89,7 +93,13 @@ class SendBuffer:
         size = len(message) + PREFIX_BYTES
         if size <= self._window and size <= self._plain_bytes_max and stream_id not in self._credit:
             self._window -= size
-            self._ready += plain_response(stream_id, message)
+            self._ready += (
+                PACK_START(
+                    RESPONSE_HEAD, stream_id, RESPONSE_BLOCK, size << 8 | DATA, 0, stream_id, 0, size - PREFIX_BYTES
+                ),
+                message,
+                PACK_END(TRAILERS_HEAD, stream_id, TRAILERS_BLOCK),
+            )
             return True
         self._write_block(stream_id, END_HEADERS, RESPONSE_BLOCK)
         self._waiting[stream_id] = memoryview(with_grpc_prefix(message))

@@ -5,19 +5,20 @@ Its one response is as long as a real one and has the same headers, so that the 
 
 import argparse
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import uvloop
 
 from authz._pb.check_pb2 import CheckRequest
 from authz.adapters.policy_file.loader import load_policy
-from authz.core.check import Allow, Bucket, Decision, Principal, RequestAttributes
+from authz.core.check import Allow, Bucket, Principal, RequestAttributes
 from authz.core.traces.context import Traced
 from authz.demo.servers import shipped
 from authz.edge.check import peer
 from authz.edge.check.listener import CheckListener
 from authz.edge.check.messages import Answer, Checks
 from authz.edge.check.responses import ResponseWriter
+from authz.service.ports import Decided
 
 POLICY = load_policy(shipped("policies/truetick.yaml"))
 ANSWERS = ResponseWriter(POLICY)
@@ -43,8 +44,8 @@ def check(
     return False
 
 
-def write(answers: ResponseWriter, attributes: RequestAttributes, decision: Decision) -> bytes:  # noqa: ARG001
-    return ANSWER
+def write_all(answers: ResponseWriter, decided: Sequence[Decided]) -> list[tuple[int, bytes]]:  # noqa: ARG001
+    return [(call_id, ANSWER) for call_id, _, _ in decided]
 
 
 async def main(port: int) -> None:
@@ -58,7 +59,7 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     # Nothing is read and nothing is built: one answer, made once.
     Checks.check = check  # type: ignore[method-assign]
-    peer.write = write  # type: ignore[attr-defined]
+    peer.write_all = write_all  # type: ignore[attr-defined]
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     uvloop.run(main(parser.parse_args().port))

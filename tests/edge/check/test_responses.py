@@ -88,6 +88,15 @@ def test_what_is_kept_of_a_caller_is_that_of_the_policy_and_no_part_of_who_calls
     assert principal != Principal("acct_1", "key_2", frozenset({"servers:read"}))
 
 
+@given(st.lists(st.tuples(st.none() | BUCKETS, RESERVED.map(tuple)), max_size=6))
+def test_the_responses_of_one_caller_follow_its_limits(checks: list[tuple[Bucket | None, tuple[str, ...]]]) -> None:
+    principal = Principal("acct_1", "key_1", frozenset({"servers:read"}))
+    for bucket, reserved in checks * 2:
+        attributes, decision = request(reserved_headers=reserved), Allow(ROUTES[0], principal, bucket)
+        expected = encode(POLICIES[0], attributes, decision).SerializeToString(deterministic=True)
+        assert ANSWERS[0].write(attributes, decision) == expected
+
+
 def test_what_is_kept_is_bounded() -> None:
     before, answers_module.FRAGMENTS_MAX = answers_module.FRAGMENTS_MAX, 10
     try:
