@@ -3,6 +3,8 @@
 `make worst-case` is the long one, and includes the HTTP/2 layer.
 """
 
+from collections.abc import Callable
+
 import pytest
 from longrun.worst_case import SLOPE_MAX, US_MAX, Input, measure, worst_cases
 from support.parsers import PARSERS, Parser
@@ -66,7 +68,20 @@ def test_a_known_bad_input_costs_less_than_a_millisecond_and_linear_time(parser:
     finding = measure(parser, Input((), (unit,), ()))
     assert finding.us < US_MAX, finding.row()
     assert not finding.is_bad, finding.row()
-    assert SLOPE_MAX < 4  # a quadratic cost would not pass
+
+
+@pytest.mark.timed
+def test_a_quadratic_cost_is_found() -> None:
+    def prepare(text: bytes) -> Callable[[], None]:
+        def run() -> None:
+            for start in range(0, len(text), 16):
+                text.count(b"%", start)
+
+        return run
+
+    finding = measure(Parser("quadratic", 8_192, (b"%",), prepare), Input((), (b"%",), ()))
+    assert finding.is_bad, finding.row()
+    assert finding.slope > SLOPE_MAX, finding.row()
 
 
 @pytest.mark.timed
