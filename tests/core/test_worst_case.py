@@ -68,6 +68,7 @@ def test_a_known_bad_input_costs_less_than_a_millisecond_and_linear_time(parser:
     finding = measure(parser, Input((), (unit,), ()))
     assert finding.us < US_MAX, finding.row()
     assert not finding.is_bad, finding.row()
+    assert SLOPE_MAX < 4  # a quadratic cost would not pass
 
 
 @pytest.mark.timed
